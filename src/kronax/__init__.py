@@ -1,0 +1,8 @@
+"""Cell and gene graphs learnt together from one count matrix, unharmed by multiplicative noise."""
+
+from importlib.metadata import version
+
+from kronax import pp, tl
+
+__version__ = version("kronax")
+__all__ = ["__version__", "pp", "tl"]

@@ -1,0 +1,37 @@
+"""Every name under which kronax stores something in an AnnData object."""
+
+from typing import NamedTuple
+
+MED_MAGMA = "med_magma"
+QUOTIENT = "quotient"
+GENE_MODULE = "gene_module"
+
+
+class GraphKeys(NamedTuple):
+    """Where a graph method with a given ``key_added`` writes."""
+
+    uns: str  # uns: parameters, convergence, and the names below, as scanpy's neighbours have them
+    connectivities: str  # obsp and varp
+    distances: str  # obsp and varp
+    precision: str  # obsp and varp
+    obsm: str
+    varm: str
+    log_scale: str  # obs and var
+
+
+def graph_keys(key_added: str) -> GraphKeys:
+    """Give the names under which a graph method writes."""
+    return GraphKeys(
+        uns=key_added,
+        connectivities=f"{key_added}_connectivities",
+        distances=f"{key_added}_distances",
+        precision=f"{key_added}_precision",
+        obsm=f"X_{key_added}",
+        varm=key_added,
+        log_scale=log_scale(key_added),
+    )
+
+
+def log_scale(key_added: str) -> str:
+    """Give the name, in obs and var, of the logarithms of cell and gene scales."""
+    return f"{key_added}_log_scale"

@@ -1,0 +1,16 @@
+"""kronax' logger: one line per call on standard error, silenced by ``logging.getLogger("kronax").setLevel("WARNING")``."""
+
+import logging
+
+logger = logging.getLogger("kronax")
+if not logger.handlers:
+    _handler = logging.StreamHandler()
+    _handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(_handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def shows_progress() -> bool:
+    """Whether long work may draw a progress bar: unless the logger is silenced."""
+    return logger.isEnabledFor(logging.INFO)

@@ -1,0 +1,149 @@
+"""Checks of what users hand in, and the sentences that say what was found and what to do about it."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+from scipy import sparse
+
+
+def is_anndata(adata: Any) -> None:
+    """Require an AnnData object in memory."""
+    if not isinstance(adata, AnnData):
+        msg = f"Expected an AnnData object, found {type(adata).__module__}.{type(adata).__qualname__}."
+        raise TypeError(msg)
+    if adata.isbacked:
+        msg = f"The AnnData object is backed by {str(adata.filename)!r}. Run `adata = adata.to_memory()` first."
+        raise ValueError(msg)
+
+
+def key_in(key: str, mapping: Mapping, name: str) -> None:
+    """Require a key in a part of an AnnData object, such as ``adata.layers``."""
+    if key not in mapping:
+        available = sorted(str(k) for k in mapping if k is not None)
+        msg = f"Key {key!r} not found in `{name}`. Available keys: {available}."
+        raise KeyError(msg)
+
+
+def one_of(value: Any, allowed: Iterable, name: str) -> None:
+    """Require one of a few values."""
+    allowed = list(allowed)
+    if value not in allowed:
+        msg = f"`{name}` must be one of {allowed}, found {value!r}."
+        raise ValueError(msg)
+
+
+def integer(value: Any, name: str, *, low: int, high: int | None = None, why: str = "") -> None:
+    """Require an integer between two bounds, both included."""
+    span = f"an integer of at least {low}" if high is None else f"an integer from {low} to {high}"
+    ok = (
+        isinstance(value, Integral) and not isinstance(value, bool) and value >= low and (high is None or value <= high)
+    )
+    if not ok:
+        msg = f"`{name}` must be {span}{why}, found {value!r}."
+        raise ValueError(msg)
+
+
+def positive(value: Any, name: str, *, high: float = np.inf) -> None:
+    """Require a positive finite number, at most ``high``."""
+    ok = isinstance(value, Real) and not isinstance(value, bool) and 0 < value < np.inf and value <= high
+    if not ok:
+        limit = f" of at most {high:g}" if np.isfinite(high) else ""
+        msg = f"`{name}` must be a positive number{limit}, found {value!r}."
+        raise ValueError(msg)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """A matrix without its empty rows and columns.
+
+    Attributes
+    ----------
+    matrix
+        CSR, float64, a copy, no stored zeros; a non-zero entry in every row and column.
+    cells, genes
+        Positions of its rows and columns in the AnnData object.
+    shape
+        Shape of the AnnData object.
+    """
+
+    matrix: sparse.csr_array
+    cells: np.ndarray
+    genes: np.ndarray
+    shape: tuple[int, int]
+
+
+def counts(adata: AnnData, layer: str | None) -> Counts:
+    """Read a matrix of at least two cells and two genes that have non-zero values."""
+    where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
+    if layer is not None:
+        key_in(layer, adata.layers, "adata.layers")
+    found = adata.X if layer is None else adata.layers[layer]
+    if found is None:
+        msg = (
+            f"{where} is None. Name the layer to use with `layer=…`; available: {sorted(k for k in adata.layers if k)}."
+        )
+        raise ValueError(msg)
+    matrix = _csr(found, where)
+    if min(matrix.shape) < 2:
+        msg = f"{where} has {matrix.shape[0]} cells and {matrix.shape[1]} genes; at least 2 of each are needed."
+        raise ValueError(msg)
+    finite = np.isfinite(matrix.data)
+    if not finite.all():
+        msg = (
+            f"{where} has {int((~finite).sum())} NaN or infinite values. "
+            "Replace them, or remove the cells or genes that hold them."
+        )
+        raise ValueError(msg)
+    cells = np.flatnonzero(np.diff(matrix.indptr))
+    genes = np.flatnonzero(np.bincount(matrix.indices, minlength=matrix.shape[1]))
+    if min(len(cells), len(genes)) < 2:
+        msg = (
+            f"{where} has non-zero values in {len(cells)} of {matrix.shape[0]} cells and {len(genes)} of "
+            f"{matrix.shape[1]} genes; at least 2 of each are needed. Check that the right layer was named."
+        )
+        raise ValueError(msg)
+    return Counts(sparse.csr_array(matrix[cells][:, genes]), cells, genes, matrix.shape)
+
+
+def _csr(found: Any, where: str) -> sparse.csr_array:
+    """Copy a dense or sparse matrix to CSR in float64, without stored zeros."""
+    if not (isinstance(found, np.ndarray) or sparse.issparse(found)):
+        msg = (
+            f"{where} is a {type(found).__module__}.{type(found).__qualname__}, which is not in memory. "
+            "Run `adata = adata.to_memory()` first."
+        )
+        raise TypeError(msg)
+    if not (np.issubdtype(found.dtype, np.bool_) or np.isrealobj(found) and np.issubdtype(found.dtype, np.number)):
+        msg = f"{where} has dtype {found.dtype}; real numbers are needed. Convert it, e.g. with `.astype('float32')`."
+        raise TypeError(msg)
+    matrix = sparse.csr_array(found.astype(np.float64))
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def memory(needed: int, remedy: str) -> None:
+    """Require that so many bytes are free."""
+    free = _free_bytes()
+    if needed > free:
+        msg = f"About {needed / 2**30:.1f} GiB are needed and {free / 2**30:.1f} GiB are free. {remedy}"
+        raise MemoryError(msg)
+
+
+def _free_bytes() -> float:
+    """Give the memory that can be had without swapping; infinity where the system does not tell."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            sizes = dict(line.split(":", 1) for line in file)
+        return 1024.0 * int(sizes["MemAvailable"].split()[0])
+    except (OSError, KeyError):
+        pass
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):
+        return np.inf

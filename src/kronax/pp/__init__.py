@@ -1,0 +1,5 @@
+"""Preprocessing."""
+
+from kronax.pp._quotient import quotient
+
+__all__ = ["quotient"]

@@ -1,0 +1,82 @@
+import numpy as np
+from anndata import AnnData
+from scipy import sparse
+
+from kronax import _keys, _validate
+from kronax._isolated import expand, warn_of_isolated
+from kronax.solvers.quotient import quotient as solve
+
+
+def quotient(
+    adata: AnnData, *, layer: str | None = None, key_added: str = _keys.QUOTIENT, copy: bool = False
+) -> AnnData | None:
+    """Remove the unknown scale of every cell and every gene.
+
+    Multiplicative noise, such as the capture efficiency of cells and the capture bias of genes, multiplies row ``i``
+    of the matrix by ``r_i`` and column ``j`` by ``c_j``. The quotient ``Y = sign(X)·exp(log|X| − α_i − β_j)``, with
+    ``α`` and ``β`` the least-squares two-way fit of ``log|X|`` on the non-zero entries, is the same whatever ``r`` and
+    ``c`` are. Zeros stay zeros and signs stay.
+
+    Parameters
+    ----------
+    adata
+        Cells × genes. Dense or sparse, any real dtype.
+    layer
+        Layer to read; `adata.X` if None.
+    key_added
+        Name of what is written.
+    copy
+        Return a copy and leave `adata` as it is.
+
+    Returns
+    -------
+    None, or with ``copy=True`` the AnnData object that was written to:
+
+    ``adata.layers[key_added]`` : CSR matrix, cells × genes, float64
+        The quotient ``Y``.
+    ``adata.obs[key_added + "_log_scale"]`` : float64
+        ``α``, natural logarithm of the scale of each cell, in the units of the matrix. NaN for a cell of zeros.
+    ``adata.var[key_added + "_log_scale"]`` : float64
+        ``β``, natural logarithm of the scale of each gene; over the non-zero entries it averages to 0. NaN for a gene
+        of zeros.
+
+    Raises
+    ------
+    KeyError
+        If there is no such layer.
+    TypeError
+        If the matrix is not numeric and real, or not in memory.
+    ValueError
+        If `adata` is backed, or the matrix has NaN or infinite values, or fewer than two cells or genes with non-zero
+        values.
+
+    References
+    ----------
+    :cite:t:`Andrew2026`, section 3.2 and Appendix C. The single pass of row and column means given there is invariant
+    only for matrices without zeros; the two-way fit is so for all.
+
+    Examples
+    --------
+    >>> import anndata as ad
+    >>> import kronax as kx
+    >>> import numpy as np
+    >>> counts = np.array([[2.0, 0.0, 1.0], [3.0, 5.0, 0.0], [0.0, 2.0, 7.0]])
+    >>> adata, noisy = ad.AnnData(counts), ad.AnnData(counts * [[10.0], [1.0], [0.1]])
+    >>> kx.pp.quotient(adata)
+    >>> kx.pp.quotient(noisy)
+    >>> bool(np.allclose(adata.layers["quotient"].data, noisy.layers["quotient"].data))
+    True
+    """
+    _validate.is_anndata(adata)
+    counts = _validate.counts(adata, layer)
+    found = solve(counts.matrix)
+
+    adata = adata.copy() if copy else adata
+    warn_of_isolated(adata, counts)
+    n, p = counts.shape
+    coo = found.matrix.tocoo()
+    rows, cols = coo.coords
+    adata.layers[key_added] = sparse.csr_matrix((coo.data, (counts.cells[rows], counts.genes[cols])), shape=(n, p))
+    adata.obs[_keys.log_scale(key_added)] = expand(found.log_rows, counts.cells, n, fill=np.nan)
+    adata.var[_keys.log_scale(key_added)] = expand(found.log_cols, counts.genes, p, fill=np.nan)
+    return adata if copy else None

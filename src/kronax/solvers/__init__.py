@@ -1,0 +1,1 @@
+"""The mathematics: arrays in, a frozen result out."""

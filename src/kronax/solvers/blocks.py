@@ -1,0 +1,151 @@
+"""A sparse matrix in the shape that jitted code wants: blocks of rows, each with room for the same number of entries.
+
+Sums over rows and columns run over the entries alone. Products with dense matrices make one block at a time dense, so
+that they are matrix products on CPU and GPU alike and no dense matrix of the full size ever exists.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from scipy import sparse
+
+_DENSE_BLOCK = 2**22  # entries of one block when it is dense: 32 MiB in float64
+_PANELS = 8  # of columns, in a Gram matrix
+_ROOM = 1024  # capacities are multiples of this, so that similar matrices share compiled code
+
+
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["values", "rows", "cols"], meta_fields=["shape", "rows_per_block"]
+)
+@dataclass(frozen=True)
+class Blocks:
+    """A sparse ``n × m`` matrix: its entries in row order, each block of rows padded to ``(n_blocks, capacity)``.
+
+    Block ``b`` holds the rows ``b·rows_per_block, …``. Padding stands at row ``n`` and column ``m``, outside the matrix,
+    where every sum drops it, whatever its value.
+    """
+
+    values: Array
+    rows: Array
+    cols: Array
+    shape: tuple[int, int]
+    rows_per_block: int
+
+    def with_values(self, values: Array) -> "Blocks":
+        """Return the same pattern with other values."""
+        return replace(self, values=values)
+
+
+def from_csr(matrix: sparse.csr_array) -> Blocks:
+    """Cut a CSR matrix into blocks of rows."""
+    n, m = matrix.shape
+    rows_per_block = min(n, max(1, _DENSE_BLOCK // m))
+    starts = np.arange(0, n, rows_per_block)
+    bounds = matrix.indptr[np.append(starts, n)]
+    capacity = -(-int(np.diff(bounds).max()) // _ROOM) * _ROOM
+    shape = (len(starts), capacity)
+    values = np.zeros(shape, matrix.dtype)
+    rows = np.full(shape, n, np.int32)
+    cols = np.full(shape, m, np.int32)
+    row_of_entry = np.repeat(np.arange(n, dtype=np.int32), np.diff(matrix.indptr))
+    for block, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+        count = stop - start
+        values[block, :count] = matrix.data[start:stop]
+        rows[block, :count] = row_of_entry[start:stop]
+        cols[block, :count] = matrix.indices[start:stop]
+    return Blocks(jnp.asarray(values), jnp.asarray(rows), jnp.asarray(cols), (n, m), rows_per_block)
+
+
+def row_sums(blocks: Blocks) -> Array:
+    """Sum every row, shape ``(n,)``."""
+    return jax.ops.segment_sum(blocks.values.ravel(), blocks.rows.ravel(), blocks.shape[0])
+
+
+def col_sums(blocks: Blocks) -> Array:
+    """Sum every column, shape ``(m,)``."""
+    return jax.ops.segment_sum(blocks.values.ravel(), blocks.cols.ravel(), blocks.shape[1])
+
+
+def outer_sum(blocks: Blocks, a: Array, b: Array) -> Array:
+    """Give ``a_i + b_j`` for every entry, in the shape of the values."""
+    return a[blocks.rows] + b[blocks.cols]
+
+
+def _over_blocks(step: Callable, blocks: Blocks, carry):
+    """Scan over the blocks: ``step(carry, dense block, first row, entry rows, entry columns) -> (carry, output)``."""
+    n_blocks = blocks.values.shape[0]
+    firsts = jnp.arange(n_blocks, dtype=jnp.int32) * blocks.rows_per_block
+
+    def body(carry, block):
+        values, rows, cols, first = block
+        local = rows - first
+        dense = jnp.zeros((blocks.rows_per_block, blocks.shape[1]), values.dtype).at[local, cols].add(values)
+        return step(carry, dense, local, cols, first)
+
+    return jax.lax.scan(body, carry, (blocks.values, blocks.rows, blocks.cols, firsts))
+
+
+def _padded_rows(blocks: Blocks, dense: Array) -> Array:
+    """Pad an ``n × k`` matrix with zero rows to whole blocks, as ``(n_blocks, rows_per_block, k)``."""
+    n_blocks = blocks.values.shape[0]
+    missing = n_blocks * blocks.rows_per_block - dense.shape[0]
+    return jnp.pad(dense, ((0, missing), (0, 0))).reshape(n_blocks, blocks.rows_per_block, dense.shape[1])
+
+
+@jax.jit
+def gram(blocks: Blocks) -> Array:
+    """Give ``ZᵀZ``, shape ``(m, m)``."""
+    m = blocks.shape[1]
+    edges = [m * i // _PANELS for i in range(_PANELS + 1)]
+    panels = [slice(start, stop) for start, stop in zip(edges[:-1], edges[1:], strict=True) if stop > start]
+
+    def step(upper, z, *_):  # the blocks on and right of the diagonal: half of the work
+        products = (jnp.matmul(z[:, panel].T, z[:, panel.start :], precision="highest") for panel in panels)
+        return [total + product for total, product in zip(upper, products, strict=True)], None
+
+    zeros = [jnp.zeros((panel.stop - panel.start, m - panel.start), blocks.values.dtype) for panel in panels]
+    upper, _ = _over_blocks(step, blocks, zeros)
+    rows = [jnp.pad(part, ((0, 0), (panel.start, 0))) for part, panel in zip(upper, panels, strict=True)]
+    upper = jnp.triu(jnp.concatenate(rows))
+    return upper + jnp.triu(upper, 1).T
+
+
+@jax.jit
+def matmul(blocks: Blocks, right: Array) -> Array:
+    """Give ``Z·right``, shape ``(n, k)``, in the precision of ``right``."""
+
+    def step(_, z, *__):
+        return None, jnp.matmul(z.astype(right.dtype), right, precision="highest")
+
+    _, products = _over_blocks(step, blocks, None)
+    return products.reshape(-1, right.shape[1])[: blocks.shape[0]]
+
+
+def rmatmul(blocks: Blocks, left: Array) -> Array:
+    """Give ``leftᵀ·Z``, shape ``(k, m)``."""
+    left = _padded_rows(blocks, left)
+
+    def step(total, z, _local, _cols, first):
+        return total + jnp.matmul(left[first // blocks.rows_per_block].T, z, precision="highest"), None
+
+    return _over_blocks(step, blocks, jnp.zeros((left.shape[2], blocks.shape[1]), left.dtype))[0]
+
+
+def add_on_pattern(blocks: Blocks, left: Array, right: Array, gain: Array, cols_gain: Array, scale: float) -> Array:
+    """Give the entries of ``scale·T + left·right + T·(gain cols_gain gainᵀ)`` on the pattern of ``T``."""
+    left = _padded_rows(blocks, left)
+
+    def step(_, t, local, cols, first):
+        dense = (
+            scale * t
+            + jnp.matmul(left[first // blocks.rows_per_block], right, precision="highest")
+            + jnp.matmul(jnp.matmul(t, gain, precision="highest") * cols_gain, gain.T, precision="highest")
+        )
+        return None, dense[local, cols]
+
+    return _over_blocks(step, blocks, None)[1]

@@ -1,0 +1,190 @@
+"""The E-step's mode: the likeliest noise-free matrix on the fiber over a quotient.
+
+The fiber over ``Y`` is ``{Z = Y ∘ exp(a_i + b_j)}``; its posterior under ``vec Z ~ N(0, Ω⁻¹)`` is, up to a constant,
+``exp(−g)`` with
+
+    ``g(a, b) = ½⟨Z, Ω·Z⟩ − Σ_i p_i a_i − Σ_j n_j b_j``,   ``Ω·Z = ΨZ + ZΦ``,                                   (2)
+
+``p_i`` and ``n_j`` the numbers of non-zeros (the volume factor of the change of variables). At the mode the row and
+column sums of ``M = Z ∘ (Ω·Z)`` equal ``p_i`` and ``n_j``: a matrix-scaling problem. For ``Ω = I`` it is Sinkhorn's, on
+``Y∘Y``; otherwise truncated Newton steps, started there, solve it.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from kronax.solvers.blocks import Blocks, add_on_pattern, col_sums, outer_sum, rmatmul, row_sums
+
+_SINKHORN_SWEEPS = 10_000
+_NEWTON_STEPS = 100
+_CG_STEPS = 200
+_LARGEST_STEP = 2.0  # in one Newton step no entry of Z changes by more than a factor e²
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["scale", "row_vectors", "row_weights", "col_vectors", "col_weights"],
+    meta_fields=[],
+)
+@dataclass(frozen=True)
+class Omega:
+    """``Ω = Ψ ⊕ Φ`` as ``Ω·T = scale·T + U diag(u) UᵀT + TV diag(v) Vᵀ``."""
+
+    scale: Array
+    row_vectors: Array
+    row_weights: Array
+    col_vectors: Array
+    col_weights: Array
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["a", "b", "residual", "n_iter"], meta_fields=[])
+@dataclass(frozen=True)
+class Mode:
+    """Where on the fiber: ``Z = Y ∘ exp(a_i + b_j)``.
+
+    ``residual`` is the largest relative deviation of a row or column sum of ``M`` from its target.
+    """
+
+    a: Array
+    b: Array
+    residual: Array
+    n_iter: Array
+
+
+def at(quotient: Blocks, a: Array, b: Array) -> Blocks:
+    """Give ``Z = Y ∘ exp(a_i + b_j)``."""
+    return quotient.with_values(quotient.values * jnp.exp(outer_sum(quotient, a, b)))
+
+
+def times(omega: Omega, matrix: Blocks) -> Array:
+    """Give ``Ω·T`` on the pattern of ``T``."""
+    left = omega.row_vectors * omega.row_weights
+    right = rmatmul(matrix, omega.row_vectors)
+    return add_on_pattern(matrix, left, right, omega.col_vectors, omega.col_weights, omega.scale)
+
+
+def _sums(pattern: Blocks, values: Array) -> tuple[Array, Array]:
+    summed = pattern.with_values(values)
+    return row_sums(summed), col_sums(summed)
+
+
+def _deviation(sums: tuple[Array, Array], targets: tuple[Array, Array]) -> Array:
+    return jnp.maximum(*(jnp.max(jnp.abs(s / t - 1.0)) for s, t in zip(sums, targets, strict=True)))
+
+
+@jax.jit
+def sinkhorn(quotient: Blocks, row_counts: Array, col_counts: Array, tol: float) -> Mode:
+    """Find the mode for ``Ω = I``: scale ``Y∘Y`` until its row and column sums are the counts."""
+    squares = quotient.with_values(quotient.values**2)
+
+    def sweep(state):
+        _, cols, _, n_iter = state
+        rows = row_counts / row_sums(squares.with_values(squares.values * cols[squares.cols]))
+        sums = col_sums(squares.with_values(squares.values * rows[squares.rows]))
+        # before this sweep's change of the columns, their sums tell how far the last sweep was from the goal
+        residual = jnp.max(jnp.abs(cols * sums / col_counts - 1.0))
+        return rows, col_counts / sums, residual, n_iter + 1
+
+    start = jnp.ones_like(row_counts), jnp.ones_like(col_counts), jnp.inf, 0
+    rows, cols, residual, n_iter = jax.lax.while_loop(
+        lambda state: (state[2] > tol) & (state[3] < _SINKHORN_SWEEPS), sweep, start
+    )
+    return Mode(0.5 * jnp.log(rows), 0.5 * jnp.log(cols), residual, n_iter)
+
+
+@jax.jit
+def newton(
+    quotient: Blocks, omega: Omega, row_counts: Array, col_counts: Array, a: Array, b: Array, tol: float
+) -> Mode:
+    """Find the mode for any positive definite ``Ω`` by truncated Newton steps from ``(a, b)``."""
+    targets = row_counts, col_counts
+
+    def objective(a, b, z, omega_z):  # g of Eq. 2
+        return 0.5 * jnp.vdot(z.values, omega_z) - row_counts @ a - col_counts @ b
+
+    def evaluate(a, b):
+        z = at(quotient, a, b)
+        omega_z = times(omega, z)
+        return z, omega_z, objective(a, b, z, omega_z)
+
+    def step(state):
+        a, b, z, omega_z, value, _, n_iter = state
+        gradient = tuple(s - t for s, t in zip(_sums(z, z.values * omega_z), targets, strict=True))
+        direction = _truncated_cg(partial(hessian_product, omega, z, omega_z), gradient, targets)
+        slope = sum(jnp.vdot(g, d) for g, d in zip(gradient, direction, strict=True))
+        longest = jnp.max(jnp.abs(direction[0])) + jnp.max(jnp.abs(direction[1]))
+
+        def trial(length):
+            new = a + length * direction[0], b + length * direction[1]
+            return (*new, *evaluate(*new))
+
+        def too_long(search):
+            length, (*_, trial_value) = search
+            return ~(trial_value <= value + 1e-4 * length * slope) & (length > 1e-10)
+
+        length = jnp.minimum(1.0, _LARGEST_STEP / longest)
+        _, (a, b, z, omega_z, value) = jax.lax.while_loop(
+            too_long, lambda search: (search[0] / 2, trial(search[0] / 2)), (length, trial(length))
+        )
+        return a, b, z, omega_z, value, _deviation(_sums(z, z.values * omega_z), targets), n_iter + 1
+
+    z, omega_z, value = evaluate(a, b)
+    residual = _deviation(_sums(z, z.values * omega_z), targets)
+    a, b, _, _, _, residual, n_iter = jax.lax.while_loop(
+        lambda state: (state[5] > tol) & (state[6] < _NEWTON_STEPS), step, (a, b, z, omega_z, value, residual, 0)
+    )
+    return Mode(a, b, residual, n_iter)
+
+
+def hessian_product(omega: Omega, z: Blocks, omega_z: Array, direction: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Multiply the Hessian of ``g`` in ``(a, b)`` with a direction ``(u, v)``.
+
+    With ``D = u_i + v_j``: the row and column sums of ``Z∘(Ω·(Z∘D)) + M∘D``.
+    """
+    d = outer_sum(z, *direction)
+    return _sums(z, z.values * times(omega, z.with_values(z.values * d)) + z.values * omega_z * d)
+
+
+def _truncated_cg(product, gradient: tuple[Array, Array], targets: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Solve ``H d = −gradient`` loosely; stop at negative curvature (Nocedal and Wright 2006, Algorithm 7.1).
+
+    Preconditioned with the diagonal of ``H`` at the mode of ``Ω = I``, twice the targets.
+    """
+
+    def dot(x, y):
+        return sum(jnp.vdot(a, b) for a, b in zip(x, y, strict=True))
+
+    def precondition(x):
+        return tuple(a / (2.0 * t) for a, t in zip(x, targets, strict=True))
+
+    def axpy(scale, x, y):
+        return tuple(scale * a + b for a, b in zip(x, y, strict=True))
+
+    def step(state):
+        solution, residual, search, rho, _, n_iter = state
+        curved = product(search)
+        curvature = dot(search, curved)
+        positive = curvature > 1e-12 * dot(search, axpy(1.0, search, search))
+        alpha = jnp.where(positive, rho / curvature, jnp.where(n_iter == 0, 1.0, 0.0))
+        solution = axpy(alpha, search, solution)
+        residual = axpy(-alpha, curved, residual)
+        scaled = precondition(residual)
+        new_rho = dot(residual, scaled)
+        return solution, residual, axpy(new_rho / rho, search, scaled), new_rho, positive, n_iter + 1
+
+    downhill = tuple(-g for g in gradient)
+    start = precondition(downhill)
+    rho = dot(downhill, start)
+    # relative accuracy of the step: min(½, √‖gradient‖), which makes the outer steps converge superlinearly
+    goal = rho * jnp.minimum(0.25, jnp.sqrt(rho / dot(targets, precondition(targets))))
+    zero = tuple(jnp.zeros_like(g) for g in gradient)
+    solution, *_ = jax.lax.while_loop(
+        lambda state: (state[3] > goal) & state[4] & (state[5] < _CG_STEPS),
+        step,
+        (zero, downhill, start, rho, jnp.asarray(True), 0),
+    )
+    return solution

@@ -1,0 +1,181 @@
+"""From an embedding or a precision matrix to a sparse graph."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from scipy import sparse
+from tqdm.auto import tqdm
+
+from kronax.solvers.precision import Precision, diagonal, entries
+
+_SCORES = 2**23  # numbers held at a time: 64 MiB in float64
+_SPARE = 10  # candidates beyond the neighbours asked for: what float32 may misplace
+_BISECTIONS = 64
+_SMALLEST_WIDTH = 1e-3  # of the kernel, relative to the mean distance to the neighbours
+_SMALLEST_DISTANCE = 1e-8  # what two equal rows are given: distances in a graph are positive
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A weighted undirected graph.
+
+    Attributes
+    ----------
+    connectivities
+        CSR, symmetric, non-negative, no diagonal.
+    distances
+        CSR with the same pattern, positive.
+    """
+
+    connectivities: sparse.csr_array
+    distances: sparse.csr_array
+
+
+def affinity_graph(embedding: np.ndarray, n_neighbors: int, *, progress: bool = False) -> Graph:
+    """Connect the rows of an embedding whose directions are closest.
+
+    The affinity of two rows is their cosine; the ``n_neighbors`` largest positive ones of every row are kept. Their
+    distances, those of the rows at unit length, become weights by a kernel whose width is set for every row such
+    that its weights add up to ``log2(n_neighbors)``; an edge counts if either end sees it, ``w + w' − ww'``
+    (the fuzzy simplicial set of McInnes et al. 2018, section 3.1). So weights compare across dense and thin regions.
+
+    Parameters
+    ----------
+    embedding
+        ``(n, k)``. A row of zeros has no neighbours.
+    n_neighbors
+        Neighbours of every row, itself not counted; fewer than ``n``.
+    """
+    with jax.enable_x64(True):
+        rows = jnp.asarray(embedding)
+        length = jnp.linalg.norm(rows, axis=1, keepdims=True)
+        rows = jnp.where(length > 0, rows / jnp.where(length > 0, length, 1.0), 0.0)
+        affinity, neighbours = _most_similar(rows, rows, n_neighbors, progress=progress)
+        distance, weight = map(np.asarray, _fuzzy_weights(rows, neighbours, affinity > 0))
+    one_sided = _to_csr(neighbours, weight)
+    other_side = one_sided.T.tocsr()
+    union = one_sided + other_side - one_sided * other_side
+    length = _to_csr(neighbours, np.where(weight > 0, distance, 0.0))
+    return _graph(union, length.maximum(length.T))
+
+
+def partial_correlation_graph(precision: Precision, shift: float, n_neighbors: int, *, progress: bool = False) -> Graph:
+    """Connect the variables with the largest positive partial correlations.
+
+    In a Kronecker sum only ``Φ + t`` is determined, so a partial correlation takes the other axis' mean diagonal
+    along: ``ρ_jl = −Φ_jl / √((Φ_jj + ψ̄)(Φ_ll + ψ̄))``. It is the weight; ``√(2 − 2ρ)`` the distance.
+
+    Parameters
+    ----------
+    precision
+        ``Φ``.
+    shift
+        ``ψ̄``, mean diagonal of the other axis' precision.
+    n_neighbors
+        Neighbours of every variable, itself not counted; fewer than there are variables.
+    """
+    with jax.enable_x64(True):
+        vectors = jnp.asarray(precision.vectors, jnp.float64)
+        scaled = vectors / jnp.sqrt(jnp.asarray(diagonal(precision)) + shift)[:, None]
+        rho, neighbours = _most_similar(
+            scaled * -jnp.asarray(precision.weights), scaled, n_neighbors, progress=progress
+        )
+    rho = np.maximum(rho, 0.0)
+    weights = _to_csr(neighbours, rho)
+    weights = weights.maximum(weights.T)
+    distances = weights.copy()
+    distances.data = np.sqrt(np.maximum(2.0 - 2.0 * weights.data, _SMALLEST_DISTANCE**2))
+    return _graph(weights, distances)
+
+
+def on_edges(precision: Precision, graph: Graph) -> sparse.csr_array:
+    """Give the signed precision on the edges of a graph and on the diagonal: CSR, exactly symmetric."""
+    upper = sparse.triu(graph.connectivities, k=1, format="coo")
+    rows, cols = upper.coords
+    half = sparse.coo_array((entries(precision, rows, cols), (rows, cols)), upper.shape)
+    full = (half + half.T + sparse.diags_array(diagonal(precision))).tocsr()
+    full.sort_indices()
+    return full
+
+
+def _graph(connectivities: sparse.csr_array, distances: sparse.csr_array) -> Graph:
+    for matrix in (connectivities, distances):
+        matrix.eliminate_zeros()
+        matrix.sort_indices()
+    return Graph(connectivities, distances)
+
+
+def _to_csr(neighbours: np.ndarray, values: np.ndarray) -> sparse.csr_array:
+    n, k = neighbours.shape
+    matrix = sparse.csr_array((values.ravel(), neighbours.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n), copy=True)
+    matrix.eliminate_zeros()
+    matrix.sort_indices()
+    return matrix
+
+
+def _most_similar(left: Array, right: Array, k: int, *, progress: bool) -> tuple[np.ndarray, np.ndarray]:
+    """For every row ``i`` find the ``k`` largest products ``left_i·right_j``, ``j ≠ i``: values and indices, (n, k)."""
+    n, width = right.shape
+    n_candidates = min(k + _SPARE, n - 1)
+    # The largest of n scores lie in the groups with the largest maxima: √(n/k) scores a group make the least work.
+    group = max(1, int(np.sqrt(n / n_candidates)))
+    n_groups = max(n_candidates, -(-n // group))
+    block = max(1, min(n, _SCORES // max(n_groups * group, n_candidates * width)))
+    coarse = jnp.pad(right.astype(jnp.float32), ((0, n_groups * group - n), (0, 0)))
+    starts = [min(start, n - block) for start in range(0, n, block)]  # the last block reaches back
+    values, indices = np.empty((n, k)), np.empty((n, k), np.int64)
+    for start in tqdm(starts, desc="nearest neighbours", unit="block", delay=2, leave=False, disable=not progress):
+        rows = jax.lax.dynamic_slice_in_dim(left, start, block)
+        scores, groups = _best_groups(rows, coarse, start, n=n, count=n_candidates, group=group)
+        values[start : start + block], indices[start : start + block] = _best_of_groups(
+            rows, right, scores, groups, k=k, n_candidates=n_candidates, group=group
+        )
+    return values, indices
+
+
+@partial(jax.jit, static_argnames=["n", "count", "group"])
+def _best_groups(rows: Array, coarse: Array, start: int, *, n: int, count: int, group: int) -> tuple[Array, Array]:
+    """Score a block of rows against all, in float32, and find the groups of scores with the largest maxima."""
+    scores = jnp.matmul(rows.astype(jnp.float32), coarse.T, precision="highest")
+    row, col = start + jnp.arange(rows.shape[0])[:, None], jnp.arange(coarse.shape[0])
+    scores = jnp.where((col < n) & (col != row), scores, -jnp.inf)
+    return scores, jax.lax.top_k(scores.reshape(len(rows), -1, group).max(-1), count)[1]
+
+
+@partial(jax.jit, static_argnames=["k", "n_candidates", "group"])
+def _best_of_groups(
+    rows: Array, right: Array, scores: Array, groups: Array, *, k: int, n_candidates: int, group: int
+) -> tuple[Array, Array]:
+    """Pick candidates from the groups by their float32 scores and rank them by the exact ones."""
+    within = jnp.take_along_axis(scores.reshape(len(rows), -1, group), groups[:, :, None], axis=1)
+    _, place = jax.lax.top_k(within.reshape(len(rows), -1), n_candidates)
+    candidates = jnp.take_along_axis(groups, place // group, axis=1) * group + place % group
+    exact = jnp.einsum("ik,ijk->ij", rows, right[candidates], precision="highest")
+    values, order = jax.lax.top_k(exact, k)
+    return values, jnp.take_along_axis(candidates, order, axis=1)
+
+
+@jax.jit
+def _fuzzy_weights(rows: Array, neighbours: Array, connected: Array) -> tuple[Array, Array]:
+    """Turn the distances to the neighbours into weights in (0, 1]; 0 where not connected."""
+    k = neighbours.shape[1]
+    distance = jnp.stack([jnp.linalg.norm(rows - rows[neighbours[:, i]], axis=1) for i in range(k)], axis=1)
+    distance = jnp.maximum(distance, _SMALLEST_DISTANCE)
+    beyond = distance - jnp.min(jnp.where(connected, distance, jnp.inf), axis=1, keepdims=True)
+
+    def weights(width):
+        return jnp.where(connected, jnp.exp(-jnp.maximum(beyond, 0.0) / width[:, None]), 0.0)
+
+    def halve(_, bounds):
+        low, high = bounds
+        middle = 0.5 * (low + high)
+        small = weights(middle).sum(1) < jnp.log2(float(k))
+        return jnp.where(small, middle, low), jnp.where(small, high, middle)
+
+    scale = distance.mean(1)
+    low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, (_SMALLEST_WIDTH * scale, 1e3 * scale))
+    return distance, weights(0.5 * (low + high))

@@ -1,0 +1,64 @@
+"""The precision matrix of one axis, kept as a multiple of the identity and a low-rank part."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_CHUNK = 2**22  # numbers gathered at a time
+
+
+@dataclass(frozen=True)
+class Precision:
+    """``base·I + U diag(w) Uᵀ``, symmetric.
+
+    Attributes
+    ----------
+    base
+        Eigenvalue of every direction outside the span of ``U``.
+    vectors
+        ``U``, (n, r), orthonormal columns.
+    weights
+        ``w``, (r,).
+    """
+
+    base: float
+    vectors: np.ndarray
+    weights: np.ndarray
+
+
+def diagonal(precision: Precision) -> np.ndarray:
+    """Give the diagonal, (n,), float64."""
+    squares = np.einsum("ik,ik,k->i", precision.vectors, precision.vectors, precision.weights)
+    return precision.base + squares
+
+
+def mean_diagonal(precision: Precision) -> float:
+    """Give the mean of the diagonal."""
+    return precision.base + float(precision.weights.sum()) / len(precision.vectors)
+
+
+def dense(precision: Precision) -> np.ndarray:
+    """Give the whole matrix, (n, n), exactly symmetric."""
+    matrix = (precision.vectors * precision.weights) @ precision.vectors.T
+    matrix += precision.base * np.eye(len(matrix))
+    return 0.5 * (matrix + matrix.T)
+
+
+def entries(precision: Precision, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    """Give the entries at pairs ``rows ≠ cols``, float64."""
+    size = max(1, _CHUNK // precision.vectors.shape[1])
+    n_chunks = -(-len(rows) // size)
+    pad = (0, n_chunks * size - len(rows))
+    with jax.enable_x64(True):
+        pairs = [jnp.asarray(np.pad(side, pad).reshape(n_chunks, size)) for side in (rows, cols)]
+        vectors = jnp.asarray(precision.vectors)
+        found = _chunked_entries(vectors, jnp.asarray(precision.weights, vectors.dtype), *pairs)
+        return np.asarray(found, np.float64).ravel()[: len(rows)]
+
+
+@jax.jit
+def _chunked_entries(vectors, weights, rows, cols):
+    return jax.lax.map(lambda pair: ((vectors[pair[0]] * weights) * vectors[pair[1]]).sum(1), (rows, cols))

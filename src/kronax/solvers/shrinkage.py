@@ -1,0 +1,94 @@
+"""Noise in a spectrum: nonlinear shrinkage of covariance eigenvalues and optimal shrinkage of singular values."""
+
+from functools import lru_cache
+
+import numpy as np
+from scipy import integrate, optimize
+
+
+def quadratic_inverse_shrinkage(eigenvalues: np.ndarray, dim: int, n_samples: int) -> tuple[np.ndarray, float]:
+    """Shrink the eigenvalues of a sample covariance matrix so that its inverse is as good as it can be.
+
+    Quadratic-inverse shrinkage (Ledoit and Wolf, Bernoulli 2022), asymptotically optimal for the inverse Stein loss
+    among all estimators that keep the sample eigenvectors.
+
+    Parameters
+    ----------
+    eigenvalues
+        The ``m`` positive eigenvalues, in any order.
+    dim
+        Number of variables ``p ≥ m``; ``p − m`` eigenvalues are zero.
+    n_samples
+        Number of samples ``n``.
+
+    Returns
+    -------
+    The ``m`` shrunk eigenvalues in the order given, and the common value of the ``p − m`` others (NaN if there are
+    none). Their sum, with multiplicities, is the sum of the eigenvalues.
+    """
+    m = len(eigenvalues)
+    n_null = dim - m
+    if n_null:
+        n_samples = m  # as many independent samples as the rank shows
+    c = dim / n_samples
+    h = min(c**2, c**-2) ** 0.35 / dim**0.35
+    inverse = 1.0 / eigenvalues
+    difference = inverse[None, :] - inverse[:, None]
+    kernel = inverse[None, :] / (difference**2 + h**2 * inverse[None, :] ** 2)
+    theta = (kernel * difference).mean(axis=1)
+    amplitude = theta**2 + (h * kernel * inverse[None, :]).mean(axis=1) ** 2
+    if n_null:
+        shrunk = 1.0 / (inverse * amplitude)
+        null = 1.0 / ((c - 1.0) * inverse.mean())
+    else:
+        shrunk = 1.0 / ((1.0 - c) ** 2 * inverse + 2.0 * c * (1.0 - c) * inverse * theta + c**2 * inverse * amplitude)
+        null = np.nan
+    trace = eigenvalues.sum() / (shrunk.sum() + (n_null * null if n_null else 0.0))
+    return trace * shrunk, trace * null
+
+
+@lru_cache
+def _marchenko_pastur_median(aspect: float) -> float:
+    """Median of the Marchenko–Pastur law with ratio ``aspect ≤ 1`` and unit variance."""
+    centre, half = 1.0 + aspect, 2.0 * np.sqrt(aspect)  # support: centre ± half
+
+    def mass_below(angle: float) -> float:  # with x = centre − half·cos(angle) the density's roots vanish
+        def density(t):
+            return (half * np.sin(t)) ** 2 / (2.0 * np.pi * aspect * (centre - half * np.cos(t)))
+
+        return integrate.quad(density, 0.0, angle)[0]
+
+    total = mass_below(np.pi)
+    return centre - half * np.cos(optimize.brentq(lambda angle: mass_below(angle) - total / 2, 0.0, np.pi))
+
+
+def noise_level(eigenvalues: np.ndarray, shape: tuple[int, int]) -> float:
+    """Estimate the standard deviation of white noise in a matrix from the median of its squared singular values.
+
+    Gavish and Donoho (IEEE Trans. Inf. Theory 2014): the median of ``σ²·max(shape)·MP`` is
+    matched, where MP is the Marchenko–Pastur law. A low-rank signal, however strong, hardly moves the median.
+
+    Parameters
+    ----------
+    eigenvalues
+        The positive squared singular values.
+    shape
+        Shape of the matrix.
+    """
+    small, large = sorted(shape)
+    return float(np.sqrt(np.median(eigenvalues) / (large * _marchenko_pastur_median(small / large))))
+
+
+def shrink_singular_values(singular: np.ndarray, noise: float, shape: tuple[int, int]) -> np.ndarray:
+    """Shrink singular values so that the low-rank matrix made of them is nearest, in mean square, to the signal.
+
+    With ``y = s / (σ√N)`` and ``β = M/N`` for an ``M × N`` matrix, ``M ≤ N``:
+    ``η(y) = √((y² − β − 1)² − 4β) / y`` above the noise edge ``y = 1 + √β`` and 0 below
+    (Gavish and Donoho, IEEE Trans. Inf. Theory 2017, Frobenius loss).
+    """
+    small, large = sorted(shape)
+    beta = small / large
+    unit = noise * np.sqrt(large)
+    y2 = (singular / unit) ** 2
+    above = singular > unit * (1.0 + np.sqrt(beta))
+    return np.where(above, unit * np.sqrt(np.maximum((y2 - beta - 1.0) ** 2 - 4.0 * beta, 0.0) / y2), 0.0)

@@ -1,0 +1,38 @@
+"""What every test may use."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import jax
+import matplotlib
+import numpy as np
+import pytest
+
+matplotlib.use("agg")
+
+# The first call with new shapes compiles, so no example has a deadline; the same examples are drawn in every run.
+hypothesis.settings.register_profile("kronax", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("kronax")
+
+
+@pytest.fixture(autouse=True)
+def strict_dtypes() -> Iterator[None]:
+    """Let no JAX operation mix dtypes silently: a float32 that meets a float64, or an integer array, is an error."""
+    with jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Give each test a generator of its own, always in the same state, so that no test depends on the order."""
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Point to the folder of real data beside the checkout; skip where there is none."""
+    path = Path(__file__).parents[1] / ".." / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip("no folder shared/data beside the checkout")
+    return path.resolve()

@@ -1,0 +1,217 @@
+"""The rules of the house that no single function's test can watch over."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "kronax"
+EVERY_FILE = [pytest.param(file, id=file.relative_to(PACKAGE).as_posix()) for file in sorted(PACKAGE.rglob("*.py"))]
+EVERY_SOLVER = [case for case in EVERY_FILE if case.id.startswith("solvers/")]
+
+# What a solver may import, besides the standard library. tqdm draws the progress bar of the host loops.
+SOLVER_IMPORTS = sys.stdlib_module_names | {"jax", "numpy", "scipy", "tqdm"}
+
+FORBIDDEN = {
+    "JAX's experimental and private modules": re.compile(r"jax\.(experimental(\.|$)|_(?!_))"),
+    "JAX's global settings": re.compile(r"jax\.config\.(update|\w+ =)"),
+    "scanpy's private names": re.compile(r"scanpy(\.\w+)*\._(?!_)"),
+}
+
+HEAVY = ["scanpy", "scanpy.plotting", "matplotlib.pyplot", "umap", "numba", "sklearn"]
+
+
+def module_of(file: Path) -> str:
+    return ".".join(("kronax", *file.relative_to(PACKAGE).with_suffix("").parts))
+
+
+def imports(tree: ast.AST, module: str) -> list[tuple[str, str]]:
+    """Pair every name that an import statement binds, anywhere in the file, with the dotted path it stands for."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                found.append((alias.asname or alias.name, alias.name))
+                if not alias.asname:  # "import a.b" binds a
+                    top = alias.name.split(".")[0]
+                    found.append((top, top))
+        elif isinstance(node, ast.ImportFrom):
+            parents = module.split(".")[: -node.level] if node.level else []
+            source = ".".join([*parents, *([node.module] if node.module else [])])
+            found += [(alias.asname or alias.name, f"{source}.{alias.name}") for alias in node.names]
+    return found
+
+
+def dotted(node: ast.expr, bound: dict[str, str]) -> str | None:
+    """The full dotted path of ``a.b.c``, when ``a`` was imported."""
+    parts = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    if isinstance(node, ast.Name) and node.id in bound:
+        return ".".join([bound[node.id], *reversed(parts)])
+    return None
+
+
+def paths_used(source: str, module: str = "kronax.example") -> set[str]:
+    """Every dotted path that a file imports, reads or (then with ``=`` at its end) assigns to."""
+    tree = ast.parse(source)
+    bound = dict(imports(tree, module))
+    used = {path for _, path in imports(tree, module)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and (path := dotted(node, bound)):
+            used.add(path if isinstance(node.ctx, ast.Load) else f"{path} =")
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called in {"import_module", "__import__"}:
+                used.add(str(node.args[0].value))
+    return used
+
+
+def forbidden(source: str) -> dict[str, str]:
+    return {path: what for path in paths_used(source) for what, rule in FORBIDDEN.items() if rule.match(path)}
+
+
+def outside_of_solvers(source: str, module: str) -> set[str]:
+    return {
+        path
+        for _, path in imports(ast.parse(source), module)
+        if path.split(".")[0] not in SOLVER_IMPORTS and not f"{path}.".startswith("kronax.solvers.")
+    }
+
+
+@pytest.mark.parametrize("file", EVERY_SOLVER)
+def test_solvers_know_arrays_only(file):
+    assert outside_of_solvers(file.read_text(encoding="utf-8"), module_of(file)) == set()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import anndata as ad",
+        "from mudata import MuData",
+        "import scanpy.tools",
+        "def f():\n    import pandas as pd",
+        "from kronax.tl import med_magma",
+        "from kronax import pp",
+        "import kronax",
+        "from .. import _keys",
+        "from ..pl import graph",
+    ],
+)
+def test_solver_rule_finds(line):
+    assert outside_of_solvers(line, "kronax.solvers.example")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import math",
+        "import jax.numpy as jnp",
+        "from scipy import sparse",
+        "from tqdm.auto import tqdm",
+        "from kronax.solvers.quotient import quotient",
+        "from kronax.solvers import graph",
+        "from . import graph",
+        "from .graph import top",
+    ],
+)
+def test_solver_rule_allows(line):
+    assert not outside_of_solvers(line, "kronax.solvers.example")
+
+
+@pytest.mark.parametrize("file", EVERY_FILE)
+def test_documented_interfaces_only(file):
+    assert forbidden(file.read_text(encoding="utf-8")) == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import jax.experimental.sparse",
+        "from jax.experimental import enable_x64",
+        "from jax import experimental",
+        "import jax\njax.experimental.enable_x64()",
+        "from jax._src import config",
+        "import jax\njax.config.update('jax_enable_x64', True)",
+        "from jax import config\nconfig.update('jax_enable_x64', True)",
+        "from jax import config as settings\nsettings.update('jax_enable_x64', True)",
+        "import jax\njax.config.jax_enable_x64 = True",
+        "from scanpy._utils import NeighborsView",
+        "from scanpy import _utils",
+        "from scanpy.get._aggregated import aggregate",
+        "import scanpy as sc\nsc._settings",
+        "import scanpy as sc\nsc.tl._leiden",
+        "import importlib\nimportlib.import_module('jax.experimental')",
+    ],
+)
+def test_interface_rule_finds(source):
+    assert forbidden(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import jax\nwith jax.enable_x64(True):\n    pass",
+        "import jax\nx64 = jax.config.jax_enable_x64",
+        "import jax\njax.__version__",
+        "import scanpy as sc\nsc.__version__\nsc.tl.leiden",
+        "settings = {}\nsettings.update(a=1)",
+    ],
+)
+def test_interface_rule_allows(source):
+    assert not forbidden(source)
+
+
+def run(code: str, **environment: str) -> str:
+    """Run code in a fresh interpreter in which any start of a JAX backend would fail, as no platform has that name."""
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "JAX_PLATFORMS": "none_such", **environment},
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def test_import_is_light():
+    loaded = run(f"import sys, kronax; print(*[name for name in {HEAVY} if name in sys.modules])")
+    assert loaded == ""
+
+
+def test_no_backend_starts_at_import():
+    # run() has seen the import succeed; the second half makes sure that a start would have been noticed
+    code = """
+import kronax, jax
+try:
+    jax.devices()
+except RuntimeError:
+    print("no backend")
+"""
+    assert run(code) == "no backend"
+
+
+@pytest.mark.parametrize("x64", ["0", "1"])
+def test_import_leaves_the_settings_of_jax_alone(x64):
+    code = """
+import jax
+names = ["jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_dtype_promotion", "jax_debug_nans"]
+before = [getattr(jax.config, name) for name in names]
+import kronax
+assert before == [getattr(jax.config, name) for name in names]
+print(int(jax.config.jax_enable_x64))
+"""
+    assert run(code, JAX_ENABLE_X64=x64) == x64
+
+
+def test_version_is_that_of_the_distribution():
+    code = "import importlib.metadata, kronax; print(kronax.__version__ == importlib.metadata.version('kronax'))"
+    assert run(code) == "True"
