@@ -21,11 +21,11 @@ def is_anndata(adata: Any) -> None:
         raise ValueError(msg)
 
 
-def key_in(key: str, mapping: Mapping, name: str) -> None:
+def key_in(key: str, mapping: Mapping, name: str, remedy: str = "") -> None:
     """Require a key in a part of an AnnData object, such as ``adata.layers``."""
     if key not in mapping:
         available = sorted(str(k) for k in mapping if k is not None)
-        msg = f"Key {key!r} not found in `{name}`. Available keys: {available}."
+        msg = f"Key {key!r} not found in `{name}`. Available keys: {available}. {remedy}".rstrip()
         raise KeyError(msg)
 
 

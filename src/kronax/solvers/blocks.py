@@ -15,7 +15,7 @@ from jax import Array
 from scipy import sparse
 
 _DENSE_BLOCK = 2**22  # entries of one block when it is dense: 32 MiB in float64
-_PANELS = 8  # of columns, in a Gram matrix
+_PANELS = 4  # of columns, in a Gram matrix
 _ROOM = 1024  # capacities are multiples of this, so that similar matrices share compiled code
 
 
@@ -116,11 +116,11 @@ def gram(blocks: Blocks) -> Array:
 
 
 @jax.jit
-def matmul(blocks: Blocks, right: Array) -> Array:
-    """Give ``Z·right``, shape ``(n, k)``, in the precision of ``right``."""
+def matmul(blocks: Blocks, right: Array, offset: Array) -> Array:
+    """Give ``Z·right − 1·offsetᵀ``, shape ``(n, k)``, in the precision of ``right``."""
 
     def step(_, z, *__):
-        return None, jnp.matmul(z.astype(right.dtype), right, precision="highest")
+        return None, jnp.matmul(z.astype(right.dtype), right, precision="highest") - offset
 
     _, products = _over_blocks(step, blocks, None)
     return products.reshape(-1, right.shape[1])[: blocks.shape[0]]

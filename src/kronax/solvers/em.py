@@ -5,12 +5,10 @@ The model of an ``n × p`` matrix is
     ``sign(X)|X|^γ = diag(r) Z diag(c)``,   ``vec(Z − 1mᵀ) ~ N(0, (Ψ ⊕ Φ)⁻¹)``.                                  (4)
 
 The E-step puts ``Z`` at the mode of the fiber over the quotient of ``X`` (Eqs. 1 and 2); the M-step fits ``Ψ`` and
-``Φ`` to its spectrum (Eq. 3). Two things are kept apart: the ``Ω`` that an E-step sees, which holds only what rises
-above the noise, damped, since an ``Ω`` fitted closely to ``Z`` and a ``Z`` fitted closely to ``Ω`` drive each other to
-extremes; and the estimate, made once, from the last ``Z``.
+``Φ`` to its spectrum (Eq. 3).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -18,15 +16,13 @@ import numpy as np
 from scipy import sparse
 from tqdm.auto import tqdm
 
-from kronax.solvers import fiber, kronecker_sum
-from kronax.solvers.blocks import Blocks, from_csr, gram, outer_sum, row_sums
-from kronax.solvers.precision import Precision, mean_diagonal
+from kronax.solvers import fiber, m_step
+from kronax.solvers.blocks import from_csr, gram
+from kronax.solvers.precision import Precision
 from kronax.solvers.quotient import pattern_counts, quotient
-from kronax.solvers.shrinkage import quadratic_inverse_shrinkage
-from kronax.solvers.spectral import Leading, leading, spectrum
+from kronax.solvers.spectral import Leading, leading
 
 GAUSSIAN_DISPERSION = 0.5  # of log|Y|: the most for which Z is treated as Gaussian as it is
-_DAMPING = 0.5  # share of the spikes in the Ω that the E-step sees
 _FIBER_TOLERANCE = 1e-9
 
 
@@ -64,7 +60,7 @@ class Fit:
     noise, rank
         Standard deviation of the noise in ``Z``, and the number of directions above it.
     objective
-        Negative log-likelihood per entry, up to a constant, of the spiked model at every step of EM.
+        Negative log-likelihood per entry of ``Z``, up to a constant, at every step of EM.
     n_iter
         Step of EM whose ``Z`` was kept.
     converged, reason
@@ -85,13 +81,11 @@ class Fit:
 
 @dataclass(frozen=True)
 class _Step:
-    """One step of EM."""
+    """One step of EM: where its E-step put ``Z``, and what its M-step made of it."""
 
     mode: fiber.Mode
-    z: Blocks
-    gram: jax.Array
     lead: Leading
-    omega: fiber.Omega
+    precisions: tuple[Precision, Precision]
     objective: float
     converged: bool
 
@@ -131,14 +125,12 @@ def fit(
         signed = bool((matrix.data < 0).any())
         power = 1.0 if signed else min(1.0, GAUSSIAN_DISPERSION / max(free.dispersion, GAUSSIAN_DISPERSION))
     transposed = matrix.shape[0] < matrix.shape[1]
+    steps = _Steps(_tall(free.matrix, power, transposed), n_comps, (1 if transposed else 0) if center else None)
     with jax.enable_x64(True):
-        step, n_iter, objective, converged, reason = _iterate(
-            _tall(free.matrix, power, transposed), n_comps, max_iter, tol, progress
-        )
-        precisions = _estimate(step, center=(1 if transposed else 0) if center else None)
+        step, n_iter, objective, converged, reason = _iterate(steps, max_iter, tol, progress)
     scales = [np.asarray(step.mode.a), np.asarray(step.mode.b)]
     embeddings = [step.lead.rows * step.lead.shrunk, step.lead.cols * step.lead.shrunk]
-    sides = list(zip(scales, embeddings, precisions, strict=True))
+    sides = list(zip(scales, embeddings, step.precisions, strict=True))
     (a, *rows), (b, *cols) = reversed(sides) if transposed else sides
     # |X| = exp(α + β)·|Y| and |Z| = |Y|^γ·exp(a + b), so log r = α − a/γ and log c = β − b/γ
     log_rows, log_cols = free.log_rows - a / power, free.log_cols - b / power
@@ -172,101 +164,59 @@ def _tall(y: sparse.csr_array, power: float, transposed: bool) -> sparse.csr_arr
     return y.T.tocsr() if transposed else y
 
 
-def _iterate(
-    matrix: sparse.csr_array, n_comps: int, max_iter: int, tol: float, progress: bool
-) -> tuple[_Step, int, np.ndarray, bool, str]:
-    """Run EM; return the last step to be trusted, its number, the objectives, whether EM converged, and why it ended.
+class _Steps:
+    """The steps of EM on one tall matrix."""
 
-    Steps of a fixed-point iteration that converges get shorter. One that is longer than the step before it, or that
-    fits worse, is where the feedback between ``Z`` and ``Ω`` has taken over: it is dropped.
+    def __init__(self, matrix: sparse.csr_array, n_comps: int, center: int | None) -> None:
+        self.n_comps, self.center = n_comps, center
+        self.n_entries = float(matrix.nnz)  # and the sum of the squares of Z, the mean of which is 1
+        with jax.enable_x64(True):
+            self.y = from_csr(matrix)
+            self.counts = tuple(map(jnp.asarray, pattern_counts(matrix)))
+
+    def first(self) -> _Step:
+        """Take the step from ``Ω = I``."""
+        return self._from(fiber.sinkhorn(self.y, *self.counts, _FIBER_TOLERANCE))
+
+    def after(self, step: _Step) -> _Step:
+        """Take the step from what the one before found."""
+        omega = m_step.spiked(step.lead, self.n_entries, self.n_comps)
+        return self._from(fiber.newton(self.y, omega, *self.counts, step.mode.a, step.mode.b, _FIBER_TOLERANCE))
+
+    def _from(self, mode: fiber.Mode) -> _Step:
+        mode, z = fiber.of_unit_size(self.y, mode, self.n_entries)
+        square = gram(z)
+        rows, cols, objective, solved = m_step.estimate(z, square, center=self.center)
+        converged = solved and bool(mode.residual <= _FIBER_TOLERANCE)
+        return _Step(mode, leading(z, square, self.n_comps), (rows, cols), objective, converged)
+
+    def distance(self, old: _Step, new: _Step) -> float:
+        """Give the root mean square change of ``log|Z|``."""
+        return float(fiber.distance(self.y, old.mode, new.mode, self.n_entries))
+
+
+def _iterate(steps: _Steps, max_iter: int, tol: float, progress: bool) -> tuple[_Step, int, np.ndarray, bool, str]:
+    """Run EM; return the last step to be trusted, its number, all objectives, whether EM converged, and why it ended.
+
+    The steps of a fixed-point iteration that converges get shorter. One longer than the step before it is where the
+    feedback between ``Z`` and ``Ω`` has taken over: it is dropped.
     """
-    y, counts = from_csr(matrix), tuple(map(jnp.asarray, pattern_counts(matrix)))
-    step = _step(y, fiber.sinkhorn(y, *counts, _FIBER_TOLERANCE), n_comps)
+    step = steps.first()
     objective, last_change = [step.objective], np.inf
     if max_iter == 1:
         return step, 1, np.array(objective), step.converged, "the one step asked for was taken"
-    for n_iter in tqdm(
-        range(2, max_iter + 1), desc="EM", unit="step", delay=2, leave=False, disable=not progress
-    ):  # fmt: skip
-        new = _step(y, fiber.newton(y, step.omega, *counts, step.mode.a, step.mode.b, _FIBER_TOLERANCE), n_comps)
+    numbers = tqdm(range(2, max_iter + 1), desc="EM", unit="step", delay=2, leave=False, disable=not progress)
+    for n_iter in numbers:
+        new = steps.after(step)
         objective.append(new.objective)
-        change = _change(y, step.mode, new.mode, float(counts[0].sum()))
-        if not (new.converged and change < last_change and new.objective < step.objective):
-            reason = f"step {n_iter} was not to be trusted: it changed log|Z| by {change:.2g} after {last_change:.2g}"
+        change = steps.distance(step, new)
+        if not (new.converged and change < last_change):
+            reason = (
+                f"step {n_iter} was dropped: it changed log|Z| by {change:.2g}, the one before by {last_change:.2g}"
+            )
             return step, n_iter - 1, np.array(objective), False, reason
         step, last_change = new, change
         if change < tol:
             return step, n_iter, np.array(objective), True, f"log|Z| changed by {change:.2g}, less than tol={tol:g}"
     reason = f"log|Z| still changed by {change:.2g} in the last of {max_iter} steps"
     return step, max_iter, np.array(objective), False, reason
-
-
-def _step(y: Blocks, mode: fiber.Mode, n_comps: int) -> _Step:
-    """Take the mode found by an E-step to the spikes of the M-step."""
-    z = fiber.at(y, mode.a, mode.b)
-    size = jnp.vdot(z.values, z.values) / jnp.count_nonzero(z.values)
-    mode = replace(mode, a=mode.a - 0.5 * jnp.log(size))  # mean square of Z: 1
-    z = z.with_values(z.values / jnp.sqrt(size))
-    square = gram(z)
-    lead = leading(z, square, n_comps)
-    omega, objective = _spiked(lead, z.shape, float(jnp.trace(square)), n_comps)
-    return _Step(mode, z, square, lead, omega, objective, bool(mode.residual <= _FIBER_TOLERANCE))
-
-
-def _change(y: Blocks, old: fiber.Mode, new: fiber.Mode, n_entries: float) -> float:
-    """Give the root mean square change of ``log|Z|`` over the pattern."""
-    moved = y.with_values(outer_sum(y, new.a - old.a, new.b - old.b) ** 2)
-    return float(jnp.sqrt(row_sums(moved).sum() / n_entries))
-
-
-def _spiked(lead: Leading, shape: tuple[int, int], energy: float, n_comps: int) -> tuple[fiber.Omega, float]:
-    """Fit Eq. 3 to the directions above the noise, all others pooled; give the damped ``Ω`` and the objective."""
-    n, m = shape
-    k = min(lead.rank, len(lead.eigenvalues), m - 1)
-    spikes = lead.eigenvalues[:k]
-    rest = max(energy - spikes.sum(), 1e-6 * energy)
-    e, f = (np.append(spikes, rest / (dim - k)) for dim in (n, m))
-    multiplicities = (np.append(np.ones(k), float(dim - k)) for dim in (n, m))
-    solved = kronecker_sum.fit(e, f, *multiplicities)
-    lam, mu = solved.lam, solved.mu
-    scale = lam[-1] + mu[-1]
-    pad = (0, n_comps - k)  # one shape whatever the rank, so that Newton's method is compiled once
-    omega = fiber.Omega(
-        scale=jnp.asarray(1.0),
-        row_vectors=jnp.asarray(np.pad(lead.rows[:, :k], ((0, 0), pad))),
-        row_weights=jnp.asarray(np.pad(_DAMPING * (lam[:-1] - lam[-1]) / scale, pad)),
-        col_vectors=jnp.asarray(np.pad(lead.cols[:, :k], ((0, 0), pad))),
-        col_weights=jnp.asarray(np.pad(_DAMPING * (mu[:-1] - mu[-1]) / scale, pad)),
-    )
-    return omega, 0.5 * solved.objective / (n * m)
-
-
-def _estimate(step: _Step, center: int | None) -> tuple[Precision, Precision]:
-    """Fit Eq. 3 to the nonlinearly shrunk spectra of both axes."""
-    found = spectrum(step.z, step.gram, center=center)
-    n_rows, n_cols = found.dims
-    kept = len(found.eigenvalues)
-    # e_i/p are the eigenvalues of the rows' covariance matrix, estimated from p columns; f_j/n those of the columns'
-    row_values, row_null = quadratic_inverse_shrinkage(found.eigenvalues / n_cols, n_rows, n_cols)
-    col_values, col_null = quadratic_inverse_shrinkage(found.eigenvalues / n_rows, n_cols, n_rows)
-    e, m = _with_null(n_cols * row_values, n_cols * row_null, n_rows - kept)
-    f, q = _with_null(n_rows * col_values, n_rows * col_null, n_cols - kept)
-    solved = kronecker_sum.fit(e, f, m, q)
-    row_precision = _precision(found.rows, solved.lam)
-    col_precision = _precision(found.cols, solved.mu)
-    # Ψ + t and Φ − t are one model: t makes the mean diagonals equal
-    t = 0.5 * (mean_diagonal(col_precision) - mean_diagonal(row_precision))
-    return replace(row_precision, base=row_precision.base + t), replace(col_precision, base=col_precision.base - t)
-
-
-def _with_null(values: np.ndarray, null: float, n_null: int) -> tuple[np.ndarray, np.ndarray]:
-    """Append the null eigenvalues, if there are any, as one group; give the multiplicities too."""
-    ones = np.ones(len(values))
-    return (np.append(values, null), np.append(ones, float(n_null))) if n_null else (values, ones)
-
-
-def _precision(vectors: np.ndarray, eigenvalues: np.ndarray) -> Precision:
-    """Put a precision matrix together; directions without an eigenvalue get the null one or, without it, the mean."""
-    kept = vectors.shape[1]
-    base = float(eigenvalues[-1] if len(eigenvalues) > kept else eigenvalues.mean())
-    return Precision(base, vectors, eigenvalues[:kept] - base)

@@ -10,7 +10,7 @@ column sums of ``M = Z ∘ (Ω·Z)`` equal ``p_i`` and ``n_j``: a matrix-scaling
 ``Y∘Y``; otherwise truncated Newton steps, started there, solve it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -58,6 +58,21 @@ class Mode:
 def at(quotient: Blocks, a: Array, b: Array) -> Blocks:
     """Give ``Z = Y ∘ exp(a_i + b_j)``."""
     return quotient.with_values(quotient.values * jnp.exp(outer_sum(quotient, a, b)))
+
+
+@jax.jit
+def of_unit_size(quotient: Blocks, mode: Mode, n_entries: float) -> tuple[Mode, Blocks]:
+    """Move the mode along the overall scale, which the model does not determine, until the mean of ``z²`` is 1."""
+    z = at(quotient, mode.a, mode.b)
+    size = jnp.sqrt(jnp.vdot(z.values, z.values) / n_entries)
+    return replace(mode, a=mode.a - jnp.log(size)), z.with_values(z.values / size)
+
+
+@jax.jit
+def distance(quotient: Blocks, old: Mode, new: Mode, n_entries: float) -> Array:
+    """Give the root mean square difference of ``log|Z|`` over the pattern."""
+    change = outer_sum(quotient, new.a - old.a, new.b - old.b)
+    return jnp.sqrt(row_sums(quotient.with_values(change**2)).sum() / n_entries)
 
 
 def times(omega: Omega, matrix: Blocks) -> Array:

@@ -50,10 +50,9 @@ def affinity_graph(embedding: np.ndarray, n_neighbors: int, *, progress: bool = 
     n_neighbors
         Neighbours of every row, itself not counted; fewer than ``n``.
     """
+    length = np.linalg.norm(embedding, axis=1, keepdims=True)
+    rows = np.divide(embedding, length, out=np.zeros_like(embedding), where=length > 0)
     with jax.enable_x64(True):
-        rows = jnp.asarray(embedding)
-        length = jnp.linalg.norm(rows, axis=1, keepdims=True)
-        rows = jnp.where(length > 0, rows / jnp.where(length > 0, length, 1.0), 0.0)
         affinity, neighbours = _most_similar(rows, rows, n_neighbors, progress=progress)
         distance, weight = map(np.asarray, _fuzzy_weights(rows, neighbours, affinity > 0))
     one_sided = _to_csr(neighbours, weight)
@@ -78,12 +77,9 @@ def partial_correlation_graph(precision: Precision, shift: float, n_neighbors: i
     n_neighbors
         Neighbours of every variable, itself not counted; fewer than there are variables.
     """
+    scaled = precision.vectors / np.sqrt(diagonal(precision) + shift)[:, None]
     with jax.enable_x64(True):
-        vectors = jnp.asarray(precision.vectors, jnp.float64)
-        scaled = vectors / jnp.sqrt(jnp.asarray(diagonal(precision)) + shift)[:, None]
-        rho, neighbours = _most_similar(
-            scaled * -jnp.asarray(precision.weights), scaled, n_neighbors, progress=progress
-        )
+        rho, neighbours = _most_similar(scaled * -precision.weights, scaled, n_neighbors, progress=progress)
     rho = np.maximum(rho, 0.0)
     weights = _to_csr(neighbours, rho)
     weights = weights.maximum(weights.T)
@@ -117,7 +113,7 @@ def _to_csr(neighbours: np.ndarray, values: np.ndarray) -> sparse.csr_array:
     return matrix
 
 
-def _most_similar(left: Array, right: Array, k: int, *, progress: bool) -> tuple[np.ndarray, np.ndarray]:
+def _most_similar(left: np.ndarray, right: np.ndarray, k: int, *, progress: bool) -> tuple[np.ndarray, np.ndarray]:
     """For every row ``i`` find the ``k`` largest products ``left_i·right_j``, ``j ≠ i``: values and indices, (n, k)."""
     n, width = right.shape
     n_candidates = min(k + _SPARE, n - 1)
@@ -125,11 +121,12 @@ def _most_similar(left: Array, right: Array, k: int, *, progress: bool) -> tuple
     group = max(1, int(np.sqrt(n / n_candidates)))
     n_groups = max(n_candidates, -(-n // group))
     block = max(1, min(n, _SCORES // max(n_groups * group, n_candidates * width)))
-    coarse = jnp.pad(right.astype(jnp.float32), ((0, n_groups * group - n), (0, 0)))
+    coarse = jnp.asarray(np.pad(right.astype(np.float32), ((0, n_groups * group - n), (0, 0))))
+    right = jnp.asarray(right)
     starts = [min(start, n - block) for start in range(0, n, block)]  # the last block reaches back
     values, indices = np.empty((n, k)), np.empty((n, k), np.int64)
     for start in tqdm(starts, desc="nearest neighbours", unit="block", delay=2, leave=False, disable=not progress):
-        rows = jax.lax.dynamic_slice_in_dim(left, start, block)
+        rows = left[start : start + block]
         scores, groups = _best_groups(rows, coarse, start, n=n, count=n_candidates, group=group)
         values[start : start + block], indices[start : start + block] = _best_of_groups(
             rows, right, scores, groups, k=k, n_candidates=n_candidates, group=group
@@ -163,7 +160,7 @@ def _best_of_groups(
 def _fuzzy_weights(rows: Array, neighbours: Array, connected: Array) -> tuple[Array, Array]:
     """Turn the distances to the neighbours into weights in (0, 1]; 0 where not connected."""
     k = neighbours.shape[1]
-    distance = jnp.stack([jnp.linalg.norm(rows - rows[neighbours[:, i]], axis=1) for i in range(k)], axis=1)
+    distance = jax.lax.map(lambda other: jnp.linalg.norm(rows - rows[other], axis=1), neighbours.T).T
     distance = jnp.maximum(distance, _SMALLEST_DISTANCE)
     beyond = distance - jnp.min(jnp.where(connected, distance, jnp.inf), axis=1, keepdims=True)
 

@@ -1,4 +1,4 @@
-"""The M-step: the Kronecker-sum Gaussian that fits two covariance spectra.
+"""The Kronecker-sum Gaussian that fits two covariance spectra.
 
 ``min tr(S₁Ψ) + tr(S₂Φ) − log det(Ψ ⊕ Φ)`` has the eigenvectors of ``S₁`` and ``S₂``. With their distinct eigenvalues
 ``e_i`` (multiplicity ``m_i``) and ``f_j`` (multiplicity ``q_j``) it is the convex problem
@@ -69,26 +69,27 @@ def fit(e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, tol: float =
     tol
         Newton decrement to stop at, relative to ``Σm·Σq``.
     """
-    spectrum = tuple(map(jnp.asarray, (e, f, m, q)))
+    spectrum = e, f, m, q
     size = float(m.sum() * q.sum())
-    # half of what each axis would be without the other
-    lam, mu = 0.5 * q.sum() / spectrum[0], 0.5 * m.sum() / spectrum[1]
+    lam, mu = 0.5 * q.sum() / e, 0.5 * m.sum() / f  # half of what each axis would be without the other
     value = float(objective(lam, mu, *spectrum))
-    for n_iter in range(1, _STEPS + 1):
-        d_lam, d_mu, slope, to_boundary = _newton_direction(lam, mu, *spectrum)
+    n_iter, decrement = 0, np.inf
+    while decrement > tol and n_iter < _STEPS:
+        d_lam, d_mu, slope, to_boundary = map(np.asarray, _newton_direction(lam, mu, *spectrum))
         decrement = -float(slope) / size
         length, rounding = min(1.0, _SHARE_OF_DOMAIN * float(to_boundary)), _ROUNDING * abs(value)
         while length > _SHORTEST_STEP:
             trial = lam + length * d_lam, mu + length * d_mu
             trial_value = float(objective(*trial, *spectrum))
-            if trial_value <= value + _ARMIJO * length * float(slope) + rounding:
+            if trial_value <= value + _ARMIJO * length * slope + rounding:
                 break
             length /= 2
-        (lam, mu), value = trial, trial_value
-        if decrement <= tol:
+        else:  # no step decreases the objective: rounding is all that is left
             break
-    shift = 0.5 * float((spectrum[2] @ lam) / m.sum() - (spectrum[3] @ mu) / q.sum())
-    return KroneckerSum(np.asarray(lam) - shift, np.asarray(mu) + shift, value, decrement, decrement <= tol, n_iter)
+        (lam, mu), value = trial, trial_value
+        n_iter += 1
+    shift = 0.5 * float((m @ lam) / m.sum() - (q @ mu) / q.sum())
+    return KroneckerSum(lam - shift, mu + shift, value, decrement, decrement <= tol, n_iter)
 
 
 @jax.jit

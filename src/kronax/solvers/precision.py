@@ -1,7 +1,6 @@
 """The precision matrix of one axis, kept as a multiple of the identity and a low-rank part."""
 
 from dataclasses import dataclass
-from functools import partial
 
 import jax
 import jax.numpy as jnp

@@ -1,6 +1,7 @@
 """Spectra of a noise-free matrix ``Z``, tall: ``n × m``, ``n ≥ m``. Only ``m × m`` eigenproblems are solved."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +85,7 @@ def leading(z: Blocks, gram: jax.Array, n_comps: int) -> Leading:
     if rank < 2:  # no structure to speak of: two directions as they are still place every row
         shrunk = singular
     cols = vectors[:, :k]
-    rows = np.asarray(matmul(z, jnp.asarray(cols))) / singular[:k]
+    rows = np.asarray(matmul(z, cols / singular[:k], np.zeros(k)))
     return Leading(rows, cols, values[:k], shrunk[:k], noise, rank)
 
 
@@ -103,16 +104,24 @@ def spectrum(z: Blocks, gram: jax.Array, *, center: int | None) -> Spectrum:
     """
     n, m = z.shape
     dims = (n - (center == 0), m - (center == 1))
-    mean = np.zeros(m)
-    if center == 0:  # (Z − 1μᵀ)ᵀ(Z − 1μᵀ) = ZᵀZ − nμμᵀ
-        mean = np.asarray(col_sums(z)) / n
-        gram = gram - n * jnp.outer(mean, mean)
-    elif center == 1:  # J ZᵀZ J, J = I − 11ᵀ/m
-        gram = gram - gram.mean(0) - gram.mean(1)[:, None] + gram.mean()
+    mean, gram = _centred(z, gram, center)
     values, cols = eigh(gram)
     kept = min(*dims, int((values > _ROUNDING * values[0]).sum()))
     values, cols = values[:kept], cols[:, :kept]
     scaled = cols / np.sqrt(values)
     dtype = np.float32 if n * kept > _SINGLE_PRECISION else np.float64
-    rows = matmul(z, jnp.asarray(scaled, dtype)) - jnp.asarray(mean @ scaled, dtype)
-    return Spectrum(np.asarray(rows), cols, values, dims)
+    rows = np.asarray(matmul(z, scaled.astype(dtype), (np.asarray(mean) @ scaled).astype(dtype)))
+    return Spectrum(rows, cols, values, dims)
+
+
+@partial(jax.jit, static_argnames=["center"])
+def _centred(z: Blocks, gram: jax.Array, center: int | None) -> tuple[jax.Array, jax.Array]:
+    """Give the columns' means (0 where they are not taken away) and the Gram matrix of the deviations."""
+    n, m = z.shape
+    if center == 0:  # (Z − 1μᵀ)ᵀ(Z − 1μᵀ) = ZᵀZ − nμμᵀ
+        mean = col_sums(z) / n
+        return mean, gram - n * jnp.outer(mean, mean)
+    mean = jnp.zeros(m, gram.dtype)
+    if center == 1:  # JZᵀZJ, J = I − 11ᵀ/m
+        return mean, gram - gram.mean(0) - gram.mean(1)[:, None] + gram.mean()
+    return mean, gram

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from kronax import _keys, _validate
+from kronax._gene_graph import gene_graph
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLUMN, _ROW = 0.36, 0.27  # of the heat map, inches
+_MARGIN = 0.08  # around everything, inches
+_NAME = 22  # characters of a name before it is cut short
+_LIMIT = 2.0  # standard deviations at the ends of the colour bar, at most
+
+
+def gene_modules(
+    adata: AnnData,
+    *,
+    groupby: str,
+    modules: str = _keys.GENE_MODULE,
+    layer: str | None = None,
+    n_hubs: int = 3,
+    gene_symbols: str | None = None,
+    ax: Axes | None = None,
+    save: str | Path | None = None,
+    show: bool = False,
+) -> Figure:
+    """Show how active every gene module is in every group of cells.
+
+    A module's activity in a cell is its genes' share of the cell's total. It is standardised over all cells, and a
+    field of the heat map shows its mean over the cells of a group: 1 means one standard deviation above the average
+    cell. Groups stand in the order of their categories; modules in the order of the groups in which they are most
+    active, so that what belongs together lies along the diagonal.
+
+    Every module is named by its hubs, the genes with the largest sum of edge weights within the module, and its
+    number; the number of its genes stands on the right.
+
+    Parameters
+    ----------
+    adata
+        Cells × genes, with the result of :func:`kronax.tl.gene_modules`.
+    groupby
+        Column of ``obs``. Cells with a missing value count in the average, but have no column.
+    modules
+        Column of ``var`` that holds the modules. Genes with a missing value are left out.
+    layer
+        Layer to read, counts or log-normalised; `adata.X` if None.
+    n_hubs
+        Hub genes named for every module.
+    gene_symbols
+        Column of ``var`` with the names to show; ``adata.var_names`` if None.
+    ax
+        Axes to draw into, with room for the labels; if None, a figure is made whose size fits.
+    save
+        File to write; its ending chooses the format.
+    show
+        Open a window. A notebook shows the figure that is returned.
+
+    Returns
+    -------
+    The figure. Nothing is written to `adata`.
+
+    Raises
+    ------
+    KeyError
+        If a column, the layer or the gene graph does not exist.
+    ValueError
+        If `adata` is backed, no cell is in a group or no gene in a module, or the matrix has negative, NaN or infinite
+        values.
+
+    References
+    ----------
+    :cite:t:`Andrew2026`, section 4.3.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> import scanpy as sc
+    >>> adata = sc.datasets.pbmc68k_reduced().raw.to_adata()
+    >>> kx.tl.med_magma(adata)
+    >>> kx.tl.gene_modules(adata)
+    >>> figure = kx.pl.gene_modules(adata, groupby="bulk_labels")
+    """
+    _validate.is_anndata(adata)
+    _validate.key_in(groupby, adata.obs, "adata.obs")
+    _validate.key_in(modules, adata.var, "adata.var", "Run kx.tl.gene_modules first.")
+    _validate.key_in(modules, adata.uns, "adata.uns", "Run kx.tl.gene_modules first.")
+    if gene_symbols is not None:
+        _validate.key_in(gene_symbols, adata.var, "adata.var")
+    _validate.integer(n_hubs, "n_hubs", low=1)
+    graph = gene_graph(adata, adata.uns[modules]["params"]["neighbors_key"])
+    group_of = _categorical(adata.obs[groupby], f"adata.obs[{groupby!r}]")
+    module_of = _categorical(adata.var[modules], f"adata.var[{modules!r}]")
+    names = adata.var_names if gene_symbols is None else adata.var[gene_symbols]
+
+    table = _mean_activity(adata, layer, module_of, group_of)
+    table = table.iloc[np.argsort(table.to_numpy().argmax(axis=1), kind="stable")]
+    hubs = _hubs(graph, module_of, np.asarray(names, dtype=str), n_hubs)
+    n_genes = module_of.value_counts()
+    figure = _draw(
+        table,
+        rows=[f"{hubs[module]}   {module}" for module in table.index],
+        n_genes=[str(n_genes[module]) for module in table.index],
+        groupby=groupby,
+        ax=ax,
+        show=show,
+    )
+    if save is not None:
+        figure.savefig(save, dpi=150)
+    if show:
+        import matplotlib.pyplot as plt
+
+        plt.show()
+    return figure
+
+
+def _categorical(column: pd.Series, name: str) -> pd.Categorical:
+    """Give a column as categories that all occur, named by strings."""
+    found = pd.Categorical(column).remove_unused_categories()
+    if not len(found.categories):
+        msg = f"All values of `{name}` are missing."
+        raise ValueError(msg)
+    return found.rename_categories([str(category) for category in found.categories])
+
+
+def _indicator(categories: pd.Categorical) -> sparse.csr_array:
+    """Give the matrix, members × categories, that holds a 1 where a member is in a category."""
+    member = np.flatnonzero(categories.codes >= 0)
+    shape = (len(categories), len(categories.categories))
+    return sparse.csr_array((np.ones(len(member)), (member, categories.codes[member])), shape=shape)
+
+
+def _mean_activity(
+    adata: AnnData, layer: str | None, module_of: pd.Categorical, group_of: pd.Categorical
+) -> pd.DataFrame:
+    """Average the standardised activity of every module over every group: modules × groups."""
+    counts = _validate.counts(adata, layer)
+    if (counts.matrix.data < 0).any():
+        msg = "Shares of a cell's total need a matrix without negative values. Name another one with `layer=…`."
+        raise ValueError(msg)
+    activity = (counts.matrix @ _indicator(module_of)[counts.genes]).toarray() / counts.matrix.sum(axis=1)[:, None]
+    spread = activity.std(axis=0)
+    constant = spread <= 1e-12 * activity.max(axis=0)  # one module has all of every cell
+    activity = np.where(constant, 0.0, (activity - activity.mean(axis=0)) / np.where(constant, 1.0, spread))
+    group = _indicator(group_of)[counts.cells]
+    size = group.sum(axis=0)
+    mean = np.divide((group.T @ activity).T, size, out=np.zeros((activity.shape[1], len(size))), where=size > 0)
+    return pd.DataFrame(mean, index=module_of.categories, columns=group_of.categories)
+
+
+def _hubs(graph: sparse.csr_matrix, module_of: pd.Categorical, names: np.ndarray, n_hubs: int) -> dict[str, str]:
+    """Name the genes of every module with the largest sum of weights within it."""
+    found = {}
+    for code, module in enumerate(module_of.categories):
+        genes = np.flatnonzero(module_of.codes == code)
+        degree = np.asarray(graph[genes][:, genes].sum(axis=1)).ravel()
+        top = genes[np.argsort(-degree, kind="stable")[:n_hubs]]
+        found[module] = ", ".join(_short(name) for name in names[top])
+    return found
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
+
+
+def _draw(
+    table: pd.DataFrame, *, rows: list[str], n_genes: list[str], groupby: str, ax: Axes | None, show: bool
+) -> Figure:
+    fits = ax is None
+    ax = _axes(table.shape, show=show) if fits else ax
+    largest = float(np.abs(table.to_numpy()).max())
+    limit = min(largest, _LIMIT) or 1.0
+    image = ax.pcolormesh(table, cmap="RdBu_r", vmin=-limit, vmax=limit, edgecolors="white", linewidth=0.6)
+    ax.invert_yaxis()
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    ax.set_yticks(np.arange(len(rows)) + 0.5, rows, fontsize=8, parse_math=False)
+    columns = [_short(group) for group in table.columns]
+    ax.set_xticks(np.arange(len(columns)) + 0.5, columns, fontsize=8, rotation=90, parse_math=False)
+    ax.set_xlabel(groupby, parse_math=False)
+    ax.set_ylabel("hub genes and number of the module")
+    genes = ax.secondary_yaxis("right")
+    genes.set_yticks(np.arange(len(rows)) + 0.5, n_genes, fontsize=8, color="0.4")
+    genes.tick_params(length=0)
+    genes.spines[:].set_visible(False)
+    genes.set_ylabel("genes", color="0.4", rotation=270, va="bottom")
+    bar = ax.figure.colorbar(
+        image, ax=None if fits else ax, cax=_beside(ax) if fits else None, extend="both" if largest > limit else "neither"
+    )
+    bar.set_label("mean activity (standard deviations)")
+    bar.outline.set_visible(False)
+    if fits:
+        _shrink_wrap(ax.figure)
+    return ax.figure

@@ -1,0 +1,98 @@
+"""The M-step: from a noise-free matrix ``Z`` to the precision matrices of its rows and columns.
+
+Two fits of the same model (Eq. 3) are kept apart. The estimate uses the whole spectrum, nonlinearly shrunk. The ``Ω``
+that the next E-step sees holds only what rises above the noise, damped: an ``Ω`` fitted closely to ``Z`` and a ``Z``
+fitted closely to ``Ω`` drive each other to extremes.
+"""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kronax.solvers import kronecker_sum
+from kronax.solvers.blocks import Blocks
+from kronax.solvers.fiber import Omega
+from kronax.solvers.precision import Precision, mean_diagonal
+from kronax.solvers.shrinkage import quadratic_inverse_shrinkage
+from kronax.solvers.spectral import Leading, spectrum
+
+_DAMPING = 0.5  # share of the spikes in the Ω that the E-step sees
+
+
+def estimate(z: Blocks, gram: jax.Array, *, center: int | None) -> tuple[Precision, Precision, float, bool]:
+    """Fit Eq. 3 to the nonlinearly shrunk spectra of both axes.
+
+    Parameters
+    ----------
+    z
+        ``Z``, tall.
+    gram
+        ``ZᵀZ``.
+    center
+        Axis along which means are taken away, see :func:`kronax.solvers.spectral.spectrum`.
+
+    Returns
+    -------
+    The precisions of rows and columns, with equal mean diagonals; the negative log-likelihood per entry of ``Z``, up to
+    a constant; and whether the solve reached its goal.
+    """
+    found = spectrum(z, gram, center=center)
+    n, m = found.dims
+    kept = len(found.eigenvalues)
+    # e/m are the eigenvalues of the rows' covariance matrix, with the m columns as samples; f/n those of the columns'
+    row_values, row_null = quadratic_inverse_shrinkage(found.eigenvalues / m, n, m)
+    col_values, col_null = quadratic_inverse_shrinkage(found.eigenvalues / n, m, n)
+    e, row_groups = _with_null(m * row_values, m * row_null, n - kept)
+    f, col_groups = _with_null(n * col_values, n * col_null, m - kept)
+    solved = kronecker_sum.fit(e, f, row_groups, col_groups)
+    rows, cols = _precision(found.rows, solved.lam), _precision(found.cols, solved.mu)
+    t = 0.5 * (mean_diagonal(cols) - mean_diagonal(rows))  # Ψ + t and Φ − t are one model
+    rows, cols = replace(rows, base=rows.base + t), replace(cols, base=cols.base - t)
+    return rows, cols, 0.5 * solved.objective / (n * m), solved.converged
+
+
+def _with_null(values: np.ndarray, null: float, n_null: int) -> tuple[np.ndarray, np.ndarray]:
+    """Append the null eigenvalues, if there are any, as one group; give the multiplicities too."""
+    ones = np.ones(len(values))
+    return (np.append(values, null), np.append(ones, float(n_null))) if n_null else (values, ones)
+
+
+def _precision(vectors: np.ndarray, eigenvalues: np.ndarray) -> Precision:
+    """Put a precision matrix together; directions without an eigenvalue get the null one or, without it, the mean."""
+    kept = vectors.shape[1]
+    base = float(eigenvalues[-1] if len(eigenvalues) > kept else eigenvalues.mean())
+    return Precision(base, vectors, eigenvalues[:kept] - base)
+
+
+def spiked(lead: Leading, energy: float, n_comps: int) -> Omega:
+    """Fit Eq. 3 to the directions above the noise, all others pooled, and damp it: ``(1 − η)I + ηΩ̂``.
+
+    Parameters
+    ----------
+    lead
+        Directions of ``Z``.
+    energy
+        Sum of the squares of ``Z``.
+    n_comps
+        Number of directions to pad to, so that one compiled E-step serves every rank.
+    """
+    n, m = len(lead.rows), len(lead.cols)
+    k = min(lead.rank, len(lead.eigenvalues), m - 1)
+    spikes = lead.eigenvalues[:k]
+    rest = max(energy - spikes.sum(), 1e-6 * energy)
+    e, f = (np.append(spikes, rest / (dim - k)) for dim in (n, m))
+    groups = (np.append(np.ones(k), float(dim - k)) for dim in (n, m))
+    solved = kronecker_sum.fit(e, f, *groups)
+    scale = solved.lam[-1] + solved.mu[-1]  # Ω is I outside the spikes
+    return Omega(
+        jnp.asarray(1.0),
+        *_padded(lead.rows[:, :k], _DAMPING * (solved.lam[:-1] - solved.lam[-1]) / scale, n_comps),
+        *_padded(lead.cols[:, :k], _DAMPING * (solved.mu[:-1] - solved.mu[-1]) / scale, n_comps),
+    )
+
+
+def _padded(vectors: np.ndarray, weights: np.ndarray, size: int) -> tuple[jax.Array, jax.Array]:
+    missing = (0, size - len(weights))
+    return jnp.asarray(np.pad(vectors, ((0, 0), missing))), jnp.asarray(np.pad(weights, missing))
