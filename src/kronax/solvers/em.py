@@ -9,6 +9,7 @@ The E-step puts ``Z`` at the mode of the fiber over the quotient of ``X`` (Eqs. 
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -90,6 +91,16 @@ class _Step:
     converged: bool
 
 
+class _Run(NamedTuple):
+    """Where EM ended: the last step to be trusted, its number, the objectives of all, and why."""
+
+    step: _Step
+    n_iter: int
+    objective: list[float]
+    converged: bool
+    reason: str
+
+
 def fit(
     matrix: sparse.csr_array,
     *,
@@ -125,9 +136,10 @@ def fit(
         signed = bool((matrix.data < 0).any())
         power = 1.0 if signed else min(1.0, GAUSSIAN_DISPERSION / max(free.dispersion, GAUSSIAN_DISPERSION))
     transposed = matrix.shape[0] < matrix.shape[1]
-    steps = _Steps(_tall(free.matrix, power, transposed), n_comps, (1 if transposed else 0) if center else None)
+    problem = _Problem(_tall(free.matrix, power, transposed), n_comps, int(transposed) if center else None)
     with jax.enable_x64(True):
-        step, n_iter, objective, converged, reason = _iterate(steps, max_iter, tol, progress)
+        run = _iterate(problem, max_iter, tol, progress)
+    step = run.step
     scales = [np.asarray(step.mode.a), np.asarray(step.mode.b)]
     embeddings = [step.lead.rows * step.lead.shrunk, step.lead.cols * step.lead.shrunk]
     sides = list(zip(scales, embeddings, step.precisions, strict=True))
@@ -142,10 +154,10 @@ def fit(
         dispersion=free.dispersion,
         noise=step.lead.noise,
         rank=step.lead.rank,
-        objective=objective,
-        n_iter=n_iter,
-        converged=converged,
-        reason=reason,
+        objective=np.array(run.objective),
+        n_iter=run.n_iter,
+        converged=run.converged,
+        reason=run.reason,
     )
 
 
@@ -164,8 +176,8 @@ def _tall(y: sparse.csr_array, power: float, transposed: bool) -> sparse.csr_arr
     return y.T.tocsr() if transposed else y
 
 
-class _Steps:
-    """The steps of EM on one tall matrix."""
+class _Problem:
+    """One tall matrix and the steps of EM on it; ``center`` is the axis along which ``m`` is constant."""
 
     def __init__(self, matrix: sparse.csr_array, n_comps: int, center: int | None) -> None:
         self.n_comps, self.center = n_comps, center
@@ -195,28 +207,37 @@ class _Steps:
         return float(fiber.distance(self.y, old.mode, new.mode, self.n_entries))
 
 
-def _iterate(steps: _Steps, max_iter: int, tol: float, progress: bool) -> tuple[_Step, int, np.ndarray, bool, str]:
-    """Run EM; return the last step to be trusted, its number, all objectives, whether EM converged, and why it ended.
+def _iterate(problem: _Problem, max_iter: int, tol: float, progress: bool) -> _Run:
+    """Take steps of EM until they change nothing, or cannot be trusted.
 
     The steps of a fixed-point iteration that converges get shorter. One longer than the step before it is where the
     feedback between ``Z`` and ``Ω`` has taken over: it is dropped.
     """
-    step = steps.first()
+    step = problem.first()
     objective, last_change = [step.objective], np.inf
     if max_iter == 1:
-        return step, 1, np.array(objective), step.converged, "the one step asked for was taken"
-    numbers = tqdm(range(2, max_iter + 1), desc="EM", unit="step", delay=2, leave=False, disable=not progress)
-    for n_iter in numbers:
-        new = steps.after(step)
+        reason = "the one step asked for was taken"
+        return _Run(step, 1, objective, step.converged, reason if step.converged else _short_of_goal(step))
+    for n_iter in tqdm(range(2, max_iter + 1), desc="EM", unit="step", delay=2, leave=False, disable=not progress):
+        new = problem.after(step)
         objective.append(new.objective)
-        change = steps.distance(step, new)
-        if not (new.converged and change < last_change):
-            reason = (
-                f"step {n_iter} was dropped: it changed log|Z| by {change:.2g}, the one before by {last_change:.2g}"
-            )
-            return step, n_iter - 1, np.array(objective), False, reason
+        change = problem.distance(step, new)
+        if not new.converged:
+            return _Run(step, n_iter - 1, objective, False, f"step {n_iter} was dropped: {_short_of_goal(new)}")
+        if not change < last_change:
+            reason = f"it changed log|Z| by {change:.2g}, more than the {last_change:.2g} of the step before it"
+            return _Run(step, n_iter - 1, objective, False, f"step {n_iter} was dropped: {reason}")
         step, last_change = new, change
         if change < tol:
-            return step, n_iter, np.array(objective), True, f"log|Z| changed by {change:.2g}, less than tol={tol:g}"
-    reason = f"log|Z| still changed by {change:.2g} in the last of {max_iter} steps"
-    return step, max_iter, np.array(objective), False, reason
+            reason = f"log|Z| changed by {change:.2g}, less than tol={tol:g}"
+            return _Run(step, n_iter, objective, True, reason)
+    reason = f"log|Z| still changed by {change:.2g}, tol={tol:g}, in the last of {max_iter} steps"
+    return _Run(step, max_iter, objective, False, reason)
+
+
+def _short_of_goal(step: _Step) -> str:
+    return (
+        f"row and column sums are off their targets by {float(step.mode.residual):.2g}"
+        if step.mode.residual > _FIBER_TOLERANCE
+        else "the M-step's Newton iteration stopped short of its goal"
+    )
