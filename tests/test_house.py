@@ -15,7 +15,7 @@ EVERY_FILE = [pytest.param(file, id=file.relative_to(PACKAGE).as_posix()) for fi
 EVERY_SOLVER = [case for case in EVERY_FILE if case.id.startswith("solvers/")]
 
 # What a solver may import, besides the standard library. tqdm draws the progress bar of the host loops.
-SOLVER_IMPORTS = sys.stdlib_module_names | {"jax", "numpy", "scipy", "tqdm"}
+SOLVER_IMPORTS = sys.stdlib_module_names | {"jax", "numpy", "scipy", "threadpoolctl", "tqdm"}
 
 FORBIDDEN = {
     "JAX's experimental and private modules": re.compile(r"jax\.(experimental(\.|$)|_(?!_))"),

@@ -5,6 +5,8 @@ from typing import NamedTuple
 MED_MAGMA = "med_magma"
 QUOTIENT = "quotient"
 GENE_MODULE = "gene_module"
+QUICKSTART_CLUSTERS = "med_magma_leiden"  # obs
+QUICKSTART_UMAP = "X_med_magma_umap"  # obsm
 
 
 class GraphKeys(NamedTuple):

@@ -10,14 +10,14 @@ from scipy import sparse
 
 from kronax import _keys, _validate
 from kronax._gene_graph import gene_graph
+from kronax.pl._figure import shrink_wrap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _COLUMN, _ROW = 0.36, 0.27  # of the heat map, inches
-_MARGIN = 0.08  # around everything, inches
-_NAME = 22  # characters of a name before it is cut short
+_NAME = 30  # characters of a name before it is cut short
 _LIMIT = 2.0  # standard deviations at the ends of the colour bar, at most
 
 
@@ -40,8 +40,8 @@ def gene_modules(
     cell. Groups stand in the order of their categories; modules in the order of the groups in which they are most
     active, so that what belongs together lies along the diagonal.
 
-    Every module is named by its hubs, the genes with the largest sum of edge weights within the module, and its
-    number; the number of its genes stands on the right.
+    Every module is named by its hubs, the genes with the largest sum of edge weights within the module, its number and,
+    in brackets, the number of its genes.
 
     Parameters
     ----------
@@ -105,14 +105,8 @@ def gene_modules(
     table = table.iloc[np.argsort(table.to_numpy().argmax(axis=1), kind="stable")]
     hubs = _hubs(graph, module_of, np.asarray(names, dtype=str), n_hubs)
     n_genes = module_of.value_counts()
-    figure = _draw(
-        table,
-        rows=[f"{hubs[module]}   {module}" for module in table.index],
-        n_genes=[str(n_genes[module]) for module in table.index],
-        groupby=groupby,
-        ax=ax,
-        show=show,
-    )
+    rows = [f"{hubs[module]}   {module} ({n_genes[module]})" for module in table.index]
+    figure = _draw(table, rows=rows, groupby=groupby, ax=ax, show=show)
     if save is not None:
         figure.savefig(save, dpi=150)
     if show:
@@ -171,11 +165,9 @@ def _short(name: str) -> str:
     return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
 
 
-def _draw(
-    table: pd.DataFrame, *, rows: list[str], n_genes: list[str], groupby: str, ax: Axes | None, show: bool
-) -> Figure:
-    fits = ax is None
-    ax = _axes(table.shape, show=show) if fits else ax
+def _draw(table: pd.DataFrame, *, rows: list[str], groupby: str, ax: Axes | None, show: bool) -> Figure:
+    sized = ax is None
+    ax = _axes(table.shape, show=show) if sized else ax
     largest = float(np.abs(table.to_numpy()).max())
     limit = min(largest, _LIMIT) or 1.0
     image = ax.pcolormesh(table, cmap="RdBu_r", vmin=-limit, vmax=limit, edgecolors="white", linewidth=0.6)
@@ -184,19 +176,41 @@ def _draw(
     ax.tick_params(length=0)
     ax.set_yticks(np.arange(len(rows)) + 0.5, rows, fontsize=8, parse_math=False)
     columns = [_short(group) for group in table.columns]
-    ax.set_xticks(np.arange(len(columns)) + 0.5, columns, fontsize=8, rotation=90, parse_math=False)
-    ax.set_xlabel(groupby, parse_math=False)
-    ax.set_ylabel("hub genes and number of the module")
-    genes = ax.secondary_yaxis("right")
-    genes.set_yticks(np.arange(len(rows)) + 0.5, n_genes, fontsize=8, color="0.4")
-    genes.tick_params(length=0)
-    genes.spines[:].set_visible(False)
-    genes.set_ylabel("genes", color="0.4", rotation=270, va="bottom")
-    bar = ax.figure.colorbar(
-        image, ax=None if fits else ax, cax=_beside(ax) if fits else None, extend="both" if largest > limit else "neither"
+    slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, columns)) > 3 else {}
+    ax.set_xticks(np.arange(len(columns)) + 0.5, columns, fontsize=8, parse_math=False, **slant)
+    ax.set_xlabel(groupby, fontsize=9, parse_math=False)
+    ax.annotate(
+        "hub genes   module (genes)",
+        xy=(0, 1),
+        xytext=(-3, 4),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+        color="0.4",
     )
-    bar.set_label("mean activity (standard deviations)")
+    place = {"cax": _beside(ax)} if sized else {"ax": ax}
+    bar = ax.figure.colorbar(image, **place, extend="both" if largest > limit else "neither")
+    bar.set_label("mean standardised\nactivity", fontsize=8, color="0.4")
+    bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)
-    if fits:
-        _shrink_wrap(ax.figure)
+    if sized:
+        shrink_wrap(ax.figure)
     return ax.figure
+
+
+def _axes(shape: tuple[int, int], *, show: bool) -> Axes:
+    """Make a figure that the axes fill, every field of the heat map as large as the next figure's."""
+    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
+
+    size = (shape[1] * _COLUMN, shape[0] * _ROW)
+    figure = plt.figure(figsize=size) if show else Figure(size)  # a notebook shows open pyplot figures once more
+    return figure.add_axes((0, 0, 1, 1))
+
+
+def _beside(ax: Axes) -> Axes:
+    """Make axes for the colour bar, on the right."""
+    width, height = ax.figure.get_size_inches()
+    bar = min(max(height, 0.9), 1.6)
+    return ax.figure.add_axes((1 + 0.2 / width, 1 - bar / height, 0.12 / width, bar / height))

@@ -21,7 +21,7 @@ from kronax.solvers import fiber, m_step
 from kronax.solvers.blocks import from_csr, gram
 from kronax.solvers.precision import Precision
 from kronax.solvers.quotient import pattern_counts, quotient
-from kronax.solvers.spectral import Leading, leading
+from kronax.solvers.spectral import Leading, decompose
 
 GAUSSIAN_DISPERSION = 0.5  # of log|Y|: the most for which Z is treated as Gaussian as it is
 _FIBER_TOLERANCE = 1e-9
@@ -197,10 +197,10 @@ class _Problem:
 
     def _from(self, mode: fiber.Mode) -> _Step:
         mode, z = fiber.of_unit_size(self.y, mode, self.n_entries)
-        square = gram(z)
-        rows, cols, objective, solved = m_step.estimate(z, square, center=self.center)
+        lead, found = decompose(z, gram(z), center=self.center, n_comps=self.n_comps)
+        rows, cols, objective, solved = m_step.estimate(z, lead, found)
         converged = solved and bool(mode.residual <= _FIBER_TOLERANCE)
-        return _Step(mode, leading(z, square, self.n_comps), (rows, cols), objective, converged)
+        return _Step(mode, lead, (rows, cols), objective, converged)
 
     def distance(self, old: _Step, new: _Step) -> float:
         """Give the root mean square change of ``log|Z|``."""

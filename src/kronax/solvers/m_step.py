@@ -11,52 +11,74 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kronax.solvers import kronecker_sum
+from kronax.solvers import held_out, kronecker_sum
 from kronax.solvers.blocks import Blocks
 from kronax.solvers.fiber import Omega
 from kronax.solvers.precision import Precision, mean_diagonal
 from kronax.solvers.shrinkage import quadratic_inverse_shrinkage
-from kronax.solvers.spectral import Leading, spectrum
+from kronax.solvers.spectral import Leading, Spectrum, gram_of_folds
 
+_NEARLY_SQUARE = 4  # the ratio of the sides up to which spectra are shrunk by cross-validation
+_FOLDS = 3
 _DAMPING = 0.5  # share of the spikes in the Ω that the E-step sees
 
 
-def estimate(z: Blocks, gram: jax.Array, *, center: int | None) -> tuple[Precision, Precision, float, bool]:
+def estimate(z: Blocks, lead: Leading, found: Spectrum) -> tuple[Precision, Precision, float, bool]:
     """Fit Eq. 3 to the nonlinearly shrunk spectra of both axes.
 
     Parameters
     ----------
     z
         ``Z``, tall.
-    gram
-        ``ZᵀZ``.
-    center
-        Axis along which means are taken away, see :func:`kronax.solvers.spectral.spectrum`.
+    lead, found
+        Its leading directions and its spectrum.
 
     Returns
     -------
     The precisions of rows and columns, with equal mean diagonals; the negative log-likelihood per entry of ``Z``, up to
     a constant; and whether the solve reached its goal.
     """
-    found = spectrum(z, gram, center=center)
     n, m = found.dims
-    kept = len(found.eigenvalues)
-    # e/m are the eigenvalues of the rows' covariance matrix, with the m columns as samples; f/n those of the columns'
-    row_values, row_null = quadratic_inverse_shrinkage(found.eigenvalues / m, n, m)
-    col_values, col_null = quadratic_inverse_shrinkage(found.eigenvalues / n, m, n)
-    e, row_groups = _with_null(m * row_values, m * row_null, n - kept)
-    f, col_groups = _with_null(n * col_values, n * col_null, m - kept)
-    solved = kronecker_sum.fit(e, f, row_groups, col_groups)
+    e, f = _held_out(z, found, lead) if n < _NEARLY_SQUARE * m else _closed_form(found)
+    groups = [np.ones(len(values)) for values in (e, f)]
+    for group, dim in zip(groups, (n, m), strict=True):
+        group[-1] += dim - len(group)  # the null eigenvalues, if there are any, are the last group
+    solved = kronecker_sum.fit(e, f, *groups)
     rows, cols = _precision(found.rows, solved.lam), _precision(found.cols, solved.mu)
     t = 0.5 * (mean_diagonal(cols) - mean_diagonal(rows))  # Ψ + t and Φ − t are one model
     rows, cols = replace(rows, base=rows.base + t), replace(cols, base=cols.base - t)
     return rows, cols, 0.5 * solved.objective / (n * m), solved.converged
 
 
-def _with_null(values: np.ndarray, null: float, n_null: int) -> tuple[np.ndarray, np.ndarray]:
-    """Append the null eigenvalues, if there are any, as one group; give the multiplicities too."""
-    ones = np.ones(len(values))
-    return (np.append(values, null), np.append(ones, float(n_null))) if n_null else (values, ones)
+def _closed_form(found: Spectrum) -> tuple[np.ndarray, np.ndarray]:
+    """Shrink both spectra by quadratic-inverse shrinkage.
+
+    ``e/m`` are the eigenvalues of the rows' covariance matrix, with the ``m`` columns as samples; ``f/n`` those of the
+    columns'. The null eigenvalues, if there are any, stand behind the others as one.
+    """
+    n, m = found.dims
+    rows = quadratic_inverse_shrinkage(found.eigenvalues / m, n, m)
+    cols = quadratic_inverse_shrinkage(found.eigenvalues / n, m, n)
+    kept = len(found.eigenvalues)
+    return m * np.append(*rows)[: kept + (n > kept)], n * np.append(*cols)[: kept + (m > kept)]
+
+
+def _held_out(z: Blocks, found: Spectrum, lead: Leading) -> tuple[np.ndarray, np.ndarray]:
+    """Shrink both spectra by cross-validation; the same form as :func:`_closed_form`.
+
+    The folds follow the leading direction, which neither the order of rows and columns nor their scales change.
+    """
+    n, m = found.dims
+    n_folds = min(_FOLDS, z.shape[1])
+    kept = len(found.eigenvalues)
+    fold_of_row, fold_of_col = (held_out.folds(vectors[:, 0], n_folds) for vectors in (lead.rows, lead.cols))
+    e = held_out.row_eigenvalues(found.gram, fold_of_col, n, kept)
+    f = held_out.col_eigenvalues(found.gram, gram_of_folds(z, fold_of_row, found.center), m, kept)
+    return e, f * _total(e, n) / _total(f, m)
+
+
+def _total(values: np.ndarray, dim: int) -> float:
+    return float(values.sum() + (dim - len(values)) * values[-1])
 
 
 def _precision(vectors: np.ndarray, eigenvalues: np.ndarray) -> Precision:

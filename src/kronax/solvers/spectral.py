@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kronax.solvers.blocks import Blocks, col_sums, matmul
+from kronax.solvers.blocks import Blocks, col_sums, gram, matmul, row_sums
+from kronax.solvers.linalg import eigh_all
 from kronax.solvers.shrinkage import noise_level, shrink_singular_values
 
 _SINGLE_PRECISION = 2**24  # numbers in U beyond which it is kept in float32: 128 MiB in float64
@@ -16,15 +17,29 @@ _ROUNDING = 1e-12  # eigenvalues below this share of the largest count as zero
 
 @dataclass(frozen=True)
 class Spectrum:
-    """``Z = U diag(√e) Vᵀ``, the eigenvalues ``e`` in descending order; ``dims`` are the axes' degrees of freedom.
+    """``Z``, or its deviations from its means: ``U diag(√e) Vᵀ``.
 
-    A large ``U`` is in single precision: nothing but single entries of a precision matrix is made from it.
+    Attributes
+    ----------
+    rows, cols
+        ``U`` (n, r) and ``V`` (m, r). A large ``U`` is in single precision: nothing but single entries of a precision
+        matrix is made from it.
+    eigenvalues
+        ``e`` (r,), positive, in descending order.
+    dims
+        Degrees of freedom of rows and columns.
+    gram
+        ``V diag(e) Vᵀ``.
+    center
+        The axis along which means were taken away, or None.
     """
 
     rows: np.ndarray
     cols: np.ndarray
     eigenvalues: np.ndarray
     dims: tuple[int, int]
+    gram: np.ndarray
+    center: int | None
 
 
 @dataclass(frozen=True)
@@ -51,31 +66,28 @@ class Leading:
     rank: int
 
 
-def eigh(matrix: jax.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Give eigenvalues, descending, and eigenvectors of a symmetric matrix, their largest entry positive.
-
-    On a CPU by NumPy's LAPACK, which is ten times as fast as the one that XLA calls there.
-    """
-    on_cpu = all(device.platform == "cpu" for device in matrix.devices())
-    values, vectors = map(np.asarray, np.linalg.eigh(np.asarray(matrix)) if on_cpu else jnp.linalg.eigh(matrix))
-    values, vectors = values[::-1], vectors[:, ::-1]
-    largest = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None], axis=0)
-    return values, vectors * np.sign(largest)
-
-
-def leading(z: Blocks, gram: jax.Array, n_comps: int) -> Leading:
-    """Find the directions of ``Z`` above the noise.
+def decompose(z: Blocks, square: jax.Array, *, center: int | None, n_comps: int) -> tuple[Leading, Spectrum]:
+    """Find the directions of ``Z`` above the noise, and the spectrum of its deviations from its means.
 
     Parameters
     ----------
     z
         ``Z``.
-    gram
+    square
         ``ZᵀZ``.
+    center
+        The axis along which means are taken away for the spectrum: 0, from every column its mean over the rows; 1, from
+        every row its mean over the columns; None, none. That axis loses one degree of freedom.
     n_comps
         Directions kept, at most.
     """
-    values, vectors = eigh(gram)
+    mean = np.asarray(_mean(z, center))
+    square, centred = np.asarray(square), np.asarray(_centred(z, square, mean, center))
+    solved = eigh_all([square, centred] if center is not None else [square])
+    return _leading(z, *solved[0], n_comps), _spectrum(z, centred, mean, *solved[-1], center)
+
+
+def _leading(z: Blocks, values: np.ndarray, vectors: np.ndarray, n_comps: int) -> Leading:
     values = values[values > _ROUNDING * values[0]]
     noise = noise_level(values, z.shape)
     singular = np.sqrt(values)
@@ -89,39 +101,44 @@ def leading(z: Blocks, gram: jax.Array, n_comps: int) -> Leading:
     return Leading(rows, cols, values[:k], shrunk[:k], noise, rank)
 
 
-def spectrum(z: Blocks, gram: jax.Array, *, center: int | None) -> Spectrum:
-    """Decompose ``Z``, or its deviations from its means.
-
-    Parameters
-    ----------
-    z
-        ``Z``.
-    gram
-        ``ZᵀZ``.
-    center
-        The axis along which means are taken away: 0, from every column its mean over the rows; 1, from every row its
-        mean over the columns; None, none. That axis loses one degree of freedom.
-    """
+def _spectrum(
+    z: Blocks, square: np.ndarray, mean: np.ndarray, values: np.ndarray, cols: np.ndarray, center: int | None
+) -> Spectrum:
     n, m = z.shape
     dims = (n - (center == 0), m - (center == 1))
-    mean, gram = _centred(z, gram, center)
-    values, cols = eigh(gram)
     kept = min(*dims, int((values > _ROUNDING * values[0]).sum()))
     values, cols = values[:kept], cols[:, :kept]
     scaled = cols / np.sqrt(values)
     dtype = np.float32 if n * kept > _SINGLE_PRECISION else np.float64
-    rows = np.asarray(matmul(z, scaled.astype(dtype), (np.asarray(mean) @ scaled).astype(dtype)))
-    return Spectrum(rows, cols, values, dims)
+    rows = np.asarray(matmul(z, scaled.astype(dtype), (mean @ scaled).astype(dtype)))
+    return Spectrum(rows, cols, values, dims, square, center)
+
+
+def gram_of_folds(z: Blocks, fold_of_row: np.ndarray, center: int | None) -> np.ndarray:
+    """Give the part of :attr:`Spectrum.gram` that the rows of every fold make, (n_folds, m, m)."""
+    mean = np.asarray(_mean(z, center))
+    parts = (_only_rows(z, fold_of_row == fold) for fold in range(fold_of_row.max() + 1))
+    return np.stack([np.asarray(_centred(part, gram(part), mean, center)) for part in parts])
+
+
+@jax.jit
+def _only_rows(z: Blocks, kept: jax.Array) -> Blocks:
+    return z.with_values(jnp.where(kept[z.rows], z.values, 0.0))
 
 
 @partial(jax.jit, static_argnames=["center"])
-def _centred(z: Blocks, gram: jax.Array, center: int | None) -> tuple[jax.Array, jax.Array]:
-    """Give the columns' means (0 where they are not taken away) and the Gram matrix of the deviations."""
-    n, m = z.shape
-    if center == 0:  # (Z − 1μᵀ)ᵀ(Z − 1μᵀ) = ZᵀZ − nμμᵀ
-        mean = col_sums(z) / n
-        return mean, gram - n * jnp.outer(mean, mean)
-    mean = jnp.zeros(m, gram.dtype)
-    if center == 1:  # JZᵀZJ, J = I − 11ᵀ/m
-        return mean, gram - gram.mean(0) - gram.mean(1)[:, None] + gram.mean()
-    return mean, gram
+def _mean(z: Blocks, center: int | None) -> jax.Array:
+    """Give the columns' means; 0 where they are not taken away."""
+    return col_sums(z) / z.shape[0] if center == 0 else jnp.zeros(z.shape[1], z.values.dtype)
+
+
+@partial(jax.jit, static_argnames=["center"])
+def _centred(z: Blocks, square: jax.Array, mean: jax.Array, center: int | None) -> jax.Array:
+    """Give the Gram matrix of the deviations from means; of some rows, if the others are zero."""
+    if center == 0:  # Σ_i (z_i − μ)(z_i − μ)ᵀ = ZᵀZ − sμᵀ − μsᵀ + nμμᵀ, s the sum and n the number of the rows
+        total, n = col_sums(z), jnp.count_nonzero(row_sums(z.with_values(z.values**2))).astype(mean.dtype)
+        cross = jnp.outer(total, mean)
+        return square - cross - cross.T + n * jnp.outer(mean, mean)
+    if center == 1:  # J ZᵀZ J, J = I − 11ᵀ/m
+        return square - square.mean(0) - square.mean(1)[:, None] + square.mean()
+    return square

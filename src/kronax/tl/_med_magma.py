@@ -179,7 +179,8 @@ def med_magma(
 
     adata = adata.copy() if copy else adata
     _write(adata, key_added, fit, counts, obsp, varp, params)
-    _report(adata, fit, counts)
+    warn_of_isolated(adata, counts)
+    _warn_of_fit(fit)
     return adata if copy else None
 
 
@@ -244,9 +245,8 @@ def _write(
     }
 
 
-def _report(adata: AnnData, fit: em.Fit, counts: _validate.Counts) -> None:
+def _warn_of_fit(fit: em.Fit) -> None:
     """Warn of what the user should know about the result."""
-    warn_of_isolated(adata, counts)
     if not fit.converged:
         msg = f"med_magma did not converge after {fit.n_iter} steps: {fit.reason}. Change `max_iter` or `tol`."
         warnings.warn(msg, UserWarning, stacklevel=3)

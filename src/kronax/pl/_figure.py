@@ -1,0 +1,37 @@
+"""Figures as large as what is in them, so that no label is cut off and none lies upon another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
+
+_MARGIN = 0.08  # around everything, inches
+_DPI = (72, 100, 150, 200, 300)  # hinting makes a text up to 4% wider at one resolution than at another
+
+
+def shrink_wrap(figure: Figure) -> None:
+    """Resize the figure such that all labels fit, and leave the axes as large as they are."""
+    from matplotlib.transforms import Bbox
+
+    figure.set_layout_engine("none")
+    box = Bbox.union([_extent(figure, dpi) for dpi in _DPI])
+    before, after = figure.get_size_inches(), np.array([box.width, box.height]) + 2 * _MARGIN
+    for axes in figure.axes:
+        place = axes.get_position()
+        corner = place.min * before - box.min + _MARGIN
+        axes.set_position((*(corner / after), *(place.size * before / after)))
+    figure.set_size_inches(after)
+
+
+def _extent(figure: Figure, dpi: float) -> Bbox:
+    """Give the box around all that is drawn at a resolution, in inches."""
+    before = figure.dpi
+    figure.set_dpi(dpi)
+    box = figure.get_tightbbox()
+    figure.set_dpi(before)
+    return box

@@ -1,0 +1,186 @@
+"""kx.pl.gene_modules: what it shows, and that every label can be read."""
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from scipy import sparse
+
+import kronax as kx
+
+
+def with_modules(n_modules: int, n_genes: int, n_groups: int, name=str) -> ad.AnnData:
+    """Genes in modules, cells in groups; the weights grow with the position of a gene."""
+    rng = np.random.default_rng(0)
+    n_cells = 20 * n_groups
+    module = np.arange(n_genes) % n_modules
+    group = np.arange(n_cells) % n_groups
+    raised = 1 + 3 * (group[:, None] == module % n_groups)
+    adata = ad.AnnData(sparse.csr_matrix(rng.poisson(raised).astype(np.float32)))
+    adata.obs["group"] = pd.Categorical([name(number) for number in group])
+    adata.var["gene_module"] = pd.Categorical(module.astype(str))
+    weights = np.where(module[:, None] == module, 1.0 + np.add.outer(np.arange(n_genes), np.arange(n_genes)), 0.1)
+    np.fill_diagonal(weights, 0)
+    adata.varp["med_magma_connectivities"] = sparse.csr_matrix(weights)
+    adata.uns["med_magma"] = {"connectivities_key": "med_magma_connectivities"}
+    adata.uns["gene_module"] = {"params": {"neighbors_key": "med_magma"}}
+    return adata
+
+
+@pytest.fixture
+def small() -> ad.AnnData:
+    """Six cells of two groups, one of none; modules of genes 0 to 2 and 3 to 4, gene 5 in none."""
+    counts = np.array(
+        [[4, 2, 2, 1, 1, 0], [5, 3, 0, 1, 1, 10], [1, 0, 0, 6, 3, 0], [0, 1, 1, 4, 4, 0], [2, 2, 2, 2, 2, 0], [0] * 6]
+    )
+    adata = ad.AnnData(
+        counts.astype(float), obs=pd.DataFrame({"type": ["b", "b", "a", "a", None, "a"]}, index=[*"uvwxyz"])
+    )
+    adata.var["gene_module"] = pd.Categorical(["0", "0", "0", "1", "1", None])
+    adata.var["symbol"] = [*"ABCDEF"]
+    graph = np.zeros((6, 6))
+    for i, j, weight in [(0, 1, 0.2), (1, 2, 0.9), (3, 4, 0.5), (0, 3, 5.0)]:  # the last between modules
+        graph[i, j] = graph[j, i] = weight
+    adata.varp["graph"] = sparse.csr_matrix(graph)
+    adata.uns["med_magma"] = {"connectivities_key": "graph"}
+    adata.uns["gene_module"] = {"params": {"neighbors_key": "med_magma"}}
+    return adata
+
+
+def labels(axis) -> list[str]:
+    return [text.get_text() for text in axis.get_ticklabels()]
+
+
+def test_values(small):
+    figure = kx.pl.gene_modules(small, groupby="type", n_hubs=2)
+    with np.errstate(invalid="ignore"):
+        share = pd.DataFrame({"0": small.X[:, :3].sum(1), "1": small.X[:, 3:5].sum(1)}) / small.X.sum(1)[:, None]
+    share = share.iloc[:5]  # the last cell has no counts and so no shares
+    score = (share - share.mean()) / share.std(ddof=0)
+    expected = score.groupby(small.obs["type"].to_numpy()[:5]).mean()  # without the cell of no group
+    ax = figure.axes[0]
+    assert labels(ax.xaxis) == ["a", "b"]
+    assert labels(ax.yaxis) == ["3, 4   1 (2)", "1, 2   0 (3)"]  # in the order of the groups: 1 in a, 0 in b
+    shown = np.asarray(ax.collections[0].get_array()).reshape(2, 2)
+    np.testing.assert_allclose(shown, expected[["1", "0"]].T, rtol=1e-12)
+
+
+def test_colours_are_centred(small):
+    figure = kx.pl.gene_modules(small, groupby="type")
+    low, high = figure.axes[0].collections[0].get_clim()
+    assert low == -high < 0
+    assert figure.axes[1].get_ylabel() == "mean standardised\nactivity"
+
+
+def test_layer_and_names(small):
+    small.layers["counts"] = small.X.copy()
+    small.X = -small.X
+    with pytest.raises(ValueError, match="negative values"):
+        kx.pl.gene_modules(small, groupby="type")
+    figure = kx.pl.gene_modules(small, groupby="type", layer="counts", gene_symbols="symbol", n_hubs=1)
+    assert labels(figure.axes[0].yaxis) == ["D   1 (2)", "B   0 (3)"]
+
+
+def test_one_module_with_everything(small):
+    small.var["gene_module"] = pd.Categorical(["0"] * 6)
+    figure = kx.pl.gene_modules(small, groupby="type")
+    assert not np.any(figure.axes[0].collections[0].get_array())
+
+
+@pytest.mark.parametrize(
+    ("n_modules", "n_genes", "n_groups", "name"),
+    [
+        (2, 20, 2, str),
+        (2, 2000, 12, lambda number: f"T cell {number}"),
+        (30, 60, 3, lambda number: f"a cell type with a long name, {number}"),
+        (30, 2000, 25, lambda number: f"$group_{number}$"),
+    ],
+)
+def test_labels_can_be_read(n_modules, n_genes, n_groups, name):
+    adata = with_modules(n_modules, n_genes, n_groups, name)
+    adata.var_names = [f"ENSG{number:011d}" for number in range(n_genes)]
+    figure = kx.pl.gene_modules(adata, groupby="group")
+    assert isinstance(figure, Figure)
+    ax = figure.axes[0]
+    assert len(labels(ax.yaxis)) == n_modules
+    assert len(labels(ax.xaxis)) == n_groups
+    assert not any(text.get_parse_math() for text in [*ax.get_xticklabels(), *ax.get_yticklabels()])
+    for dpi in (100, 150):
+        figure.set_dpi(dpi)
+        box = figure.get_tightbbox()  # also moves the labels to their places
+        rows = [text.get_window_extent() for text in ax.get_yticklabels()]
+        assert all(above.y0 > below.y1 for above, below in zip(rows, rows[1:], strict=False))
+        assert box.x0 >= 0
+        assert box.y0 >= 0
+        assert (box.max <= figure.get_size_inches()).all()
+        slanted = [text.get_window_extent().x1 for text in ax.get_xticklabels()]
+        assert (np.diff(slanted) > 10 * dpi / 100).all()
+
+
+def test_data_are_left_alone(small):
+    before = small.copy()
+    kx.pl.gene_modules(small, groupby="type")
+    assert str(small) == str(before)
+    pd.testing.assert_frame_equal(small.obs, before.obs)
+    pd.testing.assert_frame_equal(small.var, before.var)
+    np.testing.assert_array_equal(small.X, before.X)
+    assert small.uns == before.uns
+    assert (small.varp["graph"] != before.varp["graph"]).nnz == 0
+
+
+def test_axes_of_the_user(small):
+    figure, axes = plt.subplots(1, 2, layout="constrained")
+    size = figure.get_size_inches().copy()
+    assert kx.pl.gene_modules(small, groupby="type", ax=axes[1]) is figure
+    assert not axes[0].collections
+    np.testing.assert_array_equal(figure.get_size_inches(), size)
+    plt.close(figure)
+
+
+def test_no_figure_stays_open(small):
+    kx.pl.gene_modules(small, groupby="type")
+    assert not plt.get_fignums()
+
+
+def test_show_opens_a_window(small, monkeypatch):
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(plt.get_fignums()))
+    figure = kx.pl.gene_modules(small, groupby="type", show=True)
+    assert shown == [[figure.number]]
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("ending", ["png", "pdf"])
+def test_save(small, tmp_path, ending):
+    kx.pl.gene_modules(small, groupby="type", save=tmp_path / f"figure.{ending}")
+    assert (tmp_path / f"figure.{ending}").read_bytes()[:4] in {b"\x89PNG", b"%PDF"}
+
+
+def test_numbers_and_long_names_as_groups(small):
+    small.obs["type"] = [2, 2, 10, 10, 2, 10]
+    assert labels(kx.pl.gene_modules(small, groupby="type").axes[0].xaxis) == ["2", "10"]
+    small.obs["type"] = ["x" * 50, *"abcde"]
+    assert "x" * 29 + "…" in labels(kx.pl.gene_modules(small, groupby="type").axes[0].xaxis)
+
+
+def test_what_is_not_there(small):
+    with pytest.raises(KeyError, match=r"'none' not found in `adata\.obs`.*\['type'\]"):
+        kx.pl.gene_modules(small, groupby="none")
+    with pytest.raises(KeyError, match=r"'mine' not found in `adata\.var`.*Run kx\.tl\.gene_modules first"):
+        kx.pl.gene_modules(small, groupby="type", modules="mine")
+    with pytest.raises(KeyError, match=r"'symbol' not found in `adata\.uns`.*Run kx\.tl\.gene_modules first"):
+        kx.pl.gene_modules(small, groupby="type", modules="symbol")
+    with pytest.raises(KeyError, match="'counts' not found"):
+        kx.pl.gene_modules(small, groupby="type", layer="counts")
+    with pytest.raises(KeyError, match="'names' not found"):
+        kx.pl.gene_modules(small, groupby="type", gene_symbols="names")
+    with pytest.raises(ValueError, match="`n_hubs` must be an integer of at least 1"):
+        kx.pl.gene_modules(small, groupby="type", n_hubs=0)
+    small.obs["type"] = None
+    with pytest.raises(ValueError, match="All values of .* are missing"):
+        kx.pl.gene_modules(small, groupby="type")
+    del small.varp["graph"]
+    with pytest.raises(KeyError, match=r"Run kx\.tl\.med_magma first"):
+        kx.pl.gene_modules(small, groupby="type")

@@ -1,0 +1,377 @@
+"""MED-MAGMA as a whole: what its answer must not depend on, and what it must be."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import sparse
+
+from kronax.solvers import em, fiber, kronecker_sum
+from kronax.solvers.precision import Precision, dense, mean_diagonal
+from kronax.solvers.quotient import quotient
+from kronax.solvers.shrinkage import noise_level, quadratic_inverse_shrinkage, shrink_singular_values
+
+TALL, WIDE = (40, 30), (30, 40)
+SHAPES = pytest.mark.parametrize("shape", [TALL, WIDE], ids=["tall", "wide"])
+
+
+def matrix(rng, shape: tuple[int, int] = TALL, *, signed: bool = False) -> np.ndarray:
+    """Three groups of rows and columns, a third of zeros, heavy-tailed scales; no row or column empty."""
+    n, m = shape
+    blocks = rng.lognormal(0.0, 1.0, (3, 3))[np.arange(n)[:, None] % 3, np.arange(m) % 3]
+    x = blocks * rng.lognormal(0.0, 0.5, shape) * (rng.random(shape) < 0.7)
+    i = np.arange(max(n, m))
+    x[i % n, i % m] = 1.0
+    x *= rng.lognormal(0.0, 1.0, (n, 1)) * rng.lognormal(0.0, 1.0, m)
+    return x * rng.choice([-1.0, 1.0], shape) if signed else x
+
+
+def fit(x: np.ndarray, **arguments) -> em.Fit:
+    return em.fit(sparse.csr_array(x), **arguments)
+
+
+def noise_free(x: np.ndarray, found: em.Fit) -> np.ndarray:
+    """Z, from the matrix and the scales: |Z| = (|X| / (r c))^γ."""
+    scales = np.exp(found.rows.log_scale[:, None] + found.cols.log_scale)
+    return np.sign(x) * (np.abs(x) / scales) ** found.power
+
+
+def assert_close(found, expected, tolerance: float):
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+
+
+def assert_same(found: em.Fit, expected: em.Fit, tolerance: float = 1e-7, *, rows=slice(None), cols=slice(None)):
+    """Same embeddings and precisions, the expected ones' rows and columns rearranged."""
+    assert found.rank == expected.rank
+    assert found.n_iter == expected.n_iter
+    assert found.power == pytest.approx(expected.power, rel=1e-9)
+    assert found.noise == pytest.approx(expected.noise, rel=tolerance)
+    np.testing.assert_allclose(found.objective, expected.objective, rtol=tolerance, atol=tolerance)
+    for one, other, order in ((found.rows, expected.rows, rows), (found.cols, expected.cols, cols)):
+        assert_close(one.embedding, other.embedding[order], tolerance)
+        assert_close(dense(one.precision), dense(other.precision)[order][:, order], tolerance)
+
+
+def assert_sound(found: em.Fit, shape: tuple[int, int]):
+    """Finite, of the right shapes, one positive definite Kronecker sum, its constant fixed."""
+    for axis, size in ((found.rows, shape[0]), (found.cols, shape[1])):
+        assert axis.log_scale.shape == (size,)
+        assert axis.embedding.shape[0] == size and axis.embedding.shape[1] >= 1
+        for values in (axis.log_scale, axis.embedding, dense(axis.precision)):
+            assert np.isfinite(values).all()
+    psi, phi = dense(found.rows.precision), dense(found.cols.precision)
+    assert np.linalg.eigvalsh(psi)[0] + np.linalg.eigvalsh(phi)[0] > 0
+    np.testing.assert_allclose(np.diag(psi).mean(), np.diag(phi).mean(), rtol=1e-9)
+    np.testing.assert_allclose(
+        found.cols.log_scale.mean(), 0.0, atol=1e-12 * max(1, np.abs(found.cols.log_scale).max())
+    )
+    assert np.isfinite(found.objective).all()
+    assert found.reason
+
+
+@SHAPES
+@pytest.mark.parametrize("max_iter", [1, 3])
+def test_scales_of_rows_and_columns_change_nothing_but_the_scales(shape, max_iter, rng):
+    x = matrix(rng, shape)
+    r, c = rng.lognormal(0.0, 1.5, shape[0]), rng.lognormal(0.0, 1.5, shape[1])
+    clean, noisy = (fit(one, max_iter=max_iter) for one in (x, r[:, None] * x * c))
+    assert_same(noisy, clean)
+    assert noisy.dispersion == pytest.approx(clean.dispersion, rel=1e-10)
+    log_r, log_c = np.log(r), np.log(c)
+    expected = clean.rows.log_scale + log_r + log_c.mean(), clean.cols.log_scale + log_c - log_c.mean()
+    np.testing.assert_allclose(noisy.rows.log_scale, expected[0], atol=1e-7)
+    np.testing.assert_allclose(noisy.cols.log_scale, expected[1], atol=1e-7)
+
+
+@SHAPES
+def test_order_of_rows_and_columns(shape, rng):
+    x = matrix(rng, shape)
+    rows, cols = map(rng.permutation, shape)
+    straight, permuted = fit(x), fit(x[rows][:, cols])
+    assert_same(permuted, straight, rows=rows, cols=cols)
+    np.testing.assert_allclose(permuted.rows.log_scale, straight.rows.log_scale[rows], atol=1e-7)
+    np.testing.assert_allclose(permuted.cols.log_scale, straight.cols.log_scale[cols], atol=1e-7)
+
+
+def test_transposing_exchanges_the_axes(rng):
+    x = matrix(rng)
+    straight, transposed = fit(x, center=False), fit(x.T, center=False)
+    for one, other in ((transposed.rows, straight.cols), (transposed.cols, straight.rows)):
+        assert_close(one.embedding, other.embedding, 1e-8)
+        assert_close(dense(one.precision), dense(other.precision), 1e-8)
+        differences = one.log_scale - other.log_scale  # a constant moves to the axis that takes it
+        np.testing.assert_allclose(differences, differences[0], atol=1e-8)
+
+
+def test_transposing_a_square_matrix(rng):
+    x = matrix(rng, (30, 30))
+    straight, transposed = fit(x, center=False), fit(x.T, center=False)
+    for one, other in ((transposed.rows, straight.cols), (transposed.cols, straight.rows)):
+        assert_close(one.embedding @ one.embedding.T, other.embedding @ other.embedding.T, 1e-7)
+        assert_close(dense(one.precision), dense(other.precision), 1e-7)
+
+
+@SHAPES
+@pytest.mark.parametrize("signed", [False, True])
+def test_noise_free_matrix_is_on_the_fiber_and_scaled(shape, signed, rng):
+    x = matrix(rng, shape, signed=signed)
+    found = fit(x)
+    assert_sound(found, shape)
+    z = noise_free(x, found)
+    # log|Z| = γ·log|Y| + (row term) + (column term)
+    y = quotient(sparse.csr_array(x)).matrix.toarray()
+    i, j = np.nonzero(x)
+    design = np.hstack([np.eye(shape[0])[i], np.eye(shape[1])[j]])
+    change = np.log(np.abs(z[i, j])) - found.power * np.log(np.abs(y[i, j]))
+    np.testing.assert_allclose(design @ np.linalg.lstsq(design, change)[0], change, atol=1e-9)
+    # the mode for Ω = I: sums of squares are the pattern's counts
+    np.testing.assert_allclose((z**2).sum(1), (x != 0).sum(1), rtol=1e-7)
+    np.testing.assert_allclose((z**2).sum(0), (x != 0).sum(0), rtol=1e-7)
+
+
+@SHAPES
+@pytest.mark.parametrize("center", [False, True])
+def test_is_what_the_equations_give(shape, center, rng):
+    """The first step once more, with dense matrices and full decompositions."""
+    n, m = shape
+    x = matrix(rng, shape)
+    found = fit(x, center=center)
+    z = noise_free(x, found)
+
+    u, s, vt = np.linalg.svd(z, full_matrices=False)
+    noise = noise_level(s**2, shape)
+    shrunk = shrink_singular_values(s, noise, shape)
+    rank = int((shrunk > 0).sum())
+    assert found.rank == rank >= 2
+    assert found.noise == pytest.approx(noise, rel=1e-9)
+    for axis, vectors in ((found.rows, u), (found.cols, vt.T)):
+        kept = vectors[:, :rank] * shrunk[:rank]
+        assert_close(np.abs(axis.embedding), np.abs(kept), 1e-8)
+        assert_close(axis.embedding @ axis.embedding.T, kept @ kept.T, 1e-8)
+
+    d = z - z.mean(0) if center else z
+    u, s, vt = np.linalg.svd(d)
+    df = n - center  # degrees of freedom among the rows
+    e = s[: min(df, m)] ** 2
+    row_values, row_null = quadratic_inverse_shrinkage(e / m, df, m)
+    col_values, col_null = quadratic_inverse_shrinkage(e / df, m, df)
+    row_values = np.append(row_values, np.full(df - len(e), row_null))
+    col_values = np.append(col_values, np.full(m - len(e), col_null))
+    with jax.enable_x64(True):
+        solved = kronecker_sum.fit(m * row_values, df * col_values, np.ones(df), np.ones(m))
+    lam = np.append(solved.lam, [solved.lam[-1] if df > m else solved.lam.mean()] * (n - df))
+    psi, phi = (u * lam) @ u.T, (vt.T * solved.mu) @ vt
+    t = 0.5 * (np.diag(phi).mean() - np.diag(psi).mean())
+    assert_close(dense(found.rows.precision), psi + t * np.eye(n), 1e-6)
+    assert_close(dense(found.cols.precision), phi - t * np.eye(m), 1e-6)
+
+
+def test_signed_data_are_gaussian_as_they_are(rng):
+    x = matrix(rng, signed=True)
+    found = fit(x)
+    assert found.dispersion > em.GAUSSIAN_DISPERSION
+    assert found.power == 1.0
+    assert fit(np.abs(x)).power == pytest.approx(em.GAUSSIAN_DISPERSION / found.dispersion, rel=1e-12)
+
+
+def test_power_brings_the_dispersion_down(rng):
+    x = matrix(rng)
+    found = fit(x)
+    assert found.dispersion > em.GAUSSIAN_DISPERSION and found.power < 1
+    again = fit(x**found.power)
+    assert again.dispersion == pytest.approx(em.GAUSSIAN_DISPERSION, rel=1e-10)
+    assert again.power == pytest.approx(1.0, rel=1e-10)
+    assert fit(x**0.1).power == 1.0
+
+
+@SHAPES
+def test_powers_of_the_data_give_the_same_graphs(shape, rng):
+    x = matrix(rng, shape)
+    one, squared = fit(x), fit(x**2)
+    assert min(one.dispersion, squared.dispersion) >= em.GAUSSIAN_DISPERSION
+    assert squared.power == pytest.approx(0.5 * one.power, rel=1e-10)
+    for side in ("rows", "cols"):
+        assert_close(getattr(squared, side).embedding, getattr(one, side).embedding, 1e-7)
+        assert_close(dense(getattr(squared, side).precision), dense(getattr(one, side).precision), 1e-7)
+        np.testing.assert_allclose(getattr(squared, side).log_scale, 2 * getattr(one, side).log_scale, atol=1e-7)
+
+
+def test_given_power_is_used(rng):
+    x = matrix(rng)
+    found = fit(x, power=0.3)
+    assert found.power == 0.3
+    by_hand = fit(x**0.3, power=1.0)
+    assert_close(found.rows.embedding, by_hand.rows.embedding, 1e-8)
+    np.testing.assert_allclose(found.rows.log_scale, by_hand.rows.log_scale / 0.3, atol=1e-7)
+
+
+@SHAPES
+def test_centring_sets_the_direction_of_the_mean_apart(shape, rng):
+    """Deviations from the genes' means have no part along the vector of ones: it is an eigenvector of Ψ."""
+    x = matrix(rng, shape)
+    for center, tells in ((True, False), (False, True)):
+        along = dense(fit(x, center=center).rows.precision) @ np.ones(shape[0])
+        assert (np.ptp(along) > 1e-3 * np.abs(along).max()) == tells
+        if center:
+            np.testing.assert_allclose(along, along[0], rtol=1e-7)
+
+
+@SHAPES
+def test_n_comps_is_a_limit(shape, rng):
+    groups = rng.lognormal(0.0, 1.0, (6, 6))[np.arange(shape[0])[:, None] % 6, np.arange(shape[1]) % 6]
+    x = groups * rng.lognormal(0.0, 0.1, shape)
+    full, two = fit(x), fit(x, n_comps=2)
+    assert full.rank > 2 and full.rows.embedding.shape[1] == full.rank
+    assert two.rank == full.rank
+    assert two.rows.embedding.shape == (shape[0], 2) and two.cols.embedding.shape == (shape[1], 2)
+    np.testing.assert_allclose(two.rows.embedding, full.rows.embedding[:, :2], rtol=1e-10)
+
+
+@SHAPES
+def test_more_steps(shape, rng):
+    x = matrix(rng, shape)
+    found = fit(x, max_iter=3, tol=1e-12)
+    assert_sound(found, shape)
+    assert (found.n_iter, len(found.objective)) == (3, 3)
+    assert not found.converged
+    one = fit(x)
+    assert (one.n_iter, len(one.objective), one.converged) == (1, 1, True)
+    assert one.objective[0] == pytest.approx(found.objective[0], rel=1e-12)
+    moved = np.log(np.abs(noise_free(x, found)[x != 0] / noise_free(x, one)[x != 0]))
+    assert np.sqrt(np.mean(moved**2)) > 1e-4
+    # not the mode for Ω = I any more, but of the same size
+    np.testing.assert_allclose((noise_free(x, found) ** 2).sum(), np.count_nonzero(x), rtol=1e-9)
+
+
+def test_convergence_is_a_step_that_changes_little(rng):
+    x = matrix(rng)
+    found = fit(x, max_iter=50, tol=1e-3)
+    assert found.converged
+    assert 2 <= found.n_iter < 50
+    assert len(found.objective) == found.n_iter
+    before, last = (fit(x, max_iter=n, tol=1e-12) for n in (found.n_iter - 1, found.n_iter))
+    assert_same(last, found)
+    pattern = x != 0
+    change = np.log(np.abs(noise_free(x, last)[pattern] / noise_free(x, before)[pattern]))
+    assert np.sqrt(np.mean(change**2)) < 1e-3
+
+
+def test_step_that_moves_further_than_the_one_before_is_dropped(rng, monkeypatch):
+    x = matrix(rng)
+    second = fit(x, max_iter=2, tol=1e-12)
+    distances = iter([0.1, 0.2])
+    monkeypatch.setattr(fiber, "distance", lambda *_: jnp.asarray(next(distances)))
+    found = fit(x, max_iter=10, tol=1e-12)
+    assert not found.converged
+    assert found.n_iter == 2
+    assert len(found.objective) == 3  # the dropped one included
+    assert "step 3 was dropped" in found.reason
+    assert_close(found.rows.embedding, second.rows.embedding, 1e-12)
+    assert_close(dense(found.cols.precision), dense(second.cols.precision), 1e-12)
+
+
+def test_step_that_was_not_solved_is_dropped(rng, monkeypatch):
+    x = matrix(rng)
+
+    def unsolved(quotient, omega, row_counts, col_counts, a, b, tol):
+        return fiber.Mode(a + 1.0, b, jnp.asarray(0.5), jnp.asarray(100))
+
+    monkeypatch.setattr(fiber, "newton", unsolved)
+    found = fit(x, max_iter=10)
+    assert not found.converged
+    assert found.n_iter == 1
+    assert "step 2 was dropped" in found.reason
+    assert_close(found.rows.embedding, fit(x).rows.embedding, 1e-12)
+
+
+def test_first_step_that_was_not_solved_is_no_convergence(rng, monkeypatch):
+    monkeypatch.setattr(em, "_FIBER_TOLERANCE", 0.0)  # which rounding does not let it meet
+    found = fit(matrix(rng))
+    assert not found.converged
+    assert found.n_iter == 1
+    assert found.reason != "the one step asked for was taken"
+
+
+@SHAPES
+def test_equal_rows_and_columns(shape, rng):
+    n, m = shape
+    x = matrix(rng, shape)
+    x[n // 2 :] = x[: n // 2]
+    x[:, m // 2 :] = x[:, : m // 2]
+    x[x.sum(1) == 0, 0] = 1.0
+    x[0, x.sum(0) == 0] = 1.0
+    found = fit(x)
+    assert_sound(found, shape)
+    twins = np.flatnonzero((x[: n // 2] == x[n // 2 :]).all(1))
+    assert len(twins) > 5
+    embedding = found.rows.embedding
+    np.testing.assert_allclose(embedding[twins], embedding[twins + n // 2], atol=1e-7)
+
+
+@SHAPES
+def test_rank_deficient(shape, rng):
+    n, m = shape
+    x = rng.gamma(1.0, 1.0, (n, 4)) @ rng.gamma(1.0, 1.0, (4, m))
+    found = fit(x, power=1.0)
+    assert_sound(found, shape)
+    z = noise_free(x, found)
+    assert np.linalg.matrix_rank(z, tol=1e-6) == 4
+    assert found.rows.embedding.shape[1] <= 4
+
+
+@pytest.mark.parametrize(("shape", "center"), [((2, 2), True), ((3, 2), True), ((2, 3), True), ((3, 2), False)])
+def test_smallest_matrices(shape, center, rng):
+    assert_sound(fit(rng.gamma(1.0, 1.0, shape), center=center), shape)
+
+
+def test_pattern_in_two_islands(rng):
+    x = matrix(rng)
+    x[:25, 12:] = x[25:, :12] = 0.0
+    i = np.arange(40)
+    x[i, np.where(i < 25, i % 12, 12 + i % 18)] = 1.0
+    assert (x.sum(0) > 0).all()
+    r, c = rng.lognormal(0.0, 1.5, 40), rng.lognormal(0.0, 1.5, 30)
+    clean, noisy = fit(x), fit(r[:, None] * x * c)
+    assert_sound(clean, TALL)
+    assert clean.converged
+    assert_same(noisy, clean)
+
+
+def test_presence_alone(rng):
+    """A matrix of zeros and ones: |Y| is 1, and the pattern is what there is to learn from."""
+    x = (matrix(rng) > 0).astype(float)
+    found = fit(x)
+    assert_sound(found, TALL)
+    assert found.dispersion < 1e-10 and found.power == 1.0
+
+
+def test_same_numbers_twice(rng):
+    x = matrix(rng)
+    one, two = fit(x, max_iter=3), fit(x, max_iter=3)
+    for side in ("rows", "cols"):
+        for name in ("log_scale", "embedding"):
+            np.testing.assert_array_equal(getattr(getattr(one, side), name), getattr(getattr(two, side), name))
+        np.testing.assert_array_equal(*(dense(getattr(found, side).precision) for found in (one, two)))
+
+
+def test_input_and_settings_stay(rng):
+    x = sparse.csr_array(matrix(rng))
+    before, x64 = x.copy(), jax.config.jax_enable_x64
+    em.fit(x, max_iter=2)
+    for part in ("data", "indices", "indptr"):
+        np.testing.assert_array_equal(getattr(x, part), getattr(before, part))
+    assert jax.config.jax_enable_x64 == x64
+
+
+def test_both_axes_have_the_same_mean_diagonal(rng):
+    found = fit(matrix(rng), max_iter=3)
+    assert isinstance(found.rows.precision, Precision)
+    assert mean_diagonal(found.rows.precision) == pytest.approx(mean_diagonal(found.cols.precision), rel=1e-12)
+
+
+def test_bytes_grow_with_every_size():
+    assert em.bytes_needed(1000, 500, 10**5) == em.bytes_needed(500, 1000, 10**5)
+    for more in ((2000, 500, 10**5), (1000, 800, 10**5), (1000, 500, 10**6)):
+        assert em.bytes_needed(*more) > em.bytes_needed(1000, 500, 10**5)
+    # never less than the input in float64 and the embedding's Gram matrix
+    assert em.bytes_needed(10**4, 2000, 10**7) > 8 * (2 * 10**7 + 2000**2)

@@ -1,0 +1,66 @@
+"""A precision matrix in low-rank form gives the same numbers whichever way it is asked."""
+
+import numpy as np
+import pytest
+
+from kronax.solvers import precision
+from kronax.solvers.precision import Precision
+
+N, RANK = 40, 7
+
+DTYPES = pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-13), (np.float32, 1e-6)])
+
+
+def example(rng, dtype=np.float64) -> tuple[Precision, np.ndarray]:
+    """The low-rank form and the matrix it stands for."""
+    vectors = np.linalg.qr(rng.normal(size=(N, RANK)))[0].astype(dtype)
+    weights = rng.normal(size=RANK)
+    wide = vectors.astype(np.float64)
+    return Precision(2.5, vectors, weights), 2.5 * np.eye(N) + wide @ np.diag(weights) @ wide.T
+
+
+@DTYPES
+def test_diagonal(dtype, tolerance, rng):
+    low_rank, full = example(rng, dtype)
+    found = precision.diagonal(low_rank)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, np.diag(full), rtol=tolerance)
+
+
+@DTYPES
+def test_mean_diagonal(dtype, tolerance, rng):
+    low_rank, full = example(rng, dtype)
+    assert precision.mean_diagonal(low_rank) == pytest.approx(np.diag(full).mean(), rel=tolerance)
+
+
+@DTYPES
+def test_dense(dtype, tolerance, rng):
+    low_rank, full = example(rng, dtype)
+    found = precision.dense(low_rank)
+    np.testing.assert_allclose(found, full, rtol=0, atol=tolerance)
+    np.testing.assert_array_equal(found, found.T)
+
+
+def test_eigenvalues_are_base_and_base_plus_weights(rng):
+    low_rank, _ = example(rng)
+    expected = np.sort(np.append(2.5 + low_rank.weights, np.full(N - RANK, 2.5)))
+    np.testing.assert_allclose(np.linalg.eigvalsh(precision.dense(low_rank)), expected, rtol=1e-12)
+
+
+@DTYPES
+@pytest.mark.parametrize("chunk", [2**22, 10 * RANK], ids=["one chunk", "many chunks, the last one short"])
+def test_entries(dtype, tolerance, chunk, rng, monkeypatch):
+    monkeypatch.setattr(precision, "_CHUNK", chunk)
+    low_rank, full = example(rng, dtype)
+    rows = rng.integers(0, N, 123)
+    cols = (rows + rng.integers(1, N, 123)) % N
+    found = precision.entries(low_rank, rows, cols)
+    assert found.dtype == np.float64
+    assert found.shape == (123,)
+    np.testing.assert_allclose(found, full[rows, cols], rtol=0, atol=tolerance)
+
+
+def test_no_entries(rng):
+    low_rank, _ = example(rng)
+    none = np.array([], dtype=np.int64)
+    assert precision.entries(low_rank, none, none).shape == (0,)

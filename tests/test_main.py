@@ -1,0 +1,318 @@
+"""``python -m kronax``: one run on the example, one on a file, and everything that can be refused."""
+
+import contextlib
+import io
+import re
+import subprocess
+import sys
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+from scipy import sparse
+from sklearn.metrics import adjusted_mutual_info_score
+
+from kronax import __main__, _quickstart
+
+FILES = {"gene_modules.png", "umap.png"}
+
+
+def run(*argv: object) -> tuple[int, str, str]:
+    """Run the command line in this process: exit code, standard output, standard error."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = __main__.main([str(word) for word in argv])
+    return code, out.getvalue(), err.getvalue()
+
+
+def number(report: str, name: str, column: int = 0) -> str:
+    """Read a field of the report."""
+    return re.search(rf"^  {name} .*$", report, re.MULTILINE).group()[len(name) + 2 :].split()[column]
+
+
+def names(folder) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory):
+    """Run the quickstart in an empty folder, once: the folder and what was printed."""
+    folder = tmp_path_factory.mktemp("example")
+    with contextlib.chdir(folder):
+        code, out, _ = run()
+    assert code == 0
+    return folder, out
+
+
+@pytest.fixture(scope="module")
+def simulated() -> ad.AnnData:
+    """120 cells of three types × 60 genes with counts in a layer and zeros in X; a cell has no label, a gene no count."""
+    rng = np.random.default_rng(0)
+    kind = rng.integers(3, size=120)
+    mean = 3 * rng.gamma(1.0, 1.0, (3, 60))
+    counts = rng.poisson(mean[kind] * rng.gamma(2.0, 0.5, (120, 1)) + 0.1)
+    counts[:, 7] = 0
+    obs = pd.DataFrame({"type": pd.Categorical([f"t{k}" for k in kind]), "score": rng.random(120)})
+    obs.loc[3, "type"] = None
+    obs.index = obs.index.astype(str)
+    adata = ad.AnnData(sparse.csr_matrix((120, 60), dtype=np.float32), obs=obs, layers={"counts": counts})
+    adata.obsm["X_umap"] = rng.random((120, 2))
+    adata.obs["leiden"] = "before"
+    return adata
+
+
+@pytest.fixture(scope="module")
+def file(simulated, tmp_path_factory):
+    path = tmp_path_factory.mktemp("file") / "cells.h5ad"
+    simulated.write_h5ad(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def from_file(file, tmp_path_factory):
+    """Run the command line on a file, once: the folder that was written and what was printed."""
+    out = tmp_path_factory.mktemp("out") / "results"
+    with pytest.warns(UserWarning, match="1 of 60 genes"):
+        code, text, _ = run(file, "--layer", "counts", "--out", out, "--n-neighbors", 10, "--resolution", 0.5)
+    assert code == 0
+    return out, text
+
+
+def test_example_writes_three_files(example):
+    folder, out = example
+    assert names(folder) == {"kronax-quickstart"}
+    assert names(folder / "kronax-quickstart") == FILES | {"quickstart.h5ad"}
+    written, *following = out.strip().split("\n")[-3:]
+    assert written == "Written to kronax-quickstart: quickstart.h5ad, umap.png, gene_modules.png."
+    assert "kronax-quickstart/quickstart.h5ad" in following[0]
+    assert "FILE.h5ad" in following[1]
+
+
+def test_example_figures_are_small_enough_to_send(example):
+    folder, _ = example
+    for name in FILES:
+        data = (folder / "kronax-quickstart" / name).read_bytes()
+        assert data.startswith(b"\x89PNG")
+        assert len(data) < 300_000
+
+
+def test_example_report(example):
+    folder, out = example
+    adata = ad.read_h5ad(folder / "kronax-quickstart" / "quickstart.h5ad")
+    fit = adata.uns["med_magma"]
+    assert adata.shape == (700, 765)
+    assert number(out, "cells") == "700"
+    assert number(out, "genes") == "765"
+    assert number(out, "non-zeros") == f"{adata.X.count_nonzero():,}"
+    assert number(out, "EM steps") == str(fit["n_iter"])
+    assert number(out, "converged") == {True: "yes", False: "no"}[bool(fit["converged"])]
+    assert float(number(out, "seconds")) > 0
+    assert number(out, "clusters") == str(adata.obs["med_magma_leiden"].nunique())
+    assert number(out, "gene modules") == str(adata.var["gene_module"].nunique())
+
+
+def test_example_agreement(example):
+    folder, out = example
+    adata = ad.read_h5ad(folder / "kronax-quickstart" / "quickstart.h5ad")
+    ours = adjusted_mutual_info_score(adata.obs["bulk_labels"], adata.obs["med_magma_leiden"])
+    assert number(out, "resolution 1") == f"{ours:.3f}"
+    theirs = adata.copy()
+    sc.pp.pca(theirs)
+    sc.pp.neighbors(theirs, transformer="sklearn")
+    sc.tl.leiden(theirs, flavor="igraph", n_iterations=2, directed=False)
+    theirs = adjusted_mutual_info_score(theirs.obs["bulk_labels"], theirs.obs["leiden"])
+    assert number(out, "resolution 1", 1) == f"{theirs:.3f}"
+    assert float(number(out, "best")) >= round(ours, 3)
+    assert float(number(out, "best", 1)) >= round(theirs, 3)
+    assert "0.1, 0.2, …, 2.0" in out
+
+
+def test_example_goes_on_in_scanpy(example):
+    folder, _ = example
+    adata = ad.read_h5ad(folder / "kronax-quickstart" / "quickstart.h5ad")
+    assert np.isfinite(adata.obsm["X_med_magma_umap"]).all()
+    sc.tl.paga(adata, groups="med_magma_leiden", neighbors_key="med_magma")
+    assert adata.uns["paga"]["connectivities"].nnz
+
+
+def test_nothing_is_overwritten(example):
+    folder, _ = example
+    before = (folder / "kronax-quickstart" / "umap.png").read_bytes()
+    with contextlib.chdir(folder):
+        code, out, err = run()
+    assert (code, out) == (2, "")
+    assert "kronax-quickstart is already there" in err
+    assert (folder / "kronax-quickstart" / "umap.png").read_bytes() == before
+
+
+def test_file(from_file, simulated):
+    folder, out = from_file
+    assert names(folder) == FILES | {"cells.h5ad"}
+    adata = ad.read_h5ad(folder / "cells.h5ad")
+    assert adata.uns["med_magma"]["params"]["n_neighbors"] == 10
+    assert adata.uns["med_magma"]["params"]["layer"] == "counts"
+    assert adata.uns["med_magma_leiden"]["params"]["resolution"] == 0.5
+    np.testing.assert_array_equal(adata.layers["counts"], simulated.layers["counts"])
+    np.testing.assert_array_equal(adata.obsm["X_umap"], simulated.obsm["X_umap"])
+    assert set(adata.obs["leiden"]) == {"before"}
+    assert number(out, "non-zeros") == f"{np.count_nonzero(simulated.layers['counts']):,}"
+
+
+def test_no_agreement_without_labels(from_file):
+    assert "greement" not in from_file[1]
+
+
+def test_labels_of_a_file(file, tmp_path, monkeypatch):
+    monkeypatch.setattr(_quickstart, "RESOLUTIONS", [0.5, 1.0])
+    arguments = ("--layer", "counts", "--label", "type", "--n-top-genes", 40, "--n-neighbors", 10)
+    code, out, _ = run(file, *arguments, "--out", tmp_path / "results")
+    assert code == 0
+    assert 0.5 < float(number(out, "best")) <= 1
+    chosen = ad.read_h5ad(tmp_path / "results" / "cells.h5ad")
+    logs = ad.read_h5ad(file)
+    logs.X = logs.layers["counts"].astype(np.float32)
+    sc.pp.normalize_total(logs)
+    sc.pp.log1p(logs)
+    sc.pp.highly_variable_genes(logs, flavor="seurat", n_top_genes=40)
+    assert list(chosen.var_names) == list(logs.var_names[logs.var["highly_variable"]])
+
+
+@pytest.mark.filterwarnings("ignore:Without a non-zero value")
+def test_many_cells_are_not_compared(simulated, monkeypatch):
+    monkeypatch.setattr(_quickstart, "MOST_COMPARED", 119)
+    options = {"n_top_genes": 60, "n_neighbors": 10, "resolution": 0.5}
+    result = _quickstart.run(simulated.copy(), layer="counts", label="type", **options)
+    assert result.agreement is None
+    assert "up to 119 cells" in _quickstart.report(result)
+
+
+def test_logarithms_are_taken_once(rng):
+    counts = rng.poisson(5.0, (20, 30)).astype(np.float32)
+    expected = ad.AnnData(counts.copy())
+    sc.pp.normalize_total(expected)
+    sc.pp.log1p(expected)
+    for values in (counts, counts.astype(int), sparse.csr_matrix(counts)):
+        found = _quickstart.log_normalised(ad.AnnData(values), None).X
+        np.testing.assert_allclose(found.toarray() if sparse.issparse(found) else found, expected.X, rtol=1e-6)
+    np.testing.assert_array_equal(_quickstart.log_normalised(expected, None).X, expected.X)
+    scaled = _quickstart.log_normalised(ad.AnnData(counts * 100.5), None).X  # not whole, and no logarithms either
+    assert scaled.max() < 50
+
+
+def test_negative_values(rng):
+    with pytest.raises(__main__.InputError, match="negative values"):
+        _quickstart.check(ad.AnnData(rng.normal(size=(20, 30))), None, None)
+
+
+def test_cells_without_a_label_do_not_count():
+    blocks = sparse.block_diag([np.ones((10, 10)) - np.eye(10)] * 3, format="csr")
+    adata = ad.AnnData(obs=pd.DataFrame(index=np.arange(30).astype(str)), obsp={"connectivities": blocks})
+    adata.uns["graph"] = {"connectivities_key": "connectivities", "distances_key": "distances"}
+    labels = pd.Series(np.repeat([0.0, 1.0, 2.0], 10), index=adata.obs_names)
+    labels.iloc[[3, 14]] = np.nan
+    assert _quickstart.agreement(adata, "graph", labels)[9] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("n_labels", "length"), [(2, 3), (60, 40)])
+def test_legends_lie_beside_the_points(rng, n_labels, length):
+    labels = [f"${number}_".ljust(length, "x") for number in rng.integers(n_labels, size=300)]
+    obs = pd.DataFrame({_quickstart.CLUSTERS: pd.Categorical(rng.integers(9, size=300).astype(str)), "label": labels})
+    obs.index = obs.index.astype(str)
+    obs.loc["5", "label"] = None
+    adata = ad.AnnData(obs=obs, obsm={_quickstart.UMAP: rng.normal(size=(300, 2))})
+    figure = _quickstart.umap_figure(_quickstart.Result(adata, 1, 1.0, 1.0, "label", None))
+    first, second = figure.axes
+    assert first.get_window_extent().x1 <= first.get_legend().get_window_extent().x0
+    assert first.get_legend().get_window_extent().x1 < second.get_window_extent().x0
+    assert second.get_window_extent().x1 <= second.get_legend().get_window_extent().x0
+    assert second.get_legend().get_window_extent().x1 <= figure.bbox.x1
+    assert len(second.get_legend().get_texts()) == len(set(labels))
+
+
+def test_missing_file_and_others(tmp_path):
+    (tmp_path / "text.h5ad").write_text("cells")
+    with h5py.File(tmp_path / "other.h5ad", "w") as other:
+        other["values"] = [1.0]
+    with h5py.File(tmp_path / "several.h5ad", "w") as several:
+        for part in ("mod", "obs", "var"):
+            several.create_group(part)
+    for path, reason in [
+        ("none.h5ad", "is not there"),
+        (".", "is a folder"),
+        ("text.h5ad", "cannot be read as an .h5ad file"),
+        ("other.h5ad", "is not an .h5ad file"),
+        ("several.h5ad", "holds several modalities"),
+    ]:
+        code, out, err = run(tmp_path / path, "--out", tmp_path / "results")
+        assert (code, out) == (2, "")
+        assert err.startswith("python -m kronax: error: ")
+        assert reason in err
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--layer", "none"], r"'none' not found in `adata\.layers`\. Available keys: \['counts'\]"),
+        (["--layer", "counts", "--label", "none"], r"'none' not found in `adata\.obs`"),
+        (["--layer", "counts", "--label", "score"], "has 120 distinct values"),
+        (["--layer", "counts", "--n-neighbors", "120"], "`n_neighbors` must be an integer from 2 to 119"),
+        ([], "has non-zero values in 0 of 120 cells"),
+    ],
+)
+def test_what_does_not_fit_the_file(file, tmp_path, arguments, reason):
+    code, out, err = run(file, *arguments, "--out", tmp_path / "results")
+    assert (code, out) == (2, "")
+    assert re.search(reason, err)
+    assert names(tmp_path) == set()
+
+
+def test_folders_that_cannot_be_made(file, tmp_path):
+    for out, reason in [
+        (tmp_path, "is already there"),
+        (file, "is already there"),
+        (tmp_path / "none" / "results", "cannot be made: No such file or directory"),
+        (file / "results", "cannot be made: Not a directory"),
+    ]:
+        code, _, err = run(file, "--layer", "counts", "--out", out)
+        assert code == 2
+        assert reason in err
+
+
+def test_all_files_or_none(tmp_path, monkeypatch):
+    def fail(result, folder, name):
+        (folder / "umap.png").write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_quickstart, "write", fail)
+    with pytest.raises(__main__.InputError, match="cannot be written: No space left on device"):
+        __main__.write(None, tmp_path / "results", "cells")
+    assert names(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--n-top-genes", "1"], ["--n-neighbors", "1.5"], ["--resolution", "0"], ["--resolution", "x"], ["a", "b"]],
+)
+def test_options_that_are_none(arguments, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        __main__.main(arguments)
+    assert "error:" in capsys.readouterr().err
+
+
+def test_options_without_a_file(tmp_path):
+    with contextlib.chdir(tmp_path):
+        code, _, err = run("--label", "type")
+    assert code == 2
+    assert "belong to a file" in err
+
+
+def test_module_is_the_program():
+    command = [sys.executable, "-m", "kronax"]
+    shown = subprocess.run([*command, "--help"], capture_output=True, check=True, encoding="utf-8", timeout=100)
+    assert "python -m kronax cells.h5ad --layer counts" in shown.stdout
+    refused = subprocess.run([*command, "none.h5ad"], capture_output=True, check=False, timeout=100)
+    assert refused.returncode == 2

@@ -1,0 +1,57 @@
+"""Checks let through what is right, and say what was found where it is not."""
+
+import numpy as np
+import pytest
+
+from kronax import _validate
+
+
+@pytest.mark.parametrize("value", [2, 7, np.int64(3), np.uint8(7)])
+def test_integer(value):
+    _validate.integer(value, "k", low=2, high=7)
+
+
+@pytest.mark.parametrize("value", [1, 8, 2.0, np.float64(3), "3", True, np.True_, None, np.array([3])])
+def test_no_integer(value):
+    with pytest.raises(ValueError, match=r"`k` must be an integer from 2 to 7 \(of 8\), found "):
+        _validate.integer(value, "k", low=2, high=7, why=" (of 8)")
+
+
+def test_integer_without_upper_bound():
+    _validate.integer(10**12, "k", low=2)
+    with pytest.raises(ValueError, match="`k` must be an integer of at least 2, found 1"):
+        _validate.integer(1, "k", low=2)
+
+
+@pytest.mark.parametrize("value", [1e-300, 1, 2.5, np.float32(0.5), np.int64(2)])
+def test_positive(value):
+    _validate.positive(value, "x", high=2.5)
+
+
+@pytest.mark.parametrize("value", [0, -1.0, np.nan, np.inf, 2.6, "1", True, None, 1j])
+def test_not_positive(value):
+    with pytest.raises(ValueError, match=r"`x` must be a positive number of at most 2\.5, found "):
+        _validate.positive(value, "x", high=2.5)
+
+
+def test_one_of():
+    _validate.one_of("a", ("a", "b"), "x")
+    with pytest.raises(ValueError, match=r"`x` must be one of \['a', 'b'\], found 'c'"):
+        _validate.one_of("c", ("a", "b"), "x")
+
+
+def test_key_in():
+    _validate.key_in("a", {"a": 1}, "adata.obsp")
+    with pytest.raises(KeyError, match=r"Key 'c' not found in `adata.obsp`. Available keys: \['a', 'b'\]"):
+        _validate.key_in("c", {"b": 1, "a": 2, None: 3}, "adata.obsp")
+
+
+def test_memory(monkeypatch):
+    monkeypatch.setattr(_validate, "_free_bytes", lambda: 3.0 * 2**30)
+    _validate.memory(3 * 2**30, "Buy more.")
+    with pytest.raises(MemoryError, match=r"About 4\.0 GiB are needed and 3\.0 GiB are free\. Buy more\."):
+        _validate.memory(4 * 2**30, "Buy more.")
+
+
+def test_free_memory_is_a_plausible_number():
+    assert 2**20 < _validate._free_bytes() < 2**60

@@ -1,0 +1,169 @@
+"""kx.tl.gene_modules on graphs whose communities are known."""
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+from scipy import sparse
+
+import kronax as kx
+
+BLOCKS = (5, 12, 8)
+
+
+def with_gene_graph(blocks=BLOCKS, n_isolated=2, seed=0) -> ad.AnnData:
+    """Genes in complete blocks with random weights, weak ties between the blocks, and isolated genes at the end."""
+    rng = np.random.default_rng(seed)
+    block = np.repeat(np.arange(len(blocks)), blocks)
+    weights = np.where(block[:, None] == block, rng.uniform(0.5, 1.0, (len(block), len(block))), 0.01)
+    n = len(block) + n_isolated
+    full = np.zeros((n, n))
+    full[: len(block), : len(block)] = np.triu(weights, 1) + np.triu(weights, 1).T
+    adata = ad.AnnData(rng.poisson(3.0, (6, n)).astype(np.float32))
+    adata.varp["med_magma_connectivities"] = sparse.csr_matrix(full)
+    adata.uns["med_magma"] = {"connectivities_key": "med_magma_connectivities"}
+    return adata
+
+
+def test_largest_module_comes_first():
+    adata = with_gene_graph()
+    assert kx.tl.gene_modules(adata) is None
+    found = adata.var["gene_module"]
+    assert list(found[:25]) == ["2"] * 5 + ["0"] * 12 + ["1"] * 8
+    assert list(found.cat.categories) == ["0", "1", "2"]
+
+
+def test_genes_without_an_edge_have_no_module():
+    adata = with_gene_graph()
+    kx.tl.gene_modules(adata)
+    assert list(np.flatnonzero(adata.var["gene_module"].isna())) == [25, 26]
+
+
+def test_an_edge_to_itself_is_none():
+    adata = with_gene_graph()
+    graph = adata.varp["med_magma_connectivities"].tolil()
+    graph[25, 25] = 1.0
+    adata.varp["med_magma_connectivities"] = graph.tocsr()
+    kx.tl.gene_modules(adata)
+    assert adata.var["gene_module"].isna().sum() == 2
+
+
+def test_partition_is_that_of_scanpy():
+    adata = with_gene_graph(blocks=(6,) * 12, n_isolated=0)
+    kx.tl.gene_modules(adata, resolution=1.3, random_state=3)
+    genes = ad.AnnData(obs=pd.DataFrame(index=adata.var_names))
+    graph = adata.varp["med_magma_connectivities"]
+    options = {"flavor": "igraph", "n_iterations": 2, "directed": False}
+    sc.tl.leiden(genes, resolution=1.3, adjacency=graph, random_state=3, **options)
+    pairs = set(zip(adata.var["gene_module"], genes.obs["leiden"], strict=True))
+    assert len(pairs) == adata.var["gene_module"].nunique() == genes.obs["leiden"].nunique()
+
+
+def test_random_state_is_the_seed(monkeypatch):
+    seeds = []
+    leiden = sc.tl.leiden
+    monkeypatch.setattr(
+        sc.tl, "leiden", lambda *args, **options: (seeds.append(options["random_state"]), leiden(*args, **options))
+    )
+    kx.tl.gene_modules(with_gene_graph(), random_state=7)
+    assert seeds == [7]
+
+
+def test_resolution_makes_modules_smaller():
+    coarse, fine = with_gene_graph(), with_gene_graph()
+    kx.tl.gene_modules(coarse, resolution=0.1)
+    kx.tl.gene_modules(fine, resolution=5.0)
+    assert coarse.var["gene_module"].nunique() < fine.var["gene_module"].nunique()
+
+
+def test_parameters_are_stored():
+    adata = with_gene_graph()
+    kx.tl.gene_modules(adata, resolution=2, key_added="communities", random_state=5)
+    assert adata.uns["communities"] == {
+        "params": {"resolution": 2.0, "neighbors_key": "med_magma", "random_state": 5, "n_iterations": 2}
+    }
+    assert "gene_module" not in adata.var
+
+
+def test_other_graph():
+    adata = with_gene_graph()
+    adata.varp["mine"] = adata.varp.pop("med_magma_connectivities")
+    adata.uns["other"] = {"connectivities_key": "mine"}
+    del adata.uns["med_magma"]
+    kx.tl.gene_modules(adata, neighbors_key="other")
+    assert adata.var["gene_module"].nunique() == 3
+
+
+@pytest.mark.parametrize("form", [sparse.csc_matrix, sparse.csr_array, lambda graph: graph.toarray()])
+def test_graph_in_any_form(form):
+    adata, other = with_gene_graph(), with_gene_graph()
+    other.varp["med_magma_connectivities"] = form(other.varp["med_magma_connectivities"])
+    kx.tl.gene_modules(adata)
+    kx.tl.gene_modules(other)
+    pd.testing.assert_series_equal(adata.var["gene_module"], other.var["gene_module"])
+
+
+def test_copy_leaves_the_input_alone():
+    adata = with_gene_graph()
+    found = kx.tl.gene_modules(adata, copy=True)
+    assert "gene_module" in found.var
+    assert "gene_module" not in adata.var
+    assert "gene_module" not in adata.uns
+
+
+def test_view():
+    adata = with_gene_graph()
+    view = adata[:, 5:25]
+    with pytest.warns(ad.ImplicitModificationWarning):
+        kx.tl.gene_modules(view)
+    assert list(view.var["gene_module"]) == ["0"] * 12 + ["1"] * 8
+    assert "gene_module" not in adata.var
+
+
+def test_files(tmp_path):
+    adata = with_gene_graph()
+    kx.tl.gene_modules(adata)
+    adata.write_h5ad(tmp_path / "x.h5ad")
+    adata.write_zarr(tmp_path / "x.zarr")
+    for again in (ad.read_h5ad(tmp_path / "x.h5ad"), ad.read_zarr(tmp_path / "x.zarr")):
+        pd.testing.assert_series_equal(again.var["gene_module"], adata.var["gene_module"], check_index=False)
+        assert again.uns["gene_module"]["params"] == adata.uns["gene_module"]["params"]
+
+
+def test_graph_that_is_not_there():
+    adata = with_gene_graph()
+    with pytest.raises(KeyError, match=r"'none' not found in `adata\.uns`.*\['med_magma'\].*Run kx\.tl\.med_magma"):
+        kx.tl.gene_modules(adata, neighbors_key="none")
+    adata.uns["neighbors"] = {"connectivities_key": "connectivities"}  # as sc.pp.neighbors: cells alone
+    with pytest.raises(KeyError, match=r"not found in `adata\.varp`.*Run kx\.tl\.med_magma"):
+        kx.tl.gene_modules(adata, neighbors_key="neighbors")
+    adata.uns["empty"] = {}
+    with pytest.raises(KeyError, match="'connectivities_key' not found"):
+        kx.tl.gene_modules(adata, neighbors_key="empty")
+
+
+@pytest.mark.parametrize("weight", [-0.5, np.nan, np.inf])
+def test_weights_that_are_none(weight):
+    adata = with_gene_graph()
+    adata.varp["med_magma_connectivities"].data[3] = weight
+    with pytest.raises(ValueError, match="negative, NaN or infinite"):
+        kx.tl.gene_modules(adata)
+    assert "gene_module" not in adata.var
+
+
+def test_graph_without_edges():
+    adata = with_gene_graph()
+    adata.varp["med_magma_connectivities"] = sparse.csr_matrix((27, 27))
+    with pytest.raises(ValueError, match="no edges"):
+        kx.tl.gene_modules(adata)
+
+
+def test_options_that_are_none():
+    adata = with_gene_graph()
+    with pytest.raises(ValueError, match="`resolution` must be a positive number"):
+        kx.tl.gene_modules(adata, resolution=0)
+    with pytest.raises(ValueError, match="`key_added` must differ"):
+        kx.tl.gene_modules(adata, key_added="med_magma")
+    with pytest.raises(TypeError, match="Expected an AnnData object"):
+        kx.tl.gene_modules(adata.X)

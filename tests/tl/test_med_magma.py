@@ -1,0 +1,839 @@
+"""kx.tl.med_magma: its promises to those who call it, and to the scanpy functions that read what it writes."""
+
+import dataclasses
+import logging
+import warnings
+from collections.abc import Mapping
+
+import anndata as ad
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+from scipy import sparse
+from sklearn.metrics import adjusted_mutual_info_score
+
+import kronax as kx
+from kronax import _validate
+from kronax.solvers import em
+from kronax.solvers.precision import dense
+
+N, P = 150, 120
+GRAPHS = ("connectivities", "distances", "precision")
+
+
+def simulate(rng) -> tuple[np.ndarray, np.ndarray]:
+    """Negative binomial counts of three cell types, and the types; no cell and no gene is empty."""
+    types = np.arange(N) % 3
+    mean = rng.gamma(2.0, 1.0, (3, P))[types] * rng.lognormal(0.0, 0.3, (N, 1))
+    counts = rng.poisson(rng.gamma(5.0, mean / 5.0)).astype(float)
+    assert counts.any(0).all() and counts.any(1).all() and not counts.all()
+    return counts, types
+
+
+@pytest.fixture
+def counts(rng) -> np.ndarray:
+    return simulate(rng)[0]
+
+
+def annotated(x) -> ad.AnnData:
+    n, p = x.shape
+    return ad.AnnData(
+        x, pd.DataFrame(index=[f"cell{i}" for i in range(n)]), pd.DataFrame(index=[f"gene{j}" for j in range(p)])
+    )
+
+
+def solved(x, **arguments) -> ad.AnnData:
+    adata = annotated(x)
+    assert kx.tl.med_magma(adata, **arguments) is None
+    return adata
+
+
+@pytest.fixture
+def result(counts) -> ad.AnnData:
+    return solved(sparse.csr_matrix(counts))
+
+
+def leiden(adata: ad.AnnData, **arguments) -> np.ndarray:
+    sc.tl.leiden(
+        adata, neighbors_key="med_magma", flavor="igraph", n_iterations=2, directed=False, random_state=0, **arguments
+    )
+    return adata.obs["leiden"].to_numpy()
+
+
+def graphs(adata: ad.AnnData, key: str = "med_magma") -> dict[str, sparse.csr_matrix]:
+    pairs = {"obsp": adata.obsp, "varp": adata.varp}
+    return {f"{part} {name}": pairs[part][f"{key}_{name}"] for part in pairs for name in GRAPHS}
+
+
+def assert_same_graphs(found: ad.AnnData, expected: ad.AnnData, tolerance: float = 1e-6, *, cells=None, genes=None):
+    """Equal patterns and nearly equal weights, with the expected one's cells and genes rearranged."""
+    orders = {"obsp": slice(None) if cells is None else cells, "varp": slice(None) if genes is None else genes}
+    for (name, one), other in zip(graphs(found).items(), graphs(expected).values(), strict=True):
+        order = orders[name.split()[0]]
+        other = other[order][:, order].sorted_indices()
+        np.testing.assert_array_equal(one.indptr, other.indptr, err_msg=name)
+        np.testing.assert_array_equal(one.indices, other.indices, err_msg=name)
+        np.testing.assert_allclose(one.data, other.data, atol=tolerance * np.abs(other.data).max(), err_msg=name)
+
+
+def snapshot(value):
+    """Everything about a value that a comparison with == can tell, down to the bytes of its arrays."""
+    if isinstance(value, ad.AnnData):
+        parts = ("X", "layers", "obs", "var", "obsm", "varm", "obsp", "varp", "uns")
+        found = {part: snapshot(getattr(value, part)) for part in parts}
+        return found | {"raw": None if value.raw is None else (snapshot(value.raw.X), snapshot(value.raw.var))}
+    if isinstance(value, pd.DataFrame):
+        return list(value.index), {name: (str(value[name].dtype), list(map(repr, value[name]))) for name in value}
+    if isinstance(value, Mapping):
+        return {key: snapshot(part) for key, part in value.items()}
+    if sparse.issparse(value) and value.format in ("csr", "csc"):
+        return type(value), value.shape, *map(snapshot, (value.data, value.indices, value.indptr))
+    if isinstance(value, np.ndarray):
+        content = value.tolist() if value.dtype.hasobject else value.tobytes()
+        return value.dtype.str, value.shape, value.flags.f_contiguous, content
+    return type(value), value
+
+
+def furnished(x) -> ad.AnnData:
+    """An object that holds something in each of its parts."""
+    adata = annotated(x)
+    adata.raw = adata.copy()
+    n, p = adata.shape
+    adata.layers["double"] = sparse.csc_matrix(np.ones((n, p)))
+    adata.obs["type"] = pd.Categorical(["a", "b"] * (n // 2) + ["a"] * (n % 2))
+    adata.var["length"] = np.arange(p)
+    adata.obsm["X_pca"] = np.ones((n, 2))
+    adata.varm["PCs"] = np.ones((p, 2))
+    adata.obsp["connectivities"] = sparse.eye(n, format="csr")
+    adata.varp["kin"] = sparse.eye(p, format="csr")
+    adata.uns["neighbors"] = {"params": {"n_neighbors": 3}, "table": np.arange(4)}
+    return adata
+
+
+# What the method must not see
+
+
+def test_scales_of_cells_and_genes_leave_the_graphs(counts, rng):
+    r, c = rng.lognormal(0.0, 1.5, N), rng.lognormal(0.0, 1.5, P)
+    clean, noisy = solved(counts), solved(r[:, None] * counts * c)
+    assert_same_graphs(noisy, clean)
+    np.testing.assert_allclose(noisy.obsm["X_med_magma"], clean.obsm["X_med_magma"], atol=1e-6)
+    np.testing.assert_allclose(noisy.varm["med_magma"], clean.varm["med_magma"], atol=1e-6)
+    r, c = np.log(r), np.log(c)
+    for found, before, change in (
+        (noisy.obs, clean.obs, r + c.mean()),
+        (noisy.var, clean.var, c - c.mean()),
+    ):
+        np.testing.assert_allclose(found["med_magma_log_scale"] - before["med_magma_log_scale"], change, atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1e-200, 1e200])
+def test_unit_of_the_counts_leaves_the_graphs(factor, counts):
+    assert_same_graphs(solved(counts * factor), solved(counts))
+
+
+def test_order_of_cells_and_genes(counts, rng):
+    cells, genes = rng.permutation(N), rng.permutation(P)
+    straight, permuted = solved(counts), solved(counts[cells][:, genes])
+    assert_same_graphs(permuted, straight, cells=cells, genes=genes)
+    np.testing.assert_allclose(permuted.obsm["X_med_magma"], straight.obsm["X_med_magma"][cells], atol=1e-8)
+    np.testing.assert_allclose(permuted.varm["med_magma"], straight.varm["med_magma"][genes], atol=1e-8)
+
+
+def test_same_numbers_twice(counts):
+    one, two = solved(counts), solved(counts)
+    assert snapshot(one) == snapshot(two)
+
+
+def test_finds_the_cell_types(rng):
+    counts, types = simulate(rng)
+    adata = solved(rng.lognormal(0.0, 1.5, (N, 1)) * counts * rng.lognormal(0.0, 1.5, P))
+    rows, cols = adata.obsp["med_magma_connectivities"].nonzero()
+    assert (types[rows] == types[cols]).mean() > 0.99
+    assert adjusted_mutual_info_score(types, leiden(adata, resolution=0.2)) == pytest.approx(1.0)
+
+
+# What comes in
+
+
+def duplicated_names(x) -> ad.AnnData:
+    adata = annotated(x)
+    adata.obs_names, adata.var_names = ["cell"] * N, ["gene"] * P
+    return adata
+
+
+FORMATS = {
+    "csc_matrix": sparse.csc_matrix,
+    "csr_array": sparse.csr_array,
+    "csc_array": sparse.csc_array,
+    "dense": np.array,
+    "Fortran order": np.asfortranarray,
+    "int64": lambda x: x.astype(np.int64),
+    "uint8": lambda x: x.astype(np.uint8),
+    "float16": lambda x: x.astype(np.float16),
+    "float32": lambda x: x.astype(np.float32),
+    "big endian": lambda x: x.astype(">f4"),
+    "sparse float32": lambda x: sparse.csr_matrix(x, dtype=np.float32),
+    "sparse int32": lambda x: sparse.csc_matrix(x, dtype=np.int32),
+    "unsorted": lambda x: sparse.csc_matrix(x)[::-1].tocsr()[::-1],
+    "int64 indices": lambda x: with_long_indices(sparse.csr_matrix(x)),
+    "stored zeros": lambda x: with_stored_zeros(sparse.csr_matrix(x)),
+}
+
+
+def with_long_indices(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+    matrix.indices, matrix.indptr = matrix.indices.astype(np.int64), matrix.indptr.astype(np.int64)
+    return matrix
+
+
+def with_stored_zeros(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+    full = sparse.csr_matrix(matrix.toarray() + 1)
+    full.data -= 1
+    return full
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_formats_and_dtypes(name, counts, result):
+    adata = annotated(FORMATS[name](counts))
+    before = snapshot(adata.X)
+    kx.tl.med_magma(adata)
+    assert_same_graphs(adata, result, 1e-12)
+    assert snapshot(adata.X) == before
+
+
+@pytest.mark.parametrize("convert", [np.array, sparse.csr_matrix])
+def test_booleans(convert, counts):
+    assert_same_graphs(solved(convert(counts > 0)), solved((counts > 0).astype(float)), 1e-12)
+
+
+def test_layer(counts, result):
+    adata = annotated(np.ones((N, P)))
+    adata.layers["counts"] = counts
+    kx.tl.med_magma(adata, layer="counts")
+    assert_same_graphs(adata, result, 1e-12)
+    assert adata.uns["med_magma"]["params"]["layer"] == "counts"
+
+
+def test_layer_without_x(counts, result):
+    adata = ad.AnnData(None, *(pd.DataFrame(index=[f"{i}" for i in range(size)]) for size in (N, P)))
+    adata.layers["counts"] = counts
+    kx.tl.med_magma(adata, layer="counts")
+    assert_same_graphs(adata, result, 1e-12)
+
+
+def test_duplicated_names(counts, result):
+    adata = duplicated_names(counts)
+    kx.tl.med_magma(adata)
+    assert_same_graphs(adata, result, 1e-12)
+
+
+def test_view_becomes_actual(counts, result):
+    large = annotated(sparse.csr_matrix(np.vstack([counts, counts[:20]])))
+    before = snapshot(large)
+    view = large[:N]
+    with pytest.warns(ad.ImplicitModificationWarning):
+        kx.tl.med_magma(view)
+    assert not view.is_view
+    assert_same_graphs(view, result, 1e-12)
+    assert snapshot(large) == before
+
+
+def test_negative_values(counts, rng):
+    x = counts * rng.choice([-1.0, 1.0], (3, P))[np.arange(N) % 3]
+    adata = solved(x)
+    assert adata.uns["med_magma"]["power"] == 1.0
+    assert_same_graphs(solved(-x), adata, 1e-9)
+    assert_sound(adata)
+
+
+EMPTY_CELLS, EMPTY_GENES = [3, 10, 11, 149], [0]
+
+
+def emptied(counts) -> np.ndarray:
+    x = counts.copy()
+    x[EMPTY_CELLS], x[:, EMPTY_GENES] = 0, 0
+    return x
+
+
+def test_empty_cells_and_genes(counts):
+    x, empty_cells, empty_genes = emptied(counts), EMPTY_CELLS, EMPTY_GENES
+    adata = annotated(sparse.csr_matrix(x))
+    expected = r"4 of 150 cells \(cell3, cell10, cell11, …\); 1 of 120 genes \(gene0\)"
+    with pytest.warns(UserWarning, match=expected):
+        kx.tl.med_magma(adata)
+    assert_sound(adata, empty_cells, empty_genes)
+    cells, genes = np.delete(np.arange(N), empty_cells), np.delete(np.arange(P), empty_genes)
+    alone = solved(x[cells][:, genes])
+    for name, matrix in graphs(adata).items():
+        kept, empty = (cells, empty_cells) if name.startswith("obsp") else (genes, empty_genes)
+        np.testing.assert_allclose(matrix[kept][:, kept].toarray(), graphs(alone)[name].toarray(), rtol=1e-12)
+        assert matrix[empty].nnz == matrix[:, empty].nnz == 0
+    np.testing.assert_array_equal(np.flatnonzero(adata.obs["med_magma_log_scale"].isna()), empty_cells)
+    np.testing.assert_array_equal(np.flatnonzero(adata.var["med_magma_log_scale"].isna()), empty_genes)
+    assert (adata.obsm["X_med_magma"][empty_cells] == 0).all() and (adata.varm["med_magma"][empty_genes] == 0).all()
+    leiden(adata)  # isolated vertices are clusters of their own
+    counted = adata.obs["leiden"].value_counts()
+    assert (counted[adata.obs["leiden"].iloc[empty_cells]] == 1).all()
+
+
+# What goes out
+
+
+def assert_sound(adata: ad.AnnData, empty_cells=(), empty_genes=(), key: str = "med_magma"):
+    """The contract with scanpy, and what the docstring promises about shapes and signs."""
+    for pairs, size, empty in ((adata.obsp, adata.n_obs, empty_cells), (adata.varp, adata.n_vars, empty_genes)):
+        connectivities, distances, precision = (pairs[f"{key}_{name}"] for name in GRAPHS)
+        for matrix in (connectivities, distances, precision):
+            assert isinstance(matrix, sparse.csr_matrix) and matrix.dtype == np.float64
+            assert matrix.shape == (size, size)
+            assert np.isfinite(matrix.data).all()
+            assert (matrix.data != 0).all()
+            assert (matrix != matrix.T).nnz == 0
+            assert all((np.diff(row) > 0).all() for row in np.split(matrix.indices, matrix.indptr[1:-1]))
+        for matrix in (connectivities, distances):
+            assert (matrix.data > 0).all() and (matrix.diagonal() == 0).all()
+        assert (connectivities.data <= 1).all()
+        np.testing.assert_array_equal(connectivities.indptr, distances.indptr)
+        np.testing.assert_array_equal(connectivities.indices, distances.indices)
+        present = np.ones(size)
+        present[list(empty)] = 0
+        pattern = (connectivities != 0).toarray() | np.diag(present).astype(bool)
+        np.testing.assert_array_equal(precision.toarray() != 0, pattern)
+    assert adata.obsm[f"X_{key}"].dtype == adata.varm[key].dtype == np.float64
+    for scale in (adata.obs[f"{key}_log_scale"], adata.var[f"{key}_log_scale"]):
+        assert scale.dtype == np.float64
+    assert abs(adata.var[f"{key}_log_scale"].mean()) < 1e-9  # NaN left out
+
+
+def test_what_is_written(counts):
+    adata = solved(sparse.csr_matrix(counts))
+    assert_sound(adata)
+    fit = em.fit(sparse.csr_array(counts))
+    assert set(adata.obsp) == set(adata.varp) == {f"med_magma_{name}" for name in GRAPHS}
+    np.testing.assert_array_equal(adata.obsm["X_med_magma"], fit.rows.embedding)
+    np.testing.assert_array_equal(adata.varm["med_magma"], fit.cols.embedding)
+    np.testing.assert_array_equal(adata.obs["med_magma_log_scale"], fit.rows.log_scale)
+    np.testing.assert_array_equal(adata.var["med_magma_log_scale"], fit.cols.log_scale)
+    for pairs, axis in ((adata.obsp, fit.rows), (adata.varp, fit.cols)):
+        precision, full = pairs["med_magma_precision"].toarray(), dense(axis.precision)
+        np.testing.assert_allclose(precision, np.where(precision != 0, full, 0), rtol=1e-9, atol=1e-12)
+    # every cell and gene has at least its own neighbours, as far as their affinities are positive
+    assert (np.diff(adata.obsp["med_magma_connectivities"].indptr) >= 15).all()
+    assert (np.diff(adata.varp["med_magma_connectivities"].indptr) >= 1).all()
+
+    psi, phi = dense(fit.rows.precision), dense(fit.cols.precision)
+    shifted = phi + np.diag(psi).mean() * np.eye(P)
+    rho = -shifted / np.sqrt(np.outer(np.diag(shifted), np.diag(shifted)))
+    genes = adata.varp["med_magma_connectivities"]
+    pairs = genes.nonzero()
+    np.testing.assert_allclose(genes.data, rho[pairs], rtol=1e-8)
+    np.testing.assert_allclose(adata.varp["med_magma_distances"].data, np.sqrt(2 - 2 * rho[pairs]), rtol=1e-8)
+    assert (adata.varp["med_magma_precision"][pairs] < 0).all()
+
+    uns = adata.uns["med_magma"]
+    assert {name: uns[f"{name}_key"] for name in GRAPHS} == {name: f"med_magma_{name}" for name in GRAPHS}
+    assert uns["params"] == {
+        "method": "med_magma",
+        "n_neighbors": 15,
+        "metric": "cosine",
+        "random_state": 0,
+        "use_rep": "X_med_magma",
+        "layer": None,
+        "penalty": "shrinkage",
+        "center": True,
+        "n_comps": 50,
+        "max_iter": 1,
+        "tol": 1e-3,
+    }
+    assert (uns["converged"], uns["n_iter"], uns["version"]) == (True, 1, kx.__version__)
+    for name in ("reason", "rank", "noise", "power", "dispersion"):
+        assert uns[name] == getattr(fit, name)
+    np.testing.assert_array_equal(uns["objective"], fit.objective)
+
+
+def test_parameters_reach_the_solver(counts):
+    adata = annotated(counts)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        kx.tl.med_magma(
+            adata, n_neighbors=np.int64(7), power=0.6, center=False, n_comps=2, max_iter=2, tol=1e-9, random_state=3
+        )
+    fit = em.fit(sparse.csr_array(counts), power=0.6, center=False, n_comps=2, max_iter=2, tol=1e-9)
+    np.testing.assert_array_equal(adata.obsm["X_med_magma"], fit.rows.embedding)
+    uns = adata.uns["med_magma"]
+    assert (uns["power"], uns["n_iter"], len(uns["objective"])) == (0.6, 2, 2)
+    params = {name: uns["params"][name] for name in ("n_neighbors", "center", "n_comps", "max_iter", "tol")}
+    assert params == {"n_neighbors": 7, "center": False, "n_comps": 2, "max_iter": 2, "tol": 1e-9}
+    assert uns["params"]["random_state"] == 3
+    full = dense(fit.rows.precision)
+    precision = adata.obsp["med_magma_precision"].toarray()
+    np.testing.assert_allclose(precision, np.where(precision != 0, full, 0), rtol=1e-9, atol=1e-12)
+    edges = np.diff(adata.obsp["med_magma_connectivities"].indptr)
+    assert (edges >= 7).all() and edges.mean() < 14
+
+
+def test_only_what_files_can_hold(result):
+    def check(value):
+        if isinstance(value, dict):
+            assert all(type(key) is str and "/" not in key for key in value)
+            for part in value.values():
+                check(part)
+        elif isinstance(value, np.ndarray):
+            assert value.dtype.kind in "biufU"
+        else:
+            assert value is None or type(value) in (str, bool, int, float)
+
+    check(result.uns["med_magma"])
+
+
+@pytest.mark.parametrize("fmt", ["h5ad", "zarr"])
+def test_survives_a_file(fmt, result, tmp_path):
+    path = tmp_path / f"result.{fmt}"
+    if fmt == "h5ad":
+        result.write_h5ad(path)
+        back = ad.read_h5ad(path)
+    else:
+        result.write_zarr(path)
+        back = ad.read_zarr(path)
+    for name, matrix in graphs(result).items():
+        assert snapshot(graphs(back)[name]) == snapshot(matrix)
+    for part, key in (("obsm", "X_med_magma"), ("varm", "med_magma")):
+        np.testing.assert_array_equal(getattr(back, part)[key], getattr(result, part)[key])
+    for part in ("obs", "var"):
+        pd.testing.assert_frame_equal(getattr(back, part), getattr(result, part))
+
+    def assert_equal(found, expected):
+        if isinstance(expected, dict):
+            assert set(found) == set(expected)
+            for key in expected:
+                assert_equal(found[key], expected[key])
+        elif isinstance(expected, np.ndarray):
+            np.testing.assert_array_equal(found, expected)
+        else:
+            assert found == expected and (found is None) == (expected is None)
+
+    assert_equal(back.uns["med_magma"], result.uns["med_magma"])
+    np.testing.assert_array_equal(leiden(back), leiden(result))
+
+
+def test_everything_else_stays(counts):
+    for x in (counts, sparse.csr_matrix(counts), sparse.csc_matrix(counts.astype(np.float32))):
+        adata = furnished(x)
+        before = snapshot(adata)
+        kx.tl.med_magma(adata, key_added="graph")
+        after = snapshot(adata)
+        new = {
+            "obsp": {f"graph_{name}" for name in GRAPHS},
+            "varp": {f"graph_{name}" for name in GRAPHS},
+            "obsm": {"X_graph"},
+            "varm": {"graph"},
+            "uns": {"graph"},
+        }
+        for part, keys in new.items():
+            assert set(after[part]) - set(before[part]) == keys
+            assert {key: after[part][key] for key in before[part]} == before[part]
+        for part in ("obs", "var"):
+            assert after[part][0] == before[part][0]
+            assert after[part][1].pop("graph_log_scale")
+        for part in ("X", "layers", "raw", "obs", "var"):
+            assert after[part] == before[part]
+        assert_sound(adata, key="graph")
+
+
+def test_copy(counts, result):
+    adata = furnished(counts)
+    before = snapshot(adata)
+    found = kx.tl.med_magma(adata, copy=True)
+    assert snapshot(adata) == before
+    assert_same_graphs(found, result, 1e-12)
+    assert snapshot(found)["raw"] == before["raw"]
+    found.X[:] = 0
+    assert snapshot(adata) == before
+
+
+def test_second_run_replaces_the_first(counts, result):
+    adata = solved(counts, n_neighbors=5)
+    kx.tl.med_magma(adata)
+    assert_same_graphs(adata, result, 1e-12)
+    assert list(adata.obs) == ["med_magma_log_scale"]
+
+
+def test_all_neighbours(counts):
+    adata = solved(counts, n_neighbors=None)
+    fit = em.fit(sparse.csr_array(counts))
+    for pairs, axis in ((adata.obsp, fit.rows), (adata.varp, fit.cols)):
+        np.testing.assert_allclose(pairs["med_magma_precision"].toarray(), dense(axis.precision), rtol=1e-12)
+    rows = fit.rows.embedding / np.linalg.norm(fit.rows.embedding, axis=1, keepdims=True)
+    cosine = rows @ rows.T
+    np.fill_diagonal(cosine, 0)
+    # a weight far down the kernel's tail may be too small for a number
+    found = adata.obsp["med_magma_connectivities"].toarray() > 0
+    assert not (found & (cosine <= 0)).any()
+    assert (found == (cosine > 0)).mean() > 0.99
+    signed = adata.varp["med_magma_precision"].toarray()
+    np.fill_diagonal(signed, 0)
+    np.testing.assert_array_equal(adata.varp["med_magma_connectivities"].toarray() > 0, signed < 0)
+    assert adata.uns["med_magma"]["params"]["n_neighbors"] == N - 1
+
+
+def test_fewer_genes_than_neighbours(counts):
+    x = counts[:, :8]
+    x = x[x.any(1)]
+    adata = solved(x)
+    assert_sound(adata)
+    off_diagonal = dense(em.fit(sparse.csr_array(x)).cols.precision) * (1 - np.eye(8))
+    np.testing.assert_array_equal(adata.varp["med_magma_connectivities"].toarray() > 0, off_diagonal < 0)
+    assert adata.uns["med_magma"]["params"]["n_neighbors"] == 15
+
+
+def test_smallest_matrix(rng):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # so few cells show no structure
+        adata = solved(rng.gamma(1.0, 1.0, (2, 2)), n_neighbors=None)
+    for matrix in graphs(adata).values():
+        assert np.isfinite(matrix.data).all()
+
+
+# What scanpy reads
+
+
+def test_leiden_of_both_flavours(result):
+    leiden(result)
+    assert result.obs["leiden"].nunique() >= 3
+    assert result.uns["leiden"]["params"]["resolution"] == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        sc.tl.leiden(result, neighbors_key="med_magma", flavor="leidenalg", key_added="old")
+    assert adjusted_mutual_info_score(result.obs["leiden"], result.obs["old"]) > 0.5
+
+
+def test_scanpy_after_it(result, tmp_path):
+    before = {name: matrix.copy() for name, matrix in result.obsp.items()}
+    leiden(result)  # finer than the types: paga needs an edge between two clusters
+    sc.tl.umap(result, neighbors_key="med_magma")
+    assert result.obsm["X_umap"].shape == (N, 2) and np.isfinite(result.obsm["X_umap"]).all()
+    assert "X_pca" not in result.obsm
+    sc.tl.paga(result, groups="leiden", neighbors_key="med_magma")
+    n_groups = result.obs["leiden"].nunique()
+    assert result.uns["paga"]["connectivities"].shape == (n_groups, n_groups)
+    sc.tl.diffmap(result, n_comps=5, neighbors_key="med_magma")
+    assert np.isfinite(result.obsm["X_diffmap"]).all()
+    sc.tl.draw_graph(result, layout="fr", neighbors_key="med_magma")
+    assert np.isfinite(result.obsm["X_draw_graph_fr"]).all()
+    axes = sc.pl.umap(result, color="leiden", edges=True, show=False, neighbors_key="med_magma")
+    axes.figure.savefig(tmp_path / "umap.png")
+    for name in ("distances", "precision"):
+        assert snapshot(result.obsp[f"med_magma_{name}"]) == snapshot(before[f"med_magma_{name}"])
+    # umap itself sets the weights that it drops to 0 in place, in any graph
+    weights = before["med_magma_connectivities"].copy()
+    weights.data[weights.data < weights.data.max() / 500] = 0
+    assert snapshot(result.obsp["med_magma_connectivities"]) == snapshot(weights)
+    assert "neighbors" not in result.uns
+
+
+def test_umap_keeps_the_types_apart(rng):
+    counts, types = simulate(rng)
+    adata = solved(counts)
+    sc.tl.umap(adata, neighbors_key="med_magma")
+    xy = adata.obsm["X_umap"]
+    nearest = np.argsort(np.linalg.norm(xy[:, None] - xy, axis=2), axis=1)[:, 1]
+    assert (types[nearest] == types).mean() > 0.98
+
+
+# What goes wrong
+
+
+def refused(adata, error, words, **arguments):
+    """Assert that a call raises, in these words, and writes nothing."""
+    before = snapshot(adata)
+    with pytest.raises(error, match=words):
+        kx.tl.med_magma(adata, **arguments)
+    assert snapshot(adata) == before
+
+
+def spoilt(value: float):
+    def spoil(x):
+        x = x.copy()
+        x[4, 7] = value
+        return x
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "words"),
+    [
+        pytest.param(spoilt(np.nan), ValueError, "1 NaN or infinite", id="NaN"),
+        pytest.param(spoilt(np.inf), ValueError, "1 NaN or infinite", id="inf"),
+        pytest.param(spoilt(-np.inf), ValueError, "1 NaN or infinite", id="-inf"),
+        pytest.param(lambda x: sparse.csr_matrix(spoilt(np.nan)(x)), ValueError, "NaN or infinite", id="sparse NaN"),
+        pytest.param(lambda x: x[:0], ValueError, "0 cells", id="no cell"),
+        pytest.param(lambda x: x[:1], ValueError, "1 cells", id="one cell"),
+        pytest.param(lambda x: x[:, :0], ValueError, "0 genes", id="no gene"),
+        pytest.param(lambda x: x[:, :1], ValueError, "1 genes", id="one gene"),
+        pytest.param(np.zeros_like, ValueError, "non-zero values in 0 of 150 cells", id="zeros"),
+        pytest.param(lambda x: sparse.csr_matrix(x.shape), ValueError, "non-zero values in 0 of", id="sparse zeros"),
+        pytest.param(lambda x: x * (np.arange(P) == 3), ValueError, "1 of 120 genes", id="one gene left"),
+        pytest.param(lambda x: x * 1j, TypeError, "complex128", id="complex"),
+        pytest.param(lambda x: x.astype(str), TypeError, "dtype <U", id="strings"),
+        pytest.param(lambda x: x.astype(object), TypeError, "dtype object", id="objects"),
+    ],
+)
+def test_unfit_matrices(spoil, error, words, counts):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        adata = furnished(spoil(counts))
+    refused(adata, error, words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        *(
+            ({"n_neighbors": value}, ValueError, "`n_neighbors` must be an integer")
+            for value in (0, 1, -3, N, 1.5, 15.0, "15", True, np.nan, [15])
+        ),
+        *(({"n_comps": value}, ValueError, "`n_comps` must be an integer") for value in (1, 2.5, None, True)),
+        *(({"max_iter": value}, ValueError, "`max_iter` must be an integer") for value in (0, -1, 1.0, None)),
+        *(({"tol": value}, ValueError, "`tol` must be a positive") for value in (0, -1e-3, np.nan, np.inf, "1e-3")),
+        *(({"power": value}, ValueError, "`power` must be a positive") for value in (0, -1.0, np.nan, np.inf, "auto")),
+        ({"penalty": "lasso"}, ValueError, "`penalty` must be one of .*'shrinkage'.*found 'lasso'"),
+        ({"penalty": None}, ValueError, "`penalty` must be one of"),
+        ({"layer": "spliced"}, KeyError, "'spliced' not found in `adata.layers`. Available keys: .'double'.*"),
+    ],
+)
+def test_unfit_arguments(arguments, error, words, counts):
+    refused(furnished(counts), error, words, **arguments)
+
+
+def test_neighbours_are_bounded_by_the_cells_with_values(counts):
+    counts[100:] = 0
+    adata = furnished(counts)
+    refused(adata, ValueError, r"from 2 to 99 \(100 cells have non-zero values\), found 100", n_neighbors=100)
+
+
+def test_no_matrix(counts):
+    adata = furnished(counts)
+    adata.X = None
+    refused(adata, ValueError, r"`adata.X` is None.*available: \['double'\]")
+
+
+@pytest.mark.parametrize("found", [np.ones((4, 4)), pd.DataFrame(np.ones((4, 4))), None, "data.h5ad"])
+def test_no_anndata(found):
+    with pytest.raises(TypeError, match=f"Expected an AnnData object, found .*{type(found).__qualname__}"):
+        kx.tl.med_magma(found)
+
+
+def test_backed(counts, tmp_path):
+    path = tmp_path / "counts.h5ad"
+    furnished(sparse.csr_matrix(counts)).write_h5ad(path)
+    stored = path.read_bytes()
+    backed = ad.read_h5ad(path, backed="r+")
+    with pytest.raises(ValueError, match=r"backed by .*counts.h5ad.* Run `adata = adata.to_memory\(\)` first"):
+        kx.tl.med_magma(backed)
+    assert "med_magma" not in backed.uns
+    backed.file.close()
+    assert path.read_bytes() == stored
+
+
+def test_backed_in_memory_again(counts, result, tmp_path):
+    annotated(sparse.csr_matrix(counts)).write_h5ad(tmp_path / "counts.h5ad")
+    adata = ad.read_h5ad(tmp_path / "counts.h5ad", backed="r").to_memory()
+    kx.tl.med_magma(adata)
+    assert_same_graphs(adata, result, 1e-12)
+
+
+def test_zarr_array(counts):
+    zarr = pytest.importorskip("zarr")
+    adata = annotated(zarr.array(counts))
+    assert not isinstance(adata.X, np.ndarray)
+    with pytest.raises(TypeError, match=r"`adata.X` is a zarr.*not in memory. Run `adata = adata.to_memory\(\)` first"):
+        kx.tl.med_magma(adata)
+    assert not adata.uns and not adata.obsp
+
+
+def test_dask_array(counts):
+    dask = pytest.importorskip("dask.array")
+    adata = annotated(dask.from_array(counts))
+    with pytest.raises(TypeError, match=r"`adata.X` is a dask.*not in memory. Run `adata = adata.to_memory\(\)` first"):
+        kx.tl.med_magma(adata)
+    assert not adata.uns and not adata.obsp
+
+
+def test_memory(counts, monkeypatch):
+    monkeypatch.setattr(_validate, "_free_bytes", lambda: 2.0**20)
+    refused(furnished(counts), MemoryError, r"About \d+\.\d GiB are needed.*sc\.pp\.highly_variable_genes")
+    refused(furnished(counts), MemoryError, "a number for `n_neighbors`", n_neighbors=None)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "kronax._validate.counts",
+        "kronax.solvers.em.quotient",
+        "kronax.solvers.em.fit",
+        "kronax.solvers.fiber.sinkhorn",
+        "kronax.solvers.fiber.newton",
+        "kronax.solvers.kronecker_sum.fit",
+        "kronax.solvers.em.leading",
+        "kronax.solvers.graph._best_groups",
+        "kronax.tl._med_magma.affinity_graph",
+        "kronax.tl._med_magma.partial_correlation_graph",
+        "kronax.tl._med_magma.on_edges",
+    ],
+)
+@pytest.mark.parametrize("x64", [False, True])
+def test_interrupt(place, x64, counts, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, interrupt)
+    adata = furnished(sparse.csr_matrix(counts))
+    before = snapshot(adata)
+    with jax.enable_x64(x64):
+        with pytest.raises(KeyboardInterrupt):
+            kx.tl.med_magma(adata, max_iter=2, n_comps=2)
+        assert jax.config.jax_enable_x64 == x64
+    assert snapshot(adata) == before
+
+
+@pytest.mark.parametrize("what", ["embedding", "log_scale", "precision"])
+@pytest.mark.parametrize("side", ["rows", "cols"])
+def test_result_that_is_not_finite(side, what, counts, monkeypatch):
+    found = em.fit(sparse.csr_array(counts))
+    axis = getattr(found, side)
+    if what == "precision":
+        spoilt = dataclasses.replace(axis, precision=dataclasses.replace(axis.precision, base=np.nan))
+    else:
+        values = getattr(axis, what).copy()
+        values[5] = np.inf
+        spoilt = dataclasses.replace(axis, **{what: values})
+    monkeypatch.setattr(em, "fit", lambda *_, **__: dataclasses.replace(found, **{side: spoilt}))
+    refused(furnished(counts), FloatingPointError, "not finite; nothing was written")
+
+
+def test_warns_where_it_did_not_converge(counts):
+    adata = annotated(counts)
+    with pytest.warns(UserWarning, match=r"did not converge after 2 steps.*Change `max_iter` or `tol`") as caught:
+        kx.tl.med_magma(adata, max_iter=2, n_comps=2, tol=1e-12)
+    assert caught[0].filename == __file__
+    assert adata.uns["med_magma"]["converged"] is False
+    assert adata.uns["med_magma"]["reason"] in str(caught[0].message)
+
+
+def test_warns_where_there_is_no_structure(counts, rng):
+    adata = annotated(rng.normal(0.0, 1.0, (N, P)) * (counts > 0))
+    with pytest.warns(UserWarning, match="show no structure") as caught:
+        kx.tl.med_magma(adata)
+    assert caught[0].filename == __file__
+    assert adata.uns["med_magma"]["rank"] < 2
+
+
+def test_warning_of_empty_cells_names_the_callers_line(counts):
+    with pytest.warns(UserWarning, match="isolated") as caught:
+        kx.tl.med_magma(annotated(emptied(counts)))
+    assert caught[0].filename == __file__
+
+
+def test_no_warning_where_all_is_well(counts):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        solved(counts)
+
+
+# What the session notices
+
+
+@pytest.mark.parametrize("x64", [False, True])
+def test_x64_stays_as_it_was(x64, counts, result):
+    with jax.enable_x64(x64):
+        adata = solved(counts)
+        assert jax.config.jax_enable_x64 == x64
+        assert jax.numpy.ones(2).dtype == (np.float64 if x64 else np.float32)
+    assert_same_graphs(adata, result, 1e-12)
+
+
+def compilations(caplog, x, **arguments) -> list[str]:
+    caplog.clear()
+    with jax.log_compiles(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        solved(x, **arguments)
+    return [record.getMessage() for record in caplog.records if "XLA compilation" in record.getMessage()]
+
+
+def test_second_call_does_not_compile(rng, caplog):
+    x = rng.poisson(3.0, (61, 37)) + 1.0  # a shape that no other test has
+    scaled = rng.lognormal(0.0, 1.0, (61, 1)) * x
+    for max_iter in (1, 2):
+        assert compilations(caplog, x, max_iter=max_iter)
+        assert compilations(caplog, scaled, max_iter=max_iter) == []
+
+
+@pytest.fixture
+def log():
+    """What kronax logs, collected by a handler of its own, the level put back at the end."""
+    logger, records = logging.getLogger("kronax"), []
+    handler = logging.Handler()
+    handler.emit = records.append
+    level = logger.level
+    logger.addHandler(handler)
+    yield records
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+def test_logs_one_line(counts, log):
+    solved(counts)
+    (record,) = log
+    line = record.getMessage()
+    assert "\n" not in line
+    for part in ("med_magma", "150 cells × 120 genes", str(np.count_nonzero(counts)), "float64", str(jax.devices()[0])):
+        assert part in line
+
+
+def test_can_be_silenced(counts, log, capfd):
+    logging.getLogger("kronax").setLevel("WARNING")
+    solved(counts)
+    assert log == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_progress_follows_the_logger(counts, log, monkeypatch):
+    asked = []
+    fit = em.fit
+    monkeypatch.setattr(em, "fit", lambda *a, progress, **k: asked.append(progress) or fit(*a, progress=progress, **k))
+    solved(counts)
+    logging.getLogger("kronax").setLevel("WARNING")
+    solved(counts)
+    assert asked == [True, False]
+
+
+# Real cells
+
+
+def best_ami(adata: ad.AnnData, **arguments) -> float:
+    scores = []
+    for resolution in np.linspace(0.1, 2.0, 20):
+        sc.tl.leiden(
+            adata, resolution, flavor="igraph", n_iterations=2, directed=False, key_added="cluster", **arguments
+        )
+        scores.append(adjusted_mutual_info_score(adata.obs["label"], adata.obs["cluster"]))
+    return max(scores)
+
+
+def test_rna_mixtures_are_told_apart_at_least_as_well_as_by_scanpy(shared_data):
+    """Cells of seven RNA mixtures in four amounts: the noise is multiplicative by design."""
+    adata = ad.read_h5ad(shared_data / "sc" / "rnamix_sortseq.h5ad")
+    adata.layers["counts"] = adata.X.copy()
+    sc.pp.normalize_total(adata)
+    sc.pp.log1p(adata)
+    sc.pp.highly_variable_genes(adata, n_top_genes=2000)
+    adata = adata[:, adata.var["highly_variable"]].copy()
+    sc.pp.pca(adata, n_comps=30)
+    sc.pp.neighbors(adata)
+    kx.tl.med_magma(adata, layer="counts")
+    ours, theirs = best_ami(adata, neighbors_key="med_magma"), best_ami(adata)
+    assert theirs > 0.8
+    assert ours >= theirs
