@@ -1,10 +1,9 @@
 """Nonlinear shrinkage by cross-validation: the variance that data held out show along the eigenvectors of the others.
 
 For eigenvectors ``u_i`` of a sample covariance matrix the best eigenvalues are ``u_iᵀ Σ u_i``. Data that had no part in
-finding ``u_i`` estimate them without bias; larger sample eigenvalues must not get smaller ones (isotonic regression).
-Bartz, Advances in Neural Information Processing Systems workshop 2016; Lam, Annals of Statistics 2016. Where a matrix is
-nearly square, its spectrum reaches down to zero, and the closed form of quadratic-inverse shrinkage loses its footing
-there, just where a precision matrix lives; this does not.
+finding ``u_i`` estimate them without bias; isotonic regression keeps their order (Bartz, arXiv:1611.00798, 2016; Lam,
+Annals of Statistics 2016). Where a matrix is nearly square, its spectrum reaches down to zero, and the closed form of
+quadratic-inverse shrinkage loses its footing there, just where a precision matrix lives; this does not.
 
 All that is needed are Gram matrices of the short side, ``G = ZᵀZ`` for a tall ``Z``.
 """
