@@ -48,6 +48,13 @@ def integer(value: Any, name: str, *, low: int, high: int | None = None, why: st
         raise ValueError(msg)
 
 
+def name(value: Any, argument: str) -> None:
+    """Require a name that can be a key in a file."""
+    if not isinstance(value, str) or not value or "/" in value:
+        msg = f"`{argument}` must be a non-empty str without '/', found {value!r}."
+        raise ValueError(msg)
+
+
 def positive(value: Any, name: str, *, high: float = np.inf) -> None:
     """Require a positive finite number, at most ``high``."""
     ok = isinstance(value, Real) and not isinstance(value, bool) and 0 < value < np.inf and value <= high

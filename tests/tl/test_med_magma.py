@@ -608,6 +608,14 @@ def test_unfit_arguments(arguments, error, words, counts):
     refused(furnished(counts), error, words, **arguments)
 
 
+@pytest.mark.parametrize(
+    "arguments", [{"key_added": "a/b"}, {"key_added": 5}, {"random_state": np.random.RandomState(0)}]
+)
+def test_arguments_that_no_file_can_hold(arguments, counts):
+    """Better now than when the object is to be saved."""
+    refused(furnished(counts), (TypeError, ValueError), f"`{next(iter(arguments))}`", **arguments)
+
+
 def test_neighbours_are_bounded_by_the_cells_with_values(counts):
     counts[100:] = 0
     adata = furnished(counts)
@@ -677,7 +685,7 @@ def test_memory(counts, monkeypatch):
         "kronax.solvers.fiber.sinkhorn",
         "kronax.solvers.fiber.newton",
         "kronax.solvers.kronecker_sum.fit",
-        "kronax.solvers.em.leading",
+        "kronax.solvers.em.decompose",
         "kronax.solvers.graph._best_groups",
         "kronax.tl._med_magma.affinity_graph",
         "kronax.tl._med_magma.partial_correlation_graph",
@@ -837,3 +845,8 @@ def test_rna_mixtures_are_told_apart_at_least_as_well_as_by_scanpy(shared_data):
     ours, theirs = best_ami(adata, neighbors_key="med_magma"), best_ami(adata)
     assert theirs > 0.8
     assert ours >= theirs
+
+
+def test_cells_that_differ_in_scale_only(rng):
+    rank_one = np.outer(rng.uniform(1, 9, 30), rng.uniform(1, 9, 20))
+    refused(furnished(rank_one), ValueError, "Nothing varies")

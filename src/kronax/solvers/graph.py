@@ -14,6 +14,7 @@ from kronax.solvers.precision import Precision, diagonal, entries
 
 _SCORES = 2**23  # numbers held at a time: 64 MiB in float64
 _SPARE = 10  # candidates beyond the neighbours asked for: what float32 may misplace
+_WIDTH = 16  # embeddings are padded to a multiple of it, so that those of different ranks share compiled code
 _BISECTIONS = 64
 _SMALLEST_WIDTH = 1e-3  # of the kernel, relative to the mean distance to the neighbours
 _SMALLEST_DISTANCE = 1e-8  # what two equal rows are given: distances in a graph are positive
@@ -52,6 +53,7 @@ def affinity_graph(embedding: np.ndarray, n_neighbors: int, *, progress: bool = 
     """
     length = np.linalg.norm(embedding, axis=1, keepdims=True)
     rows = np.divide(embedding, length, out=np.zeros_like(embedding), where=length > 0)
+    rows = np.pad(rows, ((0, 0), (0, -rows.shape[1] % _WIDTH)))
     with jax.enable_x64(True):
         affinity, neighbours = _most_similar(rows, rows, n_neighbors, progress=progress)
         distance, weight = map(np.asarray, _fuzzy_weights(rows, neighbours, affinity > 0))

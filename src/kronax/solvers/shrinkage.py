@@ -89,6 +89,8 @@ def shrink_singular_values(singular: np.ndarray, noise: float, shape: tuple[int,
     small, large = sorted(shape)
     beta = small / large
     unit = noise * np.sqrt(large)
-    y2 = (singular / unit) ** 2
+    shrunk = np.zeros_like(singular)
     above = singular > unit * (1.0 + np.sqrt(beta))
-    return np.where(above, unit * np.sqrt(np.maximum((y2 - beta - 1.0) ** 2 - 4.0 * beta, 0.0) / y2), 0.0)
+    y2 = (singular[above] / unit) ** 2
+    shrunk[above] = unit * np.sqrt(np.maximum((y2 - beta - 1.0) ** 2 - 4.0 * beta, 0.0) / y2)
+    return shrunk

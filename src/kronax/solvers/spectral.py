@@ -93,12 +93,13 @@ def _leading(z: Blocks, values: np.ndarray, vectors: np.ndarray, n_comps: int) -
     singular = np.sqrt(values)
     shrunk = shrink_singular_values(singular, noise, z.shape)
     rank = int((shrunk > 0).sum())
-    k = min(max(rank, 2), n_comps, len(values))
     if rank < 2:  # no structure to speak of: two directions as they are still place every row
         shrunk = singular
-    cols = vectors[:, :k]
-    rows = np.asarray(matmul(z, cols / singular[:k], np.zeros(k)))
-    return Leading(rows, cols, values[:k], shrunk[:k], noise, rank)
+    most = min(n_comps, len(values))
+    cols = vectors[:, :most]
+    rows = np.asarray(matmul(z, cols / singular[:most], np.zeros(most)))  # of one shape, whatever the rank
+    k = min(max(rank, 2), most)
+    return Leading(rows[:, :k], cols[:, :k], values[:k], shrunk[:k], noise, rank)
 
 
 def _spectrum(
@@ -106,6 +107,9 @@ def _spectrum(
 ) -> Spectrum:
     n, m = z.shape
     dims = (n - (center == 0), m - (center == 1))
+    if np.trace(square) <= _ROUNDING * n * m:
+        msg = "Nothing varies: but for their scales, all rows are alike. A precision matrix needs deviations from the mean."
+        raise ValueError(msg)
     kept = min(*dims, int((values > _ROUNDING * values[0]).sum()))
     values, cols = values[:kept], cols[:, :kept]
     scaled = cols / np.sqrt(values)

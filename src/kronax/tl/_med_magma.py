@@ -34,9 +34,8 @@ def med_magma(
 ) -> AnnData | None:
     r"""Learn a cell graph and a gene graph together, unharmed by multiplicative noise.
 
-    The model is :math:`\operatorname{sign}(X)|X|^γ = \operatorname{diag}(r)\, Z\, \operatorname{diag}(c)` with
-    unknown scales :math:`r_i > 0` of the cells and :math:`c_j > 0` of the genes, and a Gaussian
-    :math:`Z` whose precision matrix is the Kronecker sum :math:`Ψ ⊕ Φ` of one over cells and one over genes.
+    The model is :math:`X = \operatorname{diag}(r)\, Z^{1/γ} \operatorname{diag}(c)` (a power of every entry, its sign
+    kept) with unknown scales :math:`r_i > 0` of the cells and :math:`c_j > 0` of the genes, and a Gaussian :math:`Z` whose precision matrix is the Kronecker sum :math:`Ψ ⊕ Φ` of one over cells and one over genes.
     Multiplying any cell or gene by any positive number changes nothing but the scales that are reported.
 
     Counts and log-normalised values are both good input. Choose highly variable genes first, as for
@@ -129,7 +128,9 @@ def med_magma(
     (700, 700)
     """
     _validate.is_anndata(adata)
+    _validate.name(key_added, "key_added")
     _validate.one_of(penalty, PENALTIES, "penalty")
+    _validate.integer(random_state, "random_state", low=0)
     _validate.integer(n_comps, "n_comps", low=2)
     _validate.integer(max_iter, "max_iter", low=1)
     _validate.positive(tol, "tol")
@@ -152,6 +153,7 @@ def med_magma(
     fit = em.fit(
         counts.matrix, power=power, center=center, n_comps=n_comps, max_iter=max_iter, tol=tol, progress=progress
     )
+    _require_finite(*(array for axis in (fit.rows, fit.cols) for array in (axis.embedding, axis.log_scale)))
     complete = n_neighbors is None
     cells = affinity_graph(fit.rows.embedding, n - 1 if complete else n_neighbors, progress=progress)
     genes = partial_correlation_graph(
@@ -164,7 +166,7 @@ def med_magma(
         "method": "med_magma",
         "n_neighbors": n - 1 if complete else int(n_neighbors),
         "metric": "cosine",
-        "random_state": random_state,
+        "random_state": int(random_state),
         "use_rep": _keys.graph_keys(key_added).obsm,
         "layer": layer,
         "penalty": penalty,
@@ -175,7 +177,7 @@ def med_magma(
     }
     obsp = _square(cells, fit.rows.precision, counts.cells, counts.shape[0], complete=complete)
     varp = _square(genes, fit.cols.precision, counts.genes, counts.shape[1], complete=complete)
-    _require_finite(fit, obsp, varp)
+    _require_finite(*(matrix.data for part in (obsp, varp) for matrix in part.values()))
 
     adata = adata.copy() if copy else adata
     _write(adata, key_added, fit, counts, obsp, varp, params)
@@ -199,9 +201,7 @@ def _square(
     return {name: expand_square(matrix, positions, n) for name, matrix in matrices.items()}
 
 
-def _require_finite(fit: em.Fit, *parts: dict[str, sparse.csr_matrix]) -> None:
-    arrays = [matrix.data for part in parts for matrix in part.values()]
-    arrays += [array for axis in (fit.rows, fit.cols) for array in (axis.embedding, axis.log_scale)]
+def _require_finite(*arrays: np.ndarray) -> None:
     if not all(np.isfinite(array).all() for array in arrays):
         msg = (
             "The estimate is not finite; nothing was written. Values that differ by very many orders of magnitude can "

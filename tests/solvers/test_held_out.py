@@ -1,0 +1,123 @@
+"""Eigenvalues by cross-validation: the variance that held-out samples show, nothing else."""
+
+import numpy as np
+import pytest
+from sklearn.isotonic import IsotonicRegression
+
+from kronax.solvers import held_out
+
+N, M = 40, 30
+
+
+def matrix(rng, n: int = N, m: int = M) -> np.ndarray:
+    """Variances over one and a half orders of magnitude along both axes."""
+    return np.logspace(0, -0.75, n)[:, None] * rng.normal(size=(n, m)) * np.logspace(0, -0.75, m)
+
+
+def by_hand(z: np.ndarray, fold: np.ndarray, dim: int, kept: int) -> np.ndarray:
+    """Eigenvalues of ``ZZᵀ``, the columns in folds, from singular vectors of the matrix itself."""
+    found = np.zeros(dim)
+    for k in range(fold.max() + 1):
+        u, s, _ = np.linalg.svd(z[:, fold != k], full_matrices=False)
+        u = u[:, s > 1e-6 * s[0]][:, :dim]
+        test = z[:, fold == k]
+        energy = ((u.T @ test) ** 2).sum(1)
+        null = dim - len(energy)
+        found += np.append(energy, np.full(null, ((test**2).sum() - energy.sum()) / null if null else 0.0))
+    values, weights = list(found[:kept]), [1] * kept
+    if kept < dim:
+        values.append(found[kept:].mean())
+        weights.append(dim - kept)
+    return IsotonicRegression(increasing=False).fit_transform(np.arange(len(values)), values, sample_weight=weights)
+
+
+def total(values: np.ndarray, dim: int) -> float:
+    return values.sum() + (dim - len(values)) * values[-1]
+
+
+def test_folds_follow_the_key(rng):
+    key = rng.normal(size=32)
+    fold = held_out.folds(key, 3)
+    np.testing.assert_array_equal(np.bincount(fold), [11, 11, 10])
+    np.testing.assert_array_equal(fold[np.argsort(key)], np.arange(32) % 3)
+    order = rng.permutation(32)
+    np.testing.assert_array_equal(held_out.folds(key[order], 3), fold[order])
+
+
+def test_folds_do_not_depend_on_the_sign_of_the_key(rng):
+    """An eigenvector has no sign: only the numbers of the folds may change."""
+    for size in (30, 31, 32):
+        key = rng.normal(size=size)
+        one, other = held_out.folds(key, 3), held_out.folds(-key, 3)
+        np.testing.assert_array_equal(one[:, None] == one, other[:, None] == other)
+
+
+@pytest.mark.parametrize("shape", [(N, M), (M, M), (90, M)])
+def test_row_eigenvalues(shape, rng):
+    z = matrix(rng, *shape)
+    fold = held_out.folds(rng.normal(size=M), 3)
+    found = held_out.row_eigenvalues(z.T @ z, fold, shape[0], M)
+    assert len(found) == M + (shape[0] > M)
+    np.testing.assert_allclose(found, by_hand(z, fold, shape[0], M), rtol=1e-8)
+    assert total(found, shape[0]) == pytest.approx((z**2).sum(), rel=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(N, M), (M, M), (90, M)])
+def test_col_eigenvalues(shape, rng):
+    z = matrix(rng, *shape)
+    fold = held_out.folds(rng.normal(size=shape[0]), 3)
+    parts = np.stack([z[fold == k].T @ z[fold == k] for k in range(3)])
+    found = held_out.col_eigenvalues(z.T @ z, parts, M, M)
+    np.testing.assert_allclose(found, by_hand(z.T, fold, M, M), rtol=1e-8)
+    assert total(found, M) == pytest.approx((z**2).sum(), rel=1e-10)
+
+
+def test_centred_matrix(rng):
+    """One dimension less on the axis that was centred: none of the variance is given to the vector of ones."""
+    z = matrix(rng)
+    z -= z.mean(0)
+    col_fold, row_fold = held_out.folds(rng.normal(size=M), 3), held_out.folds(rng.normal(size=N), 3)
+    parts = np.stack([z[row_fold == k].T @ z[row_fold == k] for k in range(3)])
+    rows = held_out.row_eigenvalues(z.T @ z, col_fold, N - 1, M)
+    cols = held_out.col_eigenvalues(z.T @ z, parts, M, M)
+    np.testing.assert_allclose(rows, by_hand(z, col_fold, N - 1, M), rtol=1e-8)
+    np.testing.assert_allclose(cols, by_hand(z.T, row_fold, M, M), rtol=1e-8)
+
+
+def test_descending_and_positive(rng):
+    z = matrix(rng)
+    z[:, 20:] = z[:, :10]  # rank 20
+    fold = held_out.folds(np.arange(M) % 10 + 0.0, 3)
+    for found in (
+        held_out.row_eigenvalues(z.T @ z, fold, N, 20),
+        held_out.col_eigenvalues(z.T @ z, np.stack([z[k::3].T @ z[k::3] for k in range(3)]), M, 20),
+    ):
+        assert len(found) == 21
+        assert (np.diff(found) <= 0).all() and (found > 0).all()
+
+
+def test_white_noise_is_flat(rng):
+    """Sample eigenvalues of white noise spread over (√N ± √M)²; those held out do not."""
+    z = rng.normal(size=(300, 200))
+    e = np.linalg.eigvalsh(z.T @ z)
+    parts = np.stack([z[k::3].T @ z[k::3] for k in range(3)])
+    found = held_out.col_eigenvalues(z.T @ z, parts, 200, 200)
+    assert e.max() / e.min() > 50
+    assert found.max() / found.min() < 1.5
+
+
+def test_inverse_is_far_better_than_that_of_the_sample(rng):
+    """150 samples of 100 variables, relative Frobenius norm: as good as the oracle on the same vectors, nearly."""
+    v, _ = np.linalg.qr(rng.normal(size=(100, 100)))
+    variances = np.logspace(-0.75, 0.75, 100)
+    z = rng.normal(size=(150, 100)) * np.sqrt(variances) @ v.T
+    inverse = (v / variances) @ v.T
+    e, u = np.linalg.eigh(z.T @ z)
+    parts = np.stack([z[k::3].T @ z[k::3] for k in range(3)])
+    found = held_out.col_eigenvalues(z.T @ z, parts, 100, 100)[::-1]
+
+    def error(values):
+        return np.linalg.norm((u / values) @ u.T - inverse) / np.linalg.norm(inverse)
+
+    assert error(e / 150) > 3.0
+    assert error(found / 150) < 0.7
