@@ -190,3 +190,19 @@ def test_too_few_steps_are_not_convergence(rng, monkeypatch):
     assert found.n_iter == 2
     assert not found.converged
     assert found.decrement > 1e-12
+
+
+def test_start_from_lumped_eigenvalues_leads_to_the_same_solution(rng, monkeypatch):
+    """Large problems start from a coarse one: the solution stays, the steps get fewer."""
+    e, f = np.exp(rng.normal(0, 1.5, 60)), np.exp(rng.normal(0, 1.5, 40))
+    f *= e.sum() / f.sum()
+    m, q = np.ones(60), np.ones(40)
+    with jax.enable_x64(True):
+        plain = kronecker_sum.fit(e, f, m, q)
+        monkeypatch.setattr(kronecker_sum, "_LARGE", 32)
+        monkeypatch.setattr(kronecker_sum, "_LUMPS", 24)
+        lumped = kronecker_sum.fit(e, f, m, q)
+    assert lumped.converged
+    assert lumped.n_iter < plain.n_iter
+    np.testing.assert_allclose(lumped.lam, plain.lam, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(lumped.mu, plain.mu, rtol=1e-6, atol=1e-9)

@@ -17,6 +17,8 @@ from jax import Array
 from jax.scipy.sparse.linalg import cg
 
 _STEPS = 200
+_LARGE = 1024  # eigenvalues from which a coarse problem is solved first
+_LUMPS = 128
 _SHORTEST_STEP = 1e-12
 _SHARE_OF_DOMAIN = 0.95  # of the way to its boundary, for the first trial step
 _ARMIJO = 1e-4
@@ -71,7 +73,7 @@ def fit(e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, tol: float =
     """
     spectrum = e, f, m, q
     size = float(m.sum() * q.sum())
-    lam, mu = 0.5 * q.sum() / e, 0.5 * m.sum() / f  # half of what each axis would be without the other
+    lam, mu = _start(*spectrum)
     value = float(objective(lam, mu, *spectrum))
     n_iter, decrement = 0, np.inf
     while decrement > tol and n_iter < _STEPS:
@@ -90,6 +92,32 @@ def fit(e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, tol: float =
         n_iter += 1
     shift = 0.5 * float((m @ lam) / m.sum() - (q @ mu) / q.sum())
     return KroneckerSum(lam - shift, mu + shift, value, decrement, decrement <= tol, n_iter)
+
+
+def _start(e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give a point inside the domain of Eq. 3.
+
+    For a small problem, half of what each axis would be without the other. For a large one, the solution of the problem
+    in which neighbouring eigenvalues are lumped together: ``λ`` is nearly linear in ``1/e``, and so is ``μ`` in ``1/f``.
+    """
+    if max(len(e), len(f)) <= _LARGE:
+        return 0.5 * q.sum() / e, 0.5 * m.sum() / f
+    (e_lump, m_lump), (f_lump, q_lump) = _lumped(e, m), _lumped(f, q)
+    coarse = fit(e_lump, f_lump * (m_lump @ e_lump) / (q_lump @ f_lump), m_lump, q_lump)
+    return np.interp(-1 / e, -1 / e_lump, coarse.lam), np.interp(-1 / f, -1 / f_lump, coarse.mu)
+
+
+def _lumped(values: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lump eigenvalues together that are nearly the same; give their means, ascending, and multiplicities.
+
+    The lumps are always as many; an empty one gets a multiplicity that does not matter.
+    """
+    edges = np.linspace(np.log(values.min()), np.log(values.max()), _LUMPS + 1)
+    lump = np.clip(np.digitize(np.log(values), edges) - 1, 0, _LUMPS - 1)
+    sizes = np.bincount(lump, counts, _LUMPS)
+    centres = np.exp(0.5 * (edges[:-1] + edges[1:]))
+    means = np.where(sizes > 0, np.bincount(lump, counts * values, _LUMPS) / np.maximum(sizes, 1e-300), centres)
+    return means, np.maximum(sizes, 1e-9)
 
 
 @jax.jit
