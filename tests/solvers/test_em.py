@@ -8,8 +8,9 @@ from scipy import sparse
 from sklearn.isotonic import IsotonicRegression
 
 from kronax.solvers import em, fiber, held_out, kronecker_sum
+from kronax.solvers.blocks import from_csr
 from kronax.solvers.precision import Precision, dense, mean_diagonal
-from kronax.solvers.quotient import quotient
+from kronax.solvers.quotient import pattern_counts, quotient
 from kronax.solvers.shrinkage import noise_level, quadratic_inverse_shrinkage, shrink_singular_values
 
 TALL, WIDE = (40, 30), (30, 40)
@@ -304,7 +305,7 @@ def test_step_that_was_not_solved_is_dropped(rng, monkeypatch):
 
 
 def test_first_step_that_was_not_solved_is_no_convergence(rng, monkeypatch):
-    monkeypatch.setattr(em, "_FIBER_TOLERANCE", 0.0)  # which rounding does not let it meet
+    monkeypatch.setattr(em, "_FIBER_ACCEPTED", 0.0)  # which rounding does not let it meet
     found = fit(matrix(rng))
     assert not found.converged
     assert found.n_iter == 1
@@ -388,9 +389,27 @@ def test_both_axes_have_the_same_mean_diagonal(rng):
     assert mean_diagonal(found.rows.precision) == pytest.approx(mean_diagonal(found.cols.precision), rel=1e-12)
 
 
-def test_bytes_grow_with_every_size():
-    assert em.bytes_needed(1000, 500, 10**5) == em.bytes_needed(500, 1000, 10**5)
-    for more in ((2000, 500, 10**5), (1000, 800, 10**5), (1000, 500, 10**6)):
-        assert em.bytes_needed(*more) > em.bytes_needed(1000, 500, 10**5)
+@pytest.mark.parametrize("complete", [False, True])
+def test_bytes_grow_with_every_size(complete):
+    def needed(*sizes):
+        return em.bytes_needed(*sizes, complete=complete)
+
+    assert needed(1000, 500, 10**5) == needed(500, 1000, 10**5)
+    for more in ((9000, 500, 10**5), (5000, 800, 10**5), (5000, 500, 10**6)):
+        assert needed(*more) > needed(5000, 500, 10**5)
     # never less than the input in float64 and the embedding's Gram matrix
-    assert em.bytes_needed(10**4, 2000, 10**7) > 8 * (2 * 10**7 + 2000**2)
+    assert needed(10**4, 2000, 10**7) > 8 * (2 * 10**7 + 2000**2)
+
+
+def test_patterns_that_hang_together_loosely(rng):
+    """A band, on which Sinkhorn's iteration crawls: Newton's method takes over, to the same sums."""
+    n = 120
+    band = np.abs(np.subtract.outer(np.arange(n), np.arange(n))) <= 1
+    x = sparse.csr_array(np.where(band, np.exp(rng.normal(size=(n, n))), 0.0))
+    with jax.enable_x64(True):
+        y, counts = from_csr(quotient(x).matrix), tuple(map(jnp.asarray, pattern_counts(x)))
+        slow = fiber.sinkhorn(y, *counts, 1e-9)
+        mode = fiber.newton(y, fiber.identity(n, n), *counts, slow.a, slow.b, 1e-9)
+    assert float(slow.residual) > 1e-6
+    assert float(mode.residual) < 1e-9
+    assert fit(x).converged

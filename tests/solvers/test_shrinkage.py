@@ -7,7 +7,7 @@ from kronax.solvers.shrinkage import noise_level, quadratic_inverse_shrinkage, s
 
 
 def by_loops(eigenvalues: np.ndarray, p: int, n: int) -> tuple[np.ndarray, float]:
-    """Quadratic-inverse shrinkage as section 5 of the design states it, one number at a time."""
+    """Quadratic-inverse shrinkage (Ledoit and Wolf 2022), one number at a time."""
     m, c = min(p, n), p / n
     assert len(eigenvalues) == m
     h = min(c**2, c**-2) ** 0.35 / p**0.35
@@ -127,8 +127,16 @@ def test_rank_below_both_dimensions(rng):
     # ten variables twice: 50 eigenvalues that are not zero, of 60 variables in 200 samples
     _, e, _ = sample(rng, 50, 200)
     shrunk, null = quadratic_inverse_shrinkage(e, 60, 200)
-    assert (shrunk > 0).all() and 0 < null < np.inf
+    assert (shrunk > 0).all() and 0 < null <= shrunk.min()
     np.testing.assert_allclose(shrunk.sum() + 10 * null, e.sum(), rtol=1e-12)
+
+
+def test_variables_that_are_combinations_of_others_leave_these_alone(rng):
+    _, e, _ = sample(rng, 100, 2000)
+    alone, _ = quadratic_inverse_shrinkage(e, 100, 2000)
+    with_others, null = quadratic_inverse_shrinkage(e, 101, 2000)
+    np.testing.assert_allclose(with_others, alone, rtol=0.02)
+    assert null <= with_others.min()
 
 
 SHAPES = pytest.mark.parametrize("shape", [(300, 200), (200, 300), (200, 200)])

@@ -341,6 +341,7 @@ def test_what_is_written(counts):
         "random_state": 0,
         "use_rep": "X_med_magma",
         "layer": None,
+        "power": None,
         "penalty": "shrinkage",
         "center": True,
         "n_comps": 50,
@@ -724,7 +725,7 @@ def test_result_that_is_not_finite(side, what, counts, monkeypatch):
 
 def test_warns_where_it_did_not_converge(counts):
     adata = annotated(counts)
-    with pytest.warns(UserWarning, match=r"did not converge after 2 steps.*Change `max_iter` or `tol`") as caught:
+    with pytest.warns(UserWarning, match=r"did not converge: .*max_iter=2 steps; allow more") as caught:
         kx.tl.med_magma(adata, max_iter=2, n_comps=2, tol=1e-12)
     assert caught[0].filename == __file__
     assert adata.uns["med_magma"]["converged"] is False

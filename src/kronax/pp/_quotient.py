@@ -6,6 +6,8 @@ from kronax import _keys, _validate
 from kronax._isolated import expand, warn_of_isolated
 from kronax.solvers.quotient import quotient as solve
 
+_ACCEPTED = 1e-6  # mean logarithm of a row or column of the quotient
+
 
 def quotient(
     adata: AnnData, *, layer: str | None = None, key_added: str = _keys.QUOTIENT, copy: bool = False
@@ -42,6 +44,8 @@ def quotient(
 
     Raises
     ------
+    FloatingPointError
+        If the scales cannot be found in double precision. Nothing is written then.
     KeyError
         If there is no such layer.
     TypeError
@@ -68,8 +72,15 @@ def quotient(
     True
     """
     _validate.is_anndata(adata)
+    _validate.name(key_added, "key_added")
     counts = _validate.counts(adata, layer)
     found = solve(counts.matrix)
+    if not found.residual < _ACCEPTED:
+        msg = (
+            f"The scales were not found: the logarithms of a cell or gene still average to {found.residual:.2g}. Nothing was "
+            "written. Values that differ by very many orders of magnitude can be the cause; look for outliers."
+        )
+        raise FloatingPointError(msg)
 
     adata = adata.copy() if copy else adata
     warn_of_isolated(adata, counts)

@@ -16,7 +16,6 @@ from scipy import sparse
 
 _DENSE_BLOCK = 2**22  # entries of one block when it is dense: 32 MiB in float64
 _PANELS = 4  # of columns, in a Gram matrix
-_ROOM = 1024  # capacities are multiples of this, so that similar matrices share compiled code
 
 
 @partial(
@@ -24,9 +23,10 @@ _ROOM = 1024  # capacities are multiples of this, so that similar matrices share
 )
 @dataclass(frozen=True)
 class Blocks:
-    """A sparse ``n × m`` matrix: its entries in row order, each block of rows padded to ``(n_blocks, capacity)``.
+    """A sparse ``n × m`` matrix: its entries by blocks of rows, each padded to ``(n_blocks, capacity)``.
 
-    Block ``b`` holds the rows ``b·rows_per_block, …``. Padding stands at row ``n`` and column ``m``, outside the matrix,
+    Rows are dealt out to the blocks in turn, so that these are about equally full however the rows are sorted: row ``i``
+    is number ``i // n_blocks`` of block ``i % n_blocks``. Padding stands at row ``n`` and column ``m``, outside the matrix,
     where every sum drops it, whatever its value.
     """
 
@@ -42,23 +42,24 @@ class Blocks:
 
 
 def from_csr(matrix: sparse.csr_array) -> Blocks:
-    """Cut a CSR matrix into blocks of rows."""
+    """Deal the rows of a CSR matrix out to blocks."""
     n, m = matrix.shape
-    rows_per_block = min(n, max(1, _DENSE_BLOCK // m))
-    starts = np.arange(0, n, rows_per_block)
-    bounds = matrix.indptr[np.append(starts, n)]
-    capacity = -(-int(np.diff(bounds).max()) // _ROOM) * _ROOM
-    shape = (len(starts), capacity)
+    n_blocks = -(-n // min(n, max(1, _DENSE_BLOCK // m)))
+    parts = [matrix[block::n_blocks] for block in range(n_blocks)]
+    shape = (n_blocks, _rounded_up(max(part.nnz for part in parts)))
     values = np.zeros(shape, matrix.dtype)
-    rows = np.full(shape, n, np.int32)
-    cols = np.full(shape, m, np.int32)
-    row_of_entry = np.repeat(np.arange(n, dtype=np.int32), np.diff(matrix.indptr))
-    for block, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
-        count = stop - start
-        values[block, :count] = matrix.data[start:stop]
-        rows[block, :count] = row_of_entry[start:stop]
-        cols[block, :count] = matrix.indices[start:stop]
-    return Blocks(jnp.asarray(values), jnp.asarray(rows), jnp.asarray(cols), (n, m), rows_per_block)
+    rows, cols = np.full(shape, n, np.int32), np.full(shape, m, np.int32)
+    for block, part in enumerate(parts):
+        values[block, : part.nnz] = part.data
+        rows[block, : part.nnz] = block + n_blocks * np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))
+        cols[block, : part.nnz] = part.indices
+    return Blocks(jnp.asarray(values), jnp.asarray(rows), jnp.asarray(cols), (n, m), -(-n // n_blocks))
+
+
+def _rounded_up(count: int) -> int:
+    """Round up to a multiple of a sixteenth of a power of two, so that similar matrices share compiled code."""
+    step = max(256, 2 ** (count.bit_length() - 4))
+    return -(-count // step) * step
 
 
 def row_sums(blocks: Blocks) -> Array:
@@ -77,24 +78,25 @@ def outer_sum(blocks: Blocks, a: Array, b: Array) -> Array:
 
 
 def _over_blocks(step: Callable, blocks: Blocks, carry):
-    """Scan over the blocks: ``step(carry, dense block, first row, entry rows, entry columns) -> (carry, output)``."""
+    """Scan over the blocks: ``step(carry, dense block, rows within it, columns, its number) -> (carry, output)``."""
     n_blocks = blocks.values.shape[0]
-    firsts = jnp.arange(n_blocks, dtype=jnp.int32) * blocks.rows_per_block
 
     def body(carry, block):
-        values, rows, cols, first = block
-        local = rows - first
+        values, rows, cols, number = block
+        local = rows // n_blocks
         dense = jnp.zeros((blocks.rows_per_block, blocks.shape[1]), values.dtype).at[local, cols].add(values)
-        return step(carry, dense, local, cols, first)
+        return step(carry, dense, local, cols, number)
 
-    return jax.lax.scan(body, carry, (blocks.values, blocks.rows, blocks.cols, firsts))
+    numbers = jnp.arange(n_blocks, dtype=jnp.int32)
+    return jax.lax.scan(body, carry, (blocks.values, blocks.rows, blocks.cols, numbers))
 
 
-def _padded_rows(blocks: Blocks, dense: Array) -> Array:
-    """Pad an ``n × k`` matrix with zero rows to whole blocks, as ``(n_blocks, rows_per_block, k)``."""
+def _dealt(blocks: Blocks, dense: Array) -> Array:
+    """Deal the rows of an ``n × k`` matrix out like those of the blocks: ``(n_blocks, rows_per_block, k)``."""
     n_blocks = blocks.values.shape[0]
     missing = n_blocks * blocks.rows_per_block - dense.shape[0]
-    return jnp.pad(dense, ((0, missing), (0, 0))).reshape(n_blocks, blocks.rows_per_block, dense.shape[1])
+    padded = jnp.pad(dense, ((0, missing), (0, 0)))
+    return padded.reshape(blocks.rows_per_block, n_blocks, -1).swapaxes(0, 1)
 
 
 @jax.jit
@@ -123,27 +125,27 @@ def matmul(blocks: Blocks, right: Array, offset: Array) -> Array:
         return None, jnp.matmul(z.astype(right.dtype), right, precision="highest") - offset
 
     _, products = _over_blocks(step, blocks, None)
-    return products.reshape(-1, right.shape[1])[: blocks.shape[0]]
+    return products.swapaxes(0, 1).reshape(-1, right.shape[1])[: blocks.shape[0]]
 
 
 def rmatmul(blocks: Blocks, left: Array) -> Array:
     """Give ``leftᵀ·Z``, shape ``(k, m)``."""
-    left = _padded_rows(blocks, left)
+    left = _dealt(blocks, left)
 
-    def step(total, z, _local, _cols, first):
-        return total + jnp.matmul(left[first // blocks.rows_per_block].T, z, precision="highest"), None
+    def step(total, z, _local, _cols, number):
+        return total + jnp.matmul(left[number].T, z, precision="highest"), None
 
     return _over_blocks(step, blocks, jnp.zeros((left.shape[2], blocks.shape[1]), left.dtype))[0]
 
 
 def add_on_pattern(blocks: Blocks, left: Array, right: Array, gain: Array, cols_gain: Array, scale: float) -> Array:
     """Give the entries of ``scale·T + left·right + T·(gain cols_gain gainᵀ)`` on the pattern of ``T``."""
-    left = _padded_rows(blocks, left)
+    left = _dealt(blocks, left)
 
-    def step(_, t, local, cols, first):
+    def step(_, t, local, cols, number):
         dense = (
             scale * t
-            + jnp.matmul(left[first // blocks.rows_per_block], right, precision="highest")
+            + jnp.matmul(left[number], right, precision="highest")
             + jnp.matmul(jnp.matmul(t, gain, precision="highest") * cols_gain, gain.T, precision="highest")
         )
         return None, dense[local, cols]

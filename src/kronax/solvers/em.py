@@ -24,7 +24,8 @@ from kronax.solvers.quotient import pattern_counts, quotient
 from kronax.solvers.spectral import Leading, decompose
 
 GAUSSIAN_DISPERSION = 0.5  # of log|Y|: the most for which Z is treated as Gaussian as it is
-_FIBER_TOLERANCE = 1e-9
+_FIBER_TOLERANCE = 1e-9  # of row and column sums: what is aimed at ...
+_FIBER_ACCEPTED = 1e-6  # ... and what will do
 
 
 @dataclass(frozen=True)
@@ -161,13 +162,14 @@ def fit(
     )
 
 
-def bytes_needed(n: int, p: int, n_entries: int) -> int:
-    """Estimate the peak memory of a fit and its graphs, in bytes, beyond the input."""
+def bytes_needed(n: int, p: int, n_entries: int, *, complete: bool) -> int:
+    """Estimate the peak memory of a fit and its graphs, in bytes, beyond the input; the factors are measured ones."""
     large, small = max(n, p), min(n, p)
-    entries = 100 * n_entries  # the matrix in blocks, its copies, and what one sweep holds
-    square = 10 * 8 * small**2  # Gram matrix, eigenvectors, the M-step's work
+    entries = 120 * n_entries  # the matrix in blocks, its copies, and what one sweep holds
+    square = 8 * small**2 * (25 if large < m_step.NEARLY_SQUARE * small else 10)  # Gram matrices, eigenvectors, Newton
     vectors = 2 * 8 * large * small
-    return entries + square + vectors + 2**29
+    graphs = 140 * (n**2 + p**2) if complete else 0
+    return entries + square + vectors + graphs + 2**29
 
 
 def _tall(y: sparse.csr_array, power: float, transposed: bool) -> sparse.csr_array:
@@ -188,18 +190,23 @@ class _Problem:
 
     def first(self) -> _Step:
         """Take the step from ``Ω = I``."""
-        return self._from(fiber.sinkhorn(self.y, *self.counts, _FIBER_TOLERANCE))
+        mode = fiber.sinkhorn(self.y, *self.counts, _FIBER_TOLERANCE)
+        if mode.residual > _FIBER_TOLERANCE:  # a pattern that hangs together loosely: Newton's method does not mind
+            mode = self._newton(fiber.identity(*self.y.shape), mode)
+        return self._from(mode)
 
     def after(self, step: _Step) -> _Step:
         """Take the step from what the one before found."""
-        omega = m_step.spiked(step.lead, self.n_entries, self.n_comps)
-        return self._from(fiber.newton(self.y, omega, *self.counts, step.mode.a, step.mode.b, _FIBER_TOLERANCE))
+        return self._from(self._newton(m_step.spiked(step.lead, self.n_entries, self.n_comps), step.mode))
+
+    def _newton(self, omega: fiber.Omega, start: fiber.Mode) -> fiber.Mode:
+        return fiber.newton(self.y, omega, *self.counts, start.a, start.b, _FIBER_TOLERANCE)
 
     def _from(self, mode: fiber.Mode) -> _Step:
         mode, z = fiber.of_unit_size(self.y, mode, self.n_entries)
         lead, found = decompose(z, gram(z), center=self.center, n_comps=self.n_comps)
         rows, cols, objective, solved = m_step.estimate(z, lead, found)
-        converged = solved and bool(mode.residual <= _FIBER_TOLERANCE)
+        converged = solved and bool(mode.residual <= _FIBER_ACCEPTED)
         return _Step(mode, lead, (rows, cols), objective, converged)
 
     def distance(self, old: _Step, new: _Step) -> float:
@@ -231,13 +238,13 @@ def _iterate(problem: _Problem, max_iter: int, tol: float, progress: bool) -> _R
         if change < tol:
             reason = f"log|Z| changed by {change:.2g}, less than tol={tol:g}"
             return _Run(step, n_iter, objective, True, reason)
-    reason = f"log|Z| still changed by {change:.2g}, tol={tol:g}, in the last of {max_iter} steps"
+    reason = f"log|Z| still changed by {change:.2g}, tol={tol:g}, in the last of max_iter={max_iter} steps; allow more"
     return _Run(step, max_iter, objective, False, reason)
 
 
 def _short_of_goal(step: _Step) -> str:
     return (
         f"row and column sums are off their targets by {float(step.mode.residual):.2g}"
-        if step.mode.residual > _FIBER_TOLERANCE
+        if step.mode.residual > _FIBER_ACCEPTED
         else "the M-step's Newton iteration stopped short of its goal"
     )

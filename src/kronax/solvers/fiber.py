@@ -19,7 +19,7 @@ from jax import Array
 
 from kronax.solvers.blocks import Blocks, add_on_pattern, col_sums, outer_sum, rmatmul, row_sums
 
-_SINKHORN_SWEEPS = 10_000
+_SINKHORN_SWEEPS = 300
 _NEWTON_STEPS = 100
 _CG_STEPS = 200
 _LARGEST_STEP = 2.0  # in one Newton step no entry of Z changes by more than a factor e²
@@ -53,6 +53,12 @@ class Mode:
     b: Array
     residual: Array
     n_iter: Array
+
+
+def identity(n: int, m: int) -> Omega:
+    """Give ``Ω = I``."""
+    none = jnp.zeros(1)
+    return Omega(jnp.asarray(1.0), jnp.zeros((n, 1)), none, jnp.zeros((m, 1)), none)
 
 
 def at(quotient: Blocks, a: Array, b: Array) -> Blocks:

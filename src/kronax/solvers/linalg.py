@@ -1,15 +1,16 @@
 """Eigenproblems, by whichever library solves them fastest."""
 
 import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 _LARGE = 4096  # rows from which one eigenproblem is worth all threads
+_one_at_a_time = threading.Lock()  # the limit belongs to the process: two that overlap would not restore it
 
 
 def eigh_all(matrices: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -19,12 +20,25 @@ def eigh_all(matrices: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarra
     problems share the cores and each has one thread: threads that work on one small problem wait for each other, and
     where other programs are at work too, a hundred times longer than the problem takes.
     """
-    if jax.default_backend() != "cpu":
+    if platform() != "cpu":
         return [_ordered(*jnp.linalg.eigh(jnp.asarray(matrix))) for matrix in matrices]
     if max(map(len, matrices)) >= _LARGE:
         return [_ordered(*np.linalg.eigh(matrix)) for matrix in matrices]
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with (
+        _one_at_a_time,
+        threadpool_limits(1, user_api="blas"),
+        ThreadPoolExecutor(min(len(matrices), _cores())) as pool,
+    ):
         return list(pool.map(lambda matrix: _ordered(*np.linalg.eigh(matrix)), matrices))
+
+
+def platform() -> str:
+    """Name the kind of device that JAX computes on now: ``"cpu"`` or an accelerator."""
+    return next(iter(jnp.zeros(()).devices())).platform
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _ordered(values: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ from kronax.solvers.precision import Precision, mean_diagonal
 from kronax.solvers.shrinkage import quadratic_inverse_shrinkage
 from kronax.solvers.spectral import Leading, Spectrum, gram_of_folds
 
-_NEARLY_SQUARE = 4  # the ratio of the sides up to which spectra are shrunk by cross-validation
+NEARLY_SQUARE = 4  # the ratio of the sides up to which spectra are shrunk by cross-validation
 _FOLDS = 3
 _DAMPING = 0.5  # share of the spikes in the Ω that the E-step sees
 
@@ -39,7 +39,7 @@ def estimate(z: Blocks, lead: Leading, found: Spectrum) -> tuple[Precision, Prec
     a constant; and whether the solve reached its goal.
     """
     n, m = found.dims
-    e, f = _held_out(z, found, lead) if n < _NEARLY_SQUARE * m else _closed_form(found)
+    e, f = _held_out(z, found, lead) if n < NEARLY_SQUARE * m else _closed_form(found)
     groups = [np.ones(len(values)) for values in (e, f)]
     for group, dim in zip(groups, (n, m), strict=True):
         group[-1] += dim - len(group)  # the null eigenvalues, if there are any, are the last group
@@ -47,7 +47,11 @@ def estimate(z: Blocks, lead: Leading, found: Spectrum) -> tuple[Precision, Prec
     rows, cols = _precision(found.rows, solved.lam), _precision(found.cols, solved.mu)
     t = 0.5 * (mean_diagonal(cols) - mean_diagonal(rows))  # Ψ + t and Φ − t are one model
     rows, cols = replace(rows, base=rows.base + t), replace(cols, base=cols.base - t)
-    return rows, cols, 0.5 * solved.objective / (n * m), solved.converged
+    # Eq. 3 with the sample's own eigenvalues; the null ones add nothing
+    kept = len(found.eigenvalues)
+    shrunk_trace = groups[0] * e @ solved.lam + groups[1] * f @ solved.mu
+    trace = found.eigenvalues @ (solved.lam[:kept] + solved.mu[:kept])
+    return rows, cols, 0.5 * (solved.objective - shrunk_trace + trace) / (n * m), solved.converged
 
 
 def _closed_form(found: Spectrum) -> tuple[np.ndarray, np.ndarray]:

@@ -49,15 +49,15 @@ def dense(precision: Precision) -> np.ndarray:
 def entries(precision: Precision, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
     """Give the entries at pairs ``rows ≠ cols``, float64."""
     size = max(1, _CHUNK // precision.vectors.shape[1])
-    n_chunks = -(-len(rows) // size)
-    pad = (0, n_chunks * size - len(rows))
+    pad = (0, -len(rows) % size)
+    chunks = zip(*(np.pad(side, pad).reshape(-1, size) for side in (rows, cols)), strict=True)
     with jax.enable_x64(True):
-        pairs = [jnp.asarray(np.pad(side, pad).reshape(n_chunks, size)) for side in (rows, cols)]
         vectors = jnp.asarray(precision.vectors)
-        found = _chunked_entries(vectors, jnp.asarray(precision.weights, vectors.dtype), *pairs)
-        return np.asarray(found, np.float64).ravel()[: len(rows)]
+        weights = jnp.asarray(precision.weights, vectors.dtype)
+        found = [_chunk_of_entries(vectors, weights, *chunk) for chunk in chunks]
+    return np.concatenate([np.zeros(0), *found])[: len(rows)]
 
 
 @jax.jit
-def _chunked_entries(vectors, weights, rows, cols):
-    return jax.lax.map(lambda pair: ((vectors[pair[0]] * weights) * vectors[pair[1]]).sum(1), (rows, cols))
+def _chunk_of_entries(vectors, weights, rows, cols):
+    return ((vectors[rows] * weights) * vectors[cols]).sum(1)

@@ -34,12 +34,15 @@ class Quotient:
         pattern, ``β`` averages to 0.
     dispersion
         Root mean square of ``log|Y|`` over the pattern.
+    residual
+        Largest mean of ``log|Y|`` over a row or column; 0 for an exact fit.
     """
 
     matrix: sparse.csr_array
     log_rows: np.ndarray
     log_cols: np.ndarray
     dispersion: float
+    residual: float
 
 
 def quotient(matrix: sparse.csr_array) -> Quotient:
@@ -57,11 +60,13 @@ def quotient(matrix: sparse.csr_array) -> Quotient:
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
     log_abs = np.log(np.abs(matrix.data)) - alpha[rows] - beta[matrix.indices]
     values = np.copysign(np.exp(log_abs), matrix.data)
+    means = np.bincount(rows, log_abs) / counts[0], np.bincount(matrix.indices, log_abs) / counts[1]
     return Quotient(
         matrix=sparse.csr_array((values, matrix.indices, matrix.indptr), matrix.shape),
         log_rows=alpha,
         log_cols=beta,
         dispersion=float(np.sqrt(np.mean(log_abs**2))),
+        residual=float(max(np.abs(mean).max() for mean in means)),
     )
 
 

@@ -19,32 +19,31 @@ def quadratic_inverse_shrinkage(eigenvalues: np.ndarray, dim: int, n_samples: in
     dim
         Number of variables ``p ≥ m``; ``p − m`` eigenvalues are zero.
     n_samples
-        Number of samples ``n``.
+        Number of samples ``n ≥ m``. Where ``m`` is less than both, some variables, or some samples, are combinations of
+        others: they do not count, and directions that show no variance get the least of the shrunk eigenvalues.
 
     Returns
     -------
-    The ``m`` shrunk eigenvalues in the order given, and the common value of the ``p − m`` others (NaN if there are
-    none). Their sum, with multiplicities, is the sum of the eigenvalues.
+    The ``m`` shrunk eigenvalues in the order given, and the common value of the ``p − m`` others (NaN if there are none).
+    Their sum, with multiplicities, is the sum of the eigenvalues.
     """
     m = len(eigenvalues)
-    n_null = dim - m
-    if n_null:
-        n_samples = m  # as many independent samples as the rank shows
-    c = dim / n_samples
-    h = min(c**2, c**-2) ** 0.35 / dim**0.35
+    p, n = (m, n_samples) if dim <= n_samples else (dim, m)
+    c = p / n
+    h = min(c**2, c**-2) ** 0.35 / p**0.35
     inverse = 1.0 / eigenvalues
     difference = inverse[None, :] - inverse[:, None]
     kernel = inverse[None, :] / (difference**2 + h**2 * inverse[None, :] ** 2)
     theta = (kernel * difference).mean(axis=1)
     amplitude = theta**2 + (h * kernel * inverse[None, :]).mean(axis=1) ** 2
-    if n_null:
+    if p > m:
         shrunk = 1.0 / (inverse * amplitude)
         null = 1.0 / ((c - 1.0) * inverse.mean())
     else:
         shrunk = 1.0 / ((1.0 - c) ** 2 * inverse + 2.0 * c * (1.0 - c) * inverse * theta + c**2 * inverse * amplitude)
-        null = np.nan
-    trace = eigenvalues.sum() / (shrunk.sum() + (n_null * null if n_null else 0.0))
-    return trace * shrunk, trace * null
+        null = shrunk.min()
+    trace = eigenvalues.sum() / (shrunk.sum() + (dim - m) * null)
+    return trace * shrunk, trace * null if dim > m else np.nan
 
 
 @lru_cache

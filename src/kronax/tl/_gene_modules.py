@@ -72,7 +72,9 @@ def gene_modules(
     '0'
     """
     _validate.is_anndata(adata)
+    _validate.name(key_added, "key_added")
     _validate.positive(resolution, "resolution")
+    _validate.integer(random_state, "random_state", low=0)
     if key_added == neighbors_key:
         msg = f"`key_added` must differ from `neighbors_key`, {neighbors_key!r}, whose entry in `adata.uns` would be lost."
         raise ValueError(msg)
@@ -93,7 +95,7 @@ def gene_modules(
         "params": {
             "resolution": float(resolution),
             "neighbors_key": neighbors_key,
-            "random_state": random_state,
+            "random_state": int(random_state),
             "n_iterations": _N_ITERATIONS,
         }
     }

@@ -64,7 +64,8 @@ def med_magma(
         Most coordinates of the embedding.
     max_iter
         Steps of expectation maximisation, at most. The first, matrix scaling and one fit of the model, is the default
-        because more did not make better graphs in our benchmarks. A step that moves away is detected and dropped.
+        because more did not make better graphs in our benchmarks. From the third step on, one that changes more than
+        the step before it is dropped, and EM ends.
     tol
         Expectation maximisation has converged when a step changes :math:`\log|Z|` by less, root mean square.
     key_added
@@ -95,7 +96,8 @@ def med_magma(
         :math:`\log r` and :math:`\log c`, natural logarithms; those of the genes average to 0.
     ``adata.uns["key"]`` : dict
         What scanpy's ``neighbors_key`` needs (``connectivities_key``, ``distances_key``, ``params``), and
-        ``precision_key``, ``converged``, ``reason``, ``n_iter``, ``objective`` (at every step, per entry), ``rank``
+        ``precision_key``, ``converged``, ``reason``, ``n_iter``, ``objective`` (negative log-likelihood per entry at
+        every step taken, a dropped one included), ``rank``
         and ``noise`` (directions above the noise, its standard deviation), ``power``, ``dispersion``, ``version``.
 
     Cells and genes without a non-zero value are reported, take no part, and come back without edges, with zeros for
@@ -105,13 +107,15 @@ def med_magma(
     ------
     KeyError
         If there is no such layer.
+    FloatingPointError
+        If the estimate is not finite. Nothing is written then.
     MemoryError
         If the work will not fit.
     TypeError
         If the matrix is not numeric and real, or not in memory.
     ValueError
         If `adata` is backed, a parameter is out of range, or the matrix has NaN or infinite values or fewer than two
-        cells or genes with non-zero values.
+        cells or genes with non-zero values, or nothing varies but the scales.
 
     References
     ----------
@@ -134,8 +138,10 @@ def med_magma(
     _validate.integer(n_comps, "n_comps", low=2)
     _validate.integer(max_iter, "max_iter", low=1)
     _validate.positive(tol, "tol")
+    _validate.one_of(center, (True, False), "center")
     if power is not None:
         _validate.positive(power, "power")
+        power = float(power)
     if n_neighbors is not None:
         _validate.integer(n_neighbors, "n_neighbors", low=2)
     counts = _validate.counts(adata, layer)
@@ -143,7 +149,7 @@ def med_magma(
     if n_neighbors is not None:
         _validate.integer(n_neighbors, "n_neighbors", low=2, high=n - 1, why=f" ({n} cells have non-zero values)")
     _validate.memory(
-        em.bytes_needed(n, p, counts.matrix.nnz) + (16 * (n * n + p * p) if n_neighbors is None else 0),
+        em.bytes_needed(n, p, counts.matrix.nnz, complete=n_neighbors is None),
         "Choose fewer genes with sc.pp.highly_variable_genes, or fewer cells"
         + (", or a number for `n_neighbors`." if n_neighbors is None else "."),
     )
@@ -170,6 +176,7 @@ def med_magma(
         "use_rep": _keys.graph_keys(key_added).obsm,
         "layer": layer,
         "penalty": penalty,
+        "power": power,
         "center": bool(center),
         "n_comps": int(n_comps),
         "max_iter": int(max_iter),
@@ -188,7 +195,7 @@ def med_magma(
 
 def _log_start(counts: _validate.Counts) -> None:
     (n, p), nnz = counts.matrix.shape, counts.matrix.nnz
-    device = jax.devices()[0]
+    (device,) = jax.numpy.zeros(()).devices()
     logger.info("med_magma: %d cells × %d genes, %d non-zeros, float64 on %s", n, p, nnz, device)
 
 
@@ -248,7 +255,7 @@ def _write(
 def _warn_of_fit(fit: em.Fit) -> None:
     """Warn of what the user should know about the result."""
     if not fit.converged:
-        msg = f"med_magma did not converge after {fit.n_iter} steps: {fit.reason}. Change `max_iter` or `tol`."
+        msg = f"med_magma did not converge: {fit.reason}."
         warnings.warn(msg, UserWarning, stacklevel=3)
     if fit.rank < 2:
         msg = f"{fit.rank} directions rise above the noise: cells and genes show no structure, and the graphs mean little."
