@@ -5,6 +5,8 @@ import io
 import re
 import subprocess
 import sys
+import textwrap
+import warnings
 
 import anndata as ad
 import h5py
@@ -12,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scanpy as sc
+from matplotlib import pyplot as plt
 from scipy import sparse
 from sklearn.metrics import adjusted_mutual_info_score
 
@@ -61,6 +64,7 @@ def simulated() -> ad.AnnData:
     adata = ad.AnnData(sparse.csr_matrix((120, 60), dtype=np.float32), obs=obs, layers={"counts": counts})
     adata.obsm["X_umap"] = rng.random((120, 2))
     adata.obs["leiden"] = "before"
+    adata.var["symbol"] = [f"symbol {gene}" for gene in range(60)]
     return adata
 
 
@@ -75,9 +79,10 @@ def file(simulated, tmp_path_factory):
 def from_file(file, tmp_path_factory):
     """Run the command line on a file, once: the folder that was written and what was printed."""
     out = tmp_path_factory.mktemp("out") / "results"
-    with pytest.warns(UserWarning, match="1 of 60 genes"):
-        code, text, _ = run(file, "--layer", "counts", "--out", out, "--n-neighbors", 10, "--resolution", 0.5)
+    arguments = ("--layer", "counts", "--n-neighbors", 10, "--resolution", 0.5, "--gene-symbols", "symbol")
+    code, text, err = run(file, *arguments, "--out", out)
     assert code == 0
+    assert "warning: Without a non-zero value, and therefore isolated: 1 of 60 genes (7).\n" in err
     return out, text
 
 
@@ -85,10 +90,23 @@ def test_example_writes_three_files(example):
     folder, out = example
     assert names(folder) == {"kronax-quickstart"}
     assert names(folder / "kronax-quickstart") == FILES | {"quickstart.h5ad"}
-    written, *following = out.strip().split("\n")[-3:]
-    assert written == "Written to kronax-quickstart: quickstart.h5ad, umap.png, gene_modules.png."
-    assert "kronax-quickstart/quickstart.h5ad" in following[0]
-    assert "FILE.h5ad" in following[1]
+    assert "\nWritten to kronax-quickstart: quickstart.h5ad, umap.png, gene_modules.png.\n" in out
+    assert "FILE.h5ad" in out.strip().split("\n")[-1]
+
+
+def test_the_next_lines_work_as_printed(example, monkeypatch):
+    folder, out = example
+    lines = out.split("Next, in Python:\n")[1].split("Your own data")[0]
+    assert "kronax-quickstart/quickstart.h5ad" in lines
+    monkeypatch.setattr(plt, "show", lambda: None)
+    names = {}
+    printed = io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(printed):
+        exec(textwrap.dedent(lines), names)
+    plt.close("all")
+    module = names["adata"].var["gene_module"]
+    assert printed.getvalue().split() == list(module.index[module == "0"])
+    assert "paga" in names["adata"].uns
 
 
 def test_example_figures_are_small_enough_to_send(example):
@@ -109,6 +127,8 @@ def test_example_report(example):
     assert number(out, "non-zeros") == f"{adata.X.count_nonzero():,}"
     assert number(out, "EM steps") == str(fit["n_iter"])
     assert number(out, "converged") == {True: "yes", False: "no"}[bool(fit["converged"])]
+    assert re.search("EM steps +1   matrix scaling and one fit, the default\n", out)
+    assert re.search("converged +yes   matrix scaling and fit reached their goals\n", out)
     assert float(number(out, "seconds")) > 0
     assert number(out, "clusters") == str(adata.obs["med_magma_leiden"].nunique())
     assert number(out, "gene modules") == str(adata.var["gene_module"].nunique())
@@ -167,11 +187,16 @@ def test_no_agreement_without_labels(from_file):
 
 def test_labels_of_a_file(file, tmp_path, monkeypatch):
     monkeypatch.setattr(_quickstart, "RESOLUTIONS", [0.5, 1.0])
-    arguments = ("--layer", "counts", "--label", "type", "--n-top-genes", 40, "--n-neighbors", 10)
+    arguments = ("--layer", "counts", "--label", "type", "--n-top-genes", 40, "--n-neighbors", 10, "--resolution", 0.7)
     code, out, _ = run(file, *arguments, "--out", tmp_path / "results")
     assert code == 0
     assert 0.5 < float(number(out, "best")) <= 1
     chosen = ad.read_h5ad(tmp_path / "results" / "cells.h5ad")
+    labelled = chosen.obs[chosen.obs["type"].notna()]
+    asked = adjusted_mutual_info_score(labelled["type"], labelled["med_magma_leiden"])
+    assert number(out, "resolution 0.7") == f"{asked:.3f}"
+    assert re.search(r"resolution 0\.7 .* the clusters in the file\n", out)
+    assert re.search(r"resolution 1 .*\d\n", out)
     logs = ad.read_h5ad(file)
     logs.X = logs.layers["counts"].astype(np.float32)
     sc.pp.normalize_total(logs)
@@ -213,7 +238,72 @@ def test_cells_without_a_label_do_not_count():
     adata.uns["graph"] = {"connectivities_key": "connectivities", "distances_key": "distances"}
     labels = pd.Series(np.repeat([0.0, 1.0, 2.0], 10), index=adata.obs_names)
     labels.iloc[[3, 14]] = np.nan
-    assert _quickstart.agreement(adata, "graph", labels)[9] == pytest.approx(1.0)
+    assert _quickstart.agreement(adata, "graph", labels, [0.5, 1.0])[1.0] == pytest.approx(1.0)
+
+
+def test_a_gene_graph_without_edges(simulated, tmp_path, monkeypatch):
+    learn = _quickstart.tl.med_magma
+
+    def without_edges(adata, **options):
+        learn(adata, **options)
+        adata.varp["med_magma_connectivities"] = sparse.csr_matrix((adata.n_vars, adata.n_vars))
+
+    monkeypatch.setattr(_quickstart.tl, "med_magma", without_edges)
+    simulated.write_h5ad(tmp_path / "cells.h5ad")
+    out = tmp_path / "results"
+    code, text, _ = run(tmp_path / "cells.h5ad", "--layer", "counts", "--n-neighbors", 10, "--out", out)
+    assert code == 0
+    assert names(out) == {"cells.h5ad", "umap.png"}
+    assert re.search("gene modules +none   the gene graph has no edges\n", text)
+    assert "cells.h5ad, umap.png." in text
+    assert "gene_module" not in text
+    assert "gene_module" not in ad.read_h5ad(out / "cells.h5ad").var
+
+
+def test_what_is_told_on_the_way(simulated, monkeypatch):
+    told = []
+    monkeypatch.setattr(_quickstart.logger, "info", lambda text, *values: told.append(text % values))
+    monkeypatch.setattr(_quickstart, "RESOLUTIONS", [0.5, 1.0])
+    options = {"n_top_genes": 60, "n_neighbors": 10, "resolution": 0.7}
+    with pytest.warns(UserWarning, match="1 of 60 genes"):
+        _quickstart.run(simulated.copy(), layer="counts", label="type", **options)
+    steps = ["gene modules", "clusters", "UMAP"]
+    assert told[-4:] == [*steps, "comparison with 'type': two graphs, each clustered at 3 resolutions"]
+
+
+def test_warnings_are_told_once_and_plainly(capsys):
+    with __main__.plain_warnings():
+        for _ in range(3):
+            warnings.warn("Names\nare not unique.", UserWarning, stacklevel=2)
+    assert capsys.readouterr().err == "warning: Names are not unique.\n"
+
+
+@pytest.mark.parametrize("where", ["run", "write"])
+def test_interrupted(file, tmp_path, monkeypatch, where):
+    def interrupt(*_args, **_options):
+        raise KeyboardInterrupt
+
+    if where == "write":
+        monkeypatch.setattr(_quickstart, "run", lambda *_args, **_options: None)
+        monkeypatch.setattr(_quickstart, "report", lambda _result: "")
+    monkeypatch.setattr(_quickstart, where, interrupt)
+    code, _, err = run(file, "--layer", "counts", "--out", tmp_path / "new" / "results")
+    assert code == 130
+    assert err.endswith("interrupted; nothing was written\n")
+    assert names(tmp_path) == set()
+
+
+def test_parents_are_made(tmp_path, monkeypatch):
+    def write(result, folder, name):
+        (folder / "umap.png").write_text("whole")
+        return ["umap.png"]
+
+    monkeypatch.setattr(_quickstart, "write", write)
+    with contextlib.chdir(tmp_path):
+        __main__.write(None, __main__.Path("a/b/../c/results"), "cells")
+        __main__.write(None, __main__.Path("here"), "cells")
+    assert names(tmp_path) == {"a", "here"}
+    assert names(tmp_path / "a" / "c" / "results") == {"umap.png"}
 
 
 @pytest.mark.parametrize(("n_labels", "length"), [(2, 3), (60, 40)])
@@ -256,9 +346,13 @@ def test_missing_file_and_others(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--layer", "none"], r"'none' not found in `adata\.layers`\. Available keys: \['counts'\]"),
+        (
+            ["--layer", "none"],
+            r"'none' not found in `adata\.layers`\. Available keys: \['counts'\]\. The matrix may be in X: leave --layer out",
+        ),
         (["--layer", "counts", "--label", "none"], r"'none' not found in `adata\.obs`"),
         (["--layer", "counts", "--label", "score"], "has 120 distinct values"),
+        (["--layer", "counts", "--gene-symbols", "none"], r"'none' not found in `adata\.var`"),
         (["--layer", "counts", "--n-neighbors", "120"], "`n_neighbors` must be an integer from 2 to 119"),
         ([], "has non-zero values in 0 of 120 cells"),
     ],
@@ -274,7 +368,6 @@ def test_folders_that_cannot_be_made(file, tmp_path):
     for out, reason in [
         (tmp_path, "is already there"),
         (file, "is already there"),
-        (tmp_path / "none" / "results", "cannot be made: No such file or directory"),
         (file / "results", "cannot be made: Not a directory"),
     ]:
         code, _, err = run(file, "--layer", "counts", "--out", out)
@@ -288,9 +381,10 @@ def test_all_files_or_none(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(_quickstart, "write", fail)
-    with pytest.raises(__main__.InputError, match="cannot be written: No space left on device"):
-        __main__.write(None, tmp_path / "results", "cells")
-    assert names(tmp_path) == set()
+    for out in (tmp_path / "results", tmp_path / "new" / "results"):
+        with pytest.raises(__main__.InputError, match="cannot be written: No space left on device"):
+            __main__.write(None, out, "cells")
+        assert names(tmp_path) == set()
 
 
 @pytest.mark.parametrize(

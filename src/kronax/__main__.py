@@ -1,14 +1,18 @@
 """``python -m kronax``: the quickstart, on the data that come with scanpy or on a file."""
 
 import argparse
+import json
 import sys
 import tempfile
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from anndata import AnnData
 
-from kronax import __version__, _quickstart
+from kronax import __version__, _keys, _quickstart
+from kronax._logging import logger
 from kronax._quickstart import InputError
 
 DESCRIPTION = """\
@@ -17,7 +21,7 @@ modules, draw both and report. Without FILE, this is done on 700 blood cells tha
 """
 EPILOG = """\
 Written to DIR, which must not exist yet: the annotated data (.h5ad), umap.png and gene_modules.png. Nothing is written
-if anything fails. Exit codes: 0, done; 2, the input or an option cannot be used.
+if anything fails. Exit codes: 0, done; 2, the input or an option cannot be used; 130, interrupted.
 
 examples:
   python -m kronax
@@ -26,14 +30,34 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line: 0 if all went well, 2 if what was given cannot be used."""
+    """Run the command line: 0 if all went well, 2 if what was given cannot be used, 130 if interrupted."""
     args = parser().parse_args(argv)
     try:
-        quickstart(args)
+        with plain_warnings():
+            quickstart(args)
     except InputError as error:
         print(f"python -m kronax: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; nothing was written", file=sys.stderr)
+        return 130
     return 0
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Print every warning once, on one line and without the line of code that it comes from."""
+    told = set()
+
+    def tell(message: Warning | str, *_args: object, **_kwargs: object) -> None:
+        text = " ".join(str(message).split())
+        if text not in told:
+            told.add(text)
+            print(f"warning: {text}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = tell
+        yield
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("file", nargs="?", type=Path, metavar="FILE.h5ad", help="cells × genes (default: the example)")
     found.add_argument("--layer", help="layer with counts or log-normalised values (default: X)")
     found.add_argument("--label", metavar="OBS_COLUMN", help="known labels of the cells, to compare and draw")
+    found.add_argument("--gene-symbols", metavar="VAR_COLUMN", help="names of the genes to draw (default: var_names)")
     found.add_argument(
         "--n-top-genes",
         type=_at_least_two,
@@ -65,7 +90,10 @@ def parser() -> argparse.ArgumentParser:
         "--resolution", type=_positive, default=1.0, metavar="R", help="of the Leiden clusters (default: 1)"
     )
     found.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder to make (default: kronax-quickstart, or kronax-FILE)"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder to make, with its parents (default: kronax-quickstart, or kronax-FILE)",
     )
     found.add_argument("--version", action="version", version=f"kronax {__version__}")
     return found
@@ -93,13 +121,13 @@ def quickstart(args: argparse.Namespace) -> None:
     """Read, run, report and write."""
     name = "quickstart" if args.file is None else args.file.stem
     out = args.out or Path(f"kronax-{name}")
-    if args.file is None and (args.layer or args.label):
-        msg = "--layer and --label belong to a file: python -m kronax FILE.h5ad …"
+    if args.file is None and (args.layer or args.label or args.gene_symbols):
+        msg = "--layer, --label and --gene-symbols belong to a file: python -m kronax FILE.h5ad …"
         raise InputError(msg)
     require_new(out)
     adata = _quickstart.example() if args.file is None else read(args.file)
     label = "bulk_labels" if args.file is None else args.label
-    _quickstart.check(adata, args.layer, label)
+    _quickstart.check(adata, args.layer, label, args.gene_symbols)
     result = _quickstart.run(
         adata,
         layer=args.layer,
@@ -107,16 +135,29 @@ def quickstart(args: argparse.Namespace) -> None:
         n_top_genes=args.n_top_genes,
         n_neighbors=args.n_neighbors,
         resolution=args.resolution,
+        gene_symbols=args.gene_symbols,
     )
     print(f"\nkronax {__version__} on {args.file or 'pbmc68k_reduced, which comes with scanpy'}\n")
     print(_quickstart.report(result))
+    logger.info("writing")
     names = write(result, out, name)
     print(f"\nWritten to {out}: {', '.join(names)}.")
-    print(f'Next: adata = sc.read_h5ad("{(out / names[0]).as_posix()}"); scanpy takes neighbors_key="med_magma".')
+    print(following(result, out / names[0]))
     if args.file is None:
         print("Your own data: python -m kronax FILE.h5ad --layer counts --label OBS_COLUMN")
-    else:
-        print('The genes of module 0: adata.var_names[adata.var["gene_module"] == "0"]')
+
+
+def following(result: _quickstart.Result, path: Path) -> str:
+    """Give lines of Python that go on from the file as they stand."""
+    lines = [
+        "import scanpy as sc",
+        f"adata = sc.read_h5ad({json.dumps(path.as_posix(), ensure_ascii=False)})",
+        f'sc.pl.embedding(adata, "{_quickstart.UMAP}", color="{_quickstart.CLUSTERS}")',
+        f'sc.tl.paga(adata, groups="{_quickstart.CLUSTERS}", neighbors_key="{_keys.MED_MAGMA}")',
+    ]
+    if result.has_modules:
+        lines.append(f'print(*adata.var_names[adata.var["{_keys.GENE_MODULE}"] == "0"])  # the largest module')
+    return "\n".join(["Next, in Python:", *(f"  {line}" for line in lines)])
 
 
 def read(path: Path) -> AnnData:
@@ -148,21 +189,28 @@ def require_new(out: Path) -> None:
         msg = f"{out} is already there; name a new folder with --out, or remove it."
         raise InputError(msg)
     try:
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".kronax-"):
+        with tempfile.TemporaryDirectory(dir=existing_parent(out), prefix=".kronax-"):
             pass
     except OSError as error:
         msg = f"{out} cannot be made: {error.strerror or error}."
         raise InputError(msg) from error
 
 
+def existing_parent(out: Path) -> Path:
+    """Give the nearest parent that is already there."""
+    return next(parent for parent in out.resolve().parents if parent.exists())
+
+
 def write(result: _quickstart.Result, out: Path, name: str) -> list[str]:
-    """Write all files, or none, into a new folder; give their names."""
+    """Write all files, or none, into a new folder, made with its parents; give their names."""
     try:
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".kronax-") as scratch:
-            folder = Path(scratch, out.name)
-            folder.mkdir()
+        parent = existing_parent(out)
+        with tempfile.TemporaryDirectory(dir=parent, prefix=".kronax-") as scratch:
+            missing = out.resolve().relative_to(parent)
+            folder = Path(scratch, missing)
+            folder.mkdir(parents=True)
             names = _quickstart.write(result, folder, name)
-            folder.rename(out)
+            Path(scratch, missing.parts[0]).rename(parent / missing.parts[0])
     except OSError as error:
         msg = f"{out} cannot be written: {error.strerror or error}."
         raise InputError(msg) from error

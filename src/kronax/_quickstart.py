@@ -15,7 +15,9 @@ from anndata import AnnData
 from scipy import sparse
 
 from kronax import _keys, _validate, pl, tl
+from kronax._logging import logger
 from kronax.pl._figure import shrink_wrap
+from kronax.pl._gene_modules import MOST_GROUPS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
 CLUSTERS, UMAP = _keys.QUICKSTART_CLUSTERS, _keys.QUICKSTART_UMAP
 RESOLUTIONS = [step / 10 for step in range(1, 21)]
-MOST_LABELS = 100
 MOST_COMPARED = 20_000  # cells, beyond which forty clusterings and a second graph take longer than the work itself
 _PANEL, _GAP = 3.6, 0.3  # side of a UMAP and what is free beside its legend, inches
 _LARGEST_LOGARITHM = 50  # no count has a logarithm beyond: larger values are counts, whole or not
@@ -36,10 +37,10 @@ class InputError(Exception):
 
 @dataclass(frozen=True)
 class Agreement:
-    """Adjusted mutual information of clusters and labels, at the resolutions of `RESOLUTIONS`."""
+    """Adjusted mutual information of clusters and labels, by resolution: `RESOLUTIONS` and the one asked for."""
 
-    med_magma: list[float]
-    neighbors: list[float]
+    med_magma: dict[float, float]
+    neighbors: dict[float, float]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Result:
     resolution: float
     label: str | None
     agreement: Agreement | None
+    gene_symbols: str | None = None
+    has_modules: bool = True
 
 
 def example() -> AnnData:
@@ -73,17 +76,22 @@ def told_to_the_user() -> Iterator[None]:
         raise InputError(error.args[0] if error.args else type(error).__name__) from error
 
 
-def check(adata: AnnData, layer: str | None, label: str | None) -> None:
-    """Require a matrix that can be used and labels that can be drawn."""
+def check(adata: AnnData, layer: str | None, label: str | None, gene_symbols: str | None = None) -> None:
+    """Require a matrix that can be used, labels that can be drawn and a column of gene names, if one is named."""
     with told_to_the_user():
+        if layer is not None:
+            hint = "" if adata.X is None else "The matrix may be in X: leave --layer out."
+            _validate.key_in(layer, adata.layers, "adata.layers", hint)
         values = _validate.counts(adata, layer).matrix.data
         if label is not None:
             _validate.key_in(label, adata.obs, "adata.obs")
+        if gene_symbols is not None:
+            _validate.key_in(gene_symbols, adata.var, "adata.var")
     if (values < 0).any():
         msg = "The matrix has negative values. Name a layer of counts or log-normalised values with --layer."
         raise InputError(msg)
-    if label is not None and not 2 <= (n_labels := adata.obs[label].nunique()) <= MOST_LABELS:
-        msg = f"`adata.obs[{label!r}]` has {n_labels} distinct values; labels have from 2 to {MOST_LABELS}."
+    if label is not None and not 2 <= (n_labels := adata.obs[label].nunique()) <= MOST_GROUPS:
+        msg = f"`adata.obs[{label!r}]` has {n_labels} distinct values; labels have from 2 to {MOST_GROUPS}."
         raise InputError(msg)
 
 
@@ -95,6 +103,7 @@ def run(
     n_top_genes: int,
     n_neighbors: int,
     resolution: float,
+    gene_symbols: str | None = None,
 ) -> Result:
     """Learn the graphs, and from them clusters, a UMAP and gene modules; compare with labels if there are any."""
     import scanpy as sc
@@ -108,14 +117,21 @@ def run(
             start = time.perf_counter()
             tl.med_magma(adata, layer=layer, n_neighbors=n_neighbors)
             seconds = time.perf_counter() - start
-            tl.gene_modules(adata)
+            has_modules = adata.varp[adata.uns[_keys.MED_MAGMA]["connectivities_key"]].nnz > 0
+            if has_modules:
+                logger.info("gene modules")
+                tl.gene_modules(adata)
+            else:
+                logger.info("gene modules were not found: the gene graph has no edges")
+        logger.info("clusters")
         leiden(adata, _keys.MED_MAGMA, resolution, CLUSTERS)
+        logger.info("UMAP")
         sc.tl.umap(adata, neighbors_key=_keys.MED_MAGMA, key_added=UMAP)
         compares = label is not None and adata.n_obs <= MOST_COMPARED
-        agreement = compare(adata, logs, label, n_neighbors) if compares else None
+        agreement = compare(adata, logs, label, n_neighbors, resolution) if compares else None
     values = matrix(adata, layer)
     n_entries = values.count_nonzero() if sparse.issparse(values) else np.count_nonzero(values)
-    return Result(adata, int(n_entries), seconds, resolution, label, agreement)
+    return Result(adata, int(n_entries), seconds, resolution, label, agreement, gene_symbols, has_modules)
 
 
 def matrix(adata: AnnData, layer: str | None) -> np.ndarray | sparse.spmatrix | sparse.sparray:
@@ -169,10 +185,12 @@ def leiden(adata: AnnData, neighbors_key: str, resolution: float, key_added: str
     )
 
 
-def compare(adata: AnnData, logs: AnnData, label: str, n_neighbors: int) -> Agreement:
+def compare(adata: AnnData, logs: AnnData, label: str, n_neighbors: int, resolution: float) -> Agreement:
     """Measure how well clusters of our graph, and of scanpy's on principal components, agree with labels."""
     import scanpy as sc
 
+    resolutions = list(dict.fromkeys([*RESOLUTIONS, resolution]))
+    logger.info("comparison with %r: two graphs, each clustered at %d resolutions", label, len(resolutions))
     ours = AnnData(obs=pd.DataFrame(index=adata.obs_names))
     key = adata.uns[_keys.MED_MAGMA]["connectivities_key"]
     ours.obsp[key] = adata.obsp[key]
@@ -180,21 +198,23 @@ def compare(adata: AnnData, logs: AnnData, label: str, n_neighbors: int) -> Agre
     sc.pp.pca(logs)
     sc.pp.neighbors(logs, n_neighbors=n_neighbors, transformer="sklearn")  # exact neighbours
     return Agreement(
-        med_magma=agreement(ours, _keys.MED_MAGMA, adata.obs[label]),
-        neighbors=agreement(logs, "neighbors", adata.obs[label]),
+        med_magma=agreement(ours, _keys.MED_MAGMA, adata.obs[label], resolutions),
+        neighbors=agreement(logs, "neighbors", adata.obs[label], resolutions),
     )
 
 
-def agreement(adata: AnnData, neighbors_key: str, labels: pd.Series) -> list[float]:
-    """Give the adjusted mutual information of clusters and labels at every resolution."""
+def agreement(
+    adata: AnnData, neighbors_key: str, labels: pd.Series, resolutions: Sequence[float]
+) -> dict[float, float]:
+    """Give the adjusted mutual information of clusters and labels by resolution."""
     from sklearn.metrics import adjusted_mutual_info_score
 
     labelled = labels.notna().to_numpy()
     truth = labels[labelled].astype(str).to_numpy()
-    scores = []
-    for resolution in RESOLUTIONS:
+    scores = {}
+    for resolution in resolutions:
         leiden(adata, neighbors_key, resolution, CLUSTERS)
-        scores.append(float(adjusted_mutual_info_score(truth, adata.obs[CLUSTERS].to_numpy()[labelled])))
+        scores[resolution] = float(adjusted_mutual_info_score(truth, adata.obs[CLUSTERS].to_numpy()[labelled]))
     return scores
 
 
@@ -202,31 +222,44 @@ def report(result: Result) -> str:
     """Say in a few aligned lines what came out."""
     adata, fit = result.adata, result.adata.uns[_keys.MED_MAGMA]
     share = result.n_entries / (adata.n_obs * adata.n_vars)
+    one_step = fit["params"]["max_iter"] == 1
+    goals = "matrix scaling and fit reached their goals" if one_step and fit["converged"] else fit["reason"]
+    modules = (
+        (f"{adata.var[_keys.GENE_MODULE].nunique():,}", "Leiden, resolution 1")
+        if result.has_modules
+        else ("none", "the gene graph has no edges")
+    )
     rows = [
         ("cells", f"{adata.n_obs:,}", ""),
         ("genes", f"{adata.n_vars:,}", ""),
         ("non-zeros", f"{result.n_entries:,}", f"{share:.0%} of all entries"),
-        ("EM steps", f"{fit['n_iter']:,}", ""),
-        ("converged", "yes" if fit["converged"] else "no", fit["reason"]),
+        ("EM steps", f"{fit['n_iter']:,}", "matrix scaling and one fit, the default" if one_step else ""),
+        ("converged", "yes" if fit["converged"] else "no", goals),
         ("seconds", f"{result.seconds:.1f}", "for both graphs, compilation included"),
         ("clusters", f"{adata.obs[CLUSTERS].nunique():,}", f"Leiden, resolution {result.resolution:g}"),
-        ("gene modules", f"{adata.var[_keys.GENE_MODULE].nunique():,}", "Leiden, resolution 1"),
+        ("gene modules", *modules),
     ]
     lines = [f"  {name:<14}{value:>12}   {remark}".rstrip() for name, value, remark in rows]
     if result.agreement is not None:
-        lines += ["", *_agreement_lines(result.label, result.agreement)]
+        lines += ["", *_agreement_lines(result.label, result.agreement, result.resolution)]
     elif result.label is not None:
         lines += ["", f"  Agreement with {result.label!r} is measured up to {MOST_COMPARED:,} cells."]
     return "\n".join(lines)
 
 
-def _agreement_lines(label: str, found: Agreement) -> list[str]:
-    one = RESOLUTIONS.index(1.0)
+def _agreement_lines(label: str, found: Agreement, asked: float) -> list[str]:
+    rows = [
+        (f"resolution {resolution:g}", *(scores[resolution] for scores in (found.med_magma, found.neighbors)), remark)
+        for resolution, remark in {1.0: "", asked: "   the clusters in the file"}.items()
+    ]
+    best = [max(scores[resolution] for resolution in RESOLUTIONS) for scores in (found.med_magma, found.neighbors)]
     return [
         f"  Agreement with {label!r} (adjusted mutual information, 1 at most)",
-        f"  {'':<14}{'med_magma':>12}{'PCA neighbours':>18}",
-        f"  {'resolution 1':<14}{found.med_magma[one]:>12.3f}{found.neighbors[one]:>18.3f}",
-        f"  {'best':<14}{max(found.med_magma):>12.3f}{max(found.neighbors):>18.3f}",
+        f"  {'':<16}{'med_magma':>10}{'PCA neighbours':>18}",
+        *(
+            f"  {name:<16}{ours:>10.3f}{theirs:>18.3f}{remark}"
+            for name, ours, theirs, remark in (*rows, ("best", *best, ""))
+        ),
         "  The same cells, genes and Leiden algorithm for both: PCA neighbours are sc.pp.pca and sc.pp.neighbors.",
         f"  Best: the largest over resolutions {RESOLUTIONS[0]}, {RESOLUTIONS[1]}, …, {RESOLUTIONS[-1]}, "
         "a choice that knows the labels.",
@@ -282,11 +315,16 @@ def _panel(ax: Axes, places: np.ndarray, groups: pd.Categorical, colours: Sequen
 
 
 def write(result: Result, folder: Path, name: str) -> list[str]:
-    """Write the annotated data and the figures; give the names of the files."""
-    names = [f"{name}.h5ad", "umap.png", "gene_modules.png"]
+    """Write the annotated data and the figures that can be drawn; give the names of the files."""
+    names = [f"{name}.h5ad", "umap.png"]
     umap_figure(result).savefig(folder / names[1], dpi=150)
     groupby = CLUSTERS if result.label is None else result.label
-    layer = result.adata.uns[_keys.MED_MAGMA]["params"]["layer"]
-    pl.gene_modules(result.adata, groupby=groupby, layer=layer, save=folder / names[2])
+    n_groups = result.adata.obs[groupby].nunique()
+    if result.has_modules and n_groups <= MOST_GROUPS:
+        names.append("gene_modules.png")
+        pl.gene_modules(result.adata, groupby=groupby, gene_symbols=result.gene_symbols, save=folder / names[-1])
+    else:
+        reason = f"there are {n_groups} clusters" if result.has_modules else "there are no gene modules"
+        logger.info("gene_modules.png is not drawn: %s", reason)
     result.adata.write_h5ad(folder / names[0], compression="gzip")
     return names

@@ -53,6 +53,12 @@ def labels(axis) -> list[str]:
     return [text.get_text() for text in axis.get_ticklabels()]
 
 
+def rows(ax) -> list[tuple[str, str]]:
+    """The two columns beside the heat map: hub genes, and the module with the number of its genes."""
+    module = [text.get_text() for text in ax.texts[: len(ax.get_yticklabels())]]
+    return list(zip(labels(ax.yaxis), module, strict=True))
+
+
 def test_values(small):
     figure = kx.pl.gene_modules(small, groupby="type", n_hubs=2)
     with np.errstate(invalid="ignore"):
@@ -62,7 +68,7 @@ def test_values(small):
     expected = score.groupby(small.obs["type"].to_numpy()[:5]).mean()  # without the cell of no group
     ax = figure.axes[0]
     assert labels(ax.xaxis) == ["a", "b"]
-    assert labels(ax.yaxis) == ["3, 4   1 (2)", "1, 2   0 (3)"]  # in the order of the groups: 1 in a, 0 in b
+    assert rows(ax) == [("3, 4", "1 (2)"), ("1, 2", "0 (3)")]  # in the order of the groups: 1 in a, 0 in b
     shown = np.asarray(ax.collections[0].get_array()).reshape(2, 2)
     np.testing.assert_allclose(shown, expected[["1", "0"]].T, rtol=1e-12)
 
@@ -80,7 +86,23 @@ def test_layer_and_names(small):
     with pytest.raises(ValueError, match="negative values"):
         kx.pl.gene_modules(small, groupby="type")
     figure = kx.pl.gene_modules(small, groupby="type", layer="counts", gene_symbols="symbol", n_hubs=1)
-    assert labels(figure.axes[0].yaxis) == ["D   1 (2)", "B   0 (3)"]
+    assert rows(figure.axes[0]) == [("D", "1 (2)"), ("B", "0 (3)")]
+    small.var["symbol"] = pd.Categorical(["A", None, *"CDEF"])
+    figure = kx.pl.gene_modules(small, groupby="type", layer="counts", gene_symbols="symbol", n_hubs=1)
+    assert rows(figure.axes[0]) == [("D", "1 (2)"), ("1", "0 (3)")]
+
+
+def test_layer_is_that_of_the_graph(small):
+    small.layers["counts"] = small.X.copy()
+    expected = kx.pl.gene_modules(small, groupby="type").axes[0].collections[0].get_array()
+    small.X = -small.X
+    small.uns["med_magma"]["params"] = {"layer": "counts"}
+    found = kx.pl.gene_modules(small, groupby="type").axes[0].collections[0].get_array()
+    np.testing.assert_array_equal(found, expected)
+    for learnt_from in ("gone", None):
+        small.uns["med_magma"]["params"] = {"layer": learnt_from}
+        with pytest.raises(ValueError, match="negative values"):
+            kx.pl.gene_modules(small, groupby="type")
 
 
 def test_one_module_with_everything(small):
@@ -112,6 +134,10 @@ def test_labels_can_be_read(n_modules, n_genes, n_groups, name):
         box = figure.get_tightbbox()  # also moves the labels to their places
         rows = [text.get_window_extent() for text in ax.get_yticklabels()]
         assert all(above.y0 > below.y1 for above, below in zip(rows, rows[1:], strict=False))
+        *modules, title, hub_title = [text.get_window_extent() for text in ax.texts]
+        assert max(text.x1 for text in [*rows, hub_title]) < min(text.x0 for text in [*modules, title])
+        assert max(text.x1 for text in [*modules, title]) < ax.get_window_extent().x0
+        assert min(title.y0, hub_title.y0) > max(text.y1 for text in [*rows, *modules])
         assert box.x0 >= 0
         assert box.y0 >= 0
         assert (box.max <= figure.get_size_inches()).all()
@@ -161,8 +187,29 @@ def test_save(small, tmp_path, ending):
 def test_numbers_and_long_names_as_groups(small):
     small.obs["type"] = [2, 2, 10, 10, 2, 10]
     assert labels(kx.pl.gene_modules(small, groupby="type").axes[0].xaxis) == ["2", "10"]
-    small.obs["type"] = ["x" * 50, *"abcde"]
-    assert "x" * 29 + "…" in labels(kx.pl.gene_modules(small, groupby="type").axes[0].xaxis)
+    small.obs["type"] = ["x" * 40 + "1", "x" * 40 + "2", *"abcd"]
+    assert labels(kx.pl.gene_modules(small, groupby="type").axes[0].xaxis)[-2:] == [
+        "x" * 15 + "…" + "x" * 13 + end for end in "12"
+    ]
+    same_when_cut = ["x" * 20 + middle + "x" * 20 for middle in "12"]
+    small.obs["type"] = [*same_when_cut, *"abcd"]
+    assert labels(kx.pl.gene_modules(small, groupby="type").axes[0].xaxis)[-2:] == same_when_cut
+
+
+def test_too_many_groups():
+    adata = with_modules(2, 10, 101)
+    with pytest.raises(ValueError, match=r"`adata\.obs\['group'\]` has 101 groups; at most 100 can be drawn\. Name"):
+        kx.pl.gene_modules(adata, groupby="group")
+    adata.obs.loc[adata.obs["group"] == "7", "group"] = None
+    assert len(labels(kx.pl.gene_modules(adata, groupby="group").axes[0].xaxis)) == 100
+
+
+def test_colour_bar_has_one_line_where_there_is_room():
+    figure = kx.pl.gene_modules(with_modules(12, 24, 3), groupby="group")
+    assert figure.axes[1].get_ylabel() == "mean standardised activity"
+    label = figure.axes[1].yaxis.label
+    figure.draw_without_rendering()
+    assert label.get_window_extent().height <= figure.axes[1].get_window_extent().height
 
 
 def test_what_is_not_there(small):

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLUMN, _ROW = 0.36, 0.27  # of the heat map, inches
-_NAME = 30  # characters of a name before it is cut short
+_NAME = 30  # characters of a name before it is cut
+_TEXT = 8  # points
+MOST_GROUPS = 100
 _LIMIT = 2.0  # standard deviations at the ends of the colour bar, at most
 
 
@@ -41,22 +43,23 @@ def gene_modules(
     active, so that what belongs together lies along the diagonal.
 
     Every module is named by its hubs, the genes with the largest sum of edge weights within the module, its number and,
-    in brackets, the number of its genes.
+    in brackets, the number of its genes. Long names are cut in the middle.
 
     Parameters
     ----------
     adata
         Cells × genes, with the result of :func:`kronax.tl.gene_modules`.
     groupby
-        Column of ``obs``. Cells with a missing value count in the average, but have no column.
+        Column of ``obs`` with at most 100 groups. Cells with a missing value count in the average, but have no column.
     modules
         Column of ``var`` that holds the modules. Genes with a missing value are left out.
     layer
-        Layer to read, counts or log-normalised; `adata.X` if None.
+        Layer to read, counts or log-normalised. If None, the matrix the graph was learnt from: the layer that
+        ``adata.uns[neighbors_key]["params"]`` names, or `adata.X` if it names none that is there.
     n_hubs
         Hub genes named for every module.
     gene_symbols
-        Column of ``var`` with the names to show; ``adata.var_names`` if None.
+        Column of ``var`` with the names to show; ``adata.var_names`` if None, and for genes whose name is missing.
     ax
         Axes to draw into, with room for the labels; if None, a figure is made whose size fits.
     save
@@ -73,8 +76,8 @@ def gene_modules(
     KeyError
         If a column, the layer or the gene graph does not exist.
     ValueError
-        If `adata` is backed, no cell is in a group or no gene in a module, or the matrix has negative, NaN or infinite
-        values.
+        If `adata` is backed, no cell is in a group or no gene in a module, there are more than 100 groups, or the
+        matrix has negative, NaN or infinite values.
 
     References
     ----------
@@ -96,16 +99,28 @@ def gene_modules(
     if gene_symbols is not None:
         _validate.key_in(gene_symbols, adata.var, "adata.var")
     _validate.integer(n_hubs, "n_hubs", low=1)
-    graph = gene_graph(adata, adata.uns[modules]["params"]["neighbors_key"])
+    neighbors_key = adata.uns[modules]["params"]["neighbors_key"]
+    graph = gene_graph(adata, neighbors_key)
     group_of = _categorical(adata.obs[groupby], f"adata.obs[{groupby!r}]")
+    if (n_groups := len(group_of.categories)) > MOST_GROUPS:
+        msg = (
+            f"`adata.obs[{groupby!r}]` has {n_groups:,} groups; at most {MOST_GROUPS} can be drawn. "
+            "Name a column with fewer, such as clusters or cell types, or merge some."
+        )
+        raise ValueError(msg)
     module_of = _categorical(adata.var[modules], f"adata.var[{modules!r}]")
-    names = adata.var_names if gene_symbols is None else adata.var[gene_symbols]
+    names = adata.var_names.to_numpy(dtype=object)
+    if gene_symbols is not None:
+        symbols = adata.var[gene_symbols].to_numpy(dtype=object)
+        names = np.where(pd.isna(symbols), names, symbols)
+    if layer is None:
+        layer = _learnt_from(adata, neighbors_key)
 
     table = _mean_activity(adata, layer, module_of, group_of)
     table = table.iloc[np.argsort(table.to_numpy().argmax(axis=1), kind="stable")]
-    hubs = _hubs(graph, module_of, np.asarray(names, dtype=str), n_hubs)
+    hubs = _hubs(graph, module_of, names.astype(str), n_hubs)
     n_genes = module_of.value_counts()
-    rows = [f"{hubs[module]}   {module} ({n_genes[module]})" for module in table.index]
+    rows = {f"{module} ({n_genes[module]})": hubs[module] for module in table.index}
     figure = _draw(table, rows=rows, groupby=groupby, ax=ax, show=show)
     if save is not None:
         figure.savefig(save, dpi=150)
@@ -114,6 +129,12 @@ def gene_modules(
 
         plt.show()
     return figure
+
+
+def _learnt_from(adata: AnnData, neighbors_key: str) -> str | None:
+    """Name the layer that a graph was learnt from, if it is there."""
+    layer = adata.uns[neighbors_key].get("params", {}).get("layer")
+    return layer if isinstance(layer, str) and layer in adata.layers else None
 
 
 def _categorical(column: pd.Series, name: str) -> pd.Categorical:
@@ -162,10 +183,19 @@ def _hubs(graph: sparse.csr_matrix, module_of: pd.Categorical, names: np.ndarray
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
+    head, tail = _NAME // 2, _NAME - _NAME // 2 - 1
+    return name if len(name) <= _NAME else f"{name[:head]}…{name[-tail:]}"
 
 
-def _draw(table: pd.DataFrame, *, rows: list[str], groupby: str, ax: Axes | None, show: bool) -> Figure:
+def _width(text: str) -> float:
+    """Measure a line, in points."""
+    from matplotlib.textpath import TextPath
+
+    return TextPath((0, 0), text, size=_TEXT).get_extents().width
+
+
+def _draw(table: pd.DataFrame, *, rows: dict[str, str], groupby: str, ax: Axes | None, show: bool) -> Figure:
+    """Draw the heat map; `rows` holds the hub genes by what stands in the column beside them."""
     sized = ax is None
     ax = _axes(table.shape, show=show) if sized else ax
     largest = float(np.abs(table.to_numpy()).max())
@@ -174,29 +204,44 @@ def _draw(table: pd.DataFrame, *, rows: list[str], groupby: str, ax: Axes | None
     ax.invert_yaxis()
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
-    ax.set_yticks(np.arange(len(rows)) + 0.5, rows, fontsize=8, parse_math=False)
+    _name_rows(ax, rows)
     columns = [_short(group) for group in table.columns]
+    if len(set(columns)) < len(columns):
+        columns = list(table.columns)
     slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, columns)) > 3 else {}
-    ax.set_xticks(np.arange(len(columns)) + 0.5, columns, fontsize=8, parse_math=False, **slant)
+    ax.set_xticks(np.arange(len(columns)) + 0.5, columns, fontsize=_TEXT, parse_math=False, **slant)
     ax.set_xlabel(groupby, fontsize=9, parse_math=False)
-    ax.annotate(
-        "hub genes   module (genes)",
-        xy=(0, 1),
-        xytext=(-3, 4),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        ha="right",
-        fontsize=8,
-        color="0.4",
-    )
     place = {"cax": _beside(ax)} if sized else {"ax": ax}
     bar = ax.figure.colorbar(image, **place, extend="both" if largest > limit else "neither")
-    bar.set_label("mean standardised\nactivity", fontsize=8, color="0.4")
-    bar.ax.tick_params(labelsize=8)
+    label = "mean standardised activity"
+    fits = _width(label) <= 72 * bar.ax.get_window_extent().height / ax.figure.dpi
+    bar.set_label(label if fits else label.replace("ised ", "ised\n"), fontsize=_TEXT)
+    bar.ax.tick_params(labelsize=_TEXT)
     bar.outline.set_visible(False)
     if sized:
         shrink_wrap(ax.figure)
     return ax.figure
+
+
+def _name_rows(ax: Axes, rows: dict[str, str]) -> None:
+    """Write two columns to the left of the heat map: hub genes, and the module with the number of its genes."""
+    title = "module (genes)"
+    aside = 3 + max(map(_width, [title, *rows])) + 8  # where the hub genes end, in points from the heat map
+    ax.set_yticks(np.arange(len(rows)) + 0.5, rows.values(), fontsize=_TEXT, parse_math=False)
+    ax.tick_params(axis="y", pad=aside)
+    style = {"textcoords": "offset points", "ha": "right", "fontsize": _TEXT}
+    for place, module in enumerate(rows):
+        ax.annotate(
+            module,
+            (0, place + 0.5),
+            (-3, 0),
+            xycoords=("axes fraction", "data"),
+            va="center_baseline",
+            parse_math=False,
+            **style,
+        )
+    for text, offset in ((title, 3), ("hub genes", aside)):
+        ax.annotate(text, (0, 1), (-offset, 4), xycoords="axes fraction", color="0.4", **style)
 
 
 def _axes(shape: tuple[int, int], *, show: bool) -> Axes:
@@ -212,5 +257,5 @@ def _axes(shape: tuple[int, int], *, show: bool) -> Axes:
 def _beside(ax: Axes) -> Axes:
     """Make axes for the colour bar, on the right."""
     width, height = ax.figure.get_size_inches()
-    bar = min(max(height, 0.9), 1.6)
+    bar = min(max(height, 0.9), 1.8)
     return ax.figure.add_axes((1 + 0.2 / width, 1 - bar / height, 0.12 / width, bar / height))

@@ -122,7 +122,7 @@ def _most_similar(left: np.ndarray, right: np.ndarray, k: int, *, progress: bool
     # The largest of n scores lie in the groups with the largest maxima: √(n/k) scores a group make the least work.
     group = max(1, int(np.sqrt(n / n_candidates)))
     n_groups = max(n_candidates, -(-n // group))
-    block = max(1, min(n, _SCORES // max(n_groups * group, n_candidates * width)))
+    block = max(1, min(n, _SCORES // (n_groups * group)))
     coarse = jnp.asarray(np.pad(right.astype(np.float32), ((0, n_groups * group - n), (0, 0))))
     right = jnp.asarray(right)
     starts = [min(start, n - block) for start in range(0, n, block)]  # the last block reaches back
@@ -153,7 +153,11 @@ def _best_of_groups(
     within = jnp.take_along_axis(scores.reshape(len(rows), -1, group), groups[:, :, None], axis=1)
     _, place = jax.lax.top_k(within.reshape(len(rows), -1), n_candidates)
     candidates = jnp.take_along_axis(groups, place // group, axis=1) * group + place % group
-    exact = jnp.einsum("ik,ijk->ij", rows, right[candidates], precision="highest")
+    n, width = right.shape
+    if n_candidates * width < n:
+        exact = jnp.einsum("ik,ijk->ij", rows, right[candidates], precision="highest")
+    else:  # to gather the candidates' rows would take longer than to multiply with all
+        exact = jnp.take_along_axis(jnp.matmul(rows, right.T, precision="highest"), candidates, axis=1)
     values, order = jax.lax.top_k(exact, k)
     return values, jnp.take_along_axis(candidates, order, axis=1)
 
