@@ -48,9 +48,11 @@ def test_eigenvalues_are_base_and_base_plus_weights(rng):
 
 
 @DTYPES
+@pytest.mark.parametrize("small", [0, 1024], ids=["entries alone", "from the whole matrix"])
 @pytest.mark.parametrize("chunk", [2**22, 10 * RANK], ids=["one chunk", "many chunks, the last one short"])
-def test_entries(dtype, tolerance, chunk, rng, monkeypatch):
+def test_entries(dtype, tolerance, chunk, small, rng, monkeypatch):
     monkeypatch.setattr(precision, "_CHUNK", chunk)
+    monkeypatch.setattr(precision, "_SMALL", small)
     low_rank, full = example(rng, dtype)
     rows = rng.integers(0, N, 123)
     cols = (rows + rng.integers(1, N, 123)) % N

@@ -97,7 +97,7 @@ def test_gram_of_folds(center, rng):
     z = structured(rng) + rng.normal(size=M)
     deviations = z if center is None else z - z.mean(center, keepdims=True)
     fold = np.r_[0, 1, 2, rng.integers(0, 3, N - 3)]
-    found = spectral.gram_of_folds(in_blocks(z), fold, center)
+    found = spectral.gram_of_folds(in_blocks(z), decomposed(z, center)[1], fold)
     assert found.shape == (3, M, M)
     for k in range(3):
         part = deviations[fold == k]

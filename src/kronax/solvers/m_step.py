@@ -77,7 +77,7 @@ def _held_out(z: Blocks, found: Spectrum, lead: Leading) -> tuple[np.ndarray, np
     kept = len(found.eigenvalues)
     fold_of_row, fold_of_col = (held_out.folds(vectors[:, 0], n_folds) for vectors in (lead.rows, lead.cols))
     e = held_out.row_eigenvalues(found.gram, fold_of_col, n, kept)
-    f = held_out.col_eigenvalues(found.gram, gram_of_folds(z, fold_of_row, found.center), m, kept)
+    f = held_out.col_eigenvalues(found.gram, gram_of_folds(z, found, fold_of_row), m, kept)
     return e, f * _total(e, n) / _total(f, m)
 
 

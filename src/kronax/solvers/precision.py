@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+_SMALL = 1024  # rows up to which the whole matrix is made sooner than some of its entries
 _CHUNK = 2**22  # numbers gathered at a time
 
 
@@ -41,13 +42,16 @@ def mean_diagonal(precision: Precision) -> float:
 
 def dense(precision: Precision) -> np.ndarray:
     """Give the whole matrix, (n, n), exactly symmetric."""
-    matrix = (precision.vectors * precision.weights) @ precision.vectors.T
+    vectors = precision.vectors.astype(np.float64)
+    matrix = (vectors * precision.weights) @ vectors.T
     matrix += precision.base * np.eye(len(matrix))
     return 0.5 * (matrix + matrix.T)
 
 
 def entries(precision: Precision, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
     """Give the entries at pairs ``rows ≠ cols``, float64."""
+    if len(precision.vectors) <= _SMALL:
+        return dense(precision)[rows, cols]
     size = max(1, _CHUNK // precision.vectors.shape[1])
     pad = (0, -len(rows) % size)
     chunks = zip(*(np.pad(side, pad).reshape(-1, size) for side in (rows, cols)), strict=True)

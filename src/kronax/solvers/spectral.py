@@ -118,11 +118,12 @@ def _spectrum(
     return Spectrum(rows, cols, values, dims, square, center)
 
 
-def gram_of_folds(z: Blocks, fold_of_row: np.ndarray, center: int | None) -> np.ndarray:
+def gram_of_folds(z: Blocks, found: Spectrum, fold_of_row: np.ndarray) -> np.ndarray:
     """Give the part of :attr:`Spectrum.gram` that the rows of every fold make, (n_folds, m, m)."""
-    mean = np.asarray(_mean(z, center))
-    parts = (_only_rows(z, fold_of_row == fold) for fold in range(fold_of_row.max() + 1))
-    return np.stack([np.asarray(_centred(part, gram(part), mean, center)) for part in parts])
+    center, mean = found.center, np.asarray(_mean(z, found.center))
+    parts = (_only_rows(z, fold_of_row == fold) for fold in range(fold_of_row.max()))
+    squares = [np.asarray(_centred(part, gram(part), mean, center)) for part in parts]
+    return np.stack([*squares, found.gram - sum(squares)])
 
 
 @jax.jit
