@@ -264,7 +264,9 @@ def _kernels(task: _Task, x: Array, prior: _Prior, missing: np.ndarray) -> tuple
     mixture += prior.own_share * np.diag(has) + prior.common_share * np.outer(has, has)  # (2)
     w_c, v_c = eigh(contexts)
     n_contexts = int((~missing.all(axis=(0, 2))).sum())
-    w_g = _mean_one(np.asarray(genes, np.float64) ** task.gene_power, task.n_axes)
+    w_g = np.ones(len(genes))
+    if task.gene_power > 0:
+        w_g = _mean_one(np.asarray(genes, np.float64) ** task.gene_power, task.n_axes)
     return Kernel(*eigh(mixture)), Kernel(_mean_one(w_c, n_contexts), v_c), w_g
 
 
@@ -403,6 +405,10 @@ def _variance(task: _Task, x: Array, prior: _Prior) -> np.ndarray:
         )
         raise ValueError(msg)
     treatment, context, genes = _kernels(task, x, prior, missing)
+    n_genes = task.values.shape[2] if task.basis is None else task.basis.shape[1]
+    n_axes = task.n_axes
+    if task.gene_power == 0:  # no direction is without signal, outside the measured fibers' span neither
+        genes, n_axes = np.ones(n_genes), n_genes
     k_d, k_c = treatment.dense, context.dense
     values, vectors = np.linalg.eigh(k_d[np.ix_(rows, rows)] * k_c[np.ix_(cols, cols)])
     values = np.maximum(values, 0.0)
@@ -411,7 +417,6 @@ def _variance(task: _Task, x: Array, prior: _Prior) -> np.ndarray:
     variance = before * genes.sum()
     for c in range(len(k_c)):
         variance[:, c] -= np.square((k_d[:, rows] * k_c[c, cols]) @ vectors) @ gain
-    n_genes = task.values.shape[2] if task.basis is None else task.basis.shape[1]
     square = np.nansum(np.square(task.values), dtype=np.float64) / len(rows)  # of a fiber
-    unit = square / (before[whole].mean() * genes.sum() + prior.noise * task.n_axes)
+    unit = square / (before[whole].mean() * genes.sum() + prior.noise * n_axes)
     return np.where(missing.any(axis=2), np.maximum(unit * variance / n_genes, 0.0), 0.0)
