@@ -8,6 +8,7 @@ fibers), measured here and as known beforehand, for the tensors in a folder:
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import mudata
@@ -16,7 +17,7 @@ import numpy as np
 from kronax.solvers.means import mean_1d, mean_2d
 from kronax.solvers.neighbours import dnpp
 from kronax.solvers.tensor_folds import fiber_folds, hide, pooled_correlation, unit_norm
-from kronax.solvers.trace_norm import HODOS_2018, FalrtcOptions, HalrtcOptions, falrtc, halrtc, silrtc
+from kronax.solvers.trace_norm import HODOS_2018, falrtc, halrtc, silrtc
 from kronax.solvers.wiener import KroneckerOptions, kronecker
 
 METHODS = {
@@ -24,9 +25,9 @@ METHODS = {
     "2D": lambda x, _: mean_2d(x),
     "DNPP": lambda x, _: dnpp(x),
     "FaLRTC 2018": lambda x, n: falrtc(x, HODOS_2018, width=n),
-    "FaLRTC equal α": lambda x, n: falrtc(x, FalrtcOptions(alpha=(1.0, 1.0, 1.0)), width=n),
+    "FaLRTC equal α": lambda x, n: falrtc(x, replace(HODOS_2018, alpha=(1.0, 1.0, 1.0)), width=n),
     "FaLRTC": lambda x, n: falrtc(x, width=n),
-    "HaLRTC": lambda x, n: halrtc(x, HalrtcOptions(), width=n),
+    "HaLRTC": lambda x, n: halrtc(x, width=n),
     "SiLRTC": lambda x, n: silrtc(x, width=n),
     "kronecker λ=1": lambda x, n: kronecker(x, PLAIN, width=n),
     "kronecker": lambda x, n: kronecker(x, width=n),

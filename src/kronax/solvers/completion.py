@@ -66,4 +66,6 @@ def require_values(measured: np.ndarray) -> None:
 
 def merged(values: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Give the measured entries bit for bit and the predictions elsewhere, in the dtype of ``values``."""
-    return np.where(np.isnan(values), predicted.astype(values.dtype), values)
+    completed = values.copy()
+    np.copyto(completed, predicted, where=np.isnan(values), casting="same_kind")
+    return completed

@@ -54,18 +54,22 @@ def means(values: np.ndarray) -> Means:
 
 def first_of(shape: tuple[int, ...], *choices: tuple[np.ndarray | float, Fallback]) -> tuple[np.ndarray, np.ndarray]:
     """For every entry take the first choice that is not NaN, and its code."""
-    predicted = np.full(shape, np.nan)
-    code = np.zeros(shape, np.int8)
-    for choice, fallback in choices:
-        take = np.isnan(predicted) & ~np.isnan(choice)
-        np.copyto(predicted, choice, where=take)
-        code[take] = fallback
+    (choice, fallback), *others = choices
+    predicted = np.array(np.broadcast_to(choice, shape), np.float64)
+    code = np.full(shape, fallback, np.int8)
+    without = np.isnan(predicted)
+    for choice, fallback in others:
+        if not without.any():
+            break
+        np.copyto(predicted, choice, where=without)
+        code[without] = fallback
+        without &= np.isnan(predicted)
     return predicted, code
 
 
 def per_fiber(code: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Give the highest code among the missing entries of every fiber."""
-    return np.where(np.isnan(values), code, 0).max(axis=2)
+    return np.where(np.isnan(values), code, 0).max(axis=2) if code.any() else np.zeros(code.shape[:2], np.int8)
 
 
 def mean_1d(values: np.ndarray, options: Mean1dOptions = Mean1dOptions()) -> Completion:

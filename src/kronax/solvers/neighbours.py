@@ -1,8 +1,10 @@
 """DNPP: a profile predicted from those of similar treatments in the same context."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 from kronax.solvers.completion import Completion, Fallback, whole_fibers
 from kronax.solvers.means import closed_form, first_of, means
@@ -122,12 +124,10 @@ def dnpp(values: np.ndarray, options: DnppOptions = DnppOptions()) -> Completion
 
 def _average_in_context(averaged: np.ndarray, profiles: np.ndarray, similarity: np.ndarray, k: int) -> None:
     """Write the neighbours' averages over the missing entries of one context ``(D, G)``; NaN without a neighbour."""
-    patterns, group = np.unique(~np.isnan(profiles), axis=1, return_inverse=True)  # genes with the same gaps
-    for number, pattern in enumerate(patterns.T):
+    for pattern, genes in _genes_by_gaps(~np.isnan(profiles)):
         missing, candidates = np.flatnonzero(~pattern), np.flatnonzero(pattern)
         if not len(missing) or not len(candidates):
             continue
-        genes = np.flatnonzero(group.ravel() == number)
         near = similarity[np.ix_(missing, candidates)]
         if k < len(candidates):
             best = np.argpartition(near, len(candidates) - k, axis=1)[:, -k:]
@@ -136,8 +136,16 @@ def _average_in_context(averaged: np.ndarray, profiles: np.ndarray, similarity: 
         weight = np.take_along_axis(near, best, axis=1)
         total = weight.sum(axis=1, keepdims=True)
         weight = np.divide(weight, total, out=np.full(weight.shape, np.nan), where=total > 0)
-        source = profiles[np.ix_(candidates, genes)]
-        block = np.zeros((len(missing), len(genes)))
-        for rank in range(best.shape[1]):
-            block += weight[:, rank, None] * source[best[:, rank]]
-        averaged[np.ix_(missing, genes)] = block
+        rows = np.repeat(np.arange(len(missing)), best.shape[1])
+        average = sparse.csr_array((weight.ravel(), (rows, best.ravel())), shape=near.shape)
+        averaged[np.ix_(missing, genes)] = average @ profiles[np.ix_(candidates, genes)]
+
+
+def _genes_by_gaps(measured: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Give every pattern of gaps among the rows of ``(D, G)``, and the columns that have it."""
+    if (measured == measured[:, :1]).all():
+        yield measured[:, 0], np.arange(measured.shape[1])
+        return
+    patterns, group = np.unique(measured, axis=1, return_inverse=True)
+    for number, pattern in enumerate(patterns.T):
+        yield pattern, np.flatnonzero(group.ravel() == number)
