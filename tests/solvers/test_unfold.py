@@ -52,7 +52,7 @@ def test_compression_loses_nothing(rng):
     small = unfold.compress(x)
     assert small.scores.shape == (4, 3, 10)
     np.testing.assert_allclose(small.basis @ small.basis.T, np.eye(10), atol=1e-14)
-    np.testing.assert_allclose(unfold.expand(small.scores, small), x, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(unfold.expand(small.scores, small.basis), x, rtol=1e-12, atol=1e-12)
 
 
 def test_compression_includes_and_fills_up(rng):

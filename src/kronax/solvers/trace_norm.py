@@ -300,14 +300,18 @@ def _complete(
         compressed = compress(wide, include=first, width=width)
     else:
         compressed = compress(wide, width=values.shape[2])
-    scores = compressed.scores
-    if compressed.basis is not None:
-        first = first @ compressed.basis.T
+    scores, basis = compressed.scores, compressed.basis
+    if basis is not None:
+        first = first @ basis.T
+    norm = float(np.linalg.norm(wide[measured]))
+    missing = np.isnan(scores)
+    filled = np.where(missing, first, scores)
+    del wide, scores, compressed, measured  # large, and not needed while the solve runs
     modes = tuple(i for i in range(3) if alpha[i] > 0)
     raw = np.array([alpha[i] for i in modes])
     with jax.enable_x64(True):
-        missing = np.isnan(scores)
-        start = jnp.asarray(np.where(missing, first, scores))
+        start = jnp.asarray(filled)
+        del filled
         problem = _Problem(
             start=start,
             missing=jnp.asarray(missing),
@@ -316,12 +320,12 @@ def _complete(
             raw=raw,
             sizes=np.array([values.shape[i] for i in modes]),
             largest=np.sqrt([eigvalsh(matrix)[-1] for matrix in _grams(start, modes)]),
-            norm=float(np.linalg.norm(wide[measured])),
+            norm=norm,
         )
         solved = solve(problem)
         tensor = np.asarray(solved.tensor)
     return Completion(
-        values=merged(values, expand(tensor, compressed)),
+        values=merged(values, expand(tensor, basis)),
         fallback=fallback,
         confidence=None,
         variance=None,

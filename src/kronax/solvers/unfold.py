@@ -118,6 +118,6 @@ def compress(values: np.ndarray, *, include: np.ndarray | None = None, width: in
     return Compressed(scores, basis)
 
 
-def expand(tensor: np.ndarray, compressed: Compressed) -> np.ndarray:
+def expand(tensor: np.ndarray, basis: np.ndarray | None) -> np.ndarray:
     """Rotate back to genes."""
-    return tensor if compressed.basis is None else tensor @ compressed.basis
+    return tensor if basis is None else tensor @ basis
