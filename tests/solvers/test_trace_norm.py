@@ -220,3 +220,12 @@ def test_folds_share_compiled_code(rng, method, caplog):
         for mask in masks[1:]:
             solve(mask)
     assert not [record for record in caplog.records if "Compiling" in record.getMessage()]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_but_zeros(method):
+    x = np.zeros((4, 3, 5))
+    x[1, 1] = np.nan
+    result = method(x)
+    np.testing.assert_array_equal(result.values, 0.0)
+    assert "every measured entry is 0" in result.reason

@@ -272,3 +272,11 @@ def test_folds_share_compiled_code(rng, caplog):
         for mask in masks[1:]:
             kronecker(hide(x, mask), width=int(measured.sum()))
     assert not [record for record in caplog.records if "Compiling" in record.getMessage()]
+
+
+def test_nothing_but_zeros():
+    x = np.zeros((4, 3, 5))
+    x[1, 1] = np.nan
+    result = kronecker(x)
+    np.testing.assert_array_equal(result.values, 0.0)
+    assert "every measured entry is 0" in result.reason

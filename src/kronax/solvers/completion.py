@@ -69,3 +69,21 @@ def merged(values: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     completed = values.copy()
     np.copyto(completed, predicted, where=np.isnan(values), casting="same_kind")
     return completed
+
+
+def without_work(values: np.ndarray, measured: np.ndarray) -> Completion | None:
+    """Give the result for a tensor that needs no solve, one without gaps or with nothing but zeros; else None."""
+    if not measured.all() and values[measured].any():
+        return None
+    reason = "nothing was missing" if measured.all() else "every measured entry is 0"
+    return Completion(
+        values=merged(values, np.zeros(())),
+        fallback=np.zeros(values.shape[:2], np.int8),
+        confidence=None,
+        variance=None,
+        objective=np.empty(0),
+        n_iter=0,
+        converged=True,
+        reason=reason,
+        parameters={},
+    )

@@ -26,7 +26,7 @@ import numpy as np
 from jax import Array
 from tqdm.auto import tqdm
 
-from kronax.solvers.completion import Completion, merged, require_values, whole_fibers
+from kronax.solvers.completion import Completion, merged, require_values, whole_fibers, without_work
 from kronax.solvers.unfold import along, compress, eigh, eigvalsh, expand, gram, inner
 
 _DECAY = 1.15  # power of the iteration's number in the schedule of μ
@@ -68,7 +68,7 @@ class FalrtcOptions:
     smoothing: float = 1e-3
     n_continuation: int = 20
     max_iter: int = 500
-    tol: float = 1e-5
+    tol: float = 1e-4
     lipschitz: float = 1e-3
     restart: bool = True
     absolute: bool = False
@@ -291,9 +291,8 @@ def _complete(
     """Set the problem up, solve it in float64 from 0 or the overall mean, and put the result together."""
     measured = ~np.isnan(values)
     require_values(measured)
-    fallback = np.zeros(values.shape[:2], np.int8)
-    if measured.all():
-        return Completion(values.copy(), fallback, None, None, np.empty(0), 0, True, "nothing was missing", {})
+    if (result := without_work(values, measured)) is not None:
+        return result
     wide = values.astype(np.float64)
     first = np.full((1, values.shape[2]), wide[measured].mean() if at_mean else 0.0)
     if whole_fibers(measured):  # the profile that missing fibers start from must lie in the span
@@ -326,7 +325,7 @@ def _complete(
         tensor = np.asarray(solved.tensor)
     return Completion(
         values=merged(values, expand(tensor, basis)),
-        fallback=fallback,
+        fallback=np.zeros(values.shape[:2], np.int8),
         confidence=None,
         variance=None,
         objective=np.array(solved.objective),

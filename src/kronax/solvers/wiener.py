@@ -26,7 +26,7 @@ import numpy as np
 from jax import Array
 from tqdm.auto import tqdm
 
-from kronax.solvers.completion import Completion, merged, require_values, whole_fibers
+from kronax.solvers.completion import Completion, merged, require_values, whole_fibers, without_work
 from kronax.solvers.means import two_means
 from kronax.solvers.tensor_folds import fiber_folds
 from kronax.solvers.unfold import CONTEXT, TREATMENT, along, eigh, gram
@@ -159,9 +159,8 @@ def kronecker(
     """
     measured = ~np.isnan(values)
     require_values(measured)
-    fallback = np.zeros(values.shape[:2], np.int8)
-    if measured.all():
-        return Completion(values.copy(), fallback, None, None, np.empty(0), 0, True, "nothing was missing", {})
+    if (result := without_work(values, measured)) is not None:
+        return result
     with jax.enable_x64(True):
         task = _rotate(values, measured, options, width)
         prior = _choose(task, options, progress)
