@@ -1,0 +1,105 @@
+"""How well do the methods of tensor completion predict profiles that were held out?
+
+Prints the pooled correlation of held-out and predicted values (profiles and predictions at unit norm, 10 folds of whole
+fibers), measured here and as known beforehand, for the tensors in a folder:
+
+    python benchmarks/tensors.py --data DIR [--tensor NAME …] [--method NAME …]
+"""
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import mudata
+import numpy as np
+
+from kronax.solvers.means import mean_1d, mean_2d
+from kronax.solvers.neighbours import dnpp
+from kronax.solvers.tensor_folds import fiber_folds, hide, pooled_correlation, unit_norm
+from kronax.solvers.trace_norm import HODOS_2018, falrtc, halrtc, silrtc
+from kronax.solvers.wiener import KroneckerOptions, kronecker
+
+METHODS = {
+    "1D": lambda x, _: mean_1d(x),
+    "2D": lambda x, _: mean_2d(x),
+    "DNPP": lambda x, _: dnpp(x),
+    "FaLRTC 2018": lambda x, n: falrtc(x, HODOS_2018, width=n),
+    "FaLRTC equal α": lambda x, n: falrtc(x, replace(HODOS_2018, alpha=(1.0, 1.0, 1.0)), width=n),
+    "FaLRTC": lambda x, n: falrtc(x, width=n),
+    "HaLRTC": lambda x, n: halrtc(x, width=n),
+    "SiLRTC": lambda x, n: silrtc(x, width=n),
+    "kronecker λ=1": lambda x, n: kronecker(x, PLAIN, width=n),
+    "kronecker": lambda x, n: kronecker(x, width=n),
+}
+PLAIN = KroneckerOptions(noise=1.0, own_share=0.0, common_share=0.0, gene_power=0.0)
+
+KNOWN = {
+    "NeurIPS": [0.278, 0.358, 0.398, 0.441, 0.452, None, 0.425, None, 0.464, None],
+    "NeurIPS, half": [0.211, 0.286, 0.311, 0.213, 0.200, None, 0.148, None, 0.412, None],
+    "TG-GATEs": [0.404, 0.431, 0.325, 0.448, 0.466, None, 0.441, None, 0.558, None],
+    "L1000 plate": [0.36, 0.408, 0.347, 0.388, 0.405, None, None, None, 0.411, None],
+}
+N_GENES = 1000  # of NeurIPS, drawn at random
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the h5mu files")
+    parser.add_argument("--tensor", nargs="*", choices=KNOWN, default=list(KNOWN))
+    parser.add_argument("--method", nargs="*", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    print(f"{'':16s}{'here':>8s}{'known':>8s}{'seconds':>9s}")
+    for name in args.tensor:
+        values = unit_norm(read(args.data, name, args.seed))
+        measured = ~np.isnan(values[:, :, 0])
+        print(f"\n{name}: {values.shape}, {measured.mean():.0%} of the fibers measured")
+        for method, known in zip(METHODS, KNOWN[name], strict=True):
+            if method in args.method:
+                start = time.perf_counter()
+                score = cross_validated(values, METHODS[method], args.seed)
+                seconds = time.perf_counter() - start
+                print(f"{method:16s}{score:8.3f}{known or np.nan:8.3f}{seconds:9.1f}", flush=True)
+
+
+def read(folder: Path, name: str, seed: int) -> np.ndarray:
+    """Read a tensor, treatments × contexts × genes."""
+    if name == "TG-GATEs":
+        return stacked(folder / "tggates_hepatocyte.h5mu")
+    if name == "L1000 plate":
+        return stacked(folder / "l1000_ljp005_a375.h5mu")
+    values = stacked(folder / "neurips2023_pbmc.h5mu")
+    rng = np.random.default_rng(seed)
+    values = values[:, :, rng.choice(values.shape[2], N_GENES, replace=False)]
+    if name == "NeurIPS, half":
+        values[~half_of(values.shape[:2], rng)] = np.nan
+    return values
+
+
+def stacked(file: Path) -> np.ndarray:
+    mdata = mudata.read_h5mu(file)
+    treatments = {name: i for i, name in enumerate(sorted({n for a in mdata.mod.values() for n in a.obs_names}))}
+    genes = next(iter(mdata.mod.values())).var_names
+    values = np.full((len(treatments), len(mdata.mod), len(genes)), np.nan)
+    for context, adata in enumerate(mdata.mod.values()):
+        values[[treatments[name] for name in adata.obs_names], context] = adata[:, genes].X
+    return values
+
+
+def half_of(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Draw half of every treatment's fibers."""
+    order = rng.random(shape).argsort(axis=1)
+    return order < shape[1] // 2
+
+
+def cross_validated(values: np.ndarray, method, seed: int) -> float:
+    measured = ~np.isnan(values[:, :, 0])
+    predicted = np.full_like(values, np.nan)
+    for held_out in fiber_folds(measured, 10, seed):
+        predicted[held_out] = method(hide(values, held_out), int(measured.sum())).values[held_out]
+    return pooled_correlation(values, unit_norm(predicted))
+
+
+if __name__ == "__main__":
+    main()

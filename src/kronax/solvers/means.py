@@ -1,0 +1,141 @@
+"""The two baselines: means over what was measured of the treatment, and in the context."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kronax.solvers.completion import Completion, Fallback, merged, require_values
+
+
+@dataclass(frozen=True)
+class Mean1dOptions:
+    """``mean_1d`` has nothing to choose."""
+
+
+@dataclass(frozen=True)
+class Mean2dOptions:
+    """Options of ``mean_2d``.
+
+    Attributes
+    ----------
+    context_weight
+        ``λ``, the weight of the context's mean, in [0, 1].
+    """
+
+    context_weight: float = 0.5
+
+
+@dataclass(frozen=True)
+class Means:
+    """Means of the measured entries, NaN where there are none; ``overall`` always exists.
+
+    ``treatment`` is (D, 1, G), ``context`` (1, C, G), ``gene`` (1, 1, G).
+    """
+
+    treatment: np.ndarray
+    context: np.ndarray
+    gene: np.ndarray
+    overall: float
+
+
+def means(values: np.ndarray) -> Means:
+    """Take the means over every margin of a tensor ``(D, C, G)``, NaN where missing."""
+    measured = ~np.isnan(values)
+    require_values(measured)
+    filled = np.where(measured, values, 0.0)
+
+    def mean(*axes: int) -> np.ndarray:
+        count = measured.sum(axis=axes, keepdims=True)
+        total = filled.sum(axis=axes, keepdims=True, dtype=np.float64)
+        return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
+
+    return Means(mean(1), mean(0), mean(0, 1), float(filled.sum(dtype=np.float64) / measured.sum()))
+
+
+def first_of(shape: tuple[int, ...], *choices: tuple[np.ndarray | float, Fallback]) -> tuple[np.ndarray, np.ndarray]:
+    """For every entry take the first choice that is not NaN, and its code."""
+    (choice, fallback), *others = choices
+    predicted = np.array(np.broadcast_to(choice, shape), np.float64)
+    code = np.full(shape, fallback, np.int8)
+    without = np.isnan(predicted)
+    for choice, fallback in others:
+        if not without.any():
+            break
+        np.copyto(predicted, choice, where=without)
+        code[without] = fallback
+        without &= np.isnan(predicted)
+    return predicted, code
+
+
+def per_fiber(code: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Give the highest code among the missing entries of every fiber."""
+    return np.where(np.isnan(values), code, 0).max(axis=2) if code.any() else np.zeros(code.shape[:2], np.int8)
+
+
+def mean_1d(values: np.ndarray, options: Mean1dOptions = Mean1dOptions()) -> Completion:
+    """Predict the mean over the contexts in which the treatment was measured (Hodos et al. 2018, section 2.5).
+
+    Every gene has its own mean, so missing fibers and single missing entries are one case. Where the treatment has no
+    value of the gene: the context's mean, the gene's mean, the overall mean, whichever exists first.
+
+    Parameters
+    ----------
+    values
+        ``(D, C, G)``, NaN where missing.
+    options
+        None to choose from.
+    """
+    m = means(values)
+    predicted, code = first_of(
+        values.shape,
+        (m.treatment, Fallback.NONE),
+        (m.context, Fallback.CONTEXT_MEAN),
+        (m.gene, Fallback.GENE_MEAN),
+        (m.overall, Fallback.OVERALL_MEAN),
+    )
+    return closed_form(values, predicted, code)
+
+
+def mean_2d(values: np.ndarray, options: Mean2dOptions = Mean2dOptions()) -> Completion:
+    """Predict ``λ·(mean in the context) + (1 − λ)·(mean of the treatment)`` (Hodos et al. 2018, Eq. 2).
+
+    Every gene has its own means, so missing fibers and single missing entries are one case. Where only one of the
+    means exists it stands alone; where neither does, the gene's mean, then the overall mean.
+
+    Parameters
+    ----------
+    values
+        ``(D, C, G)``, NaN where missing.
+    options
+        The weight ``λ``.
+    """
+    return closed_form(values, *two_means(values, options.context_weight))
+
+
+def two_means(values: np.ndarray, context_weight: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    """Give the predictions of ``mean_2d`` for every entry, measured or not, and their codes."""
+    m = means(values)
+    both = context_weight * m.context + (1.0 - context_weight) * m.treatment  # Eq. 2 of the source
+    return first_of(
+        values.shape,
+        (both, Fallback.NONE),
+        (m.treatment, Fallback.TREATMENT_MEAN),
+        (m.context, Fallback.CONTEXT_MEAN),
+        (m.gene, Fallback.GENE_MEAN),
+        (m.overall, Fallback.OVERALL_MEAN),
+    )
+
+
+def closed_form(values: np.ndarray, predicted: np.ndarray, code: np.ndarray) -> Completion:
+    """Put together the result of a method that does not iterate."""
+    return Completion(
+        values=merged(values, predicted),
+        fallback=per_fiber(code, values),
+        confidence=None,
+        variance=None,
+        objective=np.empty(0),
+        n_iter=0,
+        converged=True,
+        reason="computed in closed form",
+        parameters={},
+    )

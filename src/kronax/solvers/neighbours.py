@@ -1,0 +1,151 @@
+"""DNPP: a profile predicted from those of similar treatments in the same context."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from kronax.solvers.completion import Completion, Fallback, whole_fibers
+from kronax.solvers.means import closed_form, first_of, means
+
+_MIN_GENES = 2  # shared by two profiles, for a correlation
+
+
+@dataclass(frozen=True)
+class DnppOptions:
+    """Options of ``dnpp``.
+
+    Attributes
+    ----------
+    n_neighbors
+        ``K``, the most neighbours that a prediction averages.
+    """
+
+    n_neighbors: int = 10
+
+
+def similarities(values: np.ndarray) -> np.ndarray:
+    """Average, over contexts, the correlation of two treatments' profiles (Hodos et al. 2018, Eq. 1).
+
+    Pearson correlations over the genes that both profiles have; contexts count in which both have two genes at least
+    and neither is constant.
+
+    Parameters
+    ----------
+    values
+        ``(D, C, G)``, NaN where missing.
+
+    Returns
+    -------
+    ``S``, (D, D), NaN where no context counts.
+    """
+    n = len(values)
+    total, count = np.zeros((n, n)), np.zeros((n, n), np.int32)
+    correlations = _whole_correlations if whole_fibers(~np.isnan(values)) else _pairwise_correlations
+    for context in np.moveaxis(values, 1, 0):
+        rows = np.flatnonzero(~np.isnan(context).all(axis=1))
+        r = correlations(context[rows].astype(np.float64))
+        block = np.ix_(rows, rows)
+        total[block] += np.where(np.isnan(r), 0.0, r)
+        count[block] += ~np.isnan(r)
+    return np.divide(total, count, out=np.full((n, n), np.nan), where=count > 0)
+
+
+def _whole_correlations(profiles: np.ndarray) -> np.ndarray:
+    """Correlate the rows of a matrix without gaps; NaN for constant rows."""
+    if profiles.shape[1] < _MIN_GENES:
+        return np.full((len(profiles), len(profiles)), np.nan)
+    centred = profiles - profiles.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(centred, axis=1, keepdims=True)
+    constant = length <= _rounding(profiles)
+    unit = np.divide(centred, length, out=np.full_like(centred, np.nan), where=~constant)
+    return unit @ unit.T
+
+
+def _pairwise_correlations(profiles: np.ndarray) -> np.ndarray:
+    """Correlate the rows of a matrix with gaps, every pair over the entries that both have; NaN where undefined."""
+    has = ~np.isnan(profiles)
+    x = np.where(has, profiles, 0.0)
+    size = np.abs(x).max(initial=0.0)
+    x = (
+        x - np.divide(x.sum(1), has.sum(1), where=has.any(1), out=np.zeros(len(x)))[:, None] * has
+    )  # against cancellation
+    has = has.astype(np.float64)
+    n = has @ has.T
+    enough = n >= _MIN_GENES
+    n = np.maximum(n, 1.0)
+    sums, squares = x @ has.T, (x * x) @ has.T  # of row i over the entries shared with row j
+    covariance = x @ x.T - sums * sums.T / n
+    variance = squares - sums**2 / n
+    varies = variance > (1e-12 * size) ** 2 * n
+    defined = enough & varies & varies.T
+    scale = np.sqrt(np.where(defined, variance * variance.T, 1.0))
+    return np.where(defined, np.clip(covariance / scale, -1.0, 1.0), np.nan)
+
+
+def _rounding(profiles: np.ndarray) -> np.ndarray:
+    """Give the length below which a centred profile is rounding error."""
+    return 1e-12 * np.abs(profiles).max(axis=1, keepdims=True, initial=0.0) * np.sqrt(profiles.shape[1])
+
+
+def dnpp(values: np.ndarray, options: DnppOptions = DnppOptions()) -> Completion:
+    """Predict a profile from the most similar treatments measured in the context (Hodos et al. 2018, section 2.3).
+
+    For a missing ``(d, c)``, the ``K`` treatments measured in ``c`` with the largest similarity ``S > 0`` to ``d``
+    are averaged with weights ∝ ``S``. Where single entries are missing, every gene has its own neighbours, those
+    measured in that gene, and similarities are taken over the genes that two profiles share. Without a positive
+    neighbour: the context's mean, the treatment's mean, the gene's mean, the overall mean, whichever exists first.
+
+    Parameters
+    ----------
+    values
+        ``(D, C, G)``, NaN where missing.
+    options
+        The number of neighbours.
+    """
+    m = means(values)
+    similarity = similarities(values)
+    np.fill_diagonal(similarity, 0.0)
+    similarity = np.where(similarity > 0, similarity, 0.0)  # negative and undefined ones are no neighbours
+    averaged = np.full(values.shape, np.nan)
+    for c in range(values.shape[1]):
+        _average_in_context(averaged[:, c], values[:, c], similarity, options.n_neighbors)
+    predicted, code = first_of(
+        values.shape,
+        (averaged, Fallback.NONE),
+        (m.context, Fallback.CONTEXT_MEAN),
+        (m.treatment, Fallback.TREATMENT_MEAN),
+        (m.gene, Fallback.GENE_MEAN),
+        (m.overall, Fallback.OVERALL_MEAN),
+    )
+    return closed_form(values, predicted, code)
+
+
+def _average_in_context(averaged: np.ndarray, profiles: np.ndarray, similarity: np.ndarray, k: int) -> None:
+    """Write the neighbours' averages over the missing entries of one context ``(D, G)``; NaN without a neighbour."""
+    for pattern, genes in _genes_by_gaps(~np.isnan(profiles)):
+        missing, candidates = np.flatnonzero(~pattern), np.flatnonzero(pattern)
+        if not len(missing) or not len(candidates):
+            continue
+        near = similarity[np.ix_(missing, candidates)]
+        if k < len(candidates):
+            best = np.argpartition(near, len(candidates) - k, axis=1)[:, -k:]
+        else:
+            best = np.broadcast_to(np.arange(len(candidates)), near.shape)
+        weight = np.take_along_axis(near, best, axis=1)
+        total = weight.sum(axis=1, keepdims=True)
+        weight = np.divide(weight, total, out=np.full(weight.shape, np.nan), where=total > 0)
+        rows = np.repeat(np.arange(len(missing)), best.shape[1])
+        average = sparse.csr_array((weight.ravel(), (rows, best.ravel())), shape=near.shape)
+        averaged[np.ix_(missing, genes)] = average @ profiles[np.ix_(candidates, genes)]
+
+
+def _genes_by_gaps(measured: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Give every pattern of gaps among the rows of ``(D, G)``, and the columns that have it."""
+    if (measured == measured[:, :1]).all():
+        yield measured[:, 0], np.arange(measured.shape[1])
+        return
+    patterns, group = np.unique(measured, axis=1, return_inverse=True)
+    for number, pattern in enumerate(patterns.T):
+        yield pattern, np.flatnonzero(group.ravel() == number)

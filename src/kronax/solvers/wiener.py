@@ -1,0 +1,421 @@
+"""``kronecker``: an empirical-Bayes Wiener smoother over treatments, contexts and genes.
+
+The model of a tensor is ``X = S + noise``, ``vec S ~ N(0, K_treatment ⊗ K_context ⊗ K_gene)``, white noise. With the
+kernels' eigenvectors ``V`` and eigenvalues ``w``, the posterior mean of ``S`` given a tensor without gaps is
+
+    ``Z = (V_d, V_c, V_g) h (V_d, V_c, V_g)ᵀ X``,   ``h_ijk = w_i w_j w_k / (w_i w_j w_k + λ)``.                    (1)
+
+Given one with gaps it is the fixed point of ``X = measured values, Z elsewhere``. The kernels are those of the filled
+tensor itself, taken anew in every sweep and scaled to mean eigenvalue 1: the contexts' Gram matrix, a power of the
+genes' spectrum, and of the treatments' Gram matrix ``Γ`` the mixture
+
+    ``K_treatment = (1 − s − t) Γ + s I + t 11ᵀ``.                                                                  (2)
+
+What a treatment shares with no other, ``s``, is learnt from its other contexts; what it shares with all, ``t``, is the
+context's mean. So a sweep costs two eigenproblems, of the number of treatments and of contexts, and three products of a
+matrix of the treatments' size with the tensor.
+"""
+
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from tqdm.auto import tqdm
+
+from kronax.solvers.completion import Completion, merged, require_values, whole_fibers, without_work
+from kronax.solvers.means import two_means
+from kronax.solvers.tensor_folds import fiber_folds
+from kronax.solvers.unfold import CONTEXT, TREATMENT, along, eigh, gram
+
+_CV_TREATMENTS = 400  # drawn at random, where there are more
+_CV_SWEEPS = 20
+_CV_TOL = 3e-3
+_MOST_FIBERS = 8000  # for the posterior variance: beyond, its eigenproblem takes gigabytes and hours
+
+
+@dataclass(frozen=True)
+class KroneckerOptions:
+    """Options of ``kronecker``.
+
+    Attributes
+    ----------
+    noise
+        ``λ`` of Eq. 1, relative to kernels with mean eigenvalue 1; or ``"cv"``.
+    own_share
+        ``s`` of Eq. 2, in [0, 1); or ``"cv"``.
+    common_share
+        ``t`` of Eq. 2, in [0, 1), ``s + t < 1``; or ``"cv"``.
+    gene_power
+        The genes' kernel has the eigenvalues of their Gram matrix to this power; 0 treats all directions alike.
+    max_iter
+        Sweeps, at most.
+    tol
+        The solve ends when a sweep changes the missing entries by less than this share of the norm of the measured ones.
+    variance
+        Whether the posterior variance is wanted.
+    single_precision
+        Whether products are in float32, at half the memory and time.
+    n_folds, noises, own_shares, common_shares, random_state
+        Of the inner cross-validation over whole fibers that ``"cv"`` asks for: the candidates, ascending, are walked
+        through from the middle, a step in one of the three at a time, as long as the squared error on held-out
+        fibers falls.
+    """
+
+    noise: float | Literal["cv"] = "cv"
+    own_share: float | Literal["cv"] = "cv"
+    common_share: float | Literal["cv"] = "cv"
+    gene_power: float = 0.5
+    max_iter: int = 100
+    tol: float = 1e-3
+    variance: bool = False
+    single_precision: bool = False
+    n_folds: int = 5
+    noises: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+    own_shares: tuple[float, ...] = (0.0, 0.1, 0.2, 0.35, 0.5, 0.65)
+    common_shares: tuple[float, ...] = (0.0, 0.15, 0.3)
+    random_state: int = 0
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A positive semi-definite matrix: eigenvalues ``(k,)`` and eigenvectors ``(n, k)``."""
+
+    values: np.ndarray
+    vectors: np.ndarray
+
+    @property
+    def dense(self) -> np.ndarray:
+        """The matrix itself."""
+        return (self.vectors * self.values) @ self.vectors.T
+
+
+def posterior_mean(x: np.ndarray, treatment: Kernel, context: Kernel, gene: Kernel | None, noise: float) -> np.ndarray:
+    """Give Eq. 1 for fixed kernels and a tensor without gaps; ``gene=None`` is the identity."""
+    genes, axes = (np.ones(x.shape[2]), None) if gene is None else (gene.values, gene.vectors)
+    with jax.enable_x64(True):
+        sizes = treatment.values, context.values, genes, np.float64(noise)
+        return np.asarray(_smooth(jnp.asarray(x, jnp.float64), treatment.vectors, context.vectors, axes, *sizes))
+
+
+@jax.jit
+def _smooth(
+    x: Array, v_d: Array, v_c: Array, axes: Array | None, w_d: Array, w_c: Array, w_g: Array, noise: Array
+) -> Array:
+    """Give Eq. 1. ``axes`` are the genes' eigenvectors, or None where ``x`` is already in their coordinates."""
+    rotated = x if axes is None else jnp.matmul(x, axes, precision="highest")
+    rotated = along(v_d.T, along(v_c.T, rotated, CONTEXT), TREATMENT)
+    prior = w_d[:, None, None] * w_c[:, None] * w_g
+    rotated = rotated * (prior / (prior + noise))
+    rotated = along(v_c, along(v_d, rotated, TREATMENT), CONTEXT)
+    return rotated if axes is None else jnp.matmul(rotated, axes.T, precision="highest")
+
+
+@partial(jax.jit, donate_argnames=["x"])
+def _sweep(x: Array, missing: Array, *kernels: Array | None) -> tuple[Array, Array]:
+    """Put Eq. 1 in the place of the missing entries; give the square of the change too."""
+    new = jnp.where(missing, _smooth(x, *kernels), x)
+    return new, jnp.sum(jnp.square(new - x))
+
+
+@jax.jit
+def _grams(x: Array, axes: Array | None) -> tuple[Array, Array, Array]:
+    """Give the Gram matrices of treatments and contexts, and the genes' spectrum."""
+    rotated = x if axes is None else jnp.matmul(x, axes, precision="highest")
+    return gram(x, TREATMENT), gram(x, CONTEXT), jnp.sum(jnp.square(rotated), axis=(0, 1))
+
+
+def kronecker(
+    values: np.ndarray,
+    options: KroneckerOptions = KroneckerOptions(),
+    *,
+    width: int | None = None,
+    progress: bool = False,
+) -> Completion:
+    """Complete a tensor by the Wiener smoother of Eq. 1, its kernels learnt on the way.
+
+    Starts at ``mean_2d``. Where fibers are missing whole, the genes are first rotated to the principal axes of the
+    measured ones, which changes nothing but the time. Single missing entries are filled in the same way; the genes'
+    kernel then has the eigenvectors of the first filled tensor. A treatment never measured is predicted by its
+    context's mean, a context never measured by the treatment's mean, and flagged.
+
+    The confidence is the norm of a predicted profile relative to that of measured ones: predictions are calibrated,
+    so it is the correlation with the truth to be expected.
+
+    Parameters
+    ----------
+    values
+        ``(D, C, G)``, NaN where missing.
+    options
+        See :class:`KroneckerOptions`.
+    width
+        Coordinates of the compressed genes to fill up to with zeros, so that tensors with somewhat fewer fibers share
+        compiled code.
+    progress
+        Whether long work shows a progress bar.
+    """
+    measured = ~np.isnan(values)
+    require_values(measured)
+    if (result := without_work(values, measured)) is not None:
+        return result
+    with jax.enable_x64(True):
+        task = _rotate(values, measured, options, width)
+        prior = _choose(task, options, progress)
+        x, trace, converged, reason = _solve(task, prior, options.tol, options.max_iter, progress)
+        variance = _variance(task, x, prior) if options.variance else None
+        predicted = np.asarray(x)
+    if task.basis is not None:
+        predicted = predicted @ task.basis
+    predicted, fallback = _fall_back(values, measured, predicted)
+    completed = merged(values, predicted)
+    return Completion(
+        values=completed,
+        fallback=fallback,
+        confidence=_confidence(values, measured, completed),
+        variance=variance,
+        objective=np.array(trace),
+        n_iter=len(trace),
+        converged=converged,
+        reason=reason,
+        parameters=asdict(prior),
+    )
+
+
+@dataclass(frozen=True)
+class _Prior:
+    """``λ`` of Eq. 1, ``s`` and ``t`` of Eq. 2."""
+
+    noise: float
+    own_share: float
+    common_share: float
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A tensor ``(D, C, r)`` in the coordinates in which it is smoothed.
+
+    ``values`` are NaN where missing; ``basis`` (r, G) leads back to the genes, None if these are the coordinates;
+    ``axes`` (r, k) are the genes' eigenvectors in these coordinates, None if they are the coordinates themselves;
+    ``n_axes`` is the number of eigenvalues of the genes' kernel that can differ from 0.
+    """
+
+    values: np.ndarray
+    basis: np.ndarray | None
+    axes: np.ndarray | None
+    n_axes: int
+    gene_power: float
+    dtype: type
+
+
+def _rotate(values: np.ndarray, measured: np.ndarray, options: KroneckerOptions, width: int | None) -> _Task:
+    """Choose the genes' coordinates: their principal axes, of the measured fibers if these are whole."""
+    n_genes = values.shape[2]
+    dtype = np.float32 if options.single_precision else np.float64
+    if whole_fibers(measured):
+        rows = values[measured[:, :, 0]].astype(np.float64)
+        axes = _principal_axes(rows)
+        n_axes = axes.shape[1]
+        size = min(n_genes, max(n_axes, width or 0))
+        basis = np.zeros((size, n_genes))
+        basis[:n_axes] = axes.T
+        scores = np.full((*measured.shape[:2], size), np.nan, dtype)
+        scores[measured[:, :, 0]] = rows @ basis.T
+        return _Task(scores, basis, None, n_axes, options.gene_power, dtype)
+    axes = None
+    if options.gene_power > 0:
+        start = np.where(measured, values, two_means(values)[0])
+        axes = _principal_axes(start.reshape(-1, n_genes)).astype(dtype)
+    return _Task(
+        values.astype(dtype), None, axes, n_genes if axes is None else axes.shape[1], options.gene_power, dtype
+    )
+
+
+def _principal_axes(rows: np.ndarray) -> np.ndarray:
+    """Give the principal axes of a matrix, not centred, ``(G, min(n, G))``, the largest first."""
+    if len(rows) >= rows.shape[1]:
+        return np.linalg.eigh(rows.T @ rows)[1][:, ::-1]
+    span, coordinates = np.linalg.qr(rows.T)
+    return span @ np.linalg.eigh(coordinates @ coordinates.T)[1][:, ::-1]
+
+
+def _start(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fill a tensor by ``mean_2d``, by 0 in treatments, contexts and genes without any value; give the gaps too."""
+    missing = np.isnan(values)
+    filled = np.where(missing, two_means(values)[0].astype(values.dtype), values)
+    filled[_without_any(missing)] = 0.0
+    return filled, missing
+
+
+def _without_any(missing: np.ndarray) -> np.ndarray:
+    """Mark the entries of treatments, contexts and genes of which nothing was measured."""
+    return missing.all(axis=(1, 2))[:, None, None] | missing.all(axis=(0, 2))[:, None] | missing.all(axis=(0, 1))
+
+
+def _kernels(task: _Task, x: Array, prior: _Prior, missing: np.ndarray) -> tuple[Kernel, Kernel, np.ndarray]:
+    """Take the kernels of treatments (Eq. 2) and contexts, and the genes' spectrum, from a filled tensor."""
+    treatments, contexts, genes = _grams(x, task.axes)
+    has = ~missing.all(axis=(1, 2))
+    similar = 1.0 - prior.own_share - prior.common_share
+    mixture = np.asarray(treatments, np.float64) * (similar * has.sum() / float(jnp.trace(treatments)))
+    mixture += prior.own_share * np.diag(has) + prior.common_share * np.outer(has, has)  # (2)
+    w_c, v_c = eigh(contexts)
+    n_contexts = int((~missing.all(axis=(0, 2))).sum())
+    w_g = np.ones(len(genes))
+    if task.gene_power > 0:
+        w_g = _mean_one(np.asarray(genes, np.float64) ** task.gene_power, task.n_axes)
+    return Kernel(*eigh(mixture)), Kernel(_mean_one(w_c, n_contexts), v_c), w_g
+
+
+def _mean_one(spectrum: np.ndarray, count: int) -> np.ndarray:
+    """Scale eigenvalues to mean 1 over the ``count`` of them that can differ from 0."""
+    return spectrum * (count / spectrum.sum())
+
+
+def _solve(
+    task: _Task,
+    prior: _Prior,
+    tol: float,
+    max_iter: int,
+    progress: bool,
+    begin: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tuple[Array, list[float], bool, str]:
+    """Iterate Eq. 1; give the filled tensor, the relative change of every sweep, whether it ended well, and why."""
+    filled, missing = _start(task.values) if begin is None else begin
+    goal = tol * float(np.linalg.norm(np.where(missing, 0.0, filled)))
+    x, gaps = jnp.asarray(filled), jnp.asarray(missing)
+    trace: list[float] = []
+    for _ in tqdm(range(max_iter), desc="kronecker", unit="sweep", delay=2, leave=False, disable=not progress):
+        treatment, context, genes = _kernels(task, x, prior, missing)
+        arrays = treatment.vectors, context.vectors, task.axes, treatment.values, context.values, genes, prior.noise
+        x, square = _sweep(x, gaps, *(None if a is None else jnp.asarray(a, task.dtype) for a in arrays))
+        trace.append(float(square) ** 0.5)
+        if trace[-1] < goal:
+            reason = f"a sweep changed the missing entries by {trace[-1]:.2g}, less than {goal:.2g}"
+            return x, trace, True, reason
+    reason = f"the last of {max_iter} sweeps still changed the missing entries by {trace[-1]:.2g}, more than {goal:.2g}"
+    return x, trace, False, reason
+
+
+def _choose(task: _Task, options: KroneckerOptions, progress: bool) -> _Prior:
+    """Settle the prior, by cross-validation over fibers where asked for."""
+    grid = [
+        candidates if chosen == "cv" else (float(chosen),)
+        for chosen, candidates in (
+            (options.noise, options.noises),
+            (options.own_share, options.own_shares),
+            (options.common_share, options.common_shares),
+        )
+    ]
+
+    def at(place: tuple[int, ...]) -> _Prior:
+        return _Prior(*(candidates[i] for candidates, i in zip(grid, place, strict=True)))
+
+    middle = tuple(len(candidates) // 2 for candidates in grid)
+    rng = np.random.default_rng(options.random_state)
+    values = task.values
+    if len(values) > _CV_TREATMENTS:
+        values = values[np.sort(rng.choice(len(values), _CV_TREATMENTS, replace=False))]
+    some = ~np.isnan(values).all(axis=2)
+    n_spare = int(some[some.sum(axis=1) > 1].sum())
+    if max(map(len, grid)) == 1 or n_spare < 2:  # nothing to choose, or nothing to hold out
+        return at(middle)
+    folds = fiber_folds(some, min(options.n_folds, n_spare), options.random_state)
+    held = [(mask, *_start(np.where(mask[:, :, None], np.nan, values))) for mask in folds]
+    bar = tqdm(desc="cross-validation", unit="candidate", delay=2, leave=False, disable=not progress)
+
+    def error(place: tuple[int, ...]) -> float:
+        total = 0.0
+        for i, (mask, filled, missing) in enumerate(held):
+            x = np.asarray(_solve(task, at(place), _CV_TOL, _CV_SWEEPS, False, (filled, missing))[0])
+            total += float(np.nansum(np.square(x[mask] - values[mask]), dtype=np.float64))
+            held[i] = mask, x, missing  # where the next candidate starts
+        bar.update()
+        return total
+
+    with bar:
+        return at(_descend(error, tuple(map(len, grid)), middle))
+
+
+def _descend(error, shape: tuple[int, ...], start: tuple[int, ...]) -> tuple[int, ...]:
+    """Go over a grid, one coordinate after the other and step by step, until no step makes the error smaller."""
+    best, known = start, {start: error(start)}
+    improved = True
+    while improved:
+        improved = False
+        for axis, size in enumerate(shape):
+            for direction in (-1, 1):
+                while 0 <= best[axis] + direction < size:
+                    near = (*best[:axis], best[axis] + direction, *best[axis + 1 :])
+                    if near not in known:
+                        known[near] = error(near)
+                    if known[near] >= known[best]:
+                        break
+                    best, improved = near, True
+    return best
+
+
+def _fall_back(values: np.ndarray, measured: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Put ``mean_2d`` where the treatment, the context or the gene was never measured; give the codes of fibers."""
+    unknown = _without_any(~measured)
+    if not unknown.any():
+        return predicted, np.zeros(values.shape[:2], np.int8)
+    mean, code = two_means(values)
+    return np.where(unknown, mean, predicted), np.where(unknown, code, 0).max(axis=2)
+
+
+def _confidence(values: np.ndarray, measured: np.ndarray, completed: np.ndarray) -> np.ndarray:
+    """Relate the size of a prediction to that expected of a measured fiber of its treatment and context."""
+    square = np.where(measured, values, 0.0).astype(np.float64) ** 2
+    overall = square.sum() / measured.sum()
+
+    def relative(axes: tuple[int, int]) -> np.ndarray:  # the mean square of a treatment or context
+        count = measured.sum(axis=axes)
+        mean = np.divide(square.sum(axis=axes), count, out=np.full(count.shape, overall), where=count > 0)
+        return mean / overall if overall > 0 else np.ones_like(mean)
+
+    expected = overall * relative((1, 2))[:, None] * relative((0, 2))
+    gaps = ~measured
+    count = gaps.sum(axis=2)
+    size = np.where(gaps, completed, 0.0).astype(np.float64)
+    size = np.divide((size**2).sum(axis=2), count, out=np.full(count.shape, np.nan), where=count > 0)
+    ratio = np.divide(size, expected, out=np.zeros_like(size), where=expected > 0)
+    return np.where(count > 0, np.minimum(np.sqrt(ratio), 1.0), np.nan)
+
+
+def _variance(task: _Task, x: Array, prior: _Prior) -> np.ndarray:
+    """Give the posterior variance of the signal in missing entries, ``(D, C)``, averaged over genes, in squared units.
+
+    With the eigenvalues ``e`` and eigenvectors ``U`` of the measured fibers' covariance ``K_oo``, and along gene axis
+    ``k`` with eigenvalue ``g``: ``g K_ff − Σ_e (g K_fo U)_e² / (g e + λ)``. The kernels are relative; the mean square of
+    the measured entries, which is that of ``S`` and of the noise, sets the unit. A fiber with some entries measured
+    counts as missing: its variance is an upper bound.
+    """
+    missing = np.isnan(task.values)
+    whole = ~missing.any(axis=2)
+    rows, cols = np.nonzero(whole)
+    if len(rows) > _MOST_FIBERS:
+        msg = (
+            f"The posterior variance needs the eigenvectors of a {len(rows)} × {len(rows)} matrix "
+            f"({24 * len(rows) ** 2 / 2**30:.0f} GiB); it is offered up to {_MOST_FIBERS} measured fibers. "
+            "Complete without it, or fewer treatments."
+        )
+        raise ValueError(msg)
+    treatment, context, genes = _kernels(task, x, prior, missing)
+    n_genes = task.values.shape[2] if task.basis is None else task.basis.shape[1]
+    n_axes = task.n_axes
+    if task.gene_power == 0:  # no direction is without signal, outside the measured fibers' span neither
+        genes, n_axes = np.ones(n_genes), n_genes
+    k_d, k_c = treatment.dense, context.dense
+    values, vectors = np.linalg.eigh(k_d[np.ix_(rows, rows)] * k_c[np.ix_(cols, cols)])
+    values = np.maximum(values, 0.0)
+    gain = np.array([(genes**2 / (genes * e + prior.noise)).sum() for e in values])
+    before = np.outer(np.diag(k_d), np.diag(k_c))
+    variance = before * genes.sum()
+    for c in range(len(k_c)):
+        variance[:, c] -= np.square((k_d[:, rows] * k_c[c, cols]) @ vectors) @ gain
+    square = np.nansum(np.square(task.values), dtype=np.float64) / len(rows)  # of a fiber
+    unit = square / (before[whole].mean() * genes.sum() + prior.noise * n_axes)
+    return np.where(missing.any(axis=2), np.maximum(unit * variance / n_genes, 0.0), 0.0)
