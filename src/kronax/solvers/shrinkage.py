@@ -49,16 +49,16 @@ def quadratic_inverse_shrinkage(eigenvalues: np.ndarray, dim: int, n_samples: in
 @lru_cache
 def _marchenko_pastur_median(aspect: float) -> float:
     """Median of the Marchenko–Pastur law with ratio ``aspect ≤ 1`` and unit variance."""
-    centre, half = 1.0 + aspect, 2.0 * np.sqrt(aspect)  # support: centre ± half
+    root = np.sqrt(aspect)
 
-    def mass_below(angle: float) -> float:  # with x = centre − half·cos(angle) the density's roots vanish
-        def density(t):
-            return (half * np.sin(t)) ** 2 / (2.0 * np.pi * aspect * (centre - half * np.cos(t)))
+    def density(t: float) -> float:  # in t, with x = 1 + β − 2√β·cos(t): its roots vanish
+        sine = max(np.sin(t / 2), 1e-100)
+        return 8.0 * np.cos(t / 2) ** 2 / (np.pi * ((1.0 - root) ** 2 / sine**2 + 4.0 * root))
 
-        return integrate.quad(density, 0.0, angle)[0]
+    def excess(angle: float) -> float:
+        return integrate.quad(density, 0.0, angle)[0] - 0.5
 
-    total = mass_below(np.pi)
-    return centre - half * np.cos(optimize.brentq(lambda angle: mass_below(angle) - total / 2, 0.0, np.pi))
+    return 1.0 + aspect - 2.0 * root * np.cos(optimize.brentq(excess, 0.0, np.pi))
 
 
 def noise_level(eigenvalues: np.ndarray, shape: tuple[int, int]) -> float:
