@@ -527,10 +527,12 @@ def test_scanpy_after_it(result, tmp_path):
     axes.figure.savefig(tmp_path / "umap.png")
     for name in ("distances", "precision"):
         assert snapshot(result.obsp[f"med_magma_{name}"]) == snapshot(before[f"med_magma_{name}"])
-    # umap itself sets the weights that it drops to 0 in place, in any graph
-    weights = before["med_magma_connectivities"].copy()
-    weights.data[weights.data < weights.data.max() / 500] = 0
-    assert snapshot(result.obsp["med_magma_connectivities"]) == snapshot(weights)
+    # umap itself sets negligible weights to 0 in place, in any graph; how small depends on its version
+    weights, after = before["med_magma_connectivities"], result.obsp["med_magma_connectivities"]
+    np.testing.assert_array_equal(after.indices, weights.indices)
+    changed = after.data != weights.data
+    assert (after.data[changed] == 0).all()
+    assert (weights.data[changed] < weights.data.max() / 100).all()
     assert "neighbors" not in result.uns
 
 
