@@ -1,6 +1,8 @@
 """kx.pp.quotient: what it reads, what it writes, and what it leaves alone."""
 
+import dataclasses
 import re
+import sys
 
 import anndata as ad
 import numpy as np
@@ -156,3 +158,21 @@ def test_survives_h5ad(counts, tmp_path):
     np.testing.assert_array_equal(back.layers["quotient"].toarray(), adata.layers["quotient"].toarray())
     pd.testing.assert_frame_equal(back.obs, adata.obs)
     pd.testing.assert_frame_equal(back.var, adata.var)
+
+
+@pytest.mark.parametrize("name", ["a/b", "", None, 5])
+def test_names_that_no_file_can_hold(name):
+    adata = ad.AnnData(np.ones((3, 3)))
+    with pytest.raises(ValueError, match="`key_added` must be"):
+        kx.pp.quotient(adata, key_added=name)
+    assert not adata.layers and adata.obs.empty
+
+
+def test_scales_that_were_not_found(monkeypatch):
+    place = sys.modules["kronax.pp._quotient"]
+    solve = place.solve
+    monkeypatch.setattr(place, "solve", lambda matrix: dataclasses.replace(solve(matrix), residual=np.nan))
+    adata = ad.AnnData(np.ones((3, 3)))
+    with pytest.raises(FloatingPointError, match="scales were not found"):
+        kx.pp.quotient(adata)
+    assert not adata.layers and adata.obs.empty

@@ -167,3 +167,9 @@ def test_options_that_are_none():
         kx.tl.gene_modules(adata, key_added="med_magma")
     with pytest.raises(TypeError, match="Expected an AnnData object"):
         kx.tl.gene_modules(adata.X)
+
+
+@pytest.mark.parametrize("argument", [{"key_added": "a/b"}, {"random_state": np.random.RandomState(0)}])
+def test_arguments_that_no_file_can_hold(argument):
+    with pytest.raises(ValueError, match=f"`{next(iter(argument))}` must be"):
+        kx.tl.gene_modules(ad.AnnData(np.ones((3, 3))), **argument)
