@@ -12,7 +12,9 @@ from kronax.solvers.precision import Precision, dense
 N, K, WIDTH = 120, 7, 6
 
 # scores held at a time: all rows at once; a few rows, the last block reaching back; one row
-SIZES = pytest.mark.parametrize("size", [2**23, 17 * N, 1], ids=["one block", "several blocks", "row by row"])
+SIZES = pytest.mark.parametrize(
+    "size", [None, 2**23, 17 * N, 1], ids=["all at once", "one block", "several blocks", "row by row"]
+)
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -51,9 +53,16 @@ def precision(rng, n: int = N, rank: int = 30) -> Precision:
     return Precision(1.0, vectors, rng.uniform(-0.9, 3.0, rank))
 
 
+def search(monkeypatch, size: int | None):
+    """Search in blocks of so many scores; all at once if None."""
+    if size is not None:
+        monkeypatch.setattr(graph, "_SMALL", 0)
+        monkeypatch.setattr(graph, "_SCORES", size)
+
+
 @SIZES
 def test_neighbours_are_those_of_the_largest_cosines(size, rng, monkeypatch):
-    monkeypatch.setattr(graph, "_SCORES", size)
+    search(monkeypatch, size)
     embedding = rng.normal(size=(N, WIDTH)) * rng.lognormal(0.0, 1.0, (N, 1))
     found = affinity_graph(embedding, K)
     assert_well_formed(found, N)
@@ -64,8 +73,9 @@ def test_neighbours_are_those_of_the_largest_cosines(size, rng, monkeypatch):
     np.testing.assert_allclose(found.distances.toarray(), np.where(expected, distances, 0.0), rtol=1e-12)
 
 
-def test_neighbours_are_right_where_single_precision_is_not(rng):
+def test_neighbours_are_right_where_single_precision_is_not(rng, monkeypatch):
     """Ten rows around each centre, whose cosines differ in the ninth digit: float32 cannot rank them."""
+    search(monkeypatch, graph._SCORES)
     embedding = np.repeat(rng.normal(size=(N // 10, WIDTH)), 10, axis=0) + 3e-5 * rng.normal(size=(N, WIDTH))
     rows = unit(embedding)
     cosine = rows @ rows.T
@@ -184,7 +194,7 @@ def test_order_of_the_rows(rng):
 @SIZES
 @pytest.mark.parametrize("k", [K, N - 1])
 def test_partial_correlations(size, k, rng, monkeypatch):
-    monkeypatch.setattr(graph, "_SCORES", size)
+    search(monkeypatch, size)
     phi, shift = precision(rng), 0.8
     found = partial_correlation_graph(phi, shift, k)
     assert_well_formed(found, N)

@@ -205,7 +205,7 @@ class _Problem:
     def _from(self, mode: fiber.Mode) -> _Step:
         mode, z = fiber.of_unit_size(self.y, mode, self.n_entries)
         lead, found = decompose(z, gram(z), center=self.center, n_comps=self.n_comps)
-        rows, cols, objective, solved = m_step.estimate(z, lead, found)
+        rows, cols, objective, solved = m_step.estimate(lead, found)
         converged = solved and bool(mode.residual <= _FIBER_ACCEPTED)
         return _Step(mode, lead, (rows, cols), objective, converged)
 

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from kronax.solvers.precision import Precision, diagonal, entries
 
+_SMALL = 1024  # rows up to which all products are made at once, sooner than a search is compiled
 _SCORES = 2**23  # numbers held at a time: 64 MiB in float64
 _SPARE = 10  # candidates beyond the neighbours asked for: what float32 may misplace
 _WIDTH = 16  # embeddings are padded to a multiple of it, so that those of different ranks share compiled code
@@ -118,6 +119,8 @@ def _to_csr(neighbours: np.ndarray, values: np.ndarray) -> sparse.csr_array:
 def _most_similar(left: np.ndarray, right: np.ndarray, k: int, *, progress: bool) -> tuple[np.ndarray, np.ndarray]:
     """For every row ``i`` find the ``k`` largest products ``left_i·right_j``, ``j ≠ i``: values and indices, (n, k)."""
     n, width = right.shape
+    if n <= _SMALL:
+        return _largest(left @ right.T, k)
     n_candidates = min(k + _SPARE, n - 1)
     # The largest of n scores lie in the groups with the largest maxima: √(n/k) scores a group make the least work.
     group = max(1, int(np.sqrt(n / n_candidates)))
@@ -134,6 +137,15 @@ def _most_similar(left: np.ndarray, right: np.ndarray, k: int, *, progress: bool
             rows, right, scores, groups, k=k, n_candidates=n_candidates, group=group
         )
     return values, indices
+
+
+def _largest(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find the ``k`` largest scores of every row beside the diagonal, in descending order."""
+    np.fill_diagonal(scores, -np.inf)
+    candidates = np.argpartition(scores, -k, axis=1)[:, -k:]
+    values = np.take_along_axis(scores, candidates, axis=1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    return np.take_along_axis(values, order, axis=1), np.take_along_axis(candidates, order, axis=1)
 
 
 @partial(jax.jit, static_argnames=["n", "count", "group"])

@@ -2,12 +2,14 @@
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
 
 import jax.numpy as jnp
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 _LARGE = 4096  # rows from which one eigenproblem is worth all threads
 _one_at_a_time = threading.Lock()  # the limit belongs to the process: two that overlap would not restore it
@@ -24,12 +26,21 @@ def eigh_all(matrices: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarra
         return [_ordered(*jnp.linalg.eigh(jnp.asarray(matrix))) for matrix in matrices]
     if max(map(len, matrices)) >= _LARGE:
         return [_ordered(*np.linalg.eigh(matrix)) for matrix in matrices]
-    with (
-        _one_at_a_time,
-        threadpool_limits(1, user_api="blas"),
-        ThreadPoolExecutor(min(len(matrices), _cores())) as pool,
-    ):
+    with one_blas_thread(), ThreadPoolExecutor(min(len(matrices), _cores())) as pool:
         return list(pool.map(lambda matrix: _ordered(*np.linalg.eigh(matrix)), matrices))
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Have NumPy's matrix products and eigenproblems in this block use one thread each."""
+    with _one_at_a_time, _libraries().limit(limits=1, user_api="blas"):
+        yield
+
+
+@lru_cache
+def _libraries() -> ThreadpoolController:
+    """Find the BLAS libraries in use; to look for them takes as long as a small eigenproblem."""
+    return ThreadpoolController()
 
 
 def platform() -> str:

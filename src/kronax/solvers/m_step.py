@@ -12,26 +12,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from kronax.solvers import held_out, kronecker_sum
-from kronax.solvers.blocks import Blocks
 from kronax.solvers.fiber import Omega
 from kronax.solvers.precision import Precision, mean_diagonal
 from kronax.solvers.shrinkage import quadratic_inverse_shrinkage
-from kronax.solvers.spectral import Leading, Spectrum, gram_of_folds
+from kronax.solvers.spectral import Leading, Spectrum
 
 NEARLY_SQUARE = 4  # the ratio of the sides up to which spectra are shrunk by cross-validation
 _FOLDS = 3
 _DAMPING = 0.5  # share of the spikes in the Ω that the E-step sees
 
 
-def estimate(z: Blocks, lead: Leading, found: Spectrum) -> tuple[Precision, Precision, float, bool]:
+def estimate(lead: Leading, found: Spectrum) -> tuple[Precision, Precision, float, bool]:
     """Fit Eq. 3 to the nonlinearly shrunk spectra of both axes.
 
     Parameters
     ----------
-    z
-        ``Z``, tall.
     lead, found
-        Its leading directions and its spectrum.
+        The leading directions of ``Z``, tall, and its spectrum.
 
     Returns
     -------
@@ -39,7 +36,7 @@ def estimate(z: Blocks, lead: Leading, found: Spectrum) -> tuple[Precision, Prec
     a constant; and whether the solve reached its goal.
     """
     n, m = found.dims
-    e, f = _held_out(z, found, lead) if n < NEARLY_SQUARE * m else _closed_form(found)
+    e, f = _held_out(lead, found) if n < NEARLY_SQUARE * m else _closed_form(found)
     groups = [np.ones(len(values)) for values in (e, f)]
     for group, dim in zip(groups, (n, m), strict=True):
         group[-1] += dim - len(group)  # the null eigenvalues, if there are any, are the last group
@@ -67,17 +64,25 @@ def _closed_form(found: Spectrum) -> tuple[np.ndarray, np.ndarray]:
     return m * np.append(*rows)[: kept + (n > kept)], n * np.append(*cols)[: kept + (m > kept)]
 
 
-def _held_out(z: Blocks, found: Spectrum, lead: Leading) -> tuple[np.ndarray, np.ndarray]:
+def _held_out(lead: Leading, found: Spectrum) -> tuple[np.ndarray, np.ndarray]:
     """Shrink both spectra by cross-validation; the same form as :func:`_closed_form`.
 
-    The folds follow the leading direction, which neither the order of rows and columns nor their scales change.
+    The folds follow the leading direction, which neither the order of rows and columns nor their scales change. In the
+    basis of the other axis' eigenvectors, the rows of ``Z`` are those of ``U diag(√e)``, the columns those of
+    ``V diag(√e)``.
     """
     n, m = found.dims
-    n_folds = min(_FOLDS, z.shape[1])
-    kept = len(found.eigenvalues)
-    fold_of_row, fold_of_col = (held_out.folds(vectors[:, 0], n_folds) for vectors in (lead.rows, lead.cols))
-    e = held_out.row_eigenvalues(found.gram, fold_of_col, n, kept)
-    f = held_out.col_eigenvalues(found.gram, gram_of_folds(z, found, fold_of_row), m, kept)
+    n_folds = min(_FOLDS, len(lead.cols))
+    samples = (
+        held_out.Samples(
+            coordinates=vectors * np.sqrt(found.eigenvalues),
+            fold=held_out.folds(leading[:, 0], n_folds),
+            dim=dim,
+            kept=len(found.eigenvalues),
+        )
+        for vectors, leading, dim in ((found.cols, lead.cols, n), (found.rows, lead.rows, m))
+    )
+    e, f = held_out.eigenvalues(*samples)
     return e, f * _total(e, n) / _total(f, m)
 
 
