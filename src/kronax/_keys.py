@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 MED_MAGMA = "med_magma"
+GMGM = "gmgm"
 QUOTIENT = "quotient"
 GENE_MODULE = "gene_module"
 QUICKSTART_CLUSTERS = "med_magma_leiden"  # obs

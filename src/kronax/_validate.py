@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from anndata import AnnData
+from mudata import MuData
 from scipy import sparse
 
 
@@ -19,6 +20,28 @@ def is_anndata(adata: Any) -> None:
     if adata.isbacked:
         msg = f"The AnnData object is backed by {str(adata.filename)!r}. Run `adata = adata.to_memory()` first."
         raise ValueError(msg)
+
+
+def is_multimodal(mdata: MuData) -> None:
+    """Require a MuData object in memory whose modalities share cells, each with a name of its own."""
+    if mdata.isbacked:
+        msg = f"The MuData object is backed by {str(mdata.filename)!r}. Read it without `backed` first."
+        raise ValueError(msg)
+    if mdata.axis != 0 or not mdata.mod:
+        msg = f"The modalities must share cells (`axis=0`), found {len(mdata.mod)} modalities and axis={mdata.axis}."
+        raise ValueError(msg)
+    for modality, adata in mdata.mod.items():
+        name(modality, "name of a modality")
+        if not isinstance(adata, AnnData):
+            msg = f"`mdata[{modality!r}]` is a {type(adata).__qualname__}; AnnData objects are needed."
+            raise TypeError(msg)
+        repeated = adata.obs_names[adata.obs_names.duplicated()].unique()
+        if len(repeated):
+            msg = (
+                f"`mdata[{modality!r}]` has {len(repeated)} cell names more than once ({', '.join(repeated[:3])}); cells "
+                "are matched by name. Run `obs_names_make_unique()`."
+            )
+            raise ValueError(msg)
 
 
 def key_in(key: str, mapping: Mapping, name: str, remedy: str = "") -> None:
@@ -84,11 +107,11 @@ class Counts:
     shape: tuple[int, int]
 
 
-def counts(adata: AnnData, layer: str | None) -> Counts:
+def counts(adata: AnnData, layer: str | None, of: str = "adata") -> Counts:
     """Read a matrix of at least two cells and two genes that have non-zero values."""
-    where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
+    where = f"`{of}.X`" if layer is None else f"`{of}.layers[{layer!r}]`"
     if layer is not None:
-        key_in(layer, adata.layers, "adata.layers")
+        key_in(layer, adata.layers, f"{of}.layers")
     found = adata.X if layer is None else adata.layers[layer]
     if found is None:
         msg = (

@@ -56,6 +56,8 @@ def eigenvalues(*axes: Samples) -> list[np.ndarray]:
     For every axis ``kept`` eigenvalues, in descending order, and one more for each of the ``dim − kept`` others, if there
     are any.
     """
+    if not axes:
+        return []
     splits = [(axis, *split) for axis in axes for split in _splits(axis)]
     found = {id(axis): np.zeros(axis.dim) for axis in axes}
     for (axis, _, energy, total), solved in zip(splits, eigh_all([matrix for _, matrix, *_ in splits]), strict=True):

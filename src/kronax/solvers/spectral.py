@@ -34,6 +34,10 @@ class Spectrum:
     eigenvalues: np.ndarray
     dims: tuple[int, int]
 
+    def transposed(self) -> "Spectrum":
+        """Give the spectrum of ``Zᵀ``."""
+        return Spectrum(self.cols, self.rows, self.eigenvalues, self.dims[::-1])
+
 
 @dataclass(frozen=True)
 class Leading:
