@@ -20,7 +20,8 @@ from kronax._isolated import expand, expand_square, warn_of_isolated
 from kronax._logging import logger
 from kronax.solvers import em, shared_rows
 from kronax.solvers.graph import Graph, affinity_graph, on_edges, partial_correlation_graph
-from kronax.solvers.precision import Precision, dense, mean_diagonal
+from kronax.solvers.precision import Precision, mean_diagonal
+from kronax.solvers.precision import complete as all_entries
 
 WEIGHTS = ("affinity", "partial_correlation")
 
@@ -136,7 +137,7 @@ def cell_graph(learnt: Learnt, n_neighbors: int | None, weights: str, *, progres
     if weights == "affinity":
         graph = affinity_graph(learnt.cells.embedding, k, progress=progress)
     else:
-        sizes = [len(phi.vectors) for phi in learnt.features.values()]
+        sizes = [len(phi) for phi in learnt.features.values()]
         shift = np.average([mean_diagonal(phi) for phi in learnt.features.values()], weights=sizes)
         graph = partial_correlation_graph(precision, float(shift), k, progress=progress)
     return _matrices(graph, precision, complete=n_neighbors is None)
@@ -145,14 +146,14 @@ def cell_graph(learnt: Learnt, n_neighbors: int | None, weights: str, *, progres
 def feature_graph(learnt: Learnt, name: str, n_neighbors: int | None, *, progress: bool) -> dict[str, sparse.csr_array]:
     """Give connectivities, distances and signed precision of the features of one matrix."""
     precision = learnt.features[name]
-    p = len(precision.vectors)
+    p = len(precision)
     k = p - 1 if n_neighbors is None else min(n_neighbors, p - 1)
     graph = partial_correlation_graph(precision, mean_diagonal(learnt.cells.precision), k, progress=progress)
     return _matrices(graph, precision, complete=n_neighbors is None)
 
 
 def _matrices(graph: Graph, precision: Precision, *, complete: bool) -> dict[str, sparse.csr_array]:
-    signed = sparse.csr_array(dense(precision)) if complete else on_edges(precision, graph)
+    signed = all_entries(precision) if complete else on_edges(precision, graph)
     return {"connectivities": graph.connectivities, "distances": graph.distances, "precision": signed}
 
 

@@ -9,7 +9,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from kronax.solvers import em, fiber, held_out, kronecker_sum
 from kronax.solvers.blocks import from_csr
-from kronax.solvers.precision import Precision, dense, mean_diagonal
+from kronax.solvers.precision import LowRank, dense, mean_diagonal
 from kronax.solvers.quotient import pattern_counts, quotient
 from kronax.solvers.shrinkage import noise_level, quadratic_inverse_shrinkage, shrink_singular_values
 
@@ -386,7 +386,7 @@ def test_input_and_settings_stay(rng):
 
 def test_both_axes_have_the_same_mean_diagonal(rng):
     found = fit(matrix(rng), max_iter=3)
-    assert isinstance(found.rows.precision, Precision)
+    assert isinstance(found.rows.precision, LowRank)
     assert mean_diagonal(found.rows.precision) == pytest.approx(mean_diagonal(found.cols.precision), rel=1e-12)
 
 

@@ -7,7 +7,7 @@ from umap.umap_ import fuzzy_simplicial_set
 
 from kronax.solvers import graph
 from kronax.solvers.graph import Graph, affinity_graph, on_edges, partial_correlation_graph
-from kronax.solvers.precision import Precision, dense
+from kronax.solvers.precision import LowRank, Sparse, dense
 
 N, K, WIDTH = 120, 7, 6
 
@@ -47,10 +47,10 @@ def assert_well_formed(found: Graph, n: int):
     np.testing.assert_array_equal(found.connectivities.indices, found.distances.indices)
 
 
-def precision(rng, n: int = N, rank: int = 30) -> Precision:
+def precision(rng, n: int = N, rank: int = 30) -> LowRank:
     """Positive definite, far from diagonal."""
     vectors, _ = np.linalg.qr(rng.normal(size=(n, rank)))
-    return Precision(1.0, vectors, rng.uniform(-0.9, 3.0, rank))
+    return LowRank(1.0, vectors, rng.uniform(-0.9, 3.0, rank))
 
 
 def search(monkeypatch, size: int | None):
@@ -208,17 +208,30 @@ def test_partial_correlations(size, k, rng, monkeypatch):
     np.testing.assert_allclose(found.distances.toarray(), distances, rtol=1e-9)
 
 
+@pytest.mark.parametrize("k", [1, 3, N - 1])
+def test_partial_correlations_of_a_sparse_precision(k, rng):
+    full = rng.normal(size=(N, N)) * (rng.uniform(size=(N, N)) < 0.1)
+    full = np.triu(full, 1) + np.triu(full, 1).T + np.diag(rng.uniform(-0.2, 2.0, N))
+    found = partial_correlation_graph(Sparse(sparse.csr_array(full)), 0.8, k)
+    size = np.sqrt(np.diag(full) + 0.8)
+    rho = -full / np.outer(size, size)
+    np.fill_diagonal(rho, 0.0)
+    expected = brute_force(rho, k) & (rho > 0)
+    np.testing.assert_allclose(found.connectivities.toarray(), np.where(expected, rho, 0.0), rtol=1e-12)
+    assert (np.diff(found.connectivities.indptr) == expected.sum(1)).all()
+
+
 def test_partial_correlations_do_not_see_the_split(rng):
     """Φ + t with ψ̄ − t is the same model."""
     phi = precision(rng)
     one = partial_correlation_graph(phi, 0.8, K)
-    other = partial_correlation_graph(Precision(phi.base + 0.3, phi.vectors, phi.weights), 0.5, K)
+    other = partial_correlation_graph(LowRank(phi.base + 0.3, phi.vectors, phi.weights), 0.5, K)
     np.testing.assert_allclose(other.connectivities.toarray(), one.connectivities.toarray(), rtol=1e-12)
 
 
 def test_vectors_in_single_precision(rng):
     phi = precision(rng)
-    half = Precision(phi.base, phi.vectors.astype(np.float32), phi.weights)
+    half = LowRank(phi.base, phi.vectors.astype(np.float32), phi.weights)
     found = partial_correlation_graph(half, 0.8, K)
     assert_well_formed(found, N)
     expected = partial_correlation_graph(phi, 0.8, N - 1).connectivities
@@ -229,7 +242,7 @@ def test_vectors_in_single_precision(rng):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_on_edges(dtype, rng):
     phi = precision(rng)
-    phi = Precision(phi.base, phi.vectors.astype(dtype), phi.weights)
+    phi = LowRank(phi.base, phi.vectors.astype(dtype), phi.weights)
     edges = affinity_graph(rng.normal(size=(N, WIDTH)), K)
     found = on_edges(phi, edges)
     assert found.format == "csr" and found.dtype == np.float64

@@ -10,7 +10,7 @@ from jax import Array
 from scipy import sparse
 from tqdm.auto import tqdm
 
-from kronax.solvers.precision import Precision, diagonal, entries
+from kronax.solvers.precision import Precision, Sparse, diagonal, entries
 
 _SMALL = 1024  # rows up to which all products are made at once, sooner than a search is compiled
 _SCORES = 2**23  # numbers held at a time: 64 MiB in float64
@@ -80,11 +80,14 @@ def partial_correlation_graph(precision: Precision, shift: float, n_neighbors: i
     n_neighbors
         Neighbours of every variable, itself not counted; fewer than there are variables.
     """
-    scaled = precision.vectors / np.sqrt(diagonal(precision) + shift)[:, None]
-    with jax.enable_x64(True):
-        rho, neighbours = _most_similar(scaled * -precision.weights, scaled, n_neighbors, progress=progress)
-    rho = np.maximum(rho, 0.0)
-    weights = _to_csr(neighbours, rho)
+    size = np.sqrt(diagonal(precision) + shift)
+    if isinstance(precision, Sparse):
+        weights = _strongest(sparse.csr_array(-precision.matrix / size[:, None] / size), n_neighbors)
+    else:
+        scaled = precision.vectors / size[:, None]
+        with jax.enable_x64(True):
+            rho, neighbours = _most_similar(scaled * -precision.weights, scaled, n_neighbors, progress=progress)
+        weights = _to_csr(neighbours, np.maximum(rho, 0.0))
     weights = weights.maximum(weights.T)
     distances = weights.copy()
     distances.data = np.sqrt(np.maximum(2.0 - 2.0 * weights.data, _SMALLEST_DISTANCE**2))
@@ -106,6 +109,17 @@ def _graph(connectivities: sparse.csr_array, distances: sparse.csr_array) -> Gra
         matrix.eliminate_zeros()
         matrix.sort_indices()
     return Graph(connectivities, distances)
+
+
+def _strongest(scores: sparse.csr_array, k: int) -> sparse.csr_array:
+    """Keep the ``k`` largest positive entries of every row beside the diagonal."""
+    scores = scores.tocoo()
+    eligible = (scores.data > 0) & (scores.row != scores.col)
+    row, col, values = scores.row[eligible], scores.col[eligible], scores.data[eligible]
+    order = np.lexsort((-values, row))  # by row, within it from the largest on
+    rank = np.arange(len(order)) - np.searchsorted(row[order], row[order])
+    kept = order[rank < k]
+    return sparse.csr_array((values[kept], (row[kept], col[kept])), shape=scores.shape)
 
 
 def _to_csr(neighbours: np.ndarray, values: np.ndarray) -> sparse.csr_array:

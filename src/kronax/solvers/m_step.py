@@ -6,7 +6,6 @@ fitted closely to ``Ω`` drive each other to extremes.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -15,7 +14,7 @@ import numpy as np
 
 from kronax.solvers import held_out, kronecker_sum
 from kronax.solvers.fiber import Omega
-from kronax.solvers.precision import Precision, mean_diagonal
+from kronax.solvers.precision import LowRank, Precision, mean_diagonal, shifted
 from kronax.solvers.shrinkage import quadratic_inverse_shrinkage
 from kronax.solvers.spectral import Leading, Spectrum
 
@@ -69,8 +68,8 @@ def estimate_shared(joint: Spectrum, parts: Sequence[Spectrum]) -> Estimate:
     shrunk_trace = sum(g * s @ v for g, s, v in zip(groups, shrunk, eigenvalues, strict=True))
     trace = sum(s.eigenvalues @ v[: len(s.eigenvalues)] for s, v in zip(sides, eigenvalues, strict=True))
     return Estimate(
-        rows=replace(rows, base=rows.base + t),
-        cols=[replace(phi, base=phi.base - t) for phi in cols],
+        rows=shifted(rows, t),
+        cols=[shifted(phi, -t) for phi in cols],
         objective=0.5 * (solved.objective - shrunk_trace + trace) / (sides[0].dim * n_cols),
         converged=solved.converged,
     )
@@ -131,11 +130,11 @@ def _group_sizes(values: np.ndarray, dim: int) -> np.ndarray:
     return np.append(np.ones(len(values) - 1), dim - len(values) + 1.0)
 
 
-def _precision(vectors: np.ndarray, eigenvalues: np.ndarray) -> Precision:
+def _precision(vectors: np.ndarray, eigenvalues: np.ndarray) -> LowRank:
     """Put a precision matrix together; directions without an eigenvalue get the null one or, without it, the mean."""
     kept = vectors.shape[1]
     base = float(eigenvalues[-1] if len(eigenvalues) > kept else eigenvalues.mean())
-    return Precision(base, vectors, eigenvalues[:kept] - base)
+    return LowRank(base, vectors, eigenvalues[:kept] - base)
 
 
 def spiked(lead: Leading, energy: float, n_comps: int) -> Omega:
