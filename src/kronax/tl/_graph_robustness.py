@@ -15,7 +15,7 @@ from kronax._stored_graph import AXES, Axis, stored_graph
 
 Measure = Literal["vi", "ami"]
 _MEASURES = {"vi": "variation of information", "ami": "adjusted mutual information"}
-SHARES = tuple(step / 20 for step in range(13))  # 0, 5%, … 60%
+SHARES = tuple(step / 10 for step in range(7))  # 0, 10%, … 60%
 
 
 @dataclass(frozen=True)

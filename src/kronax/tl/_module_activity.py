@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy import stats
+from scipy.stats import ConstantInputWarning
 
 from kronax import _keys, _validate
 from kronax._isolated import expand
@@ -136,7 +137,8 @@ def _anova(activity: np.ndarray, group_of: pd.Categorical, groupby: str) -> dict
     f, p, adjusted, eta = np.full((4, activity.shape[1]), np.nan)
     between, within = len(members) - 1, sizes.sum() - len(members)
     if varies.any():
-        with np.errstate(divide="ignore"):  # F is infinite where groups differ and their cells do not
+        # F is infinite where groups differ and their cells do not, of which SciPy warns in some versions
+        with np.errstate(divide="ignore"), warnings.catch_warnings(action="ignore", category=ConstantInputWarning):
             f[varies], p[varies] = stats.f_oneway(*[activity[cells][:, varies] for cells in members])
         adjusted[varies] = stats.false_discovery_control(p[varies])
         eta[varies] = 1.0 / (1.0 + within / (between * f[varies]))  # SS between / SS total
