@@ -77,6 +77,7 @@ def assortativity(
     ends = mixing.sum(axis=1)
     if np.count_nonzero(ends) < 2:
         return float("nan")
-    total = ends.sum()
+    total = float(ends.sum())
     by_chance = float(np.sum((ends / total) ** 2))
-    return (float(mixing.tocsr().trace()) / total - by_chance) / (1.0 - by_chance)
+    within = float(mixing.tocsr().trace()) / total
+    return (within - by_chance) / (1.0 - by_chance)
