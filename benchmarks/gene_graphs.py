@@ -59,7 +59,7 @@ def arguments() -> argparse.Namespace:
 # Simulated Gaussians
 
 TITLES = {"barabasi_albert": "Barabási–Albert trees", "block": "complete graphs of 10 vertices"}
-OTHERS = ["kronax, closed form only", "−ZZᵀ, −ZᵀZ after scaling", "−XXᵀ, −XᵀX"]
+OTHERS = ["kronax, closed form only", "−ZZᵀ, −ZᵀZ after scaling", "−XXᵀ, −XᵀX"] + ["GmGM"] * peers.has_gmgm()
 Pair = tuple[np.ndarray, np.ndarray]
 
 
@@ -76,6 +76,8 @@ def recovered(shape: tuple[int, int], graph: str, signs: str, noise: float, seed
         (scaled @ scaled.T, scaled.T @ scaled),
         (x @ x.T, x.T @ x),
     ]
+    if peers.has_gmgm():
+        estimates.append(peers.gmgm(x))
     truth = adata.obsp["truth"], adata.varp["truth"]
     return [
         np.mean([kx.metrics.edge_average_precision(e, truth=t) for e, t in zip(pair, truth, strict=True)])
@@ -168,6 +170,10 @@ def graphical_lasso(adata: AnnData, _: str) -> np.ndarray:
         return partial_correlation(GraphicalLassoCV().fit(standard_logs(adata)).precision_)
 
 
+def gmgm(adata: AnnData, _: str) -> np.ndarray:
+    return peers.gmgm(standard_logs(adata))[1]
+
+
 def partial_correlation(precision: np.ndarray) -> np.ndarray:
     """Give partial correlations, exactly symmetric."""
     size = np.sqrt(np.diag(precision))
@@ -182,6 +188,8 @@ NETWORKS: dict[str, Callable[[AnnData, str], np.ndarray]] = {
     "partial correlation, Ledoit–Wolf": ledoit_wolf,
     "GraphicalLassoCV": graphical_lasso,
 }
+if peers.has_gmgm():
+    NETWORKS["GmGM"] = gmgm
 
 if __name__ == "__main__":
     main()
