@@ -9,7 +9,8 @@ import kronax as kx
 
 
 def symmetric(n, density, seed):
-    weights = sparse.random_array((n, n), density=density, rng=np.random.default_rng(seed), format="csr")
+    rng = np.random.default_rng(seed)
+    weights = (rng.random((n, n)) < density) * rng.random((n, n))
     return sparse.csr_array(weights + weights.T)
 
 

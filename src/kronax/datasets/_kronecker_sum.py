@@ -115,7 +115,7 @@ def kronecker_sum(
         obsp={_keys.TRUTH: sparse.csr_matrix(psi)},
         varp={_keys.TRUTH: sparse.csr_matrix(phi)},
         uns={
-            "kronecker_sum": {
+            _keys.KRONECKER_SUM: {
                 "params": {
                     "graph": graph,
                     "signs": signs,
