@@ -167,7 +167,7 @@ def ledoit_wolf(adata: AnnData, _: str) -> np.ndarray:
 def graphical_lasso(adata: AnnData, _: str) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.simplefilter("ignore", RuntimeWarning)  # of the penalties at which its solver fails, and which it skips
+        warnings.simplefilter("ignore", RuntimeWarning)  # its solver fails at some penalties
         return partial_correlation(GraphicalLassoCV().fit(standard_logs(adata)).precision_)
 
 

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from kronax._stored_graph import AXES, Axis
 from kronax.metrics._read import Matrix
 
 QUANTILES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+_PAIRS = 256  # at a time, so that little memory is needed
 
 
 def tail_dependence(
@@ -150,9 +151,17 @@ def _draw_pairs(n: int, n_pairs: int | None, rng: np.random.Generator) -> tuple[
 def _spearman(ranks: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Give the rank correlation of every pair."""
     standard = (ranks - ranks.mean(axis=0)) / ranks.std(axis=0)
-    return np.array([standard[:, i] @ standard[:, j] for i, j in zip(first, second, strict=True)]) / len(ranks)
+    return _by_pair(lambda i, j: np.mean(standard[:, i] * standard[:, j], axis=0), first, second)
 
 
 def _count_both(beyond: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Count the observations for which both of a pair lie beyond."""
-    return np.array([np.count_nonzero(beyond[:, i] & beyond[:, j]) for i, j in zip(first, second, strict=True)])
+    return _by_pair(lambda i, j: np.count_nonzero(beyond[:, i] & beyond[:, j], axis=0), first, second)
+
+
+def _by_pair(
+    compute: Callable[[np.ndarray, np.ndarray], np.ndarray], first: np.ndarray, second: np.ndarray
+) -> np.ndarray:
+    """Compute something for all pairs, a few of them at a time."""
+    starts = range(0, len(first), _PAIRS)
+    return np.concatenate([compute(first[at : at + _PAIRS], second[at : at + _PAIRS]) for at in starts])
