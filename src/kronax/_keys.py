@@ -6,6 +6,12 @@ MED_MAGMA = "med_magma"
 GMGM = "gmgm"
 QUOTIENT = "quotient"
 GENE_MODULE = "gene_module"
+MODULE_ACTIVITY = "module_activity"  # obsm and uns
+GRAPH_ROBUSTNESS = "graph_robustness"  # uns
+KRONECKER_SUM = "kronecker_sum"  # uns of simulated data
+TRUTH = "truth"  # obsp and varp of simulated data
+LATENT = "latent"  # layer of simulated data
+SCALE = "scale"  # obs and var of simulated data
 QUICKSTART_CLUSTERS = "med_magma_leiden"  # obs
 QUICKSTART_UMAP = "X_med_magma_umap"  # obsm
 
