@@ -106,21 +106,10 @@ def _alpha(value: Any, name: str) -> None:
         raise ValueError(msg)
 
 
-def _share(value: Any, name: str, *, below_one: bool = True) -> None:
-    if not (_is_real(value) and 0 <= value <= 1 and (value < 1 or not below_one)):
-        msg = f"`{name}` must be a number from 0 to 1{', less than 1' if below_one else ''}, found {value!r}."
-        raise ValueError(msg)
-
-
-def _power(value: Any, name: str) -> None:
-    if not (_is_real(value) and 0 <= value < np.inf):
-        msg = f"`{name}` must be a number of at least 0, found {value!r}."
-        raise ValueError(msg)
-
-
-def _bool(value: Any, name: str) -> None:
-    if not isinstance(value, bool | np.bool_):
-        msg = f"`{name}` must be True or False, found {value!r}."
+def _below_one(value: Any, name: str) -> None:
+    _validate.share(value, name)
+    if value == 1:
+        msg = f"`{name}` must be less than 1, found {value!r}."
         raise ValueError(msg)
 
 
@@ -155,12 +144,12 @@ def _is_real(value: Any) -> bool:
 
 
 _CHECKS: dict[str, Callable[[Any, str], None]] = {
-    "absolute": _bool,
+    "absolute": _validate.boolean,
     "alpha": _alpha,
-    "common_share": _or_cv(_share),
-    "common_shares": _ascending(_share),
-    "context_weight": lambda value, name: _share(value, name, below_one=False),
-    "gene_power": _power,
+    "common_share": _or_cv(_below_one),
+    "common_shares": _ascending(_below_one),
+    "context_weight": _validate.share,
+    "gene_power": _validate.at_least_zero,
     "lipschitz": _validate.positive,
     "max_iter": _at_least(1),
     "n_continuation": _at_least(1),
@@ -168,13 +157,13 @@ _CHECKS: dict[str, Callable[[Any, str], None]] = {
     "n_neighbors": _at_least(1),
     "noise": _or_cv(_validate.positive),
     "noises": _ascending(_validate.positive),
-    "own_share": _or_cv(_share),
-    "own_shares": _ascending(_share),
+    "own_share": _or_cv(_below_one),
+    "own_shares": _ascending(_below_one),
     "random_state": _at_least(0),
-    "restart": _bool,
-    "single_precision": _bool,
+    "restart": _validate.boolean,
+    "single_precision": _validate.boolean,
     "smoothing": _validate.positive,
     "threshold": _validate.positive,
     "tol": _validate.positive,
-    "variance": _bool,
+    "variance": _validate.boolean,
 }

@@ -78,16 +78,16 @@ def read(mdata: MuData, layer: str | None = None) -> Tensor:
         modality are not unique, or it has none; the modalities share no gene; every value is NaN, or one infinite.
     """
     contexts = check(mdata)
-    matrices = [_matrix(mdata.mod[context], layer, context) for context in contexts]
+    matrices = [matrix(mdata.mod[context], layer, f"mdata[{context!r}]") for context in contexts]
     treatments, genes = union(mdata), shared_genes(mdata)
     shape = len(treatments), len(contexts), len(genes)
     _validate.memory(8 * int(np.prod(shape)), "Choose fewer genes or treatments.")
     rows = np.stack([mdata.mod[context].obs_names.get_indexer(treatments) for context in contexts], axis=1)
     columns = np.stack([mdata.mod[context].var_names.get_indexer(genes) for context in contexts])
     values = np.full(shape, np.nan)
-    for c, matrix in enumerate(matrices):
+    for c, whole in enumerate(matrices):
         here = np.flatnonzero(rows[:, c] >= 0)
-        found = matrix[rows[here, c]][:, columns[c]]
+        found = whole[rows[here, c]][:, columns[c]]
         values[here, c] = found.toarray() if sparse.issparse(found) else found
     tensor = Tensor(values, treatments, contexts, genes, rows, columns, layer)
     _require_values(tensor)
@@ -116,8 +116,12 @@ def check(mdata: Any) -> tuple[str, ...]:
         if not isinstance(adata, AnnData):
             msg = f"Modality {context!r} is a {type(adata).__qualname__}; an AnnData object is needed."
             raise TypeError(msg)
-        _require_unique(adata.obs_names, "treatments (obs_names)", "Average them with kx.pp.tensor.", context)
-        _require_unique(adata.var_names, "genes (var_names)", "Run `.var_names_make_unique()` on it.", context)
+        require_unique(
+            adata.obs_names, "treatments (obs_names)", "Average them with kx.pp.tensor.", f"Modality {context!r}"
+        )
+        require_unique(
+            adata.var_names, "genes (var_names)", "Run `.var_names_make_unique()` on it.", f"Modality {context!r}"
+        )
         if 0 in adata.shape:
             msg = f"Modality {context!r} has {adata.n_obs} treatments and {adata.n_vars} genes; remove it."
             raise ValueError(msg)
@@ -137,10 +141,11 @@ def require_names(contexts: Sequence[Any]) -> None:
         raise ValueError(msg)
 
 
-def _require_unique(names: pd.Index, what: str, remedy: str, context: str) -> None:
+def require_unique(names: pd.Index, what: str, remedy: str, where: str) -> None:
+    """Require names that occur once."""
     if not names.is_unique:
         repeated = [str(name) for name in names[names.duplicated()].unique()]
-        msg = f"Modality {context!r} has {len(repeated)} repeated {what}: {listed(repeated)}. {remedy}"
+        msg = f"{where} has {len(repeated)} repeated {what}: {listed(repeated)}. {remedy}"
         raise ValueError(msg)
 
 
@@ -149,11 +154,11 @@ def listed(names: Sequence[Any], most: int = 5) -> str:
     return ", ".join(map(str, names[:most])) + (", …" if len(names) > most else "")
 
 
-def _matrix(adata: AnnData, layer: str | None, context: str) -> np.ndarray | sparse.csr_matrix | sparse.csr_array:
-    """Give a real matrix in memory, sparse ones as CSR."""
-    where = f"`mdata[{context!r}]." + ("X`" if layer is None else f"layers[{layer!r}]`")
+def matrix(adata: AnnData, layer: str | None, name: str) -> np.ndarray | sparse.csr_matrix | sparse.csr_array:
+    """Give X or a layer, real and in memory, without infinite values; sparse ones as CSR. NaN are allowed."""
+    where = f"`{name}.X`" if layer is None else f"`{name}.layers[{layer!r}]`"
     if layer is not None:
-        _validate.key_in(layer, adata.layers, f"mdata[{context!r}].layers")
+        _validate.key_in(layer, adata.layers, f"{name}.layers")
     found = adata.X if layer is None else adata.layers[layer]
     if found is None:
         msg = (
@@ -163,18 +168,17 @@ def _matrix(adata: AnnData, layer: str | None, context: str) -> np.ndarray | spa
     if not (isinstance(found, np.ndarray) or sparse.issparse(found)):
         msg = (
             f"{where} is a {type(found).__module__}.{type(found).__qualname__}, which is not in memory. "
-            f"Run `mdata.mod[{context!r}] = mdata[{context!r}].to_memory()` first."
+            "Bring it into memory with `.to_memory()` first."
         )
         raise TypeError(msg)
     if not (np.issubdtype(found.dtype, np.bool_) or np.isrealobj(found) and np.issubdtype(found.dtype, np.number)):
         msg = f"{where} has dtype {found.dtype}; real numbers are needed. Convert it, e.g. with `.astype('float32')`."
         raise TypeError(msg)
-    matrix = found.tocsr() if sparse.issparse(found) else found
-    entries = matrix.data if sparse.issparse(matrix) else matrix
+    found = found.tocsr() if sparse.issparse(found) else found
+    entries = found.data if sparse.issparse(found) else found
     if (
         np.issubdtype(entries.dtype, np.integer)
-        and entries.size
-        and max(-int(entries.min()), int(entries.max())) > _EXACT
+        and max(-int(entries.min(initial=0)), int(entries.max(initial=0))) > _EXACT
     ):
         msg = f"{where} has integers beyond 2**53, which are no float64 numbers. Divide them, or take logarithms."
         raise ValueError(msg)
@@ -182,7 +186,16 @@ def _matrix(adata: AnnData, layer: str | None, context: str) -> np.ndarray | spa
     if infinite:
         msg = f"{where} has {infinite} infinite values. Replace them; a missing value is NaN."
         raise ValueError(msg)
-    return matrix
+    return found
+
+
+def has_value(matrix: np.ndarray | sparse.spmatrix | sparse.sparray) -> np.ndarray:
+    """Say for every row whether it has a value other than NaN."""
+    if sparse.issparse(matrix):
+        nan = matrix.tocsr(copy=True)
+        nan.data = np.isnan(nan.data)
+        return np.asarray(nan.sum(axis=1)).ravel() < matrix.shape[1]
+    return ~np.isnan(matrix).all(axis=1)
 
 
 def union(mdata: MuData) -> pd.Index:
