@@ -9,9 +9,11 @@ import numpy as np
 
 from kronax import _validate
 from kronax.solvers.completion import Completion
+from kronax.solvers.falrtc import FalrtcOptions, falrtc
+from kronax.solvers.halrtc import HalrtcOptions, halrtc
 from kronax.solvers.means import Mean1dOptions, Mean2dOptions, mean_1d, mean_2d
 from kronax.solvers.neighbours import DnppOptions, dnpp
-from kronax.solvers.trace_norm import FalrtcOptions, HalrtcOptions, SilrtcOptions, falrtc, halrtc, silrtc
+from kronax.solvers.silrtc import SilrtcOptions, silrtc
 from kronax.solvers.wiener import KroneckerOptions, kronecker
 
 Options = KroneckerOptions | Mean1dOptions | Mean2dOptions | DnppOptions | FalrtcOptions | HalrtcOptions | SilrtcOptions
