@@ -99,7 +99,12 @@ def twice(adata):
 @pytest.mark.parametrize(
     ("spoil", "arguments", "error", "words"),
     [
-        (None, {"obs_key": "compound"}, KeyError, "'compound' not found in `adata.obs`. Available keys: ['drug', 'line']"),
+        (
+            None,
+            {"obs_key": "compound"},
+            KeyError,
+            "'compound' not found in `adata.obs`. Available keys: ['drug', 'line']",
+        ),
         (None, {"obs_key": "line"}, ValueError, "must differ"),
         (None, {"layer": "counts"}, KeyError, "'counts' not found"),
         (None, {"aggregate": "max"}, ValueError, "must be one of ['mean', 'sum', 'median'], found 'max'"),
