@@ -1,4 +1,4 @@
-"""Every name under which kronax stores something in an AnnData object."""
+"""Every name under which kronax stores something in an AnnData or MuData object."""
 
 from typing import NamedTuple
 
@@ -12,6 +12,12 @@ KRONECKER_SUM = "kronecker_sum"  # uns of simulated data
 TRUTH = "truth"  # obsp and varp of simulated data
 LATENT = "latent"  # layer of simulated data
 SCALE = "scale"  # obs and var of simulated data
+COMPLETED = "completed"  # layers
+COMPLETION = "completion"  # uns of a MuData
+MEASURED = "measured"  # obs
+CONFIDENCE = "completion_confidence"  # obs
+VARIANCE = "completion_variance"  # obs
+FALLBACK = "completion_fallback"  # obs
 QUICKSTART_CLUSTERS = "med_magma_leiden"  # obs
 QUICKSTART_UMAP = "X_med_magma_umap"  # obsm
 

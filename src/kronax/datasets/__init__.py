@@ -1,5 +1,6 @@
 """Simulated data whose truth is known."""
 
+from kronax.datasets._drug_response import drug_response
 from kronax.datasets._kronecker_sum import kronecker_sum
 
-__all__ = ["kronecker_sum"]
+__all__ = ["drug_response", "kronecker_sum"]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, cg
 
-from kronax.solvers.linalg import one_blas_thread
+from kronax.solvers.linalg import one_thread_each
 
 _STEPS = 200
 _LARGE = 1024  # eigenvalues from which a coarse problem is solved first
@@ -73,7 +73,7 @@ def fit(e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, tol: float =
     tol
         Newton decrement to stop at, relative to ``Σm·Σq``.
     """
-    with one_blas_thread():  # the products are small: threads would mostly wait for each other
+    with one_thread_each():  # the products are small: threads would mostly wait for each other
         return _fit(e, f, m, q, tol)
 
 

@@ -2,16 +2,17 @@
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-_LARGE = 4096  # rows from which one eigenproblem is worth all threads
+LARGE = 4096  # rows from which one eigenproblem is worth all threads
 _one_at_a_time = threading.Lock()  # the limit belongs to the process: two that overlap would not restore it
 
 
@@ -24,22 +25,30 @@ def eigh_all(matrices: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarra
     """
     if platform() != "cpu":
         return [_ordered(*jnp.linalg.eigh(jnp.asarray(matrix))) for matrix in matrices]
-    if max(map(len, matrices)) >= _LARGE:
+    if max(map(len, matrices)) >= LARGE:
         return [_ordered(*np.linalg.eigh(matrix)) for matrix in matrices]
-    with one_blas_thread(), ThreadPoolExecutor(min(len(matrices), _cores())) as pool:
+    with one_thread_each(), ThreadPoolExecutor(min(len(matrices), _cores())) as pool:
         return list(pool.map(lambda matrix: _ordered(*np.linalg.eigh(matrix)), matrices))
 
 
 @contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Have NumPy's matrix products and eigenproblems in this block use one thread each."""
-    with _one_at_a_time, _libraries().limit(limits=1, user_api="blas"):
+def one_thread_each() -> Iterator[None]:
+    """Give LAPACK one thread in every call: more would wait for each other in problems that are not large."""
+    with _one_at_a_time, _blas().limit(limits=1, user_api="blas"):
         yield
 
 
-@lru_cache
-def _libraries() -> ThreadpoolController:
-    """Find the BLAS libraries in use; to look for them takes as long as a small eigenproblem."""
+def lapack(function: Callable[[np.ndarray], Any], matrix: np.ndarray) -> Any:
+    """Call one of NumPy's decompositions, with one thread unless the matrix is large."""
+    if min(matrix.shape) >= LARGE:
+        return function(matrix)
+    with one_thread_each():
+        return function(matrix)
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """Find the libraries once: looking for them takes longer than a small problem."""
     return ThreadpoolController()
 
 

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from kronax.solvers.linalg import lapack
+
 TREATMENT, CONTEXT, GENE = 0, 1, 2
 
 
@@ -62,16 +64,17 @@ def along(matrix: Array, tensor: Array, mode: int) -> Array:
 def eigh(matrix: Array) -> tuple[np.ndarray, np.ndarray]:
     """Give eigenvalues (ascending, none below 0) and eigenvectors of a Gram matrix.
 
-    On a CPU by NumPy's LAPACK, which is ten times as fast as the one that XLA calls there.
+    On a CPU by NumPy's LAPACK with one thread, for the reasons given in :func:`kronax.solvers.linalg.eigh_all`.
     """
-    values, vectors = map(np.asarray, jnp.linalg.eigh(matrix) if _off_cpu(matrix) else np.linalg.eigh(matrix))
+    found = jnp.linalg.eigh(matrix) if _off_cpu(matrix) else lapack(np.linalg.eigh, np.asarray(matrix))
+    values, vectors = map(np.asarray, found)
     return np.maximum(values, 0.0), vectors
 
 
 def eigvalsh(matrix: Array) -> np.ndarray:
     """Give the eigenvalues (ascending, none below 0) of a Gram matrix."""
-    values = np.asarray(jnp.linalg.eigvalsh(matrix) if _off_cpu(matrix) else np.linalg.eigvalsh(matrix))
-    return np.maximum(values, 0.0)
+    values = jnp.linalg.eigvalsh(matrix) if _off_cpu(matrix) else lapack(np.linalg.eigvalsh, np.asarray(matrix))
+    return np.maximum(np.asarray(values), 0.0)
 
 
 def _off_cpu(matrix: Array) -> bool:
@@ -112,7 +115,7 @@ def compress(values: np.ndarray, *, include: np.ndarray | None = None, width: in
     if width >= values.shape[2]:
         return Compressed(values, None)
     basis = np.zeros((width, values.shape[2]))
-    basis[: len(rows)] = np.linalg.qr(rows.T)[0].T
+    basis[: len(rows)] = lapack(np.linalg.qr, rows.T)[0].T
     scores = np.full((*measured.shape, width), np.nan)
     scores[measured] = values[measured] @ basis.T
     return Compressed(scores, basis)

@@ -1,9 +1,31 @@
 """Tools: what learns something from the data."""
 
+from kronax.solvers.falrtc import HODOS_2018, FalrtcOptions
+from kronax.solvers.halrtc import HalrtcOptions
+from kronax.solvers.means import Mean1dOptions, Mean2dOptions
+from kronax.solvers.neighbours import DnppOptions
+from kronax.solvers.silrtc import SilrtcOptions
+from kronax.solvers.wiener import KroneckerOptions
+from kronax.tl._complete_tensor import complete_tensor
 from kronax.tl._gene_modules import gene_modules
 from kronax.tl._gmgm import gmgm
 from kronax.tl._graph_robustness import graph_robustness
 from kronax.tl._med_magma import med_magma
 from kronax.tl._module_activity import module_activity
 
-__all__ = ["gene_modules", "gmgm", "graph_robustness", "med_magma", "module_activity"]
+__all__ = [
+    "DnppOptions",
+    "FalrtcOptions",
+    "HODOS_2018",
+    "HalrtcOptions",
+    "KroneckerOptions",
+    "Mean1dOptions",
+    "Mean2dOptions",
+    "SilrtcOptions",
+    "complete_tensor",
+    "gene_modules",
+    "gmgm",
+    "graph_robustness",
+    "med_magma",
+    "module_activity",
+]
