@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from kronax import pl, pp, tl
+from kronax import metrics, pl, pp, tl
 
 __version__ = version("kronax")
-__all__ = ["__version__", "pl", "pp", "tl"]
+__all__ = ["__version__", "metrics", "pl", "pp", "tl"]
