@@ -34,7 +34,7 @@ from kronax.solvers.unfold import CONTEXT, TREATMENT, along, eigh, gram
 _CV_TREATMENTS = 400  # drawn at random, where there are more
 _CV_SWEEPS = 20
 _CV_TOL = 3e-3
-_MOST_FIBERS = 8000  # for the posterior variance: beyond, its eigenproblem takes gigabytes and hours
+MOST_FIBERS = 8000  # for the posterior variance: beyond, its eigenproblem takes gigabytes and hours
 
 
 @dataclass(frozen=True)
@@ -396,10 +396,10 @@ def _variance(task: _Task, x: Array, prior: _Prior) -> np.ndarray:
     missing = np.isnan(task.values)
     whole = ~missing.any(axis=2)
     rows, cols = np.nonzero(whole)
-    if len(rows) > _MOST_FIBERS:
+    if len(rows) > MOST_FIBERS:
         msg = (
             f"The posterior variance needs the eigenvectors of a {len(rows)} × {len(rows)} matrix "
-            f"({24 * len(rows) ** 2 / 2**30:.0f} GiB); it is offered up to {_MOST_FIBERS} measured fibers. "
+            f"({24 * len(rows) ** 2 / 2**30:.0f} GiB); it is offered up to {MOST_FIBERS} measured fibers. "
             "Complete without it, or fewer treatments."
         )
         raise ValueError(msg)
