@@ -12,15 +12,15 @@ from mudata import MuData
 from tqdm.auto import tqdm
 
 from kronax import _tensor, _validate
+from kronax._completion_methods import Options
 from kronax._logging import logger, shows_progress
 from kronax.metrics import _tensor_scores as scores
-from kronax.metrics._completion_methods import Method, methods_of
+from kronax.metrics._compared_methods import DEFAULT, ComparedMethod, compared_methods
 from kronax.solvers.completion import Fallback
 from kronax.solvers.tensor_folds import cold_start_folds, entry_folds, fiber_folds, hide, pooled_correlation
 from kronax.solvers.tensor_folds import unit_norm as to_unit_norm
 
 SPLITS = ("fiber", "entry", "cold_start_treatment", "cold_start_context")
-DEFAULT_METHODS = ("kronecker", "falrtc", "dnpp", "mean_2d", "mean_1d")
 _NOTHING = "none"
 
 
@@ -130,7 +130,7 @@ def _categories(truth: np.ndarray, edges: tuple[float, ...]) -> tuple[np.ndarray
 def cross_validate(
     mdata: MuData,
     *,
-    methods: str | Iterable[str] | Mapping[str, Any] = DEFAULT_METHODS,
+    methods: str | Iterable[str] | Mapping[str, str | Options] = DEFAULT,
     n_folds: int = 10,
     split: Literal["fiber", "entry", "cold_start_treatment", "cold_start_context"] = "fiber",
     keep: int = 0,
@@ -208,7 +208,7 @@ def cross_validate(
     _validate.integer(keep, "keep", low=0)
     for top in deg_tops:
         _validate.positive(top, "deg_tops", high=0.999)
-    chosen = methods_of(methods)
+    chosen = compared_methods(methods)
     tensor = _tensor.read(mdata, layer)
     _validate.memory(8 * (4 + len(chosen)) * tensor.values.size, "Compare fewer methods, or choose fewer genes.")
     values = to_unit_norm(tensor.values) if unit_norm else tensor.values
@@ -286,7 +286,7 @@ class _Predicted:
 
 
 def _predict(
-    method: Method, values: np.ndarray, fold: np.ndarray, n_folds: int, held: _HeldOut, width: int, bar: tqdm
+    method: ComparedMethod, values: np.ndarray, fold: np.ndarray, n_folds: int, held: _HeldOut, width: int, bar: tqdm
 ) -> _Predicted:
     """Complete the tensor once for every fold, without it."""
     start = time.perf_counter()
@@ -295,7 +295,7 @@ def _predict(
     n_converged = 0
     for k in range(n_folds):
         mask = fold == k
-        completion = method.solve(hide(values, mask), width)
+        completion = method.complete(hide(values, mask), width)
         predicted[mask] = completion.values[mask]
         touched = mask if mask.ndim == 2 else mask.any(axis=2)
         np.maximum(code, completion.fallback, out=code, where=touched)
@@ -335,7 +335,7 @@ def _assemble(
             "n_treatments": measured.sum(axis=0)[held.context],
             "unseen": held.unseen,
         },
-        index=[f"{treatments[d]} in {contexts[c]}" for d, c in zip(held.treatment, held.context, strict=True)],
+        index=[f"{treatments[d]}:{contexts[c]}" for d, c in zip(held.treatment, held.context, strict=True)],
     )
     profiles = AnnData(
         held.truth,
@@ -343,9 +343,10 @@ def _assemble(
         var=pd.DataFrame(index=tensor.genes.astype(str)),
         layers={method: found.values for method, found in predictions.items()},
     )
+    profiles.obs_names_make_unique()  # "a:b" of "c" and "a" of "b:c"
     scaled = {m: to_unit_norm(p.values) if parameters["unit_norm"] else p.values for m, p in predictions.items()}
     groups = {
-        "fibers": (np.arange(len(obs)), obs.index),
+        "fibers": (np.arange(len(obs)), profiles.obs_names),
         "treatments": (held.treatment, treatments),
         "contexts": (held.context, contexts),
     }
@@ -366,7 +367,7 @@ def _assemble(
         index=treatments,
     )
     names = np.array([_NOTHING, *(code.name.lower() for code in Fallback if code)], dtype=object)
-    fallback = pd.DataFrame({m: names[p.code] for m, p in predictions.items()}, index=obs.index)
+    fallback = pd.DataFrame({m: names[p.code] for m, p in predictions.items()}, index=profiles.obs_names)
     rows = {
         m: _row(held.truth, scaled[m], p, correlations["fibers"][m], specificity[["measured", m]], parameters)
         for m, p in predictions.items()
