@@ -20,6 +20,11 @@ class ComparedMethod:
     name: str
     options: Options
 
+    @property
+    def falls_back(self) -> bool:
+        """Whether means stand in for predictions of what was never measured."""
+        return METHODS[self.name].falls_back
+
     def complete(self, values: np.ndarray, width: int) -> Completion:
         """Complete a tensor ``(D, C, G)``; ``width`` as in :func:`kronax.solvers.unfold.compress`."""
         return METHODS[self.name](values, self.options, width=width)

@@ -21,7 +21,7 @@ from kronax.solvers.tensor_folds import cold_start_folds, entry_folds, fiber_fol
 from kronax.solvers.tensor_folds import unit_norm as to_unit_norm
 
 SPLITS = ("fiber", "entry", "cold_start_treatment", "cold_start_context")
-_NOTHING = "none"
+_NOTHING, _UNABLE = "none", "unable"
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class CrossValidation:
         :func:`kronax.metrics.calibration_slope`; ``variance_ratio``: variance of the predictions divided by that of the
         measured values; ``specificity_bias``: mean of predicted minus measured cell-specificity;
         ``specificity_correlation``: their correlation over treatments; ``fallback``: share of the held-out fibers that stand-ins
-        such as a mean were put into, as the method had nothing to say; ``constant``: share with the same prediction for all
-        genes, which says nothing either; ``converged``: share of the folds in which the method did; ``seconds``: time of all folds.
+        such as a mean were put into, as the method had nothing to say; ``unable``: share about which the method has nothing to
+        say and offers no stand-in, so that they count in none of its scores; ``converged``: share of the folds in which the method did; ``seconds``: time of all folds.
     profiles
         Held-out fibers × genes. ``X`` holds the measured values, NaN where none was held out, ``layers[method]`` the
         predictions; in ``obs``: ``treatment``, ``context``, ``fold`` (-1 where the entries are in several), ``n_contexts`` of
-        the treatment and ``n_treatments`` of the context that were measured, ``unseen`` (whether all of the treatment, or of
-        the context, was held out with it).
+        the treatment and ``n_treatments`` of the context that were measured, ``unseen`` (whether all of the treatment, the
+        context or a gene was held out with it).
     fibers, treatments, contexts, genes
         Correlations with the truth over the entries of each of them, with a column for each method. The rows of ``fibers``
         are those of ``profiles``. NaN where undefined.
@@ -51,7 +51,7 @@ class CrossValidation:
         Treatments × (``measured``, methods): mean pairwise cosine distance of a treatment's held-out fibers. NaN for
         treatments with fewer than two of them.
     fallback
-        Rows of ``profiles`` × methods: what stands in a fiber instead of the method's own prediction, or ``"none"``.
+        Rows of ``profiles`` × methods: what stands in a fiber instead of the method's own prediction, ``"none"``, or ``"unable"``.
     parameters
         How the cross-validation was done.
     """
@@ -106,10 +106,12 @@ class CrossValidation:
         n = np.bincount(group[has], minlength=len(names))
         columns = {("", "n"): n}
         for method in self.methods:
-            error = np.abs(self.profiles.layers[method] - truth)[has]
-            for name, loss in (("mae", error), ("mse", error**2)):
-                total = np.bincount(group[has], weights=loss, minlength=len(names))
-                columns[method, name] = np.divide(total, n, out=np.full(len(names), np.nan), where=n > 0)
+            error = np.abs(self.profiles.layers[method] - truth)
+            known = ~np.isnan(error)
+            counted = np.bincount(group[known], minlength=len(names))
+            for name, loss in (("mae", error[known]), ("mse", error[known] ** 2)):
+                total = np.bincount(group[known], weights=loss, minlength=len(names))
+                columns[method, name] = np.divide(total, counted, out=np.full(len(names), np.nan), where=counted > 0)
         return pd.DataFrame(columns, index=pd.Index(names, name=by))
 
 
@@ -159,7 +161,7 @@ def cross_validate(
         What is held out together: ``"fiber"`` is what the completion of missing profiles needs. ``"entry"`` hides single values,
         while the rest of the profile stays: far too optimistic, and here to show how much.
         ``"cold_start_treatment"`` hides all fibers of a treatment, ``"cold_start_context"`` of a context, but for `keep`:
-        methods that then have nothing to go by are flagged, see ``fallback`` and ``constant`` in the result's table.
+        methods that then have nothing to go by are flagged, see ``fallback`` and ``unable`` in the result's table.
     keep
         Fibers of each treatment (or context) that a cold start leaves in training, drawn at random.
     layer
@@ -181,7 +183,7 @@ def cross_validate(
     KeyError
         If there is no such layer.
     TypeError
-        If `mdata` is no MuData object, or options belong to no method.
+        If `mdata` is no MuData object, or `methods` holds something else than names and options.
     ValueError
         If a method or split does not exist, or there are fewer fibers, treatments or contexts to hold out than folds.
 
@@ -206,8 +208,12 @@ def cross_validate(
     _validate.one_of(split, SPLITS, "split")
     _validate.integer(n_folds, "n_folds", low=2)
     _validate.integer(keep, "keep", low=0)
+    if keep and not split.startswith("cold_start"):
+        msg = f"`keep` is for cold starts; with split={split!r} every treatment keeps what is not in the fold."
+        raise ValueError(msg)
+    _validate.boolean(unit_norm, "unit_norm")
     for top in deg_tops:
-        _validate.positive(top, "deg_tops", high=0.999)
+        scores.require_top(top, "deg_tops")
     chosen = compared_methods(methods)
     tensor = _tensor.read(mdata, layer)
     _validate.memory(8 * (4 + len(chosen)) * tensor.values.size, "Compare fewer methods, or choose fewer genes.")
@@ -246,7 +252,10 @@ def _deal(measured: np.ndarray, split: str, n_folds: int, keep: int, random_stat
 
 @dataclass(frozen=True)
 class _HeldOut:
-    """The fibers with held-out entries: where they are, their fold (-1 if in several) and values ``(n, G)``."""
+    """The fibers with held-out entries: where they are, their fold (-1 if in several) and values ``(n, G)``.
+
+    ``unseen`` tells whether a fold leaves nothing of the treatment, the context or one of the genes in training.
+    """
 
     treatment: np.ndarray
     context: np.ndarray
@@ -256,33 +265,32 @@ class _HeldOut:
 
 
 def _held_out(values: np.ndarray, fold: np.ndarray, n_folds: int) -> _HeldOut:
-    measured = ~np.isnan(values).all(axis=2)
-    if fold.ndim == 3:
-        rows, cols = np.nonzero((fold >= 0).any(axis=2))
-        nowhere = np.full(len(rows), -1), np.zeros(len(rows), bool)
-        return _HeldOut(rows, cols, *nowhere, values[rows, cols])
-    rows, cols = np.nonzero(fold >= 0)
-    unseen = np.zeros(fold.shape, bool)
+    measured = ~np.isnan(values)
+    fold = fold if fold.ndim == 3 else np.broadcast_to(fold[:, :, None], fold.shape + (1,))
+    unseen = np.zeros(fold.shape[:2], bool)
     for k in range(n_folds):
         training = measured & (fold != k)
-        gone = ~training.any(axis=1)[:, None] | ~training.any(axis=0)
-        unseen |= gone & (fold == k)
-    return _HeldOut(rows, cols, fold[rows, cols], unseen[rows, cols], values[rows, cols])
+        gone = ~training.any(axis=(1, 2))[:, None] | ~training.any(axis=(0, 2))
+        if not training.any(axis=(0, 1)).all():
+            gone[:] = True
+        unseen |= gone & (fold == k).any(axis=2)
+    rows, cols = np.nonzero((fold >= 0).any(axis=2))
+    low, high = fold.min(axis=2), fold.max(axis=2)
+    return _HeldOut(rows, cols, np.where(low == high, high, -1)[rows, cols], unseen[rows, cols], values[rows, cols])
 
 
 @dataclass(frozen=True)
 class _Predicted:
-    """Predictions of the held-out fibers ``(n, G)``, NaN where nothing was held out; codes of what stood in."""
+    """Predictions of the held-out fibers ``(n, G)``, NaN where nothing was held out or the method is unable to predict.
+
+    ``code`` and ``unable`` tell for every fiber what stood in, and whether nothing could.
+    """
 
     values: np.ndarray
     code: np.ndarray
+    unable: np.ndarray
     converged: float
     seconds: float
-
-    @property
-    def constant(self) -> np.ndarray:
-        """Whether the prediction is the same for all genes of a fiber."""
-        return np.nanmax(self.values, axis=1) == np.nanmin(self.values, axis=1)
 
 
 def _predict(
@@ -303,20 +311,26 @@ def _predict(
         bar.update()
     predicted[np.isnan(values)] = np.nan  # of fibers measured in part
     where = held.treatment, held.context
-    return _Predicted(predicted[where], code[where], n_converged / n_folds, time.perf_counter() - start)
+    unable = held.unseen & (not method.falls_back)
+    predicted = np.where(unable[:, None], np.nan, predicted[where])
+    seconds = time.perf_counter() - start
+    return _Predicted(predicted, code[where], unable, n_converged / n_folds, seconds)
 
 
 def _say_what_stood_in(predictions: dict[str, _Predicted], split: str) -> None:
     """Log which methods had nothing to say about some of the held-out fibers."""
     for method, found in predictions.items():
-        n = int(((found.code > 0) | found.constant).sum())
-        if n:
-            names = [Fallback(code).name.lower().replace("_", " ") for code in np.unique(found.code[found.code > 0])]
-            if found.constant.any():
-                names.append("one value for all genes")
+        names = [Fallback(code).name.lower() for code in np.unique(found.code[found.code > 0])]
+        if found.unable.any():
+            names.append("nothing")
+        if names:
             logger.warning(
                 "%s had nothing to say about %d of %d held-out fibers (split: %s); in its place: %s",
-                *(method, n, len(found.code), split, ", ".join(names)),
+                method,
+                int(((found.code > 0) | found.unable).sum()),
+                len(found.code),
+                split,
+                ", ".join(names),
             )
 
 
@@ -367,7 +381,9 @@ def _assemble(
         index=treatments,
     )
     names = np.array([_NOTHING, *(code.name.lower() for code in Fallback if code)], dtype=object)
-    fallback = pd.DataFrame({m: names[p.code] for m, p in predictions.items()}, index=profiles.obs_names)
+    fallback = pd.DataFrame(
+        {m: np.where(p.unable, _UNABLE, names[p.code]) for m, p in predictions.items()}, index=profiles.obs_names
+    )
     rows = {
         m: _row(held.truth, scaled[m], p, correlations["fibers"][m], specificity[["measured", m]], parameters)
         for m, p in predictions.items()
@@ -403,7 +419,7 @@ def _row(
         "specificity_bias": float((specificity.iloc[:, 1] - specificity.iloc[:, 0]).mean()),
         "specificity_correlation": pooled_correlation(measured, predicted),
         "fallback": float((found.code > 0).mean()),
-        "constant": float(found.constant.mean()),
+        "unable": float(found.unable.mean()),
         "converged": found.converged,
         "seconds": found.seconds,
     }

@@ -57,9 +57,7 @@ def deg_labels(truth: np.ndarray, predicted: np.ndarray, *, top: float) -> tuple
     of its genes, ties at their mean.
     """
     truth, predicted = _pair(truth, predicted)
-    if not 0 < top < 1:
-        msg = f"`top` must lie between 0 and 1, found {top!r}."
-        raise ValueError(msg)
+    require_top(top, "top")
     both = ~(np.isnan(truth) | np.isnan(predicted))
     truth, predicted, both = (x.reshape(-1, x.shape[-1]) for x in (truth, predicted, both))
     size = np.where(both, np.abs(truth), -np.inf)
@@ -70,6 +68,13 @@ def deg_labels(truth: np.ndarray, predicted: np.ndarray, *, top: float) -> tuple
     # what is not compared ranks behind all others, and so does not change their ranks
     rank = rankdata(np.where(both, np.abs(predicted), np.inf), axis=1) / np.maximum(n_genes, 1)[:, None]
     return label[both], rank[both]
+
+
+def require_top(top: float, name: str) -> None:
+    """Require a share of the genes, neither none nor all."""
+    if not 0 < top < 1:
+        msg = f"`{name}` must lie between 0 and 1, found {top!r}."
+        raise ValueError(msg)
 
 
 def calibration_slope(truth: np.ndarray, predicted: np.ndarray) -> float:
