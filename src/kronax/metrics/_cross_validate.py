@@ -208,6 +208,7 @@ def cross_validate(
     _validate.one_of(split, SPLITS, "split")
     _validate.integer(n_folds, "n_folds", low=2)
     _validate.integer(keep, "keep", low=0)
+    _validate.integer(random_state, "random_state", low=0)
     if keep and not split.startswith("cold_start"):
         msg = f"`keep` is for cold starts; with split={split!r} every treatment keeps what is not in the fold."
         raise ValueError(msg)
