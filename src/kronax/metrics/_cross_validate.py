@@ -225,7 +225,7 @@ def cross_validate(
     predictions = {}
     with tqdm(total=len(chosen) * n_folds, unit="fold", delay=2, leave=False, disable=not shows_progress()) as bar:
         for method in chosen:
-            bar.set_description(method.label)
+            bar.set_description(method.label, refresh=False)
             predictions[method.label] = _predict(method, values, fold, n_folds, held, width, bar)
     parameters = {
         "split": split,

@@ -130,7 +130,7 @@ def density_curve(
     total = len(chosen) * len(draws)
     with tqdm(total=total, unit="fit", delay=2, leave=False, disable=not shows_progress()) as bar:
         for method in chosen:
-            bar.set_description(method.label)
+            bar.set_description(method.label, refresh=False)
             for repeat, size, training, test in draws:
                 pct, unpredicted = _score(method, values, training, test, sizes[-1], unit_norm)
                 density = densities[sizes.index(size)]
