@@ -25,7 +25,7 @@ def best_method(
 
     Best is the largest correlation with the measured profile. Treatments with the most measured contexts stand at the
     top, contexts with the most measured treatments on the left, so that the top left is where most is known. The legend
-    says in what share of the fibers each method was the best.
+    says in what share of the fibers each method was the best. Treatments of which nothing was held out are left out.
 
     Parameters
     ----------
@@ -67,20 +67,20 @@ def best_method(
         raise ValueError(msg)
     best = np.argmax(np.where(np.isnan(correlation[defined]), -np.inf, correlation[defined]), axis=1)
     obs = result.profiles.obs
-    treatment, context = obs["treatment"].cat, obs["context"].cat
-    shape = len(treatment.categories), len(context.categories)
-    code = np.full(shape, len(colors))
-    code[treatment.codes[defined], context.codes[defined]] = best
+    per_treatment = obs.groupby("treatment", observed=True)["n_contexts"].first()
+    per_context = obs.groupby("context", observed=True)["n_treatments"].first()
+    rows, cols = per_treatment.index.get_indexer(obs["treatment"]), per_context.index.get_indexer(obs["context"])
+    code = np.full((len(per_treatment), len(per_context)), len(colors))
+    code[rows[defined], cols[defined]] = best
     share = np.bincount(best, minlength=len(colors)) / len(best)
     named = {f"{method} ({part:.0%})": colors[method] for method, part in zip(colors, share, strict=True)}
-    measured = np.zeros(shape, bool)
-    measured[treatment.codes, context.codes] = True
     ax = draw_map(
         code,
-        {**named, "not held out": "#F2F2F2"} if (code == len(colors)).any() else named,
-        treatments=list(treatment.categories),
-        contexts=list(context.categories),
-        measured=measured,
+        {**named, "missing": "#F2F2F2"} if (code == len(colors)).any() else named,
+        treatments=list(per_treatment.index),
+        contexts=list(per_context.index),
+        per_treatment=per_treatment.to_numpy(),
+        per_context=per_context.to_numpy(),
         ax=ax,
         show=show,
     )

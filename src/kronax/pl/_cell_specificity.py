@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_BINS = 40
+_MOST_BINS = 40
+_STYLES = ("-", "--", "-.", ":") * 2
 
 
 def cell_specificity(
@@ -32,14 +33,14 @@ def cell_specificity(
     """Show how cell-specific treatments are, measured and predicted.
 
     The cell-specificity of a treatment is the mean cosine distance of its profiles, see
-    :func:`kronax.metrics.cell_specificity`. For a cross-validation, that of the held-out profiles is shown beside that of
-    every method's predictions of the same profiles.
+    :func:`kronax.metrics.cell_specificity`. Of a tensor, a histogram is shown; of a cross-validation, the cumulative
+    distributions for the held-out profiles and for every method's predictions of them.
 
     Parameters
     ----------
     data
         Contexts as modalities, each treatments × genes; or the result of :func:`kronax.metrics.cross_validate`, with at
-        most 6 methods.
+        most 7 methods.
     layer
         Layer of every modality to read; `X` if None.
     highlight
@@ -76,7 +77,8 @@ def cell_specificity(
     """
     sized = ax is None
     table = _table(data, layer)
-    colors = colors_of(table.columns)
+    first, *methods = table.columns
+    colors = {first: "black", **colors_of(methods)}
     highlight = [highlight] if isinstance(highlight, str) else list(highlight)
     for name in highlight:
         _validate.key_in(name, table.index, "treatments")
@@ -88,21 +90,30 @@ def cell_specificity(
     if np.isnan(values).all():
         msg = "No treatment has two profiles to compare."
         raise ValueError(msg)
-    edges = np.linspace(np.nanmin(values), max(np.nanmax(values), np.nanmin(values) + 1e-3), _BINS + 1)
-    for column, color in colors.items():
-        found = table[column].dropna()
-        if len(table.columns) == 1:
-            ax.hist(found, edges, color="0.75")
-        else:
-            ax.hist(found, edges, color=color, histtype="step", linewidth=1.5, label=short(column))
+    if len(colors) == 1:
+        _histogram(ax, values[~np.isnan(values)])
+    else:
+        for style, (column, color) in zip(_STYLES, colors.items(), strict=False):
+            ax.ecdf(table[column].dropna(), color=color, linestyle=style, linewidth=1.5, label=short(column))
+        ax.set_ylabel("share of treatments up to there")
     for style, name in enumerate(highlight):
-        place, line = table.loc[name].iloc[0], ("-", "--", "-.", ":")[style % 4]
-        ax.axvline(place, color=COLORS[style], linestyle=line, linewidth=1.5, label=f"{short(name)}: {place:.2f}")
-    ax.set(xlabel="cell-specificity (mean cosine distance)", ylabel="treatments")
+        place = table.loc[name].iloc[0]
+        ax.axvline(
+            place, color=COLORS[style], linestyle=_STYLES[style], linewidth=1.5, label=f"{short(name)}: {place:.2f}"
+        )
+    ax.set_xlabel("cell-specificity (mean cosine distance)")
     plain(ax)
     if highlight or len(table.columns) > 1:
         legend(ax)
     return hand_over(ax.figure, sized=sized, save=save, show=show)
+
+
+def _histogram(ax: Axes, values: np.ndarray) -> None:
+    """Draw bars whose number grows with that of the treatments."""
+    n_bins = int(np.clip(2 * np.sqrt(len(values)), 8, _MOST_BINS))
+    ax.hist(values, n_bins, color="0.75")
+    ax.yaxis.get_major_locator().set_params(integer=True)
+    ax.set_ylabel("treatments")
 
 
 def _table(data: MuData | CrossValidation, layer: str | None) -> pd.DataFrame:

@@ -3,12 +3,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from kronax.metrics._density_curve import DensityCurve
 from kronax.pl._canvas import MARKERS, axes, colors_of, hand_over, legend, plain, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+_ASIDE = 0.06  # of the distance between densities
+_MOST_TICKS = 8
 
 
 def density_curve(
@@ -20,7 +25,7 @@ def density_curve(
 ) -> Figure:
     """Show how accuracy depends on the share of fibers that were measured.
 
-    Error bars are one standard deviation over repeats.
+    Error bars are one standard deviation over repeats. Methods stand a little beside one another so that all can be seen.
 
     Parameters
     ----------
@@ -58,10 +63,13 @@ def density_curve(
     methods = list(summary.index.unique("method"))
     colors = colors_of(methods)
     ax = axes((4.0, 3.0), show=show) if sized else ax
-    for marker, method in zip(MARKERS, methods, strict=False):
+    densities = 100 * np.unique(summary.index.get_level_values("density"))
+    step = _ASIDE * np.diff(densities).min(initial=densities[-1])
+    for i, (marker, method) in enumerate(zip(MARKERS, methods, strict=False)):
         found = summary.loc[method]
+        aside = step * (i - (len(methods) - 1) / 2)
         ax.errorbar(
-            *(100 * found.index.to_numpy(), found["mean"].to_numpy()),
+            *(100 * found.index.to_numpy() + aside, found["mean"].to_numpy()),
             yerr=found["std"].fillna(0).to_numpy(),
             color=colors[method],
             marker=marker,
@@ -71,6 +79,8 @@ def density_curve(
             capsize=2,
             label=short(method),
         )
+    if len(densities) <= _MOST_TICKS:
+        ax.set_xticks(densities, [f"{density:.3g}" for density in densities])
     ax.set(xlabel="fibers in training, % of the tensor", ylabel="correlation with the truth")
     plain(ax)
     legend(ax)

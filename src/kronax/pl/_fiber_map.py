@@ -20,18 +20,18 @@ def draw_map(
     *,
     treatments: list[str],
     contexts: list[str],
-    measured: np.ndarray,
+    per_treatment: np.ndarray,
+    per_context: np.ndarray,
     ax: Axes | None,
     show: bool,
 ) -> Axes:
     """Draw codes ``(D, C)``, positions in `colors`, as fields; the axes say how many fibers were measured.
 
-    Treatments and contexts are sorted by how many of their fibers were ``measured`` ``(D, C)``.
+    Treatments and contexts are sorted by how many of their fibers were measured.
     """
     from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch
 
-    per_treatment, per_context = measured.sum(axis=1), measured.sum(axis=0)
     rows = np.argsort(-per_treatment, kind="stable")
     cols = np.argsort(-per_context, kind="stable")
     ax = axes((_length(len(cols), 0.3), _length(len(rows), LINE)), show=show) if ax is None else ax

@@ -76,7 +76,8 @@ def measured_fibers(
         {name: _COLORS[name] for name in kept},
         treatments=list(tensor.treatments),
         contexts=list(tensor.contexts),
-        measured=tensor.measured,
+        per_treatment=tensor.measured.sum(axis=1),
+        per_context=tensor.measured.sum(axis=0),
         ax=ax,
         show=show,
     )

@@ -73,7 +73,7 @@ def predicted_against_true(
         raise ValueError(msg)
     truth, predicted = truth[both], predicted[both]
     ax = axes((3.2, 3.2), show=show) if sized else ax
-    limit = max(float(np.abs(truth).max()), float(np.abs(predicted).max()), np.finfo(float).tiny)
+    limit = 1.03 * max(np.abs(truth).max(), np.abs(predicted).max()) or 1.0
     image = ax.hexbin(
         *(predicted, truth),
         gridsize=70,
