@@ -92,7 +92,7 @@ def _pairs(value: Any, rows: np.ndarray) -> Any:
     old = np.flatnonzero(rows >= 0)
     place = sparse.csr_matrix((np.ones(len(old), np.int8), (old, rows[old])), shape=(len(rows), value.shape[0]))
     if sparse.issparse(value):
-        return sparse.csr_matrix((place.astype(value.dtype) @ value @ place.T.astype(value.dtype)))
+        return sparse.csr_matrix(place.astype(value.dtype) @ value @ place.T.astype(value.dtype))
     taken = np.zeros((len(rows), len(rows)), value.dtype)
     taken[np.ix_(old, old)] = value[np.ix_(rows[old], rows[old])]
     return taken

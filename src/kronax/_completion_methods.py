@@ -9,9 +9,11 @@ import numpy as np
 
 from kronax import _validate
 from kronax.solvers.completion import Completion
+from kronax.solvers.falrtc import FalrtcOptions, falrtc
+from kronax.solvers.halrtc import HalrtcOptions, halrtc
 from kronax.solvers.means import Mean1dOptions, Mean2dOptions, mean_1d, mean_2d
 from kronax.solvers.neighbours import DnppOptions, dnpp
-from kronax.solvers.trace_norm import FalrtcOptions, HalrtcOptions, SilrtcOptions, falrtc, halrtc, silrtc
+from kronax.solvers.silrtc import SilrtcOptions, silrtc
 from kronax.solvers.wiener import KroneckerOptions, kronecker
 
 Options = KroneckerOptions | Mean1dOptions | Mean2dOptions | DnppOptions | FalrtcOptions | HalrtcOptions | SilrtcOptions
@@ -51,13 +53,13 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "kronecker": Method(kronecker, KroneckerOptions, copies=12),
+    "kronecker": Method(kronecker, KroneckerOptions, copies=22),
     "mean_1d": Method(mean_1d, Mean1dOptions, copies=6, iterates=False),
     "mean_2d": Method(mean_2d, Mean2dOptions, copies=6, iterates=False),
     "dnpp": Method(dnpp, DnppOptions, copies=6, iterates=False),
-    "falrtc": Method(falrtc, FalrtcOptions, copies=12, falls_back=False),
-    "halrtc": Method(halrtc, HalrtcOptions, copies=16, falls_back=False),
-    "silrtc": Method(silrtc, SilrtcOptions, copies=12, falls_back=False),
+    "falrtc": Method(falrtc, FalrtcOptions, copies=18, falls_back=False),
+    "halrtc": Method(halrtc, HalrtcOptions, copies=24, falls_back=False),
+    "silrtc": Method(silrtc, SilrtcOptions, copies=14, falls_back=False),
 }
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from anndata.utils import make_index_unique
 from mudata import MuData
 
 from kronax import _keys, _tensor, _validate
@@ -67,9 +68,8 @@ def profiles(mdata: MuData, *, layer: str | None = _keys.COMPLETED) -> AnnData:
     obs = pd.concat(tables, join="inner")
     for key, names in (("treatment", _tensor.union(mdata)), ("context", contexts)):
         obs[key] = pd.Categorical(obs[key], categories=names)
-    found = AnnData(np.concatenate(blocks), obs=obs, var=_common(mdata, genes))
-    found.obs_names_make_unique()  # "a:b" of "c" and "a" of "b:c"
-    return found
+    obs.index = make_index_unique(obs.index)  # "a:b" in "c" and "a" in "b:c"
+    return AnnData(np.concatenate(blocks), obs=obs, var=_common(mdata, genes))
 
 
 def _described(adata: AnnData, context: str, has_value: np.ndarray) -> pd.DataFrame:

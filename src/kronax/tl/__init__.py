@@ -1,8 +1,10 @@
 """Tools: what learns something from the data."""
 
+from kronax.solvers.falrtc import HODOS_2018, FalrtcOptions
+from kronax.solvers.halrtc import HalrtcOptions
 from kronax.solvers.means import Mean1dOptions, Mean2dOptions
 from kronax.solvers.neighbours import DnppOptions
-from kronax.solvers.trace_norm import HODOS_2018, FalrtcOptions, HalrtcOptions, SilrtcOptions
+from kronax.solvers.silrtc import SilrtcOptions
 from kronax.solvers.wiener import KroneckerOptions
 from kronax.tl._complete_tensor import complete_tensor
 from kronax.tl._gene_modules import gene_modules

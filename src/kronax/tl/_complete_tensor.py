@@ -82,7 +82,7 @@ def complete_tensor(
         methods other than ``"kronecker"``.
     ``obs["completion_fallback"]`` : categorical
         What was predicted instead where the method has nothing to say, such as ``"context_mean"`` for a treatment never
-        measured; else ``"none"``. Missing where nothing was predicted.
+        measured; else ``"none"``, and ``"measured"`` where nothing was predicted.
     ``obs["completion_variance"]`` : float64
         With ``KroneckerOptions(variance=True)``: posterior variance of a missing entry, the mean over the profile's
         genes, in squared units; 0 where nothing is missing.
@@ -258,12 +258,12 @@ def _described(tensor: Tensor, measured: np.ndarray, result: Completion, c: int)
     gaps = ~measured[:, c].all(axis=1)
     n = len(gaps)
     confidence = np.full(n, np.nan) if result.confidence is None else result.confidence[:, c]
-    names = [_name(fallback) for fallback in Fallback]
-    codes = np.where(gaps, result.fallback[:, c], -1)
+    kinds = ["measured", *map(_name, Fallback)]
+    codes = np.where(gaps, result.fallback[:, c] + 1, 0)
     columns: dict[str, Any] = {
         _keys.MEASURED: tensor.measured[:, c],
         _keys.CONFIDENCE: np.where(gaps, confidence, np.nan),
-        _keys.FALLBACK: pd.Categorical.from_codes(codes, categories=names),
+        _keys.FALLBACK: pd.Categorical.from_codes(codes, categories=kinds),
     }
     if result.variance is not None:
         columns[_keys.VARIANCE] = result.variance[:, c]
