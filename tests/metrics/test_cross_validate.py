@@ -234,6 +234,19 @@ def test_the_random_split_is_optimistic(rng):
     assert pct["entry"] > pct["fiber"] + 0.5
 
 
+def test_memory_is_estimated(mdata, monkeypatch):
+    monkeypatch.setattr(kx._validate, "_free_bytes", lambda: 1000)
+    with pytest.raises(MemoryError, match=r"Compare fewer methods, or choose fewer genes\."):
+        kx.metrics.cross_validate(mdata, methods="mean_1d")
+
+
+def test_what_is_printed(result):
+    assert repr(result).startswith(
+        f"CrossValidation, split 'fiber': {result.profiles.n_obs} fibers held out in 4 folds"
+    )
+    assert all(method in repr(result) for method in METHODS)
+
+
 def test_seed_and_order_of_methods(mdata, result):
     again = kx.metrics.cross_validate(mdata, methods=["mean_1d", "dnpp"], n_folds=4)
     pd.testing.assert_series_equal(again.fibers["dnpp"], result.fibers["dnpp"])
@@ -290,6 +303,7 @@ def test_profiles_can_be_saved(result, tmp_path):
         ({"keep": 1}, ValueError, "`keep` is for cold starts"),
         ({"deg_tops": (0.1, 1.0)}, ValueError, "`deg_tops`"),
         ({"methods": []}, ValueError, "`methods` is empty"),
+        ({"methods": {"measured": "dnpp"}}, ValueError, "give that method another label"),
         ({"methods": "magic"}, ValueError, "`methods` must be one of"),
         ({"methods": {"a/b": "dnpp"}}, ValueError, "without '/'"),
         ({"methods": {"a": 3}}, TypeError, "or its options such as"),

@@ -9,6 +9,7 @@ from kronax import _validate
 from kronax._completion_methods import METHODS, Options, options_of
 from kronax.solvers.completion import Completion
 
+TRUTH = "measured"  # beside the methods, in tables
 DEFAULT = ("kronecker", "falrtc", "dnpp", "mean_2d", "mean_1d")
 
 
@@ -25,6 +26,11 @@ class ComparedMethod:
         """Whether means stand in for predictions of what was never measured."""
         return METHODS[self.name].falls_back
 
+    @property
+    def copies(self) -> float:
+        """The most memory that it takes, in tensors of float64."""
+        return METHODS[self.name].copies
+
     def complete(self, values: np.ndarray, width: int) -> Completion:
         """Complete a tensor ``(D, C, G)``; ``width`` as in :func:`kronax.solvers.unfold.compress`."""
         return METHODS[self.name](values, self.options, width=width)
@@ -38,6 +44,9 @@ def compared_methods(methods: str | Iterable[str] | Mapping[str, str | Options])
         methods = {name: name for name in methods}
     if not methods:
         msg = f"`methods` is empty; name some of {list(METHODS)}."
+        raise ValueError(msg)
+    if TRUTH in methods:
+        msg = f"{TRUTH!r} is what the measured values are called in the results; give that method another label."
         raise ValueError(msg)
     return [_compared(label, chosen) for label, chosen in methods.items()]
 

@@ -24,7 +24,7 @@ SPLITS = ("fiber", "entry", "cold_start_treatment", "cold_start_context")
 _NOTHING, _UNABLE = "none", "unable"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CrossValidation:
     """Held-out values beside their predictions, and how well they agree.
 
@@ -65,6 +65,10 @@ class CrossValidation:
     cell_specificity: pd.DataFrame
     fallback: pd.DataFrame
     parameters: dict[str, Any]
+
+    def __repr__(self) -> str:
+        what = f"{self.profiles.n_obs} fibers held out in {self.parameters['n_folds']} folds"
+        return f"CrossValidation, split {self.parameters['split']!r}: {what}\n{self.table.round(3)}"
 
     @property
     def methods(self) -> list[str]:
@@ -182,6 +186,8 @@ def cross_validate(
     ------
     KeyError
         If there is no such layer.
+    MemoryError
+        If the work will not fit.
     TypeError
         If `mdata` is no MuData object, or `methods` holds something else than names and options.
     ValueError
@@ -217,7 +223,8 @@ def cross_validate(
         scores.require_top(top, "deg_tops")
     chosen = compared_methods(methods)
     tensor = _tensor.read(mdata, layer)
-    _validate.memory(8 * (4 + len(chosen)) * tensor.values.size, "Compare fewer methods, or choose fewer genes.")
+    copies = 4 + len(chosen) + max(method.copies for method in chosen)
+    _validate.memory(int(8 * copies * tensor.values.size), "Compare fewer methods, or choose fewer genes.")
     values = to_unit_norm(tensor.values) if unit_norm else tensor.values
     fold = _deal(~np.isnan(values), split, n_folds, keep, random_state)
     held = _held_out(values, fold, n_folds)
