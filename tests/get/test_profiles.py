@@ -25,6 +25,7 @@ def test_rows(mdata):
     assert found.shape == (18, 5) and found.obs_names.is_unique
     assert list(found.obs)[:4] == ["treatment", "context", "measured", "completion_confidence"]
     assert found.obs["measured"].dtype == bool and found.obs["completion_confidence"].dtype == np.float64
+    assert isinstance(found.obs["completion_fallback"].dtype, pd.CategoricalDtype)
     assert list(found.obs["treatment"].cat.categories) == list(mdata["line0"].obs_names)
     for treatment, context, name in zip(found.obs["treatment"], found.obs["context"], found.obs_names, strict=True):
         assert name == f"{treatment}:{context}"

@@ -361,4 +361,4 @@ def test_scanpy_goes_on(mdata):
         sc.pl.umap(profiles, color=["measured", "completion_confidence", "leiden"], show=False)
         genes = list(mdata["line0"].var_names[:3])
         sc.pl.heatmap(mdata["line0"], genes, groupby="completion_fallback", layer="completed", show=False)
-        sc.pl.matrixplot(mdata["line0"], genes, groupby="cell_specific", layer="completed", show=False)
+        sc.pl.matrixplot(mdata["line0"], genes, groupby="completion_fallback", layer="completed", show=False)

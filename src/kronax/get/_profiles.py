@@ -66,6 +66,9 @@ def profiles(mdata: MuData, *, layer: str | None = _keys.COMPLETED) -> AnnData:
         blocks.append(block if isinstance(block, np.ndarray) else block.toarray())
         tables.append(_described(adata, context, _tensor.has_value(blocks[-1])))
     obs = pd.concat(tables, join="inner")
+    for key in obs:
+        if all(isinstance(table[key].dtype, pd.CategoricalDtype) for table in tables):
+            obs[key] = pd.Categorical(obs[key])  # categories differ between contexts
     for key, names in (("treatment", _tensor.union(mdata)), ("context", contexts)):
         obs[key] = pd.Categorical(obs[key], categories=names)
     obs.index = make_index_unique(obs.index)  # "a:b" in "c" and "a" in "b:c"

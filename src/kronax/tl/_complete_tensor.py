@@ -263,7 +263,7 @@ def _described(tensor: Tensor, measured: np.ndarray, result: Completion, c: int)
     columns: dict[str, Any] = {
         _keys.MEASURED: tensor.measured[:, c],
         _keys.CONFIDENCE: np.where(gaps, confidence, np.nan),
-        _keys.FALLBACK: pd.Categorical.from_codes(codes, categories=kinds),
+        _keys.FALLBACK: pd.Categorical.from_codes(codes, kinds).remove_unused_categories(),
     }
     if result.variance is not None:
         columns[_keys.VARIANCE] = result.variance[:, c]
