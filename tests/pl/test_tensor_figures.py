@@ -301,4 +301,10 @@ def test_a_method_that_is_unable_to_predict(small):
         kx.pl.predicted_against_true(found)
     with pytest.raises(ValueError, match="No fiber has a correlation"):
         kx.pl.best_method(found)
-    assert len(kx.pl.deg_roc(found).axes[0].lines) == 1
+    with pytest.raises(ValueError, match="no method predicted anything"):
+        kx.pl.deg_roc(found)
+    found = kx.metrics.cross_validate(small, methods=["falrtc", "dnpp"], split="cold_start_treatment", n_folds=2)
+    assert [text[:4] for text in legend_texts(kx.pl.deg_roc(found).axes[0])] == ["dnpp"]
+    with_gaps = kx.pl.treatment_profiles(found, most_held_out(found)).axes[1]
+    assert np.ma.getmaskarray(with_gaps.collections[0].get_array()).all()
+    assert to_hex(with_gaps.get_facecolor()) == "#d9d9d9"

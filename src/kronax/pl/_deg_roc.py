@@ -27,7 +27,7 @@ def deg_roc(
     """Show how well predicted profiles tell which genes are differentially expressed, as ROC curves.
 
     See :func:`kronax.metrics.deg_auc` for what is called differentially expressed. The legend gives the areas under the
-    curves.
+    curves. A method without predictions has none.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def deg_roc(
     Raises
     ------
     ValueError
-        If there are more than 7 methods or `top` is not between 0 and 1.
+        If there are more than 7 methods, `top` is not between 0 and 1, or no method predicted anything.
 
     References
     ----------
@@ -68,15 +68,20 @@ def deg_roc(
     colors = colors_of(result.methods)
     ax = axes((3.2, 3.2), show=show) if sized else ax
     ax.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1)
+    drawn = False
     for style, (method, color) in enumerate(colors.items()):
         label, score = deg_labels(result.profiles.X, result.profiles.layers[method], top=top)
         if not 0 < label.sum() < len(label):
             continue
+        drawn = True
         false, true, _ = roc_curve(label, score)
         at = np.unique(np.linspace(0, len(false) - 1, _POINTS).astype(int))
         line = ("-", "--", "-.", ":")[style % 4]
         name = f"{short(method)} ({auc(false, true):.2f})"
         ax.plot(false[at], true[at], color=color, linestyle=line, linewidth=1.5, label=name)
+    if not drawn:
+        msg = "There is no curve to draw: all measured values are 0, or no method predicted anything."
+        raise ValueError(msg)
     ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     ax.set(xlabel="false positive rate", ylabel="true positive rate")
     plain(ax)

@@ -112,7 +112,7 @@ def _draw(panels: dict[str, np.ndarray], contexts: list[str], genes: list[str], 
     for i, (name, x) in enumerate(panels.items()):
         ax = figure.add_axes((i * (width + _GAP) / total, 0, width / total, 1))
         image = ax.pcolormesh(x, cmap="RdBu_r", vmin=-limit, vmax=limit, rasterized=True)
-        image.cmap.set_bad("0.85")
+        ax.set_facecolor("0.85")  # shows where a value is missing
         ax.invert_yaxis()
         ax.spines[:].set_visible(False)
         ax.tick_params(length=0)
