@@ -7,6 +7,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from mudata import MuData
 
 from kronax import _align, _keys, _tensor, _validate
@@ -144,24 +145,13 @@ def complete_tensor(
     obs = {context: _described(tensor, measured, result, c) for c, context in enumerate(tensor.contexts)}
     params = {"layer": layer, "key_added": key_added, "options": _storable(asdict(options))}
     uns = _summary(measured, result, method, params)
-    modalities = {}
-    if not _tensor.is_aligned(mdata):
-        _align.log_new(mdata, tensor.treatments)
-        modalities = {
-            context: _align.aligned(mdata.mod[context], tensor.treatments, tensor.measured[:, c])
-            for c, context in enumerate(tensor.contexts)
-        }
+    modalities = _aligned(mdata, tensor)
 
     mdata = _align.copied(mdata) if copy else mdata
     if modalities:
         _align.replace(mdata, modalities)
     for context in tensor.contexts:
-        adata = mdata.mod[context]
-        adata.layers[key_added] = layers[context]
-        for key, column in obs[context].items():
-            adata.obs[key] = column
-        if _keys.VARIANCE not in obs[context]:
-            adata.obs.pop(_keys.VARIANCE) if _keys.VARIANCE in adata.obs else None
+        _write(mdata.mod[context], key_added, layers[context], obs[context])
     mdata.uns[_keys.COMPLETION] = uns
     _warn(tensor, measured, result, method, options)
     return mdata if copy else None
@@ -268,6 +258,25 @@ def _described(tensor: Tensor, measured: np.ndarray, result: Completion, c: int)
     if result.variance is not None:
         columns[_keys.VARIANCE] = result.variance[:, c]
     return columns
+
+
+def _aligned(mdata: MuData, tensor: Tensor) -> dict[str, AnnData]:
+    """Give what shall stand in the place of the modalities; nothing if their rows are the same already."""
+    if _tensor.is_aligned(mdata):
+        return {}
+    _align.log_new(mdata, tensor.treatments)
+    return {
+        context: _align.aligned(mdata.mod[context], tensor.treatments, tensor.measured[:, c])
+        for c, context in enumerate(tensor.contexts)
+    }
+
+
+def _write(adata: AnnData, key_added: str, layer: np.ndarray, obs: dict[str, Any]) -> None:
+    adata.layers[key_added] = layer
+    if _keys.VARIANCE in adata.obs and _keys.VARIANCE not in obs:
+        del adata.obs[_keys.VARIANCE]  # another completion's
+    for key, column in obs.items():
+        adata.obs[key] = column
 
 
 def _name(fallback: Fallback) -> str:
