@@ -106,25 +106,26 @@ def log_start(method: str, matrices: Matrices) -> None:
         )
 
 
-def combine(matrices: Matrices, parts: dict[str, em.Structure]) -> Learnt:
+def combine(matrices: Matrices, parts: dict[str, em.Structure], *, joint: bool) -> Learnt:
     """Let the matrices agree on one structure of the cells."""
     if len(parts) == 1:
         ((name, part),) = parts.items()
         features = {name: part.cols.precision}
         return Learnt(part.rows, parts, features, part.objective, part.converged, part.reason)
-    joint = shared_rows.combine(
+    shared = shared_rows.combine(
         [part.spectrum for part in parts.values()],
         [part.rows.embedding for part in parts.values()],
         list(matrices.members.values()),
         len(matrices.cells),
+        joint=joint,
     )
     short = [f"{name}: {part.reason}" for name, part in parts.items() if not part.converged]
-    short += [] if joint.converged else ["the joint M-step's Newton iteration stopped short of its goal"]
+    short += [] if shared.converged else ["the joint M-step's Newton iteration stopped short of its goal"]
     return Learnt(
-        em.Axis(joint.embedding, joint.rows),
+        em.Axis(shared.embedding, shared.rows),
         parts,
-        dict(zip(parts, joint.cols, strict=True)),
-        np.array([joint.objective]),
+        dict(zip(parts, shared.cols, strict=True)),
+        np.array([shared.objective]),
         not short,
         "; ".join(short) or "every modality's solve and the joint one reached their goals",
     )
@@ -240,7 +241,7 @@ def finish(
     for part in parts.values():
         scales = (part.log_rows, part.log_cols) if isinstance(part, em.Fit) else ()
         _require_finite(part.rows.embedding, part.cols.embedding, *scales)
-    learnt = combine(matrices, parts)
+    learnt = combine(matrices, parts, joint=settings["joint"])
     cells = cell_graph(learnt, n_neighbors, settings["weights"], progress=progress)
     features = {name: feature_graph(learnt, name, n_neighbors, progress=progress) for name in parts}
     _require_finite(*(matrix.data for graph in (cells, *features.values()) for matrix in graph.values()))

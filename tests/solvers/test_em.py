@@ -55,7 +55,7 @@ def assert_same(found: em.Fit, expected: em.Fit, tolerance: float = 1e-7, *, row
 
 
 def assert_sound(found: em.Fit, shape: tuple[int, int]):
-    """Finite, of the right shapes, one positive definite Kronecker sum, its constant fixed."""
+    """Finite, of the right shapes; each precision positive definite with the other axis at its mean, the constant fixed."""
     for axis, log_scale, size in (
         (found.rows, found.log_rows, shape[0]),
         (found.cols, found.log_cols, shape[1]),
@@ -65,8 +65,9 @@ def assert_sound(found: em.Fit, shape: tuple[int, int]):
         for values in (log_scale, axis.embedding, dense(axis.precision)):
             assert np.isfinite(values).all()
     psi, phi = dense(found.rows.precision), dense(found.cols.precision)
-    assert np.linalg.eigvalsh(psi)[0] + np.linalg.eigvalsh(phi)[0] > 0
-    np.testing.assert_allclose(np.diag(psi).mean(), np.diag(phi).mean(), rtol=1e-9)
+    mean = np.diag(psi).mean()
+    assert min(np.linalg.eigvalsh(psi)[0], np.linalg.eigvalsh(phi)[0]) + mean > 0
+    np.testing.assert_allclose(np.diag(phi).mean(), mean, rtol=1e-9)
     np.testing.assert_allclose(found.log_cols.mean(), 0.0, atol=1e-12 * max(1, np.abs(found.log_cols).max()))
     assert np.isfinite(found.objective).all()
     assert found.reason
@@ -152,7 +153,7 @@ def test_is_what_the_equations_give(shape, center, rng):
     """The first step once more, with dense matrices and full decompositions."""
     n, m = shape
     x = matrix(rng, shape)
-    found = fit(x, center=center)
+    found, jointly = fit(x, center=center), fit(x, center=center, joint=True)
     z = noise_free(x, found)
 
     u, s, vt = np.linalg.svd(z, full_matrices=False)
@@ -182,9 +183,18 @@ def test_is_what_the_equations_give(shape, center, rng):
         solved = kronecker_sum.fit(e, f, np.ones(df), np.ones(m))
     lam = np.append(solved.lam, [solved.lam[-1] if df > m else solved.lam.mean()] * (n - df))
     psi, phi = (u * lam) @ u.T, (vt.T * solved.mu) @ vt
+    assert np.linalg.eigvalsh(psi)[0] + np.linalg.eigvalsh(phi)[0] > 0
     t = 0.5 * (np.diag(phi).mean() - np.diag(psi).mean())
-    assert_close(dense(found.rows.precision), psi + t * np.eye(n), 1e-6)
-    assert_close(dense(found.cols.precision), phi - t * np.eye(m), 1e-6)
+    assert_close(dense(jointly.rows.precision), psi + t * np.eye(n), 1e-6)
+    assert_close(dense(jointly.cols.precision), phi - t * np.eye(m), 1e-6)
+    # each axis with the other at its mean: inverse covariances, in the unit in which both means are ½
+    inverse = 1.0 / np.append(e, [e[-1] if df > m else 1.0 / (1.0 / e).mean()] * (n - df)), 1.0 / f
+    for precision, vectors, values in (
+        (found.rows.precision, u, inverse[0]),
+        (found.cols.precision, vt.T, inverse[1]),
+    ):
+        whole = (vectors * values) @ vectors.T
+        assert_close(dense(precision), whole / np.diag(whole).mean() - 0.5 * np.eye(len(whole)), 1e-6)
 
 
 def test_signed_data_are_gaussian_as_they_are(rng):

@@ -24,7 +24,7 @@ def structured(rng) -> np.ndarray:
 
 def estimated(z: np.ndarray, center: int | None = None):
     blocks = from_csr(sparse.csr_array(z))
-    return m_step.estimate(decompose(blocks, gram(blocks), center=center, n_comps=10)[1])
+    return m_step.estimate(decompose(blocks, gram(blocks), center=center, n_comps=10)[1], joint=True)
 
 
 def test_spiked_is_the_damped_fit_to_a_pooled_spectrum(rng):

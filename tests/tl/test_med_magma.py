@@ -343,6 +343,7 @@ def test_what_is_written(counts):
         "layer": None,
         "power": None,
         "weights": "affinity",
+        "joint": False,
         "penalty": "shrinkage",
         "center": True,
         "n_comps": 50,

@@ -170,7 +170,7 @@ def test_copy(mdata):
 @METHODS
 def test_complete_precision_and_partial_correlations(method, mdata):
     key = method.__name__
-    method(mdata, n_neighbors=None, weights="partial_correlation")
+    method(mdata, n_neighbors=None, weights="partial_correlation", joint=True)
     psi = mdata.obsp[f"{key}_precision"].toarray()
     phis = [mdata[name].varp[f"{key}_precision"].toarray() for name in ("rna", "adt")]
     assert (psi != 0).all()
@@ -239,7 +239,9 @@ def test_refuses_modalities_that_share_features(rng):
 def test_precision_of_the_cells_is_that_of_the_solver(mdata):
     matrices = _graphs.read(mdata, None)
     kx.tl.med_magma(mdata, n_neighbors=None)
-    learnt = _graphs.combine(matrices, {name: em.fit(found.matrix) for name, found in matrices.counts.items()})
+    learnt = _graphs.combine(
+        matrices, {name: em.fit(found.matrix) for name, found in matrices.counts.items()}, joint=False
+    )
     np.testing.assert_allclose(
         mdata.obsp["med_magma_precision"].toarray(), dense(learnt.cells.precision), rtol=1e-12, atol=1e-15
     )

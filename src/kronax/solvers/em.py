@@ -121,6 +121,7 @@ def fit(
     *,
     power: float | None = None,
     center: bool = True,
+    joint: bool = False,
     n_comps: int = 50,
     max_iter: int = 1,
     tol: float = 1e-3,
@@ -137,6 +138,8 @@ def fit(
         that brings the dispersion of ``log|Y|^γ`` down to ½, because a Gaussian cannot have the tails beyond.
     center
         Whether the location ``m`` is estimated, or 0.
+    joint
+        Whether the precisions of the axes share out what both could explain, or each is fitted with the other at its mean.
     n_comps
         Most directions of the embedding, and most spikes of ``Ω`` in the E-step.
     max_iter
@@ -151,7 +154,7 @@ def fit(
         signed = bool((matrix.data < 0).any())
         power = 1.0 if signed else min(1.0, GAUSSIAN_DISPERSION / max(free.dispersion, GAUSSIAN_DISPERSION))
     transposed = matrix.shape[0] < matrix.shape[1]
-    problem = _Problem(_tall(free.matrix, power, transposed), n_comps, int(transposed) if center else None)
+    problem = _Problem(_tall(free.matrix, power, transposed), n_comps, int(transposed) if center else None, joint)
     with jax.enable_x64(True):
         run = _iterate(problem, max_iter, tol, progress)
     a, b = np.asarray(run.step.mode.a), np.asarray(run.step.mode.b)
@@ -169,13 +172,15 @@ def fit(
     )
 
 
-def fit_without_noise(matrix: sparse.csr_array, *, center: bool = True, n_comps: int = 50) -> Structure:
+def fit_without_noise(
+    matrix: sparse.csr_array, *, center: bool = True, joint: bool = False, n_comps: int = 50
+) -> Structure:
     """Fit Eq. 3 to the matrix itself, its scale apart: the model of GmGM (Andrew et al., AISTATS 2024), regularised.
 
     Parameters as in :func:`fit`.
     """
     transposed = matrix.shape[0] < matrix.shape[1]
-    problem = _Problem(_tall(matrix, 1.0, transposed), n_comps, int(transposed) if center else None)
+    problem = _Problem(_tall(matrix, 1.0, transposed), n_comps, int(transposed) if center else None, joint)
     with jax.enable_x64(True):
         step = problem.without_noise()
     reason = "there is no noise to take away" if step.converged else _short_of_goal(step)
@@ -219,8 +224,8 @@ def _tall(y: sparse.csr_array, power: float, transposed: bool) -> sparse.csr_arr
 class _Problem:
     """One tall matrix and the steps of EM on it; ``center`` is the axis along which ``m`` is constant."""
 
-    def __init__(self, matrix: sparse.csr_array, n_comps: int, center: int | None) -> None:
-        self.n_comps, self.center = n_comps, center
+    def __init__(self, matrix: sparse.csr_array, n_comps: int, center: int | None, joint: bool) -> None:
+        self.n_comps, self.center, self.joint = n_comps, center, joint
         self.n_entries = float(matrix.nnz)  # and the sum of the squares of Z, the mean of which is 1
         with jax.enable_x64(True):
             self.y = from_csr(matrix)
@@ -248,7 +253,7 @@ class _Problem:
     def _from(self, mode: fiber.Mode) -> _Step:
         mode, z = fiber.of_unit_size(self.y, mode, self.n_entries)
         lead, found = decompose(z, gram(z), center=self.center, n_comps=self.n_comps)
-        estimate = m_step.estimate(found)
+        estimate = m_step.estimate(found, joint=self.joint)
         converged = estimate.converged and bool(mode.residual <= _FIBER_ACCEPTED)
         return _Step(mode, lead, found, estimate, converged)
 

@@ -3,6 +3,9 @@
 Two fits of the same model (Eq. 3) are kept apart. The estimate uses the whole spectrum, nonlinearly shrunk. The ``Ω``
 that the next E-step sees holds only what rises above the noise, damped: an ``Ω`` fitted closely to ``Z`` and a ``Z``
 fitted closely to ``Ω`` drive each other to extremes.
+
+The estimate comes in two forms. Jointly, the axes share out between them what both could explain. Apart, each is fitted
+with the other at its mean, ``Φ + ψ̄I = n(ZᵀZ)⁻¹`` with shrunk eigenvalues, and what both could explain is in both.
 """
 
 from collections.abc import Sequence
@@ -36,12 +39,12 @@ class Estimate(NamedTuple):
     converged: bool
 
 
-def estimate(found: Spectrum) -> Estimate:
+def estimate(found: Spectrum, *, joint: bool) -> Estimate:
     """Fit Eq. 3 to the nonlinearly shrunk spectra of both axes of ``Z``; the two precisions get equal mean diagonals."""
-    return estimate_shared(found, [found])
+    return estimate_shared(found, [found], joint=joint)
 
 
-def estimate_shared(joint: Spectrum, parts: Sequence[Spectrum]) -> Estimate:
+def estimate_shared(whole: Spectrum, parts: Sequence[Spectrum], *, joint: bool) -> Estimate:
     """Fit Eq. 3 to matrices that share their rows: one ``Ψ``, and a ``Φ_k`` for the columns of every matrix.
 
     ``min Σ_k [tr(S₁ₖΨ) + tr(S₂ₖΦ_k) − log det(Ψ ⊕ Φ_k)]`` sees of the rows only ``Σ_k S₁ₖ``, and its sum over ``(k, j)``
@@ -49,27 +52,28 @@ def estimate_shared(joint: Spectrum, parts: Sequence[Spectrum]) -> Estimate:
 
     Parameters
     ----------
-    joint
+    whole
         Spectrum of the matrices side by side.
     parts
         The spectrum of each.
+    joint
+        Whether the axes share out what both could explain. If not, every precision is fitted with the other axis at its
+        mean; objective and convergence are those of the joint fit all the same.
     """
-    sides = [_rows(joint), *map(_cols, parts)]
+    sides = [_rows(whole), *map(_cols, parts)]
     shrunk = _shrunk(sides)
     groups = [_group_sizes(values, side.dim) for values, side in zip(shrunk, sides, strict=True)]
     ends = np.cumsum([len(values) for values in shrunk[1:]])[:-1]
     solved = kronecker_sum.fit(shrunk[0], np.concatenate(shrunk[1:]), groups[0], np.concatenate(groups[1:]))
     eigenvalues = [solved.lam, *np.split(solved.mu, ends)]
-    rows, *cols = (_precision(side.vectors, values) for side, values in zip(sides, eigenvalues, strict=True))
     n_cols = sum(side.dim for side in sides[1:])
-    mean = sum(mean_diagonal(phi) * side.dim for phi, side in zip(cols, sides[1:], strict=True)) / n_cols
-    t = 0.5 * (mean - mean_diagonal(rows))  # Ψ + t and Φ − t are one model
     # Eq. 3 with the sample's own eigenvalues; the null ones add nothing
     shrunk_trace = sum(g * s @ v for g, s, v in zip(groups, shrunk, eigenvalues, strict=True))
     trace = sum(s.eigenvalues @ v[: len(s.eigenvalues)] for s, v in zip(sides, eigenvalues, strict=True))
+    rows, *cols = _together(sides, eigenvalues) if joint else map(_apart, sides, shrunk)
     return Estimate(
-        rows=shifted(rows, t),
-        cols=[shifted(phi, -t) for phi in cols],
+        rows=rows,
+        cols=cols,
         objective=0.5 * (solved.objective - shrunk_trace + trace) / (sides[0].dim * n_cols),
         converged=solved.converged,
     )
@@ -128,6 +132,21 @@ def _samples(side: _Side) -> held_out.Samples:
 def _group_sizes(values: np.ndarray, dim: int) -> np.ndarray:
     """Count one for every eigenvalue, and for the last as many as are needed to make ``dim``."""
     return np.append(np.ones(len(values) - 1), dim - len(values) + 1.0)
+
+
+def _together(sides: Sequence[_Side], eigenvalues: Sequence[np.ndarray]) -> list[LowRank]:
+    """Give ``Ψ`` and every ``Φ`` of the joint fit; ``Ψ + t`` and ``Φ − t`` are one model, ``t`` makes their means equal."""
+    rows, *cols = (_precision(side.vectors, values) for side, values in zip(sides, eigenvalues, strict=True))
+    mean = np.average([mean_diagonal(phi) for phi in cols], weights=[side.dim for side in sides[1:]])
+    t = 0.5 * (float(mean) - mean_diagonal(rows))
+    return [shifted(rows, t), *(shifted(phi, -t) for phi in cols)]
+
+
+def _apart(side: _Side, shrunk: np.ndarray) -> LowRank:
+    """Give the precision of one axis with the other at its mean, in the unit in which both means are ½."""
+    inverse = _precision(side.vectors, 1.0 / shrunk)
+    unit = mean_diagonal(inverse)
+    return LowRank(inverse.base / unit - 0.5, inverse.vectors, inverse.weights / unit)
 
 
 def _precision(vectors: np.ndarray, eigenvalues: np.ndarray) -> LowRank:

@@ -43,7 +43,12 @@ class SharedRows:
 
 
 def combine(
-    spectra: Sequence[Spectrum], embeddings: Sequence[np.ndarray], members: Sequence[np.ndarray], n: int
+    spectra: Sequence[Spectrum],
+    embeddings: Sequence[np.ndarray],
+    members: Sequence[np.ndarray],
+    n: int,
+    *,
+    joint: bool,
 ) -> SharedRows:
     """Fit one model to several matrices.
 
@@ -57,8 +62,10 @@ def combine(
         For every matrix, which of the ``n`` rows its own are.
     n
         Number of rows; each is a row of at least one matrix.
+    joint
+        As in :func:`kronax.solvers.m_step.estimate_shared`.
     """
-    found = m_step.estimate_shared(side_by_side(spectra, members, n), spectra)
+    found = m_step.estimate_shared(side_by_side(spectra, members, n), spectra, joint=joint)
     return SharedRows(joint_embedding(embeddings, members, n), found.rows, found.cols, found.objective, found.converged)
 
 

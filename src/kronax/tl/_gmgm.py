@@ -17,6 +17,7 @@ def gmgm(
     weights: Literal["affinity", "partial_correlation"] = "affinity",
     nonparanormal: bool = False,
     center: bool = True,
+    joint: bool = False,
     n_comps: int = 50,
     key_added: str = _keys.GMGM,
     random_state: int = 0,
@@ -45,6 +46,8 @@ def gmgm(
         gives the same graphs. Ties, such as zeros, share their mean rank.
     center
         Estimate a mean for every gene.
+    joint
+        As in :func:`kronax.tl.med_magma`; True is the published method's.
     n_comps
         Most coordinates of the embedding.
     key_added
@@ -87,8 +90,9 @@ def gmgm(
     """
     _validate.name(key_added, "key_added")
     _validate.one_of(weights, _graphs.WEIGHTS, "weights")
-    _validate.one_of(nonparanormal, (True, False), "nonparanormal")
-    _validate.one_of(center, (True, False), "center")
+    _validate.boolean(nonparanormal, "nonparanormal")
+    _validate.boolean(center, "center")
+    _validate.boolean(joint, "joint")
     _validate.integer(random_state, "random_state", low=0)
     _validate.integer(n_comps, "n_comps", low=2)
     if n_neighbors is not None:
@@ -100,12 +104,13 @@ def gmgm(
     fits = {}
     for name, found in matrices.counts.items():
         matrix = normal_scores(found.matrix) if nonparanormal else found.matrix
-        fits[name] = em.fit_without_noise(matrix, center=center, n_comps=n_comps)
+        fits[name] = em.fit_without_noise(matrix, center=center, joint=joint, n_comps=n_comps)
     settings = {
         "layer": layer,
         "weights": weights,
         "nonparanormal": bool(nonparanormal),
         "center": bool(center),
+        "joint": bool(joint),
         "n_comps": int(n_comps),
         "random_state": int(random_state),
     }
