@@ -75,6 +75,16 @@ class _Point:
     objective: Array
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=["gradient", "curvature", "residual"], meta_fields=[])
+@dataclass(frozen=True)
+class _Slope:
+    """Gradient and (nearly) the Hessian's diagonal of the smooth part of Eq. 5, and the residual."""
+
+    gradient: Pair
+    curvature: Pair
+    residual: Array
+
+
 def fit(
     s1: np.ndarray,
     s2: np.ndarray,
@@ -99,28 +109,25 @@ def fit(
     with jax.enable_x64(True):
         s = jnp.asarray(s1, jnp.float64), jnp.asarray(s2, jnp.float64)
         penalties = jnp.asarray(penalties[0], jnp.float64), jnp.asarray(penalties[1], jnp.float64)
-        units = float(jnp.trace(s[0])) / len(s1), float(jnp.trace(s[1])) / len(s2)
-        problem = s, penalties, units
+        problem = s, penalties
         point = _point(start or _diagonal(*s), problem)
-        gradient, residual = _gradient(point, problem)
+        slope = _slope(point, problem)
         trace, length, n_iter = [float(point.objective)], 1.0, 0
-        while residual > tol and n_iter < _STEPS:
-            before = point.theta, gradient
-            point, step = _proximal_step(point, gradient, length, problem)
-            gradient, residual = _gradient(point, problem)
-            length = _spectral_length(*before, point.theta, gradient, units)
-            if residual > tol:
-                point = _newton_step(point, gradient, float(residual), problem)
-                gradient, residual = _gradient(point, problem)
+        while slope.residual > tol and n_iter < _STEPS:
+            point, length = _proximal_step(point, slope, min(1.0, 2.0 * length), problem)
+            slope = _slope(point, problem)
+            if slope.residual > tol:
+                point = _newton_step(point, slope, problem)
+                slope = _slope(point, problem)
             trace.append(float(point.objective))
             n_iter += 1
-            if step == 0 and trace[-1] == trace[-2]:  # rounding is all that is left
+            if length == 0.0 and trace[-1] == trace[-2]:  # rounding is all that is left
                 break
         rows, cols = map(np.array, point.theta)
+        residual = float(slope.residual)
     t = 0.5 * (np.trace(cols) / len(cols) - np.trace(rows) / len(rows))  # Ψ + t and Φ − t are one model
     rows[np.diag_indices_from(rows)] += t
     cols[np.diag_indices_from(cols)] -= t
-    residual = float(residual)
     return KroneckerLasso(rows, cols, np.array(trace), residual, residual <= tol, n_iter)
 
 
@@ -142,7 +149,7 @@ def _point(theta: tuple, problem) -> _Point:
 @jax.jit
 def _objective(theta: Pair, values: Pair, problem) -> Array:
     """Evaluate Eq. 5; ``inf`` outside its domain."""
-    s, penalties, _ = problem
+    s, penalties = problem
     total = values[0][:, None] + values[1]
     inside = jnp.min(total) > 0
     logs = jnp.log(jnp.where(inside, total, 1.0)).sum()
@@ -155,17 +162,21 @@ def _l1(theta: Pair, penalties: Pair) -> Array:
 
 
 @jax.jit
-def _gradient(point: _Point, problem) -> tuple[Pair, Array]:
-    """Give the gradient of the smooth part of Eq. 5, and the residual."""
-    s, penalties, units = problem
+def _slope(point: _Point, problem) -> _Slope:
+    """Give the derivatives of the smooth part of Eq. 5, and the residual."""
+    s, penalties = problem
     k = 1.0 / (point.values[0][:, None] + point.values[1])
-    sums = k.sum(1), k.sum(0)
+    products, sums = (k @ k.T, k.T @ k), (k.sum(1), k.sum(0))
     gradient = tuple(a - (u * w) @ u.T for a, u, w in zip(s, point.vectors, sums, strict=True))
-    rests = (
-        jnp.max(jnp.abs(_least_subgradient(*part))) / unit
-        for *part, unit in zip(point.theta, gradient, penalties, units, strict=True)
-    )
-    return gradient, jnp.maximum(*rests)
+    curvature = tuple((u**2) @ w @ (u**2).T for u, w in zip(point.vectors, products, strict=True))
+    parts = zip(point.theta, gradient, penalties, s, strict=True)
+    rests = (jnp.max(jnp.abs(_least_subgradient(*part)) / _scale(a)) for *part, a in parts)
+    return _Slope(gradient, curvature, jnp.maximum(*rests))
+
+
+def _scale(s: Array) -> Array:
+    size = jnp.sqrt(jnp.diag(s))
+    return size[:, None] * size
 
 
 def _least_subgradient(x: Array, gradient: Array, penalty: Array) -> Array:
@@ -173,49 +184,39 @@ def _least_subgradient(x: Array, gradient: Array, penalty: Array) -> Array:
     return jnp.where(x == 0, at_zero, gradient + penalty * jnp.sign(x))
 
 
-def _proximal_step(point: _Point, gradient: Pair, length: float, problem) -> tuple[_Point, float]:
+def _proximal_step(point: _Point, slope: _Slope, length: float, problem) -> tuple[_Point, float]:
     """Take a proximal gradient step, shortened until it decreases ``F`` sufficiently."""
     while length > _SHORTEST_STEP:
-        theta, move = _soft_threshold(point.theta, gradient, length, problem)
+        theta, size = _soft_threshold(point.theta, slope, length, problem)
         new = _point(theta, problem)
-        if new.objective <= point.objective - _SUFFICIENT * move / length:
+        if new.objective <= point.objective - _SUFFICIENT * size / length:
             return new, length
         length /= 2
     return point, 0.0
 
 
 @jax.jit
-def _soft_threshold(theta: Pair, gradient: Pair, length: float, problem) -> tuple[Pair, Array]:
-    """Step along the gradient and soften, in the metric that ``units`` gives; also the squared length of the step."""
-    _, penalties, units = problem
+def _soft_threshold(theta: Pair, slope: _Slope, length: float, problem) -> tuple[Pair, Array]:
+    """Step along the gradient and soften, in the metric of the curvature; also the squared length of the step."""
+    _, penalties = problem
     moved, size = [], 0.0
-    for x, g, r, unit in zip(theta, gradient, penalties, units, strict=True):
-        y = x - length / unit * g
-        y = jnp.sign(y) * jnp.maximum(jnp.abs(y) - length / unit * r, 0.0)
+    for x, g, h, r in zip(theta, slope.gradient, slope.curvature, penalties, strict=True):
+        y = x - length * g / h
+        y = jnp.sign(y) * jnp.maximum(jnp.abs(y) - length * r / h, 0.0)
         y = 0.5 * (y + y.T)
         moved.append(y)
-        size += unit * jnp.sum((y - x) ** 2)
+        size += jnp.sum(h * (y - x) ** 2)
     return tuple(moved), size
 
 
-@jax.jit
-def _spectral_length(x: Pair, gradient: Pair, new_x: Pair, new_gradient: Pair, units) -> Array:
-    """Give the step of Barzilai and Borwein in the metric that ``units`` gives."""
-    moves = [b - a for a, b in zip(x, new_x, strict=True)]
-    changes = [b - a for a, b in zip(gradient, new_gradient, strict=True)]
-    along = sum(jnp.vdot(d, g) for d, g in zip(moves, changes, strict=True))
-    size = sum(unit * jnp.vdot(d, d) for d, unit in zip(moves, units, strict=True))
-    return jnp.where(along > 0, size / jnp.maximum(along, 1e-300), 1.0)
-
-
-def _newton_step(point: _Point, gradient: Pair, residual: float, problem) -> _Point:
+def _newton_step(point: _Point, slope: _Slope, problem) -> _Point:
     """Take a Newton step on the entries that are not zero; where one would change its sign, it becomes zero."""
-    direction, slope = _newton_direction(point, gradient, residual, problem)
+    direction, _ = _newton_direction(point, slope, problem)
     length = 1.0
     while length > 0.1:
-        theta, slope = _within_orthant(point.theta, direction, gradient, length, problem)
+        theta, decrease = _within_orthant(point.theta, direction, slope.gradient, length, problem)
         new = _point(theta, problem)
-        if new.objective <= point.objective + _SUFFICIENT * slope:
+        if new.objective <= point.objective + _SUFFICIENT * decrease:
             return new
         length /= 2
     return point
@@ -223,7 +224,7 @@ def _newton_step(point: _Point, gradient: Pair, residual: float, problem) -> _Po
 
 @jax.jit
 def _within_orthant(theta: Pair, direction: Pair, gradient: Pair, length: float, problem) -> tuple[Pair, Array]:
-    _, penalties, _ = problem
+    _, penalties = problem
     moved, slope = [], 0.0
     for x, d, g, r in zip(theta, direction, gradient, penalties, strict=True):
         y = x + length * d
@@ -234,17 +235,16 @@ def _within_orthant(theta: Pair, direction: Pair, gradient: Pair, length: float,
 
 
 @jax.jit
-def _newton_direction(point: _Point, gradient: Pair, residual: float, problem) -> tuple[Pair, Array]:
+def _newton_direction(point: _Point, slope: _Slope, problem) -> tuple[Pair, Array]:
     """Solve for the Newton direction on the free entries by conjugate gradients.
 
     Preconditioned with the Hessian's diagonal ``(U∘U) KKᵀ (U∘U)ᵀ``, up to the part of the transposed entry.
     """
-    _, penalties, _ = problem
+    _, penalties = problem
     u, v = point.vectors
     k = 1.0 / (point.values[0][:, None] + point.values[1])
     w, square = (k @ k.T, k.T @ k), k**2
     free = tuple((x != 0) | (r == 0) for x, r in zip(point.theta, penalties, strict=True))
-    diagonal = tuple((a**2) @ b @ (a**2).T for a, b in zip(point.vectors, w, strict=True))
 
     def product(d: Pair) -> Pair:
         d1, d2 = u.T @ d[0] @ u, v.T @ d[1] @ v
@@ -259,7 +259,7 @@ def _newton_direction(point: _Point, gradient: Pair, residual: float, problem) -
         return tuple(scale * a + b for a, b in zip(x, y, strict=True))
 
     def precondition(x: Pair) -> Pair:
-        return tuple(a / b for a, b in zip(x, diagonal, strict=True))
+        return tuple(a / b for a, b in zip(x, slope.curvature, strict=True))
 
     def step(state):
         solution, rest, search, rho, n_iter = state
@@ -272,12 +272,12 @@ def _newton_direction(point: _Point, gradient: Pair, residual: float, problem) -
 
     slopes = tuple(
         jnp.where(f, g + r * jnp.sign(x), 0.0)
-        for f, g, r, x in zip(free, gradient, penalties, point.theta, strict=True)
+        for f, g, r, x in zip(free, slope.gradient, penalties, point.theta, strict=True)
     )
     downhill = tuple(-g for g in slopes)
     first = precondition(downhill)
     rho = dot(downhill, first)
-    goal = rho * jnp.minimum(0.01, residual)
+    goal = rho * jnp.minimum(0.01, slope.residual)
     zero = tuple(jnp.zeros_like(g) for g in downhill)
     solution, _, _, _, n_iter = jax.lax.while_loop(
         lambda state: (state[3] > goal) & (state[4] < _CG_STEPS), step, (zero, downhill, first, rho, 0)
