@@ -13,7 +13,8 @@ So once two eigenproblems are solved, curvature costs matrix products alone. Eve
 step, which finds the support, and then a Newton step among the entries that are not zero and keep their sign.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -27,7 +28,9 @@ from kronax.solvers.linalg import eigh_all
 _STEPS = 200
 _SHORTEST_STEP = 1e-10
 _SUFFICIENT = 1e-4  # share of the decrease that the slope promises
-_CG_STEPS = 60
+_CYCLES = 30
+_CG_STEPS = 20
+_CG_GOAL = 1e-4  # of the squared norm of what the solve is for
 _ROUNDING = 1e-13  # of the objective
 
 Pair = tuple[Array, Array]  # something of the rows (n, n) and of the columns (p, p)
@@ -85,6 +88,22 @@ class _Slope:
     residual: Array
 
 
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["theta", "curved", "length", "residual", "n_iter"],
+    meta_fields=[],
+)
+@dataclass(frozen=True)
+class _Model:
+    """Where the minimisation of the quadratic model stands: ``θ``, ``H(θ − θ₀)``, last proximal step, residual, cycles."""
+
+    theta: Pair
+    curved: Pair
+    length: Array
+    residual: Array
+    n_iter: Array
+
+
 def fit(
     s1: np.ndarray,
     s2: np.ndarray,
@@ -112,17 +131,14 @@ def fit(
         problem = s, penalties
         point = _point(start or _diagonal(*s), problem)
         slope = _slope(point, problem)
-        trace, length, n_iter = [float(point.objective)], 1.0, 0
+        trace, n_iter = [float(point.objective)], 0
         while slope.residual > tol and n_iter < _STEPS:
-            point, length = _proximal_step(point, slope, min(1.0, 2.0 * length), problem)
-            slope = _slope(point, problem)
-            if slope.residual > tol:
-                point = _newton_step(point, slope, problem)
-                slope = _slope(point, problem)
+            new = _descend(point, *_newton_direction(point, slope, problem), problem)
+            if new is None:  # rounding is all that is left
+                break
+            point, slope = new, _slope(new, problem)
             trace.append(float(point.objective))
             n_iter += 1
-            if length == 0.0 and trace[-1] == trace[-2]:  # rounding is all that is left
-                break
         rows, cols = map(np.array, point.theta)
         residual = float(slope.residual)
     t = 0.5 * (np.trace(cols) / len(cols) - np.trace(rows) / len(rows))  # Ψ + t and Φ − t are one model
@@ -164,19 +180,22 @@ def _l1(theta: Pair, penalties: Pair) -> Array:
 @jax.jit
 def _slope(point: _Point, problem) -> _Slope:
     """Give the derivatives of the smooth part of Eq. 5, and the residual."""
-    s, penalties = problem
+    s, _ = problem
     k = 1.0 / (point.values[0][:, None] + point.values[1])
     products, sums = (k @ k.T, k.T @ k), (k.sum(1), k.sum(0))
     gradient = tuple(a - (u * w) @ u.T for a, u, w in zip(s, point.vectors, sums, strict=True))
     curvature = tuple((u**2) @ w @ (u**2).T for u, w in zip(point.vectors, products, strict=True))
-    parts = zip(point.theta, gradient, penalties, s, strict=True)
-    rests = (jnp.max(jnp.abs(_least_subgradient(*part)) / _scale(a)) for *part, a in parts)
-    return _Slope(gradient, curvature, jnp.maximum(*rests))
+    return _Slope(gradient, curvature, _residual(point.theta, gradient, problem))
 
 
-def _scale(s: Array) -> Array:
-    size = jnp.sqrt(jnp.diag(s))
-    return size[:, None] * size
+def _residual(theta: Pair, gradient: Pair, problem) -> Array:
+    """Give the largest entry of the smallest subgradient, relative to ``√(S_ii S_kk)``."""
+    s, penalties = problem
+    parts = []
+    for x, g, r, a in zip(theta, gradient, penalties, s, strict=True):
+        size = jnp.sqrt(jnp.diag(a))
+        parts.append(jnp.max(jnp.abs(_least_subgradient(x, g, r)) / (size[:, None] * size)))
+    return jnp.maximum(*parts)
 
 
 def _least_subgradient(x: Array, gradient: Array, penalty: Array) -> Array:
@@ -184,102 +203,151 @@ def _least_subgradient(x: Array, gradient: Array, penalty: Array) -> Array:
     return jnp.where(x == 0, at_zero, gradient + penalty * jnp.sign(x))
 
 
-def _proximal_step(point: _Point, slope: _Slope, length: float, problem) -> tuple[_Point, float]:
-    """Take a proximal gradient step, shortened until it decreases ``F`` sufficiently."""
+def _descend(point: _Point, direction: Pair, promised: Array, problem) -> _Point | None:
+    """Step along a direction, shortened until ``F`` decreases by a share of what the direction promised."""
+    length, rounding = 1.0, _ROUNDING * abs(float(point.objective))
     while length > _SHORTEST_STEP:
-        theta, size = _soft_threshold(point.theta, slope, length, problem)
-        new = _point(theta, problem)
-        if new.objective <= point.objective - _SUFFICIENT * size / length:
-            return new, length
-        length /= 2
-    return point, 0.0
-
-
-@jax.jit
-def _soft_threshold(theta: Pair, slope: _Slope, length: float, problem) -> tuple[Pair, Array]:
-    """Step along the gradient and soften, in the metric of the curvature; also the squared length of the step."""
-    _, penalties = problem
-    moved, size = [], 0.0
-    for x, g, h, r in zip(theta, slope.gradient, slope.curvature, penalties, strict=True):
-        y = x - length * g / h
-        y = jnp.sign(y) * jnp.maximum(jnp.abs(y) - length * r / h, 0.0)
-        y = 0.5 * (y + y.T)
-        moved.append(y)
-        size += jnp.sum(h * (y - x) ** 2)
-    return tuple(moved), size
-
-
-def _newton_step(point: _Point, slope: _Slope, problem) -> _Point:
-    """Take a Newton step on the entries that are not zero; where one would change its sign, it becomes zero."""
-    direction, _ = _newton_direction(point, slope, problem)
-    length = 1.0
-    while length > 0.1:
-        theta, decrease = _within_orthant(point.theta, direction, slope.gradient, length, problem)
-        new = _point(theta, problem)
-        if new.objective <= point.objective + _SUFFICIENT * decrease:
+        new = _point(tuple(x + length * d for x, d in zip(point.theta, direction, strict=True)), problem)
+        if new.objective <= point.objective + _SUFFICIENT * length * promised:
             return new
+        if -length * promised < rounding:
+            return None
         length /= 2
-    return point
-
-
-@jax.jit
-def _within_orthant(theta: Pair, direction: Pair, gradient: Pair, length: float, problem) -> tuple[Pair, Array]:
-    _, penalties = problem
-    moved, slope = [], 0.0
-    for x, d, g, r in zip(theta, direction, gradient, penalties, strict=True):
-        y = x + length * d
-        y = jnp.where((r > 0) & (x * y <= 0), 0.0, y)
-        moved.append(y)
-        slope += jnp.vdot(g + r * jnp.sign(x), y - x)
-    return tuple(moved), slope
+    return None
 
 
 @jax.jit
 def _newton_direction(point: _Point, slope: _Slope, problem) -> tuple[Pair, Array]:
-    """Solve for the Newton direction on the free entries by conjugate gradients.
+    """Minimise the quadratic model of ``F``, its penalty kept; also the decrease that it promises, negative.
 
-    Preconditioned with the Hessian's diagonal ``(U∘U) KKᵀ (U∘U)ᵀ``, up to the part of the transposed entry.
+    The model is treated as ``F`` would be: proximal gradient steps find the support, conjugate gradients move the entries
+    on it. Its products with the Hessian ``H`` cost matrix products alone.
     """
     _, penalties = problem
+    times_h = _hessian(point)
+
+    def model_gradient(state: _Model) -> Pair:
+        return _plus(slope.gradient, 1.0, state.curved)
+
+    def moved(state: _Model, step: Pair, curved: Pair) -> _Model:
+        return replace(state, theta=_plus(state.theta, 1.0, step), curved=_plus(state.curved, 1.0, curved))
+
+    def proximal(state: _Model) -> _Model:
+        gradient = model_gradient(state)
+
+        def trial(length):
+            step = _soft_threshold(state.theta, gradient, slope.curvature, length, penalties)
+            return length, step, times_h(step)
+
+        def too_long(search):
+            length, step, curved = search
+            return _dot(step, curved) > _dot(step, _times(slope.curvature, step)) / length
+
+        length, step, curved = jax.lax.while_loop(
+            too_long, lambda search: trial(search[0] / 2), trial(jnp.minimum(1.0, 2.0 * state.length))
+        )
+        return replace(moved(state, step, curved), length=length)
+
+    def on_support(state: _Model) -> _Model:
+        gradient = model_gradient(state)
+        free = tuple((x != 0) | (r == 0) for x, r in zip(state.theta, penalties, strict=True))
+        signs = tuple(map(jnp.sign, state.theta))
+        downhill = tuple(
+            jnp.where(f, -g - r * sign, 0.0) for f, g, r, sign in zip(free, gradient, penalties, signs, strict=True)
+        )
+        direction = _conjugate_gradients(times_h, free, downhill, slope.curvature)
+
+        def trial(length):
+            reached = _plus(state.theta, length, direction)
+            reached = tuple(
+                jnp.where((r > 0) & (sign * y <= 0), 0.0, y)
+                for r, sign, y in zip(penalties, signs, reached, strict=True)
+            )
+            step = _plus(reached, -1.0, state.theta)
+            curved = times_h(step)
+            change = _l1(reached, penalties) - _l1(state.theta, penalties)
+            return length, step, curved, _dot(gradient, step) + 0.5 * _dot(step, curved) + change
+
+        length, step, curved, change = jax.lax.while_loop(
+            lambda search: (search[3] > 0) & (search[0] > 0.1), lambda search: trial(search[0] / 2), trial(1.0)
+        )
+        keep = jnp.where(change < 0, 1.0, 0.0)
+        return moved(state, _scaled(keep, step), _scaled(keep, curved))
+
+    def cycle(state: _Model) -> _Model:
+        state = on_support(proximal(state))
+        rest = _residual(state.theta, model_gradient(state), problem)
+        return replace(state, residual=rest, n_iter=state.n_iter + 1)
+
+    start = _Model(point.theta, tuple(map(jnp.zeros_like, point.theta)), jnp.asarray(1.0), slope.residual, 0)
+    goal = slope.residual * jnp.minimum(0.1, slope.residual)
+    solved = jax.lax.while_loop(
+        lambda state: (state.residual > goal) & (state.n_iter < _CYCLES), cycle, start
+    )
+    direction = _plus(solved.theta, -1.0, point.theta)
+    promised = _dot(slope.gradient, direction) + _l1(solved.theta, penalties) - _l1(point.theta, penalties)
+    return tuple(0.5 * (d + d.T) for d in direction), promised
+
+
+def _hessian(point: _Point) -> Callable[[Pair], Pair]:
+    """Give the product with the Hessian of the smooth part of Eq. 5."""
     u, v = point.vectors
     k = 1.0 / (point.values[0][:, None] + point.values[1])
-    w, square = (k @ k.T, k.T @ k), k**2
-    free = tuple((x != 0) | (r == 0) for x, r in zip(point.theta, penalties, strict=True))
+    square, of_rows, of_cols = k**2, k @ k.T, k.T @ k
 
-    def product(d: Pair) -> Pair:
-        d1, d2 = u.T @ d[0] @ u, v.T @ d[1] @ v
-        h1 = w[0] * d1 + jnp.diag(square @ jnp.diag(d2))
-        h2 = w[1] * d2 + jnp.diag(jnp.diag(d1) @ square)
-        return jnp.where(free[0], u @ h1 @ u.T, 0.0), jnp.where(free[1], v @ h2 @ v.T, 0.0)
+    def times(d: Pair) -> Pair:
+        rows, cols = u.T @ d[0] @ u, v.T @ d[1] @ v
+        on_rows = of_rows * rows + jnp.diag(square @ jnp.diag(cols))
+        on_cols = of_cols * cols + jnp.diag(jnp.diag(rows) @ square)
+        return u @ on_rows @ u.T, v @ on_cols @ v.T
 
-    def dot(x: Pair, y: Pair) -> Array:
-        return sum(jnp.vdot(a, b) for a, b in zip(x, y, strict=True))
+    return times
 
-    def axpy(scale, x: Pair, y: Pair) -> Pair:
-        return tuple(scale * a + b for a, b in zip(x, y, strict=True))
+
+def _soft_threshold(theta: Pair, gradient: Pair, curvature: Pair, length: Array, penalties: Pair) -> Pair:
+    """Give the proximal gradient step in the metric of the curvature."""
+    moves = []
+    for x, g, h, r in zip(theta, gradient, curvature, penalties, strict=True):
+        y = x - length * g / h
+        moves.append(jnp.sign(y) * jnp.maximum(jnp.abs(y) - length * r / h, 0.0) - x)
+    return tuple(moves)
+
+
+def _conjugate_gradients(times_h: Callable, free: Pair, right: Pair, curvature: Pair) -> Pair:
+    """Solve ``H d = right`` loosely on the free entries, preconditioned with the curvature."""
 
     def precondition(x: Pair) -> Pair:
-        return tuple(a / b for a, b in zip(x, slope.curvature, strict=True))
+        return tuple(a / h for a, h in zip(x, curvature, strict=True))
 
     def step(state):
         solution, rest, search, rho, n_iter = state
-        curved = product(search)
-        alpha = rho / dot(search, curved)
-        solution, rest = axpy(alpha, search, solution), axpy(-alpha, curved, rest)
+        curved = tuple(jnp.where(f, c, 0.0) for f, c in zip(free, times_h(search), strict=True))
+        alpha = rho / _dot(search, curved)
+        solution, rest = _plus(solution, alpha, search), _plus(rest, -alpha, curved)
         scaled = precondition(rest)
-        new_rho = dot(rest, scaled)
-        return solution, rest, axpy(new_rho / rho, search, scaled), new_rho, n_iter + 1
+        new_rho = _dot(rest, scaled)
+        return solution, rest, _plus(scaled, new_rho / rho, search), new_rho, n_iter + 1
 
-    slopes = tuple(
-        jnp.where(f, g + r * jnp.sign(x), 0.0)
-        for f, g, r, x in zip(free, slope.gradient, penalties, point.theta, strict=True)
+    first = precondition(right)
+    rho = _dot(right, first)
+    start = tuple(map(jnp.zeros_like, right)), right, first, rho, 0
+    solution, *_ = jax.lax.while_loop(
+        lambda state: (state[3] > _CG_GOAL * rho) & (state[4] < _CG_STEPS), step, start
     )
-    downhill = tuple(-g for g in slopes)
-    first = precondition(downhill)
-    rho = dot(downhill, first)
-    goal = rho * jnp.minimum(0.01, slope.residual)
-    zero = tuple(jnp.zeros_like(g) for g in downhill)
-    solution, _, _, _, n_iter = jax.lax.while_loop(
-        lambda state: (state[3] > goal) & (state[4] < _CG_STEPS), step, (zero, downhill, first, rho, 0)
-    )
-    return tuple(0.5 * (d + d.T) for d in solution), n_iter
+    return solution
+
+
+def _dot(x: Pair, y: Pair) -> Array:
+    return sum(jnp.vdot(a, b) for a, b in zip(x, y, strict=True))
+
+
+def _plus(x: Pair, scale: float | Array, y: Pair) -> Pair:
+    return tuple(a + scale * b for a, b in zip(x, y, strict=True))
+
+
+def _times(x: Pair, y: Pair) -> Pair:
+    return tuple(a * b for a, b in zip(x, y, strict=True))
+
+
+def _scaled(scale: Array, x: Pair) -> Pair:
+    return tuple(scale * a for a in x)
