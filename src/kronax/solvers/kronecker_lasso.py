@@ -147,6 +147,46 @@ def fit(
     return KroneckerLasso(rows, cols, np.array(trace), residual, residual <= tol, n_iter)
 
 
+def penalties(s1: np.ndarray, s2: np.ndarray, strength: float | tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Give ``R`` and ``C`` of Eq. 5 for a strength on the scale of correlations.
+
+    ``R_ik = ρ √(S₁_ii S₁_kk)``, and so for ``C``: two rows whose correlation ``S₁_ik/√(S₁_ii S₁_kk)`` is what the other
+    entries account for, give or take ``ρ``, get no edge, whatever their variances. Where all rows and columns of ``Z`` have a
+    mean square of 1, that is ``ρp`` and ``ρn``.
+
+    Parameters
+    ----------
+    s1, s2
+        ``S₁`` (n, n) and ``S₂`` (p, p).
+    strength
+        ``ρ``, or one for the rows and one for the columns.
+    """
+    both = strength if isinstance(strength, tuple) else (strength, strength)
+    return tuple(
+        rho * np.sqrt(np.outer(np.diag(s), np.diag(s))) * (1.0 - np.eye(len(s)))
+        for s, rho in zip((s1, s2), both, strict=True)
+    )
+
+
+def strongest(s1: np.ndarray, s2: np.ndarray) -> float:
+    """Give the least strength for which ``Ψ`` and ``Φ`` are diagonal: the largest absolute correlation."""
+    return max(float(np.max(np.abs(_correlations(s)), initial=0.0)) for s in (s1, s2))
+
+
+def _correlations(s: np.ndarray) -> np.ndarray:
+    size = np.sqrt(np.diag(s))
+    return (s / size / size[:, None]) * (1.0 - np.eye(len(s)))
+
+
+def universal_strengths(n: int, p: int) -> tuple[float, float]:
+    """Give strengths in proportion to the noise of a correlation: ``√(log n/p)`` for rows and ``√(log p/n)`` for columns.
+
+    A correlation of two independent rows over ``p`` entries has a standard deviation of ``1/√p``, and the largest of
+    ``n²/2`` such grows with ``√(log n)``. At most ½, which nearly everything but strong edges falls short of.
+    """
+    return tuple(float(min(0.5, np.sqrt(np.log(a) / b))) for a, b in ((n, p), (p, n)))
+
+
 def _diagonal(s1: Array, s2: Array) -> tuple[np.ndarray, np.ndarray]:
     """Give the solution among diagonal matrices: Eq. 3 with the diagonals as spectra."""
     e, f = np.array(jnp.diag(s1)), np.array(jnp.diag(s2))

@@ -8,7 +8,11 @@ With ``C_ij = Var(a_i + b_j)`` it follows, up to terms of third order,
     ``E[ZZᵀ] = E[Z] E[Z]ᵀ + Σ_j z_j z_jᵀ ∘ Cov(a_i + b_j, a_k + b_j)``,   and so for ``E[ZᵀZ]``.                 (6)
 
 Only sums ``a_i + b_j`` occur, whose distribution does not depend on how ``(a + t, b − t)`` is fixed. Both terms are positive
-semidefinite, and both moments have the same trace.
+semidefinite, and both moments have the same trace. Under the posterior, exactly,
+
+    ``tr(Ψ E[ZZᵀ]) + tr(Φ E[ZᵀZ]) = number of non-zeros``,                                                      (7)
+
+because the expected gradient of Eq. 2 is zero; the scale of both moments is set by it.
 """
 
 from dataclasses import dataclass
@@ -83,7 +87,8 @@ def _moments(z: Array, psi: Array, phi: Array, null: Array) -> tuple[Array, Arra
     cross = z * vab  # Cov(a_i + b_j, a_k + b_j) = Vaa_ik + Vab_ij + Vab_kj + vb_j
     rows = mean @ mean.T + vaa * (z @ z.T) + (z * vb) @ z.T + cross @ z.T + z @ cross.T
     cols = mean.T @ mean + vbb * (z.T @ z) + (z.T * va) @ z + cross.T @ z + z.T @ cross
-    return 0.5 * (rows + rows.T), 0.5 * (cols + cols.T)
+    scale = jnp.count_nonzero(z).astype(z.dtype) / (jnp.vdot(psi, rows) + jnp.vdot(phi, cols))  # Eq. 7
+    return 0.5 * scale * (rows + rows.T), 0.5 * scale * (cols + cols.T)
 
 
 def hessian(theta: Array, z: Array, psi: Array, phi: Array) -> Array:
