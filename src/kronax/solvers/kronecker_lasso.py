@@ -30,6 +30,7 @@ _SHORTEST_STEP = 1e-10
 _SUFFICIENT = 1e-4  # share of the decrease that the slope promises
 _CYCLES = 30
 _CG_STEPS = 20
+_CROWDED = 0.2  # share of entries that are not zero from which the Hessian's inverse on all of them is a better guide
 _CG_GOAL = 1e-4  # of the squared norm of what the solve is for
 _ROUNDING = 1e-13  # of the objective
 
@@ -121,7 +122,7 @@ def fit(
     penalties
         ``R`` and ``C``, symmetric, zero diagonals; see :func:`penalty`.
     start
-        ``Ψ`` and ``Φ`` to start from, such as the solution for a stronger penalty. If None, the best diagonal ones.
+        ``Ψ`` and ``Φ`` to start from, such as the solution for a stronger penalty. If None, the better of a diagonal and a dense guess.
     tol
         Residual to stop at.
     """
@@ -129,7 +130,7 @@ def fit(
         s = jnp.asarray(s1, jnp.float64), jnp.asarray(s2, jnp.float64)
         penalties = jnp.asarray(penalties[0], jnp.float64), jnp.asarray(penalties[1], jnp.float64)
         problem = s, penalties
-        point = _point(start or _diagonal(*s), problem)
+        point = _point(start, problem) if start else _start(problem)
         slope = _slope(point, problem)
         trace, n_iter = [float(point.objective)], 0
         while slope.residual > tol and n_iter < _STEPS:
@@ -187,11 +188,37 @@ def universal_strengths(n: int, p: int) -> tuple[float, float]:
     return tuple(float(min(0.5, np.sqrt(np.log(a) / b))) for a, b in ((n, p), (p, n)))
 
 
-def _diagonal(s1: Array, s2: Array) -> tuple[np.ndarray, np.ndarray]:
+def _start(problem) -> _Point:
+    """Give the better of two points: the solution among diagonal matrices, and that of Eq. 3 for shrunk correlations.
+
+    Without the second, samples with strong correlations take many short steps. Shrinking all of them by the share ``2ρ``
+    costs about as little as a penalty ``ρ`` does.
+    """
+    s, penalties = ([np.asarray(x) for x in pair] for pair in problem)
+    starts = [_point(_diagonal(*s), problem)]
+    shares = [float(np.clip(2.0 * _mean_strength(*part), 0.01, 1.0)) for part in zip(s, penalties, strict=True)]
+    if min(shares) < 1.0:
+        shrunk = [(1.0 - share) * a + share * np.diag(np.diag(a)) for share, a in zip(shares, s, strict=True)]
+        starts.append(_point(_without_penalty(*shrunk), problem))
+    return min(starts, key=lambda point: float(point.objective))
+
+
+def _mean_strength(s: np.ndarray, penalty: np.ndarray) -> float:
+    size = np.sqrt(np.diag(s))
+    return float((penalty / size / size[:, None]).sum() / max(len(s) * (len(s) - 1), 1))
+
+
+def _diagonal(s1: np.ndarray, s2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Give the solution among diagonal matrices: Eq. 3 with the diagonals as spectra."""
-    e, f = np.array(jnp.diag(s1)), np.array(jnp.diag(s2))
-    solved = kronecker_sum.fit(e, f, np.ones(len(e)), np.ones(len(f)))
+    solved = kronecker_sum.fit(np.diag(s1).copy(), np.diag(s2).copy(), np.ones(len(s1)), np.ones(len(s2)))
     return np.diag(solved.lam), np.diag(solved.mu)
+
+
+def _without_penalty(s1: np.ndarray, s2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    (e, u), (f, v) = eigh_all([s1, s2])
+    solved = kronecker_sum.fit(e, f, np.ones(len(e)), np.ones(len(f)))
+    rows, cols = (u * solved.lam) @ u.T, (v * solved.mu) @ v.T
+    return 0.5 * (rows + rows.T), 0.5 * (cols + cols.T)
 
 
 def _point(theta: tuple, problem) -> _Point:
@@ -264,7 +291,7 @@ def _newton_direction(point: _Point, slope: _Slope, problem) -> tuple[Pair, Arra
     on it. Its products with the Hessian ``H`` cost matrix products alone.
     """
     _, penalties = problem
-    times_h = _hessian(point)
+    times_h, over_h = _hessian(point)
 
     def model_gradient(state: _Model) -> Pair:
         return _plus(slope.gradient, 1.0, state.curved)
@@ -295,7 +322,12 @@ def _newton_direction(point: _Point, slope: _Slope, problem) -> tuple[Pair, Arra
         downhill = tuple(
             jnp.where(f, -g - r * sign, 0.0) for f, g, r, sign in zip(free, gradient, penalties, signs, strict=True)
         )
-        direction = _conjugate_gradients(times_h, free, downhill, slope.curvature)
+        crowded = sum(jnp.sum(f) for f in free) > _CROWDED * sum(f.size for f in free)
+
+        def precondition(x: Pair) -> Pair:
+            return jax.lax.cond(crowded, lambda y: _masked(free, over_h(y)), lambda y: _over(y, slope.curvature), x)
+
+        direction = _conjugate_gradients(lambda x: _masked(free, times_h(x)), precondition, downhill)
 
         def trial(length):
             reached = _plus(state.theta, length, direction)
@@ -329,8 +361,8 @@ def _newton_direction(point: _Point, slope: _Slope, problem) -> tuple[Pair, Arra
     return tuple(0.5 * (d + d.T) for d in direction), promised
 
 
-def _hessian(point: _Point) -> Callable[[Pair], Pair]:
-    """Give the product with the Hessian of the smooth part of Eq. 5."""
+def _hessian(point: _Point) -> tuple[Callable[[Pair], Pair], Callable[[Pair], Pair]]:
+    """Give the product with the Hessian of the smooth part of Eq. 5; and with its inverse, were the axes not coupled."""
     u, v = point.vectors
     k = 1.0 / (point.values[0][:, None] + point.values[1])
     square, of_rows, of_cols = k**2, k @ k.T, k.T @ k
@@ -341,7 +373,10 @@ def _hessian(point: _Point) -> Callable[[Pair], Pair]:
         on_cols = of_cols * cols + jnp.diag(jnp.diag(rows) @ square)
         return u @ on_rows @ u.T, v @ on_cols @ v.T
 
-    return times
+    def over(d: Pair) -> Pair:
+        return u @ ((u.T @ d[0] @ u) / of_rows) @ u.T, v @ ((v.T @ d[1] @ v) / of_cols) @ v.T
+
+    return times, over
 
 
 def _soft_threshold(theta: Pair, gradient: Pair, curvature: Pair, length: Array, penalties: Pair) -> Pair:
@@ -353,15 +388,12 @@ def _soft_threshold(theta: Pair, gradient: Pair, curvature: Pair, length: Array,
     return tuple(moves)
 
 
-def _conjugate_gradients(times_h: Callable, free: Pair, right: Pair, curvature: Pair) -> Pair:
-    """Solve ``H d = right`` loosely on the free entries, preconditioned with the curvature."""
-
-    def precondition(x: Pair) -> Pair:
-        return tuple(a / h for a, h in zip(x, curvature, strict=True))
+def _conjugate_gradients(times_h: Callable, precondition: Callable, right: Pair) -> Pair:
+    """Solve ``H d = right`` loosely."""
 
     def step(state):
         solution, rest, search, rho, n_iter = state
-        curved = tuple(jnp.where(f, c, 0.0) for f, c in zip(free, times_h(search), strict=True))
+        curved = times_h(search)
         alpha = rho / _dot(search, curved)
         solution, rest = _plus(solution, alpha, search), _plus(rest, -alpha, curved)
         scaled = precondition(rest)
@@ -387,6 +419,14 @@ def _plus(x: Pair, scale: float | Array, y: Pair) -> Pair:
 
 def _times(x: Pair, y: Pair) -> Pair:
     return tuple(a * b for a, b in zip(x, y, strict=True))
+
+
+def _over(x: Pair, y: Pair) -> Pair:
+    return tuple(a / b for a, b in zip(x, y, strict=True))
+
+
+def _masked(free: Pair, x: Pair) -> Pair:
+    return tuple(jnp.where(f, a, 0.0) for f, a in zip(free, x, strict=True))
 
 
 def _scaled(scale: Array, x: Pair) -> Pair:

@@ -97,10 +97,10 @@ def fit(e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, tol: float =
 def _start(e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Give a point inside the domain of Eq. 3.
 
-    For a small problem, half of what each axis would be without the other. For a large one, the solution of the problem
+    For a small problem, or with a ridge, half of what each axis would be without the other. For a large one, the solution of the problem
     in which neighbouring eigenvalues are lumped together: ``λ`` is nearly linear in ``1/e``, and so is ``μ`` in ``1/f``.
     """
-    if max(len(e), len(f)) <= _LARGE:
+    if ridge > 0 or max(len(e), len(f)) <= _LARGE:
         return 0.5 * q.sum() / e, 0.5 * m.sum() / f
     (e_lump, m_lump), (f_lump, q_lump) = _lumped(e, m), _lumped(f, q)
     coarse = fit(e_lump, f_lump * (m_lump @ e_lump) / (q_lump @ f_lump), m_lump, q_lump)
