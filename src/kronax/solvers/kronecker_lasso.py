@@ -322,7 +322,7 @@ def _newton_direction(point: _Point, slope: _Slope, problem) -> tuple[Pair, Arra
         downhill = tuple(
             jnp.where(f, -g - r * sign, 0.0) for f, g, r, sign in zip(free, gradient, penalties, signs, strict=True)
         )
-        crowded = sum(jnp.sum(f) for f in free) > _CROWDED * sum(f.size for f in free)
+        crowded = sum(jnp.count_nonzero(f) for f in free) > int(_CROWDED * sum(f.size for f in free))
 
         def precondition(x: Pair) -> Pair:
             return jax.lax.cond(crowded, lambda y: _masked(free, over_h(y)), lambda y: _over(y, slope.curvature), x)
