@@ -275,10 +275,8 @@ def _descend(point: _Point, direction: Pair, promised: Array, problem) -> _Point
     length, rounding = 1.0, _ROUNDING * abs(float(point.objective))
     while length > _SHORTEST_STEP:
         new = _point(tuple(x + length * d for x, d in zip(point.theta, direction, strict=True)), problem)
-        if new.objective <= point.objective + _SUFFICIENT * length * promised:
+        if new.objective <= point.objective + _SUFFICIENT * length * promised + rounding:
             return new
-        if -length * promised < rounding:
-            return None
         length /= 2
     return None
 
@@ -353,9 +351,7 @@ def _newton_direction(point: _Point, slope: _Slope, problem) -> tuple[Pair, Arra
 
     start = _Model(point.theta, tuple(map(jnp.zeros_like, point.theta)), jnp.asarray(1.0), slope.residual, 0)
     goal = slope.residual * jnp.minimum(0.1, slope.residual)
-    solved = jax.lax.while_loop(
-        lambda state: (state.residual > goal) & (state.n_iter < _CYCLES), cycle, start
-    )
+    solved = jax.lax.while_loop(lambda state: (state.residual > goal) & (state.n_iter < _CYCLES), cycle, start)
     direction = _plus(solved.theta, -1.0, point.theta)
     promised = _dot(slope.gradient, direction) + _l1(solved.theta, penalties) - _l1(point.theta, penalties)
     return tuple(0.5 * (d + d.T) for d in direction), promised
@@ -403,9 +399,7 @@ def _conjugate_gradients(times_h: Callable, precondition: Callable, right: Pair)
     first = precondition(right)
     rho = _dot(right, first)
     start = tuple(map(jnp.zeros_like, right)), right, first, rho, 0
-    solution, *_ = jax.lax.while_loop(
-        lambda state: (state[3] > _CG_GOAL * rho) & (state[4] < _CG_STEPS), step, start
-    )
+    solution, *_ = jax.lax.while_loop(lambda state: (state[3] > _CG_GOAL * rho) & (state[4] < _CG_STEPS), step, start)
     return solution
 
 

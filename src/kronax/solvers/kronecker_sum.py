@@ -49,9 +49,7 @@ class KroneckerSum:
 
 
 @jax.jit
-def gradient(
-    lam: Array, mu: Array, e: Array, f: Array, m: Array, q: Array, ridge: float = 0.0
-) -> tuple[Array, Array]:
+def gradient(lam: Array, mu: Array, e: Array, f: Array, m: Array, q: Array, ridge: float = 0.0) -> tuple[Array, Array]:
     """Give the gradient of Eqs. 3 and 3′: ``m_i (e_i − Σ_j q_j K_ij)`` and ``q_j (f_j − Σ_i m_i K_ij)``.
 
     ``K_ij = 1/x − 2ρx`` with ``x = λ_i + μ_j``.
@@ -109,9 +107,7 @@ def fit(
     return KroneckerSum(lam - shift, mu + shift, value, decrement, decrement <= tol, n_iter)
 
 
-def _start(
-    e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, ridge: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _start(e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:
     """Give a point inside the domain of Eq. 3.
 
     For a small problem, or with a ridge, half of what each axis would be without the other. For a large one, the solution
@@ -144,9 +140,7 @@ def _lumped(values: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 @jax.jit
-def _newton_direction(
-    lam: Array, mu: Array, e: Array, f: Array, m: Array, q: Array, ridge: float
-) -> tuple[Array, ...]:
+def _newton_direction(lam: Array, mu: Array, e: Array, f: Array, m: Array, q: Array, ridge: float) -> tuple[Array, ...]:
     """Give the Newton direction of Eq. 3, the objective's slope along it, and the step that leaves the domain.
 
     The Hessian is ``[diag(P1) P; Pᵀ diag(Pᵀ1)]`` with ``P_ij = m_i q_j (1/(λ_i+μ_j)² + 2ρ)``. Its first block is eliminated; the
