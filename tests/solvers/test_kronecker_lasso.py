@@ -150,7 +150,7 @@ def test_independent_rows_of_one_variance_are_the_graphical_lasso(rng):
     """S₁ = cI, or a penalty that no off-diagonal entry overcomes: Ψ = ψI, and Θ = ψI + Φ belongs to S₂/n."""
     n, alpha = N, 0.1
     s2 = n * covariance(rng, P)
-    s1 = np.full((n, n), 0.3) + (np.trace(s2) / n - 0.3) * np.eye(n)
+    s1 = np.full((n, n), 0.2) + (np.trace(s2) / n - 0.2) * np.eye(n)
     r = 0.3 * (1.0 - np.eye(n)), n * alpha * (1.0 - np.eye(len(s2)))
     found = kronecker_lasso.fit(s1, s2, r, tol=1e-9)
     _, expected = graphical_lasso(s2 / n, alpha, tol=1e-10, enet_tol=1e-10, max_iter=1000)
@@ -254,3 +254,17 @@ def test_too_few_steps_are_not_convergence(rng, monkeypatch):
     assert found.n_iter == 1
     assert not found.converged
     assert found.residual > TOL
+
+
+def test_universal_strengths_on_noise(rng):
+    """Hardly an edge where there is none; half the strength lets many in."""
+    z = rng.normal(size=(60, 60))
+    s = z @ z.T, z.T @ z
+    strengths = kronecker_lasso.universal_strengths(60, 60)
+    assert strengths == pytest.approx((np.sqrt(2 * np.log(60) / 60),) * 2)
+    degrees = []
+    for share in (1.0, 0.5):
+        found = kronecker_lasso.fit(*s, penalties(*s, tuple(share * x for x in strengths)))
+        degrees.append(np.mean([(x != 0).sum() / len(x) - 1 for x in (found.rows, found.cols)]))
+    assert degrees[0] < 0.5
+    assert degrees[1] > 5

@@ -208,3 +208,28 @@ def test_not_a_mode():
     z = case.z * np.exp(np.random.default_rng(0).normal(0, 2, case.z.shape)) * np.sign(case.psi[0, 0])
     with pytest.raises(ValueError, match="not the mode"):
         laplace.moments(-1e-3 * z, case.psi - 3.2 * np.eye(4), case.phi)
+
+
+def test_expectation_maximisation_does_not_decrease_the_penalised_likelihood():
+    """Marginal likelihood by Laplace's integral, with a ridge; a rise of its negative can only be Laplace's error."""
+    rng, weight = np.random.default_rng(3), 0.05
+    y = rng.normal(size=(6, 7))
+    psi, phi = 0.5 * np.eye(6), 0.5 * np.eye(7)
+    values = []
+    for _ in range(6):
+        z = mode(y, psi, phi)
+        omega = np.linalg.eigvalsh(psi)[:, None] + np.linalg.eigvalsh(phi)
+        logs = np.log(np.abs(z / y))  # a_i + b_j
+        null = null_vectors(y != 0)
+        curvature = np.linalg.slogdet(hessian(z, psi, phi) + null @ null.T)[1]
+        minus_twice_log = 2.0 * (g(z, psi, phi) - logs.sum()) - np.log(omega).sum() + curvature
+        values.append(minus_twice_log + weight * np.sum(omega**2))
+        found = laplace.moments(z, psi, phi)
+        (e, u), (f, v) = np.linalg.eigh(found.rows), np.linalg.eigh(found.cols)
+        with jax.enable_x64(True):
+            solved = kronecker_sum.fit(e, f, np.ones(6), np.ones(7), ridge=weight)
+        psi, phi = (u * solved.lam) @ u.T, (v * solved.mu) @ v.T
+    changes = np.diff(values)
+    print(values)
+    assert (changes < 0.005 * np.abs(changes).max()).all()
+    assert changes[0] < -1.0

@@ -134,10 +134,16 @@ def fit(
         slope = _slope(point, problem)
         trace, n_iter = [float(point.objective)], 0
         while slope.residual > tol and n_iter < _STEPS:
-            new = _descend(point, *_newton_direction(point, slope, problem), problem)
-            if new is None:  # rounding is all that is left
+            direction, promised = _newton_direction(point, slope, problem)
+            new = _descend(point, direction, promised, problem)
+            if new is None:
                 break
+            last = slope.residual
             point, slope = new, _slope(new, problem)
+            if (
+                -promised < _ROUNDING * abs(point.objective) and slope.residual > 0.5 * last
+            ):  # rounding is all that is left
+                break
             trace.append(float(point.objective))
             n_iter += 1
         rows, cols = map(np.array, point.theta)
@@ -180,12 +186,13 @@ def _correlations(s: np.ndarray) -> np.ndarray:
 
 
 def universal_strengths(n: int, p: int) -> tuple[float, float]:
-    """Give strengths in proportion to the noise of a correlation: ``√(log n/p)`` for rows and ``√(log p/n)`` for columns.
+    """Give strengths that noise seldom exceeds: ``√(2 log n / p)`` for the rows and ``√(2 log p / n)`` for the columns.
 
-    A correlation of two independent rows over ``p`` entries has a standard deviation of ``1/√p``, and the largest of
-    ``n²/2`` such grows with ``√(log n)``. At most ½, which nearly everything but strong edges falls short of.
+    Correlations of independent rows over ``p`` entries have a standard deviation of ``1/√p``, so that a row has on average
+    less than one of ``n`` beyond the universal threshold (Donoho and Johnstone, Biometrika 1994). At most 1, where all is
+    diagonal.
     """
-    return tuple(float(min(0.5, np.sqrt(np.log(a) / b))) for a, b in ((n, p), (p, n)))
+    return tuple(float(min(1.0, np.sqrt(2.0 * np.log(a) / b))) for a, b in ((n, p), (p, n)))
 
 
 def _start(problem) -> _Point:
