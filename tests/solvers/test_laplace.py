@@ -230,6 +230,5 @@ def test_expectation_maximisation_does_not_decrease_the_penalised_likelihood():
             solved = kronecker_sum.fit(e, f, np.ones(6), np.ones(7), ridge=weight)
         psi, phi = (u * solved.lam) @ u.T, (v * solved.mu) @ v.T
     changes = np.diff(values)
-    print(values)
     assert (changes < 0.005 * np.abs(changes).max()).all()
     assert changes[0] < -1.0

@@ -9,8 +9,8 @@ JRSS B 2019) with one strength per entry. With ``Ψ = U diag(λ) Uᵀ``, ``Φ = 
 - Hessian times ``(D, E)``, in the eigenbases ``D̃ = UᵀDU``, ``Ẽ = VᵀEV``: ``(KKᵀ)∘D̃ + diag((K∘K) diag Ẽ)`` and the same with
   the axes exchanged.
 
-So once two eigenproblems are solved, curvature costs matrix products alone. Every iteration takes a proximal gradient
-step, which finds the support, and then a Newton step among the entries that are not zero and keep their sign.
+So once two eigenproblems are solved, curvature costs matrix products alone: proximal Newton steps, each the minimum of the
+quadratic model with its penalty kept, need few of them.
 """
 
 from collections.abc import Callable
@@ -138,14 +138,12 @@ def fit(
             new = _descend(point, direction, promised, problem)
             if new is None:
                 break
-            last = slope.residual
-            point, slope = new, _slope(new, problem)
-            if (
-                -promised < _ROUNDING * abs(point.objective) and slope.residual > 0.5 * last
-            ):  # rounding is all that is left
-                break
+            last, point, slope = slope.residual, new, _slope(new, problem)
             trace.append(float(point.objective))
             n_iter += 1
+            # where nothing is promised and nothing gained, rounding is all that is left
+            if -promised < _ROUNDING * abs(point.objective) and slope.residual > 0.5 * last:
+                break
         rows, cols = map(np.array, point.theta)
         residual = float(slope.residual)
     t = 0.5 * (np.trace(cols) / len(cols) - np.trace(rows) / len(rows))  # Ψ + t and Φ − t are one model
