@@ -344,6 +344,8 @@ def test_what_is_written(counts):
         "power": None,
         "weights": "affinity",
         "joint": False,
+        "strength": None,
+        "laplace": "auto",
         "penalty": "shrinkage",
         "center": True,
         "n_comps": 50,
