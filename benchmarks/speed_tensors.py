@@ -17,9 +17,9 @@ import numpy as np
 from scipy import sparse
 from tensors import read
 
+from kronax.solvers.falrtc import HODOS_2018, FalrtcOptions, falrtc
 from kronax.solvers.neighbours import dnpp
 from kronax.solvers.tensor_folds import fiber_folds, hide, unit_norm
-from kronax.solvers.trace_norm import HODOS_2018, FalrtcOptions, falrtc
 from kronax.solvers.wiener import KroneckerOptions, kronecker
 
 LARGE, DENSITY = (2130, 71, 978), 0.105

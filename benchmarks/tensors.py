@@ -14,10 +14,12 @@ from pathlib import Path
 import mudata
 import numpy as np
 
+from kronax.solvers.falrtc import HODOS_2018, falrtc
+from kronax.solvers.halrtc import halrtc
 from kronax.solvers.means import mean_1d, mean_2d
 from kronax.solvers.neighbours import dnpp
+from kronax.solvers.silrtc import silrtc
 from kronax.solvers.tensor_folds import fiber_folds, hide, pooled_correlation, unit_norm
-from kronax.solvers.trace_norm import HODOS_2018, falrtc, halrtc, silrtc
 from kronax.solvers.wiener import KroneckerOptions, kronecker
 
 METHODS = {

@@ -1,8 +1,8 @@
-"""Cell and gene graphs learnt together from one count matrix, unharmed by multiplicative noise."""
+"""Cell and gene graphs learnt together from one count matrix, and completion of treatments × contexts × genes."""
 
 from importlib.metadata import version
 
-from kronax import pl, pp, tl
+from kronax import datasets, get, pl, pp, tl
 
 __version__ = version("kronax")
-__all__ = ["__version__", "pl", "pp", "tl"]
+__all__ = ["__version__", "datasets", "get", "pl", "pp", "tl"]

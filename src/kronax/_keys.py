@@ -1,10 +1,16 @@
-"""Every name under which kronax stores something in an AnnData object."""
+"""Every name under which kronax stores something in an AnnData or MuData object."""
 
 from typing import NamedTuple
 
 MED_MAGMA = "med_magma"
 QUOTIENT = "quotient"
 GENE_MODULE = "gene_module"
+COMPLETED = "completed"  # layers
+COMPLETION = "completion"  # uns of a MuData
+MEASURED = "measured"  # obs
+CONFIDENCE = "completion_confidence"  # obs
+VARIANCE = "completion_variance"  # obs
+FALLBACK = "completion_fallback"  # obs
 QUICKSTART_CLUSTERS = "med_magma_leiden"  # obs
 QUICKSTART_UMAP = "X_med_magma_umap"  # obsm
 

@@ -64,6 +64,27 @@ def positive(value: Any, name: str, *, high: float = np.inf) -> None:
         raise ValueError(msg)
 
 
+def at_least_zero(value: Any, name: str) -> None:
+    """Require a finite number, 0 or more."""
+    if not (isinstance(value, Real) and not isinstance(value, bool) and 0 <= value < np.inf):
+        msg = f"`{name}` must be a number of at least 0, found {value!r}."
+        raise ValueError(msg)
+
+
+def share(value: Any, name: str) -> None:
+    """Require a number from 0 to 1."""
+    if not (isinstance(value, Real) and not isinstance(value, bool) and 0 <= value <= 1):
+        msg = f"`{name}` must be a number from 0 to 1, found {value!r}."
+        raise ValueError(msg)
+
+
+def boolean(value: Any, name: str) -> None:
+    """Require True or False."""
+    if not isinstance(value, bool | np.bool_):
+        msg = f"`{name}` must be True or False, found {value!r}."
+        raise ValueError(msg)
+
+
 @dataclass(frozen=True)
 class Counts:
     """A matrix without its empty rows and columns.

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 @pytest.mark.parametrize("large", [4096, 50], ids=["side by side", "one after the other"])
 def test_eigh_all(large, rng, monkeypatch):
-    monkeypatch.setattr(linalg, "_LARGE", large)
+    monkeypatch.setattr(linalg, "LARGE", large)
     squares = [square + square.T for square in (rng.normal(size=(m, m)) for m in (80, 3, 30, 1))]
     found = linalg.eigh_all(squares)
     assert len(found) == 4

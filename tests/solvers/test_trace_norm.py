@@ -6,17 +6,11 @@ import numpy as np
 import pytest
 
 import kronax.solvers.trace_norm as trace_norm_module
+from kronax.solvers.falrtc import HODOS_2018, FalrtcOptions, falrtc
+from kronax.solvers.halrtc import HalrtcOptions, halrtc
+from kronax.solvers.silrtc import SilrtcOptions, silrtc
 from kronax.solvers.tensor_folds import fiber_folds, hide
-from kronax.solvers.trace_norm import (
-    HODOS_2018,
-    FalrtcOptions,
-    HalrtcOptions,
-    SilrtcOptions,
-    falrtc,
-    halrtc,
-    silrtc,
-    trace_norm,
-)
+from kronax.solvers.trace_norm import trace_norm
 from kronax.solvers.unfold import Compressed
 
 METHODS = [falrtc, halrtc, silrtc]

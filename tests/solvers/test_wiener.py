@@ -250,7 +250,7 @@ def test_single_precision(rng):
 
 
 def test_variance_of_too_many_fibers(rng, monkeypatch):
-    monkeypatch.setattr(wiener, "_MOST_FIBERS", 5)
+    monkeypatch.setattr(wiener, "MOST_FIBERS", 5)
     x = without_fibers(rng, low_rank(rng, (6, 4, 5)))
     with pytest.raises(ValueError, match="posterior variance needs"):
         kronecker(x, KroneckerOptions(noise=1.0, own_share=0.1, common_share=0.1, variance=True))

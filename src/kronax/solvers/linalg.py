@@ -2,14 +2,16 @@
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
 
 import jax.numpy as jnp
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
-_LARGE = 4096  # rows from which one eigenproblem is worth all threads
+LARGE = 4096  # rows from which one eigenproblem is worth all threads
 _one_at_a_time = threading.Lock()  # the limit belongs to the process: two that overlap would not restore it
 
 
@@ -22,14 +24,23 @@ def eigh_all(matrices: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarra
     """
     if platform() != "cpu":
         return [_ordered(*jnp.linalg.eigh(jnp.asarray(matrix))) for matrix in matrices]
-    if max(map(len, matrices)) >= _LARGE:
+    if max(map(len, matrices)) >= LARGE:
         return [_ordered(*np.linalg.eigh(matrix)) for matrix in matrices]
-    with (
-        _one_at_a_time,
-        threadpool_limits(1, user_api="blas"),
-        ThreadPoolExecutor(min(len(matrices), _cores())) as pool,
-    ):
+    with one_thread_each(), ThreadPoolExecutor(min(len(matrices), _cores())) as pool:
         return list(pool.map(lambda matrix: _ordered(*np.linalg.eigh(matrix)), matrices))
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Give LAPACK one thread in every call: more would wait for each other in problems that are not large."""
+    with _one_at_a_time, _blas().limit(limits=1, user_api="blas"):
+        yield
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """Find the libraries once: looking for them takes longer than a small problem."""
+    return ThreadpoolController()
 
 
 def platform() -> str:

@@ -6,6 +6,7 @@ eigenvectors of ``X_(i) X_(i)ᵀ``, and every spectral operation used here is a 
 there are more genes than fibers, the short side of the third unfolding is that of the fibers.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+from kronax.solvers.linalg import LARGE, one_thread_each
 
 TREATMENT, CONTEXT, GENE = 0, 1, 2
 
@@ -62,16 +65,22 @@ def along(matrix: Array, tensor: Array, mode: int) -> Array:
 def eigh(matrix: Array) -> tuple[np.ndarray, np.ndarray]:
     """Give eigenvalues (ascending, none below 0) and eigenvectors of a Gram matrix.
 
-    On a CPU by NumPy's LAPACK, which is ten times as fast as the one that XLA calls there.
+    On a CPU by NumPy's LAPACK with one thread, for the reasons given in :func:`kronax.solvers.linalg.eigh_all`.
     """
-    values, vectors = map(np.asarray, jnp.linalg.eigh(matrix) if _off_cpu(matrix) else np.linalg.eigh(matrix))
+    values, vectors = map(np.asarray, jnp.linalg.eigh(matrix) if _off_cpu(matrix) else _by_lapack("eigh", matrix))
     return np.maximum(values, 0.0), vectors
 
 
 def eigvalsh(matrix: Array) -> np.ndarray:
     """Give the eigenvalues (ascending, none below 0) of a Gram matrix."""
-    values = np.asarray(jnp.linalg.eigvalsh(matrix) if _off_cpu(matrix) else np.linalg.eigvalsh(matrix))
+    values = np.asarray(jnp.linalg.eigvalsh(matrix) if _off_cpu(matrix) else _by_lapack("eigvalsh", matrix))
     return np.maximum(values, 0.0)
+
+
+def _by_lapack(function: str, matrix: Array):
+    matrix = np.asarray(matrix)
+    with one_thread_each() if len(matrix) < LARGE else nullcontext():
+        return getattr(np.linalg, function)(matrix)
 
 
 def _off_cpu(matrix: Array) -> bool:

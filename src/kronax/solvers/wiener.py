@@ -34,7 +34,7 @@ from kronax.solvers.unfold import CONTEXT, TREATMENT, along, eigh, gram
 _CV_TREATMENTS = 400  # drawn at random, where there are more
 _CV_SWEEPS = 20
 _CV_TOL = 3e-3
-_MOST_FIBERS = 8000  # for the posterior variance: beyond, its eigenproblem takes gigabytes and hours
+MOST_FIBERS = 8000  # for the posterior variance: beyond, its eigenproblem takes gigabytes and hours
 
 
 @dataclass(frozen=True)
@@ -236,9 +236,9 @@ def _rotate(values: np.ndarray, measured: np.ndarray, options: KroneckerOptions,
 def _principal_axes(rows: np.ndarray) -> np.ndarray:
     """Give the principal axes of a matrix, not centred, ``(G, min(n, G))``, the largest first."""
     if len(rows) >= rows.shape[1]:
-        return np.linalg.eigh(rows.T @ rows)[1][:, ::-1]
+        return eigh(rows.T @ rows)[1][:, ::-1]
     span, coordinates = np.linalg.qr(rows.T)
-    return span @ np.linalg.eigh(coordinates @ coordinates.T)[1][:, ::-1]
+    return span @ eigh(coordinates @ coordinates.T)[1][:, ::-1]
 
 
 def _start(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -396,10 +396,10 @@ def _variance(task: _Task, x: Array, prior: _Prior) -> np.ndarray:
     missing = np.isnan(task.values)
     whole = ~missing.any(axis=2)
     rows, cols = np.nonzero(whole)
-    if len(rows) > _MOST_FIBERS:
+    if len(rows) > MOST_FIBERS:
         msg = (
             f"The posterior variance needs the eigenvectors of a {len(rows)} × {len(rows)} matrix "
-            f"({24 * len(rows) ** 2 / 2**30:.0f} GiB); it is offered up to {_MOST_FIBERS} measured fibers. "
+            f"({24 * len(rows) ** 2 / 2**30:.0f} GiB); it is offered up to {MOST_FIBERS} measured fibers. "
             "Complete without it, or fewer treatments."
         )
         raise ValueError(msg)
@@ -409,8 +409,7 @@ def _variance(task: _Task, x: Array, prior: _Prior) -> np.ndarray:
     if task.gene_power == 0:  # no direction is without signal, outside the measured fibers' span neither
         genes, n_axes = np.ones(n_genes), n_genes
     k_d, k_c = treatment.dense, context.dense
-    values, vectors = np.linalg.eigh(k_d[np.ix_(rows, rows)] * k_c[np.ix_(cols, cols)])
-    values = np.maximum(values, 0.0)
+    values, vectors = eigh(k_d[np.ix_(rows, rows)] * k_c[np.ix_(cols, cols)])
     gain = np.array([(genes**2 / (genes * e + prior.noise)).sum() for e in values])
     before = np.outer(np.diag(k_d), np.diag(k_c))
     variance = before * genes.sum()

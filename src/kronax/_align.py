@@ -1,0 +1,98 @@
+"""Modalities with the same treatments in the same order: new rows hold NaN, nothing else changes."""
+
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+from scipy import sparse
+
+from kronax import _keys, _tensor
+from kronax._logging import logger
+
+
+def aligned(adata: AnnData, treatments: pd.Index, measured: np.ndarray) -> AnnData:
+    """Give a modality's copy with these rows, and which of them were measured.
+
+    X, layers and raw have NaN in new rows, and the least floating dtype that holds both NaN and what was there; sparse
+    ones stay sparse. Columns of obs and arrays in obsm have missing values there, obsp no entries.
+    """
+    rows = adata.obs_names.get_indexer(treatments)
+    found = AnnData(
+        None if adata.X is None else _taken(adata.X, rows),
+        obs=_reindexed(adata.obs, treatments),
+        var=adata.var.copy(),
+        uns=deepcopy(dict(adata.uns)),
+        obsm={key: _taken(value, rows, treatments) for key, value in adata.obsm.items()},
+        varm={key: value.copy() for key, value in adata.varm.items()},
+        layers={key: _taken(value, rows) for key, value in adata.layers.items() if key is not None},
+    )
+    for key, value in adata.obsp.items():
+        found.obsp[key] = _pairs(value, rows)
+    for key, value in adata.varp.items():
+        found.varp[key] = value.copy()
+    if adata.raw is not None:
+        found.raw = AnnData(_taken(adata.raw.X, rows), obs=pd.DataFrame(index=treatments), var=adata.raw.var.copy())
+    found.obs[_keys.MEASURED] = measured
+    return found
+
+
+def replace(mdata: MuData, modalities: dict[str, AnnData]) -> None:
+    """Put new objects in the place of all modalities."""
+    with _tensor.without_pulling():
+        for context, adata in modalities.items():
+            mdata.mod[context] = adata
+        mdata.update()
+
+
+def log_new(mdata: MuData, treatments: pd.Index) -> None:
+    """Log how many rows become how many."""
+    new = {context: len(treatments) - adata.n_obs for context, adata in mdata.mod.items()}
+    counts = ", ".join(f"{n} in {context!r}" for context, n in new.items() if n) or "none"
+    logger.info("align: %d treatments in each of %d contexts; new rows: %s", len(treatments), len(new), counts)
+
+
+def copied(mdata: MuData) -> MuData:
+    """Copy a MuData."""
+    with _tensor.without_pulling():
+        return mdata.copy()
+
+
+def _taken(value: Any, rows: np.ndarray, names: pd.Index | None = None) -> Any:
+    """Give rows of a matrix or table, NaN where the row is -1."""
+    if isinstance(value, pd.DataFrame):
+        return _reindexed(value, names)
+    if not (rows < 0).any():
+        return value[rows].copy()
+    dtype = floating(value.dtype)
+    if sparse.issparse(value):
+        empty = type(value)(np.full((1, value.shape[1]), np.nan, dtype))
+        return sparse.vstack([value.astype(dtype), empty], format="csr")[rows].asformat(value.format)
+    taken = np.full((len(rows), *value.shape[1:]), np.nan, dtype)
+    taken[rows >= 0] = value[rows[rows >= 0]]
+    return taken
+
+
+def floating(dtype: np.dtype) -> np.dtype:
+    """Give the least floating dtype, from float32 on, that holds every value of another, and NaN."""
+    return dtype if np.issubdtype(dtype, np.inexact) else np.result_type(dtype, np.float32)
+
+
+def _reindexed(table: pd.DataFrame, names: pd.Index) -> pd.DataFrame:
+    """Give rows by name, with missing values in new ones, and columns that can still be saved."""
+    if len(names.difference(table.index)):
+        table = table.assign(**{key: column.astype("boolean") for key, column in table.items() if column.dtype == bool})
+    return table.reindex(names)
+
+
+def _pairs(value: Any, rows: np.ndarray) -> Any:
+    """Give rows and columns of a square matrix, 0 where the row is -1."""
+    old = np.flatnonzero(rows >= 0)
+    place = sparse.csr_matrix((np.ones(len(old), np.int8), (old, rows[old])), shape=(len(rows), value.shape[0]))
+    if sparse.issparse(value):
+        return sparse.csr_matrix(place.astype(value.dtype) @ value @ place.T.astype(value.dtype))
+    taken = np.zeros((len(rows), len(rows)), value.dtype)
+    taken[np.ix_(old, old)] = value[np.ix_(rows[old], rows[old])]
+    return taken

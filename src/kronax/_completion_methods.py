@@ -1,0 +1,171 @@
+"""The methods of tensor completion: which solver, which options, and what each of them can do."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from kronax import _validate
+from kronax.solvers.completion import Completion
+from kronax.solvers.falrtc import FalrtcOptions, falrtc
+from kronax.solvers.halrtc import HalrtcOptions, halrtc
+from kronax.solvers.means import Mean1dOptions, Mean2dOptions, mean_1d, mean_2d
+from kronax.solvers.neighbours import DnppOptions, dnpp
+from kronax.solvers.silrtc import SilrtcOptions, silrtc
+from kronax.solvers.wiener import KroneckerOptions, kronecker
+
+Options = KroneckerOptions | Mean1dOptions | Mean2dOptions | DnppOptions | FalrtcOptions | HalrtcOptions | SilrtcOptions
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of tensor completion.
+
+    Attributes
+    ----------
+    solve
+        ``solve(values, options, …)``, from a tensor ``(D, C, G)`` with NaN to a :class:`Completion`.
+    options
+        The class of its options.
+    copies
+        The most memory that it takes, in tensors of float64.
+    iterates
+        Whether ``solve`` takes ``width`` and ``progress``.
+    falls_back
+        Whether it predicts treatments, contexts and genes of which nothing was measured, by means.
+    """
+
+    solve: Callable[..., Completion]
+    options: type
+    copies: float
+    iterates: bool = True
+    falls_back: bool = True
+
+    def __call__(
+        self, values: np.ndarray, options: Any, *, width: int | None = None, progress: bool = False
+    ) -> Completion:
+        """Complete a tensor."""
+        if self.iterates:
+            return self.solve(values, options, width=width, progress=progress)
+        return self.solve(values, options)
+
+
+METHODS: dict[str, Method] = {
+    "kronecker": Method(kronecker, KroneckerOptions, copies=12),
+    "mean_1d": Method(mean_1d, Mean1dOptions, copies=6, iterates=False),
+    "mean_2d": Method(mean_2d, Mean2dOptions, copies=6, iterates=False),
+    "dnpp": Method(dnpp, DnppOptions, copies=6, iterates=False),
+    "falrtc": Method(falrtc, FalrtcOptions, copies=12, falls_back=False),
+    "halrtc": Method(halrtc, HalrtcOptions, copies=16, falls_back=False),
+    "silrtc": Method(silrtc, SilrtcOptions, copies=12, falls_back=False),
+}
+
+
+def options_of(method: str, options: Any) -> Any:
+    """Give a method's options, checked; those by default for None."""
+    _validate.one_of(method, METHODS, "method")
+    expected = METHODS[method].options
+    if options is None:
+        return expected()
+    if type(options) is not expected:
+        msg = f"`options` of method {method!r} must be a kx.tl.{expected.__name__}, found {type(options).__name__}."
+        raise TypeError(msg)
+    for field in fields(options):
+        _CHECKS[field.name](getattr(options, field.name), f"options.{field.name}")
+    if isinstance(options, KroneckerOptions):
+        _require_room(options)
+    return options
+
+
+def _require_room(options: KroneckerOptions) -> None:
+    """Require that some of the treatments' kernel is left to what similar treatments share."""
+    own, common = (
+        max(candidates) if share == "cv" else share
+        for share, candidates in (
+            (options.own_share, options.own_shares),
+            (options.common_share, options.common_shares),
+        )
+    )
+    if not own + common < 1:
+        msg = f"`own_share` and `common_share` must add up to less than 1, found {own:g} and {common:g}."
+        raise ValueError(msg)
+
+
+def _alpha(value: Any, name: str) -> None:
+    ok = (
+        isinstance(value, tuple | list | np.ndarray)
+        and len(value) == 3
+        and all(_is_real(weight) and 0 <= weight < np.inf for weight in value)
+        and any(weight > 0 for weight in value)
+    )
+    if not ok:
+        msg = (
+            f"`{name}` must be three weights, of treatments, contexts and genes, positive or 0 to leave one out, "
+            f"not all 0; found {value!r}."
+        )
+        raise ValueError(msg)
+
+
+def _below_one(value: Any, name: str) -> None:
+    _validate.share(value, name)
+    if value == 1:
+        msg = f"`{name}` must be less than 1, found {value!r}."
+        raise ValueError(msg)
+
+
+def _at_least(low: int) -> Callable[[Any, str], None]:
+    return lambda value, name: _validate.integer(value, name, low=low)
+
+
+def _or_cv(check: Callable[[Any, str], None]) -> Callable[[Any, str], None]:
+    def checked(value: Any, name: str) -> None:
+        if isinstance(value, str) and value != "cv":
+            msg = f"`{name}` must be a number or 'cv', found {value!r}."
+            raise ValueError(msg)
+        if not isinstance(value, str):
+            check(value, name)
+
+    return checked
+
+
+def _ascending(check: Callable[[Any, str], None]) -> Callable[[Any, str], None]:
+    def checked(value: Any, name: str) -> None:
+        if not isinstance(value, tuple | list | np.ndarray) or not len(value) or list(value) != sorted(set(value)):
+            msg = f"`{name}` must be one or more numbers, ascending, found {value!r}."
+            raise ValueError(msg)
+        for candidate in value:
+            check(candidate, name)
+
+    return checked
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+_CHECKS: dict[str, Callable[[Any, str], None]] = {
+    "absolute": _validate.boolean,
+    "alpha": _alpha,
+    "common_share": _or_cv(_below_one),
+    "common_shares": _ascending(_below_one),
+    "context_weight": _validate.share,
+    "gene_power": _validate.at_least_zero,
+    "lipschitz": _validate.positive,
+    "max_iter": _at_least(1),
+    "n_continuation": _at_least(1),
+    "n_folds": _at_least(2),
+    "n_neighbors": _at_least(1),
+    "noise": _or_cv(_validate.positive),
+    "noises": _ascending(_validate.positive),
+    "own_share": _or_cv(_below_one),
+    "own_shares": _ascending(_below_one),
+    "random_state": _at_least(0),
+    "restart": _validate.boolean,
+    "single_precision": _validate.boolean,
+    "smoothing": _validate.positive,
+    "threshold": _validate.positive,
+    "tol": _validate.positive,
+    "variance": _validate.boolean,
+}

@@ -1,0 +1,5 @@
+"""What reads results back."""
+
+from kronax.get._profiles import profiles
+
+__all__ = ["profiles"]

@@ -1,0 +1,93 @@
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+
+from kronax import _keys, _tensor, _validate
+
+
+def profiles(mdata: MuData, *, layer: str | None = _keys.COMPLETED) -> AnnData:
+    """Give the profiles of all contexts as one long AnnData, ready for scanpy.
+
+    Parameters
+    ----------
+    mdata
+        One modality per context: treatments × genes. Not changed.
+    layer
+        Layer to take: that of :func:`kronax.tl.complete_tensor`, or None for `X`, with NaN where nothing was measured.
+
+    Returns
+    -------
+    AnnData, profiles × genes, with one row for every row of every modality, context after context, named
+    ``treatment:context``. X is dense and has the genes that all contexts share. In ``obs``, before the columns that all
+    modalities have:
+
+    ``treatment``, ``context`` : categorical
+        What the profile is of.
+    ``measured`` : bool
+        False for profiles that were predicted as a whole, or, before completion, are missing.
+    ``completion_confidence`` : float64
+        Of predicted profiles, where the method can tell; NaN for those that were measured.
+
+    ``var`` has the columns on which all modalities agree.
+
+    Raises
+    ------
+    KeyError
+        If a modality lacks the layer.
+    TypeError
+        If `mdata` is no MuData object of AnnData objects in memory, with numbers.
+    ValueError
+        If `mdata` is backed; there are fewer than two modalities, or one whose name cannot be saved; treatments or genes
+        of a modality are not unique, or it has none; the modalities share no gene, or a value is infinite.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> import scanpy as sc
+    >>> mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=50)
+    >>> kx.tl.complete_tensor(mdata)
+    >>> profiles = kx.get.profiles(mdata)
+    >>> profiles.shape
+    (80, 50)
+    >>> sc.pp.pca(profiles, n_comps=10)
+    """
+    contexts = _tensor.check(mdata)
+    if layer is not None:
+        for context in contexts:
+            remedy = "Run kx.tl.complete_tensor first." if layer == _keys.COMPLETED else ""
+            _validate.key_in(layer, mdata.mod[context].layers, f"mdata[{context!r}].layers", remedy)
+    genes = _tensor.shared_genes(mdata)
+    blocks, tables = [], []
+    for context in contexts:
+        adata = mdata.mod[context]
+        block = _tensor.matrix(adata, layer, f"mdata[{context!r}]")[:, adata.var_names.get_indexer(genes)]
+        blocks.append(block if isinstance(block, np.ndarray) else block.toarray())
+        tables.append(_described(adata, context, _tensor.has_value(blocks[-1])))
+    obs = pd.concat(tables, join="inner")
+    for key, names in (("treatment", _tensor.union(mdata)), ("context", contexts)):
+        obs[key] = pd.Categorical(obs[key], categories=names)
+    found = AnnData(np.concatenate(blocks), obs=obs, var=_common(mdata, genes))
+    found.obs_names_make_unique()  # "a:b" of "c" and "a" of "b:c"
+    return found
+
+
+def _described(adata: AnnData, context: str, has_value: np.ndarray) -> pd.DataFrame:
+    """Give obs of a modality's profiles: ours first."""
+    obs = adata.obs
+    first = {
+        "treatment": adata.obs_names,
+        "context": context,
+        _keys.MEASURED: obs[_keys.MEASURED].to_numpy(bool) if _keys.MEASURED in obs else has_value,
+        _keys.CONFIDENCE: obs[_keys.CONFIDENCE].to_numpy() if _keys.CONFIDENCE in obs else np.nan,
+    }
+    others = obs.drop(columns=[key for key in first if key in obs])
+    names = [f"{treatment}:{context}" for treatment in adata.obs_names]
+    return pd.concat([pd.DataFrame(first, index=adata.obs_names), others], axis=1).set_axis(names)
+
+
+def _common(mdata: MuData, genes: pd.Index) -> pd.DataFrame:
+    """Give the columns of var on which all modalities agree."""
+    first, *others = (adata.var.reindex(genes) for adata in mdata.mod.values())
+    agreed = [key for key in first if all(key in other and first[key].equals(other[key]) for other in others)]
+    return first[agreed].copy()

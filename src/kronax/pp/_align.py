@@ -1,0 +1,68 @@
+import numpy as np
+import pandas as pd
+from mudata import MuData
+
+from kronax import _align, _tensor
+
+
+def align(mdata: MuData, *, copy: bool = False) -> MuData | None:
+    """Give every context a row for every treatment.
+
+    Parameters
+    ----------
+    mdata
+        One modality per context: treatments × genes.
+    copy
+        Return a copy and leave `mdata` as it is.
+
+    Returns
+    -------
+    None, or with ``copy=True`` the MuData object that was written to. Every modality is replaced by one whose rows are
+    the treatments of all, in the order in which they first appear:
+
+    ``mdata[context].X``, ``layers``, ``raw``
+        NaN in new rows; integers become floating numbers where there are new rows; sparse matrices stay sparse. Genes
+        stay as they are, those that other contexts lack too: completion leaves them out.
+    ``mdata[context].obs``, ``obsm``, ``obsp``
+        Missing values in new rows; no neighbours in ``obsp``.
+    ``mdata[context].obs["measured"]`` : bool
+        Whether the treatment was there and X, where there is one, has a value in its row.
+
+    Raises
+    ------
+    TypeError
+        If `mdata` is no MuData object of AnnData objects.
+    ValueError
+        If `mdata` is backed or a view; there are fewer than two modalities, or one whose name cannot be saved;
+        treatments or genes of a modality are not unique, or it has none.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> mdata = kx.datasets.drug_response(n_treatments=10, n_contexts=3, n_genes=20)
+    >>> kx.pp.align(mdata)
+    >>> [adata.n_obs for adata in mdata.mod.values()]
+    [10, 10, 10]
+    """
+    contexts = _tensor.check(mdata)
+    _tensor.require_actual(mdata, copy=copy)
+    treatments = _tensor.union(mdata)
+    modalities = {
+        context: _align.aligned(mdata.mod[context], treatments, _present(mdata, context, treatments))
+        for context in contexts
+    }
+    _align.log_new(mdata, treatments)
+
+    mdata = _align.copied(mdata) if copy else mdata
+    _align.replace(mdata, modalities)
+    return mdata if copy else None
+
+
+def _present(mdata: MuData, context: str, treatments: pd.Index) -> np.ndarray:
+    """Say for every treatment whether a modality has a row with a value for it."""
+    adata = mdata.mod[context]
+    has = np.ones(adata.n_obs, bool)
+    if adata.X is not None:
+        has = _tensor.has_value(_tensor.matrix(adata, None, f"mdata[{context!r}]"))
+    rows = adata.obs_names.get_indexer(treatments)
+    return (rows >= 0) & has[rows]

@@ -1,0 +1,123 @@
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+
+from kronax import _tensor, _validate
+from kronax._logging import logger
+
+Aggregate = Literal["mean", "sum", "median"]
+
+
+def tensor(
+    adata: AnnData,
+    *,
+    obs_key: str,
+    context_key: str,
+    layer: str | None = None,
+    aggregate: Aggregate = "mean",
+) -> MuData:
+    """Arrange profiles by treatment and context: from one long table to one modality per context.
+
+    Parameters
+    ----------
+    adata
+        Profiles or cells × genes, dense or sparse. Not changed.
+    obs_key
+        Column of ``obs`` with the treatments: drugs, donors, whatever each context sees.
+    context_key
+        Column of ``obs`` with the contexts: cell lines, tissues, doses.
+    layer
+        Layer to read; `adata.X` if None.
+    aggregate
+        What is made of the rows, replicates or cells, that share a treatment and a context: their ``"mean"``,
+        ``"sum"`` or ``"median"``, by :func:`scanpy.get.aggregate`. A NaN among them makes the entry NaN.
+
+    Returns
+    -------
+    MuData with one modality per context, in the order of the categories, or sorted. In each, X is treatments × genes,
+    dense, float64, with the treatments that were measured there, and
+
+    ``obs["n_profiles"]`` : int
+        How many rows were aggregated.
+
+    Both axes are shared (``axis=-1``): ``mdata.obs_names`` are all treatments, ``mdata.var_names`` the genes.
+
+    Raises
+    ------
+    KeyError
+        If there is no such column or layer.
+    TypeError
+        If the matrix is not numeric and real, or not in memory.
+    ValueError
+        If `adata` is backed, a value is infinite, genes are not unique, there are fewer than two contexts, or one whose
+        name cannot be saved.
+
+    Examples
+    --------
+    >>> import anndata as ad
+    >>> import kronax as kx
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> obs = pd.DataFrame({"drug": ["a", "a", "b", "a"], "line": ["X", "X", "X", "Y"]}, index=list("1234"))
+    >>> long = ad.AnnData(np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]]), obs=obs)
+    >>> mdata = kx.pp.tensor(long, obs_key="drug", context_key="line")
+    >>> mdata["X"].to_df()
+         0    1
+    a  2.0  3.0
+    b  5.0  6.0
+    """
+    _validate.is_anndata(adata)
+    _validate.one_of(aggregate, get_args(Aggregate), "aggregate")
+    for key in (obs_key, context_key):
+        _validate.key_in(key, adata.obs, "adata.obs")
+    if obs_key == context_key:
+        msg = f"`obs_key` and `context_key` must differ, both are {obs_key!r}."
+        raise ValueError(msg)
+    matrix = _tensor.matrix(adata, layer, "adata")
+    _tensor.require_unique(adata.var_names, "genes (var_names)", "Run `adata.var_names_make_unique()` first.", "adata")
+    treatments, contexts = (_categories(adata.obs[key]) for key in (obs_key, context_key))
+    _tensor.require_names(list(contexts.categories))
+    if len(contexts.categories) < 2:
+        msg = f"A tensor needs at least 2 contexts; `adata.obs[{context_key!r}]` has {len(contexts.categories)}."
+        raise ValueError(msg)
+    named = (treatments.codes >= 0) & (contexts.codes >= 0)
+    if not named.all():
+        logger.info("tensor: %d of %d rows without a treatment or a context are left out", (~named).sum(), len(named))
+
+    pair = contexts.codes.astype(np.int64) * len(treatments.categories) + treatments.codes
+    pairs, group, counts = np.unique(pair[named], return_inverse=True, return_counts=True)
+    long = AnnData(
+        matrix if named.all() else matrix[named],
+        obs=pd.DataFrame({"group": pd.Categorical(group.astype(str))}, index=adata.obs_names[named]),
+    )
+    values = _aggregated(long, len(pairs), aggregate)
+    modalities = {}
+    for c, context in enumerate(contexts.categories):
+        here = pairs // len(treatments.categories) == c
+        names = treatments.categories[pairs[here] % len(treatments.categories)]
+        obs = pd.DataFrame({"n_profiles": counts[here]}, index=names)
+        modalities[context] = AnnData(values[here], obs=obs, var=adata.var.copy())
+    with _tensor.without_pulling():
+        return MuData(modalities, axis=-1)
+
+
+def _categories(column: pd.Series) -> pd.Categorical:
+    """Give a column as categories with plain names: those in use, in their order, or sorted."""
+    found = pd.Categorical(column).remove_unused_categories()
+    names = [str(name) for name in found.categories]
+    if len(set(names)) < len(names):
+        msg = f"Different values in `adata.obs[{column.name!r}]` have the same name as text: {_tensor.listed(names)}."
+        raise ValueError(msg)
+    return found.rename_categories(names)
+
+
+def _aggregated(long: AnnData, n_groups: int, how: Aggregate) -> np.ndarray:
+    """Aggregate rows by group: groups × genes, in the order of their numbers."""
+    import scanpy as sc
+
+    found = sc.get.aggregate(long, by="group", func=how)
+    order = found.obs_names.get_indexer(pd.RangeIndex(n_groups).astype(str))
+    return np.asarray(found.layers[how], np.float64)[order]

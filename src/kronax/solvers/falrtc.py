@@ -1,0 +1,243 @@
+"""FaLRTC: accelerated descent on the smoothed trace norms (Liu et al. 2013, Algorithm 3).
+
+The equations are those of :mod:`kronax.solvers.trace_norm`.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from kronax.solvers.completion import Completion
+from kronax.solvers.trace_norm import (
+    Envelope,
+    Problem,
+    Solved,
+    complete,
+    gradient_and_square,
+    iterations,
+    reached,
+    step,
+    stopped,
+)
+from kronax.solvers.unfold import eigh, eigvalsh, gram, inner
+
+_DECAY = 1.15  # power of the iteration's number in the schedule of μ
+_START = 0.3  # τ_i at the first iteration, of σ_max(X_(i))
+
+
+@dataclass(frozen=True)
+class FalrtcOptions:
+    """Options of ``falrtc``.
+
+    Attributes
+    ----------
+    alpha
+        Weights of the modes (treatment, context, gene), positive or 0 (the mode is left out); scaled to sum 1.
+    smoothing
+        Final ``τ_i`` of Eq. 2, as a share of ``σ_max(X_(i))``.
+    n_continuation
+        Iteration at which ``μ`` has come down to its final value.
+    max_iter
+        Iterations, at most.
+    tol
+        The solve ends when an iteration, ``μ`` being final, changes the tensor by less than this share of the norm of
+        the measured entries.
+    lipschitz
+        The line search starts at this share of the bound ``Σ a_i`` on the curvature of Eq. 2.
+    restart
+        Whether the momentum is dropped when the objective would increase (O'Donoghue and Candès 2015). The objective
+        then never increases once ``μ`` is final.
+    absolute
+        Whether the numbers above are taken as they were in 2018: final ``μ_i = smoothing·α_i/√n_i`` with ``α`` not
+        scaled and ``n_i`` the size of mode ``i``, ``tol`` and ``lipschitz`` absolute, ``tol`` looked at from the first
+        iteration on.
+    """
+
+    alpha: tuple[float, float, float] = (1.0, 1.0, 0.0)
+    smoothing: float = 1e-3
+    n_continuation: int = 20
+    max_iter: int = 500
+    tol: float = 1e-4
+    lipschitz: float = 1e-3
+    restart: bool = True
+    absolute: bool = False
+
+
+HODOS_2018 = FalrtcOptions(
+    alpha=(1.0, 1.0, 0.01),
+    smoothing=0.01,
+    n_continuation=5,
+    max_iter=20,
+    tol=0.1,
+    lipschitz=1e-5,
+    restart=False,
+    absolute=True,
+)
+"""The settings of Hodos et al. 2018, made for profiles of unit norm."""
+
+
+def falrtc(
+    values: np.ndarray,
+    options: FalrtcOptions = FalrtcOptions(),
+    *,
+    width: int | None = None,
+    progress: bool = False,
+) -> Completion:
+    """Complete a tensor by accelerated descent on the smoothed trace norms (Liu et al. 2013, Algorithm 3).
+
+    Works on entries: missing fibers and single missing entries are one case. Both start at 0 or, with absolute options,
+    at the mean of all measured entries. Where fibers are missing whole, the genes are first rotated to the span of the
+    measured ones, which changes nothing but the time.
+
+    Parameters
+    ----------
+    values
+        ``(D, C, G)``, NaN where missing.
+    options
+        See :class:`FalrtcOptions`; :data:`HODOS_2018` are the published settings.
+    width
+        See :func:`kronax.solvers.unfold.compress`.
+    progress
+        Whether long work shows a progress bar.
+    """
+
+    def solve(problem: Problem) -> Solved:
+        envelope = _schedule(problem, options)
+        tol = options.tol if options.absolute else options.tol * problem.norm
+        return _accelerated(problem, envelope, options, tol, progress)
+
+    return complete(values, options.alpha, width, solve, at_mean=options.absolute)
+
+
+@partial(jax.jit, static_argnames=["modes"])
+def _between(z: Array, y: Array, share: Array, modes: tuple[int, ...]) -> tuple[Array, list[Array]]:
+    """Give ``W`` between ``Z`` and ``Y``, and its Gram matrices."""
+    w = share * z + (1.0 - share) * y
+    return w, [gram(w, mode) for mode in modes]
+
+
+@partial(jax.jit, static_argnames=["modes"])
+def _line(w: Array, gradient: Array, modes: tuple[int, ...]) -> tuple[list[Array], list[Array]]:
+    """Give what the Gram matrices of ``W − t∇f`` are made of besides that of ``W``: their terms in ``−t`` and ``t²``."""
+    cross = [inner(w, gradient, mode) for mode in modes]
+    return [matrix + matrix.T for matrix in cross], [gram(gradient, mode) for mode in modes]
+
+
+@jax.jit
+def _moved(z: Array, gradient: Array, length: Array) -> Array:
+    return z - length * gradient
+
+
+@jax.jit
+def _distance(x: Array, y: Array) -> Array:
+    return jnp.linalg.norm(jnp.ravel(x - y))
+
+
+def _schedule(problem: Problem, options: FalrtcOptions):
+    """Give the envelope of every iteration ``k = 1, 2, …``: ``μ_k = max(slope·k^−1.15 + offset, μ_end)``."""
+    first = _START * problem.alpha * problem.largest
+    if options.absolute:
+        last = options.smoothing * problem.raw / np.sqrt(problem.sizes)
+    else:
+        last = options.smoothing * problem.alpha * problem.largest
+    end = options.n_continuation**-_DECAY
+    if options.n_continuation > 1:
+        slope = (first - last) / (1.0 - end)
+        offset = (last - first * end) / (1.0 - end)
+    else:
+        slope, offset = 0.0, last
+    return lambda k: problem.envelope(np.maximum(slope * k**-_DECAY + offset, last))
+
+
+def _accelerated(problem: Problem, schedule, options: FalrtcOptions, tol: float, progress: bool) -> Solved:
+    """Minimise Eq. 2 by the accelerated loop."""
+    y = z = problem.start
+    big_b = 0.0
+    lipschitz = options.lipschitz if options.absolute else options.lipschitz * schedule(1).bound
+    objective: list[float] = []
+    for k in iterations("FaLRTC", options.max_iter, progress):
+        envelope, last = schedule(k), y
+        flat = k > options.n_continuation
+        while True:
+            new, gradient, b, lipschitz, value = _line_search(problem, envelope, z, last, big_b, lipschitz)
+            if not (options.restart and flat and big_b > 0 and value > objective[-1]):
+                break
+            z, big_b = last, 0.0  # without momentum the step starts at Y, from where it cannot increase f
+        if options.restart and flat and value > objective[-1]:  # rounding is all that is left
+            reason = f"no step of iteration {k} decreases the objective any further"
+            return Solved(last, objective, True, reason)
+        y = new
+        objective.append(value)
+        change = float(_distance(y, last))
+        if change < tol and (flat or options.absolute):
+            return reached(y, objective, change, tol)
+        z = _moved(z, gradient, np.float64(b))
+        big_b += b
+    return stopped(y, objective, change, tol)
+
+
+def _line_search(problem: Problem, envelope: Envelope, z: Array, y: Array, big_b: float, lipschitz: float):
+    """Double ``L`` until the step from ``W`` decreases ``f`` by ``‖∇f(W)‖²/(2L)``.
+
+    Returns
+    -------
+    The new ``Y``, ``∇f(W)``, ``b``, ``L`` and ``f(Y)``.
+    """
+    modes = problem.modes
+    while True:
+        b = (1.0 + np.sqrt(1.0 + 4.0 * lipschitz * big_b)) / (2.0 * lipschitz)
+        w, matrices = _between(z, y, np.float64(b / (b + big_b)), modes)
+        decomposed = [eigh(matrix) for matrix in matrices]
+        value = envelope.value([s2 for s2, _ in decomposed])
+        gradient, square = gradient_and_square(w, problem.missing, envelope.gradient_maps(decomposed), modes)
+        square = float(square)
+        if big_b == 0.0:  # W is Z whatever L is
+            lipschitz = _first_accepted(envelope, w, matrices, gradient, square, value, lipschitz, modes)
+            b = 1.0 / lipschitz
+        new, matrices = step(w, gradient, np.float64(1.0 / lipschitz), modes)
+        new_value = envelope.value([eigvalsh(matrix) for matrix in matrices])
+        if big_b == 0.0 or _accepted(value, new_value, square, lipschitz, envelope):
+            return new, gradient, b, lipschitz, new_value
+        lipschitz *= 2.0
+
+
+def _accepted(value: float, new_value: float, square: float, lipschitz: float, envelope: Envelope) -> bool:
+    """Say whether the decrease suffices; at the bound on the curvature it does but for rounding."""
+    return value - new_value >= square / (2.0 * lipschitz) or lipschitz >= envelope.bound
+
+
+def _first_accepted(
+    envelope: Envelope,
+    w: Array,
+    matrices: list[Array],
+    gradient: Array,
+    square: float,
+    value: float,
+    lipschitz: float,
+    modes: tuple[int, ...],
+) -> float:
+    """Find the first accepted of ``L, 2L, 4L, …`` for a ``W`` that does not depend on ``L``, by bisection.
+
+    ``f(W) − f(W − t∇f) − ½t‖∇f‖²`` is concave in ``t`` and 0 at 0: what accepts one ``L`` accepts every larger one. Along
+    the line the Gram matrices are quadratic in ``t``, so a trial costs eigenvalues and no product with the tensor.
+    """
+    linear, quadratic = _line(w, gradient, modes)
+    parts = [tuple(map(np.asarray, part)) for part in zip(matrices, linear, quadratic, strict=True)]
+
+    def accepted(doublings: int) -> bool:
+        trial = lipschitz * 2.0**doublings
+        if trial >= envelope.bound:
+            return True
+        t = 1.0 / trial
+        new_value = envelope.value([eigvalsh(g0 - t * g1 + t * t * g2) for g0, g1, g2 in parts])
+        return _accepted(value, new_value, square, trial, envelope)
+
+    low, high = -1, max(0, int(np.ceil(np.log2(envelope.bound / lipschitz))))
+    while high - low > 1:  # low is refused, high accepted
+        middle = (low + high) // 2
+        low, high = (low, middle) if accepted(middle) else (middle, high)
+    return lipschitz * 2.0**high

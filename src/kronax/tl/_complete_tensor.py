@@ -1,0 +1,339 @@
+import warnings
+from collections.abc import Iterable
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import pandas as pd
+from mudata import MuData
+
+from kronax import _align, _keys, _tensor, _validate
+from kronax._completion_methods import METHODS, Options, options_of
+from kronax._logging import logger, shows_progress
+from kronax._tensor import Tensor
+from kronax.solvers.completion import Completion, Fallback, without_work
+from kronax.solvers.wiener import MOST_FIBERS, KroneckerOptions
+
+_CONSTANT = 1e-12  # spread of a profile, of its largest value, below which it is rounding
+
+
+def complete_tensor(
+    mdata: MuData,
+    *,
+    method: Literal["kronecker", "mean_1d", "mean_2d", "dnpp", "falrtc", "halrtc", "silrtc"] = "kronecker",
+    layer: str | None = None,
+    key_added: str = _keys.COMPLETED,
+    options: Options | None = None,
+    copy: bool = False,
+) -> MuData | None:
+    """Predict the profiles that were not measured, from other treatments and other contexts.
+
+    Missing are profiles of treatments that a context lacks, rows of NaN, and single NaN. All methods predict whole
+    profiles and single entries at once:
+
+    ``"kronecker"``
+        An empirical-Bayes Wiener smoother: how treatments, contexts and genes vary together is learnt from the tensor
+        itself, and weighs what each says about the missing values. The most accurate one on most data, and the only one
+        whose sizes are calibrated and that says how much to trust a profile. Single entries are missing values like
+        others.
+    ``"mean_1d"``, ``"mean_2d"``
+        The treatment's mean over contexts; its average with the context's mean. Gene by gene, so single entries are
+        predicted from the profiles that have the gene.
+    ``"dnpp"``
+        The weighted mean of the most similar treatments in the context. Single entries: of those that have the gene.
+        Good on very sparse data with few distinct values.
+    ``"falrtc"``, ``"halrtc"``, ``"silrtc"``
+        The tensor of least trace norm that has the measured values, by three algorithms. Entries, single or not, are
+        one case.
+
+    Values stay in their scale; nothing is normalised. Differences from controls, or standardised values, are good input.
+
+    Parameters
+    ----------
+    mdata
+        One modality per context, treatments × genes, as from :func:`kronax.pp.tensor`; dense or sparse, any real
+        dtype. A zero that a sparse matrix does not store was measured. It is aligned as by :func:`kronax.pp.align`
+        if need be. Genes that some context lacks take no part.
+    method
+        How to predict.
+    layer
+        Layer to read; X if None.
+    key_added
+        Layer to write.
+    options
+        Of the method: :class:`kronax.tl.KroneckerOptions` for ``"kronecker"``, and so on. Those by default if None.
+    copy
+        Return a copy and leave `mdata` as it is.
+
+    Returns
+    -------
+    None, or with ``copy=True`` the MuData object that was written to. In every modality:
+
+    ``layers[key_added]`` : treatments × genes, dense
+        Measured values bit for bit, predictions elsewhere. Of the dtype of what was read, if floating; else of the least
+        floating dtype, from float32 on, that holds all its values. Genes that some context lacks are not predicted: NaN
+        where they were not measured.
+    ``obs["measured"]`` : bool
+        Whether the profile has a measured value.
+    ``obs["completion_confidence"]`` : float64
+        The correlation to be expected between a prediction and the truth. NaN where nothing was predicted, and from
+        methods other than ``"kronecker"``.
+    ``obs["completion_fallback"]`` : categorical
+        What was predicted instead where the method has nothing to say, such as ``"context_mean"`` for a treatment never
+        measured; else ``"none"``. Missing where nothing was predicted.
+    ``obs["completion_variance"]`` : float64
+        With ``KroneckerOptions(variance=True)``: posterior variance of a missing entry, the mean over the profile's
+        genes, in squared units; 0 where nothing is missing.
+
+    and
+
+    ``mdata.uns["completion"]`` : dict
+        ``method``, ``params``, ``chosen`` (what the method chose itself), ``converged``, ``reason``, ``n_iter``,
+        ``objective`` (at every iteration), ``n_predicted`` and ``n_entries`` (profiles and entries predicted),
+        ``fallbacks`` (profiles by kind of fallback), ``version``.
+
+    All but the layer describe the latest completion.
+
+    Raises
+    ------
+    FloatingPointError
+        If the predictions are not finite. Nothing is written then.
+    KeyError
+        If a modality lacks the layer.
+    MemoryError
+        If the work will not fit.
+    TypeError
+        If `mdata` is no MuData object of AnnData objects in memory, with numbers, or `options` belong to another method.
+    ValueError
+        If an option is out of range; `mdata` is backed or a view; there are fewer than two modalities, or one whose name
+        cannot be saved; treatments or genes of a modality are not unique, or it has none; the modalities share no gene;
+        a value is infinite; everything is missing; or, with the trace norms, nothing was measured of a treatment, a
+        context or a gene.
+
+    References
+    ----------
+    :cite:t:`Hodos2018` for the means, ``"dnpp"`` and ``"falrtc"`` on treatments × contexts × genes;
+    :cite:t:`Liu2013` for the trace norms. ``"kronecker"`` is described in :doc:`/tensors`.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=50)
+    >>> kx.tl.complete_tensor(mdata)
+    >>> mdata["line0"].layers["completed"].shape
+    (20, 50)
+    """
+    _validate.name(key_added, "key_added")
+    options = options_of(method, options)
+    if key_added == layer:
+        msg = f"`key_added` must differ from `layer`, {layer!r}, which would be lost."
+        raise ValueError(msg)
+    tensor = _tensor.read(mdata, layer)
+    _tensor.require_actual(mdata, copy=copy)
+    measured = ~np.isnan(tensor.values)
+    if not METHODS[method].falls_back:
+        _require_predictable(tensor, measured, method)
+    _require_memory(measured, method, options)
+    _log_start(tensor, method)
+
+    result = _solve(tensor, measured, method, options)
+    layers = {context: _layer(mdata, tensor, result, c) for c, context in enumerate(tensor.contexts)}
+    _require_finite(tensor, layers)
+    obs = {context: _described(tensor, measured, result, c) for c, context in enumerate(tensor.contexts)}
+    params = {"layer": layer, "key_added": key_added, "options": _storable(asdict(options))}
+    uns = _summary(measured, result, method, params)
+    modalities = {}
+    if not _tensor.is_aligned(mdata):
+        _align.log_new(mdata, tensor.treatments)
+        modalities = {
+            context: _align.aligned(mdata.mod[context], tensor.treatments, tensor.measured[:, c])
+            for c, context in enumerate(tensor.contexts)
+        }
+
+    mdata = _align.copied(mdata) if copy else mdata
+    if modalities:
+        _align.replace(mdata, modalities)
+    for context in tensor.contexts:
+        adata = mdata.mod[context]
+        adata.layers[key_added] = layers[context]
+        for key, column in obs[context].items():
+            adata.obs[key] = column
+        if _keys.VARIANCE not in obs[context]:
+            adata.obs.pop(_keys.VARIANCE) if _keys.VARIANCE in adata.obs else None
+    mdata.uns[_keys.COMPLETION] = uns
+    _warn(tensor, measured, result, method, options)
+    return mdata if copy else None
+
+
+def _log_start(tensor: Tensor, method: str) -> None:
+    n, c, p = tensor.values.shape
+    missing = int((~tensor.measured).sum())
+    single = tensor.missing_entries - missing * p
+    (device,) = jax.numpy.zeros(()).devices()
+    text = (
+        "complete_tensor (%s): %d treatments × %d contexts × %d genes; %d profiles and %d single entries missing; on %s"
+    )
+    logger.info(text, method, n, c, p, missing, single, device)
+
+
+def _require_predictable(tensor: Tensor, measured: np.ndarray, method: str) -> None:
+    """Require a measured value of everything, where a method would predict 0 otherwise."""
+    empty = [f"{kind} {_tensor.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
+    if empty:
+        able = ", ".join(repr(name) for name, other in METHODS.items() if other.falls_back)
+        msg = (
+            f"Nothing was measured of {' and of '.join(empty)}; method {method!r} cannot predict them. Leave them out, "
+            f"or use one of {able}."
+        )
+        raise ValueError(msg)
+
+
+def _never_measured(tensor: Tensor, measured: np.ndarray) -> Iterable[tuple[str, np.ndarray]]:
+    """Name treatments, contexts and genes without a measured value."""
+    names = {"treatments": tensor.treatments, "contexts": tensor.contexts, "genes": tensor.genes}
+    for axis, (kind, labels) in enumerate(names.items()):
+        others = tuple({0, 1, 2} - {axis})
+        yield kind, np.asarray(labels, dtype=object)[~measured.any(axis=others)]
+
+
+def _require_memory(measured: np.ndarray, method: str, options: Options) -> None:
+    needed = 8 * METHODS[method].copies * measured.size
+    remedy = "Choose fewer genes or treatments, or a method that needs less, such as 'mean_2d'."
+    if isinstance(options, KroneckerOptions) and options.variance:
+        n_whole = int(measured.all(axis=2).sum())
+        if not 0 < n_whole <= MOST_FIBERS:
+            msg = (
+                f"The posterior variance is offered for 1 to {MOST_FIBERS} profiles without gaps, found {n_whole}. "
+                "Complete with `variance=False`."
+            )
+            raise ValueError(msg)
+        needed = max(needed, 8 * 2 * measured.size + 24 * n_whole**2)
+        remedy += " Or complete with `variance=False`."
+    _validate.memory(int(needed), remedy)
+
+
+def _solve(tensor: Tensor, measured: np.ndarray, method: str, options: Options) -> Completion:
+    """Complete the tensor, or, where nothing is missing, say so."""
+    if measured.all():
+        logger.info("nothing is missing: the layer that is written is what was measured")
+        return without_work(tensor.values, measured)
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # reported below, in words
+            return METHODS[method](tensor.values, options, progress=shows_progress())
+    except np.linalg.LinAlgError as error:
+        raise _not_finite() from error
+
+
+def _not_finite() -> FloatingPointError:
+    return FloatingPointError(
+        "The predictions are not finite; nothing was written. Values that differ by very many orders of magnitude can "
+        "be the cause: look for outliers, or divide all values by a constant."
+    )
+
+
+def _layer(mdata: MuData, tensor: Tensor, result: Completion, c: int) -> np.ndarray:
+    """Give a modality's completed layer: what was read, as it was, and predictions of the shared genes in the gaps."""
+    adata = mdata.mod[tensor.contexts[c]]
+    found = _tensor.matrix(adata, tensor.layer, f"mdata[{tensor.contexts[c]!r}]")
+    rows, columns = tensor.rows[:, c], tensor.columns[c]
+    layer = np.full((len(rows), adata.n_vars), np.nan, _align.floating(found.dtype))
+    here = rows >= 0
+    layer[here] = found[rows[here]] if isinstance(found, np.ndarray) else found[rows[here]].toarray()
+    missing = np.isnan(tensor.values[:, c])
+    with np.errstate(over="ignore"):
+        layer[:, columns] = np.where(missing, result.values[:, c].astype(layer.dtype), layer[:, columns])
+    return layer
+
+
+def _require_finite(tensor: Tensor, layers: dict[str, np.ndarray]) -> None:
+    for c, context in enumerate(tensor.contexts):
+        if not np.isfinite(layers[context][:, tensor.columns[c]]).all():
+            raise _not_finite()
+
+
+def _described(tensor: Tensor, measured: np.ndarray, result: Completion, c: int) -> dict[str, Any]:
+    """Give the columns of a modality's obs."""
+    gaps = ~measured[:, c].all(axis=1)
+    n = len(gaps)
+    confidence = np.full(n, np.nan) if result.confidence is None else result.confidence[:, c]
+    names = [_name(fallback) for fallback in Fallback]
+    codes = np.where(gaps, result.fallback[:, c], -1)
+    columns: dict[str, Any] = {
+        _keys.MEASURED: tensor.measured[:, c],
+        _keys.CONFIDENCE: np.where(gaps, confidence, np.nan),
+        _keys.FALLBACK: pd.Categorical.from_codes(codes, categories=names),
+    }
+    if result.variance is not None:
+        columns[_keys.VARIANCE] = result.variance[:, c]
+    return columns
+
+
+def _name(fallback: Fallback) -> str:
+    return fallback.name.lower()
+
+
+def _summary(measured: np.ndarray, result: Completion, method: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Give what is stored in uns."""
+    gaps = ~measured.all(axis=2)
+    return {
+        "method": method,
+        "params": params,
+        "chosen": {key: float(value) for key, value in result.parameters.items()},
+        "converged": bool(result.converged),
+        "reason": result.reason,
+        "n_iter": int(result.n_iter),
+        "objective": np.asarray(result.objective, np.float64),
+        "n_predicted": int((~measured.any(axis=2)).sum()),
+        "n_entries": int((~measured).sum()),
+        "fallbacks": _fallbacks(result, gaps),
+        "version": version("kronax"),
+    }
+
+
+def _fallbacks(result: Completion, gaps: np.ndarray) -> dict[str, int]:
+    """Count the profiles with gaps by what they fell back to."""
+    return {_name(kind): int((gaps & (result.fallback == kind)).sum()) for kind in Fallback if kind != Fallback.NONE}
+
+
+def _storable(options: dict[str, Any]) -> dict[str, Any]:
+    """Give options as they can be saved: no tuples, no NumPy scalars."""
+    plain = {}
+    for key, value in options.items():
+        if isinstance(value, tuple | list | np.ndarray):
+            plain[key] = np.asarray(value, np.float64)
+        else:
+            plain[key] = value.item() if isinstance(value, np.generic) else value
+    return plain
+
+
+def _warn(tensor: Tensor, measured: np.ndarray, result: Completion, method: str, options: Options) -> None:
+    """Warn of what the user should know about the result."""
+    messages = []
+    if not result.converged:
+        kind = type(options).__name__
+        messages.append(
+            f"{method} did not converge: {result.reason}. Give it more iterations, options=kx.tl.{kind}(max_iter="
+            f"{4 * options.max_iter}), or a larger `tol` than {options.tol:g}."
+        )
+    never = [f"{kind} {_tensor.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
+    if never:
+        messages.append(f"Nothing was measured of {' and of '.join(never)}; means were predicted in their place.")
+    if method == "dnpp" and (n_constant := _constant(tensor.values)):
+        messages.append(
+            f"{n_constant} measured profiles are constant: their correlations are undefined and make no neighbours."
+        )
+    for msg in messages:
+        warnings.warn(msg, UserWarning, stacklevel=3)
+    if n_fallbacks := {kind: n for kind, n in _fallbacks(result, ~measured.all(axis=2)).items() if n}:
+        counts = ", ".join(f"{n} by {kind.replace('_', ' ')}" for kind, n in n_fallbacks.items())
+        logger.info("profiles of which %s has nothing to say: %s", method, counts)
+
+
+def _constant(values: np.ndarray) -> int:
+    """Count the measured profiles, of two genes or more, whose values are all the same."""
+    present = values[~np.isnan(values).all(axis=2)]
+    low, high = np.nanmin(present, axis=1), np.nanmax(present, axis=1)
+    enough = (~np.isnan(present)).sum(axis=1) > 1
+    return int((enough & (high - low <= _CONSTANT * np.maximum(abs(low), abs(high)))).sum())
