@@ -126,7 +126,9 @@ def test_far_apart_logits_stay_finite(rng):
     kind = form(attention="additive")
     p = {n: v.astype(jnp.float32) for n, v in parameters(rng, kind).items()}
     p |= {n: 30 * v for n, v in p.items() if n.startswith("w_") and n != "w_gene"}
-    found, gradient = jax.value_and_grad(lambda p: factorization.predict(p, kind, jnp.arange(4), jnp.arange(4)).sum())(p)
+    found, gradient = jax.value_and_grad(lambda p: factorization.predict(p, kind, jnp.arange(4), jnp.arange(4)).sum())(
+        p
+    )
     assert np.isfinite(found)
     assert all(np.isfinite(g).all() for g in gradient.values())
 
@@ -288,12 +290,11 @@ def test_never_measured_is_predicted_from_biases(gaps, method):
         method(gaps, replace(QUICK, refuse_unmeasured=True))
     gaps[3] = 1.0
     with pytest.raises(ValueError, match="Contexts never measured: 1 of 5, at positions 2"):
-        method(hide(gaps, np.arange(5) == 2 & (np.arange(20)[:, None] >= 0)), replace(QUICK, refuse_unmeasured=True))
+        method(hide(gaps, np.tile(np.arange(5) == 2, (20, 1))), replace(QUICK, refuse_unmeasured=True))
 
 
 def test_without_biases_means_stand_in(gaps):
     gaps[3], gaps[:, :, 4] = np.nan, np.nan
-    gaps[3, 0, 0] = np.nan
     result, means = cp(gaps, replace(QUICK, biases=False)), mean_2d(gaps)
     np.testing.assert_array_equal(result.values[3], means.values[3])
     np.testing.assert_array_equal(result.values[:, :, 4], means.values[:, :, 4])
@@ -312,5 +313,5 @@ def test_bad_categories_are_told(gaps):
 
 def test_memory_grows_with_the_rank():
     shape = (600, 8, 15000)
-    sizes = [bytes_needed(shape, 864, AttentionOptions(rank=k), flat=False) for k in (64, 6400)]
+    sizes = [bytes_needed(shape, 864, AttentionOptions(rank=k), flat=False) for k in (64, 64000)]
     assert sizes[0] < 8 * 2**30 < sizes[1]

@@ -1,5 +1,6 @@
 """Simulated data whose truth is known."""
 
 from kronax.datasets._drug_response import drug_response
+from kronax.datasets._skewed_response import skewed_response
 
-__all__ = ["drug_response"]
+__all__ = ["drug_response", "skewed_response"]

@@ -116,6 +116,20 @@ class AttentionOptions(FactorizationOptions):
     attention_decay: float = 1e-3
 
 
+TOXITENCOMPL = AttentionOptions(
+    rank=300,
+    learning_rate=1e-3,
+    weight_decay=5e-4,
+    attention_decay=5e-4,
+    max_epochs=100,
+    patience=5,
+    refit=False,
+    scale="minmax",
+    outlier_z=3.0,
+)
+"""The paper's settings, as far as it gives them; the outliers' limit is ours."""
+
+
 @dataclass(frozen=True)
 class Factorization(Completion):
     """A tensor completed by factors.
@@ -173,8 +187,8 @@ class _Settings(NamedTuple):
 
 Parameters = dict[str, Array]
 
-import os
-_SIZE = float(os.environ.get('INIT','0.3'))  # standard deviation of the first predictions, relative to that of the scaled values
+_UNLIKE = 0.1  # standard deviation of the contexts' first factors about 1: treatments start alike in all contexts
+_SIZE = 0.3  # standard deviation of the first predictions, relative to that of the scaled values
 _LEAST_SPARE = 4  # fibers of treatments measured twice: with fewer, none are held out
 
 
@@ -385,9 +399,10 @@ def bytes_needed(shape: tuple[int, int, int], n_measured: int, options: Factoriz
     k = options.rank
     factors = k * (n_treatments + (n_contexts * n_genes if flat else n_contexts + n_genes))
     attention = getattr(options, "attention", None)
-    entries = options.batch_size * n_genes * (8 + 4 * k * (attention == "product")) + 3 * k**2 * 7 * bool(attention)
-    prepared = 16 * n_treatments * n_contexts * n_genes  # scaled in the dtype of the input, and predicted
-    return prepared + 4 * (n_measured * n_genes + 7 * factors + entries)  # value, gradient, two moments, best, start
+    factors += 3 * k**2 * (attention == "additive")
+    entries = options.batch_size * n_genes * (8 + 4 * k * (attention == "product"))
+    prepared = 16 * n_treatments * n_contexts * n_genes  # scaled, in the dtype of the input, and predicted
+    return prepared + 4 * (n_measured * n_genes + 7 * factors + entries)  # value, gradient, two moments, copies
 
 
 def _complete(values: np.ndarray, options: FactorizationOptions, form: _Form, progress: bool) -> Factorization:
@@ -395,6 +410,9 @@ def _complete(values: np.ndarray, options: FactorizationOptions, form: _Form, pr
     measured = ~np.isnan(values)
     require_values(measured)
     some = measured.any(axis=2)
+    if form.flat and "context" in form.non_negative:
+        msg = "`mf` has no factors of contexts that could be non-negative; use cp or attention_cp."
+        raise ValueError(msg)
     if options.refuse_unmeasured:
         _refuse_unmeasured(some)
     ready, scaling = scaled(values, options.scale, per_context=options.scale_per_context, outlier_z=options.outlier_z)
@@ -488,7 +506,7 @@ def _held_out(some: np.ndarray, options: FactorizationOptions) -> np.ndarray:
 
 
 def _start(task: _Task, rng: np.random.Generator) -> Parameters:
-    """Draw factors whose products have a small variance; attention starts with equal weights."""
+    """Draw factors whose products are small and alike in all contexts; attention starts with equal weights."""
     form, rank = task.form, task.options.rank
     n_treatments, n_contexts, n_genes = task.values.shape
     sizes = {"treatment": (n_treatments, rank)}
@@ -496,8 +514,10 @@ def _start(task: _Task, rng: np.random.Generator) -> Parameters:
         sizes["gene"] = (n_contexts, rank, n_genes)
     else:
         sizes |= {"context": (n_contexts, rank), "gene": (n_genes, rank)}
-    spread = (_SIZE / np.sqrt(rank)) ** (1 / (2 if form.flat else 3))
+    spread = np.sqrt(_SIZE / np.sqrt(rank))
     parameters = {mode: rng.normal(scale=spread, size=size) for mode, size in sizes.items()}
+    if not form.flat:
+        parameters["context"] = 1.0 + _UNLIKE * rng.normal(size=sizes["context"])
     for mode in form.non_negative:
         parameters[mode] = np.abs(parameters[mode])
     if form.attention == "additive":

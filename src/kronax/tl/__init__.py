@@ -1,5 +1,6 @@
 """Tools: what learns something from the data."""
 
+from kronax.solvers.factorization import TOXITENCOMPL, AttentionOptions, FactorizationOptions
 from kronax.solvers.falrtc import HODOS_2018, FalrtcOptions
 from kronax.solvers.halrtc import HalrtcOptions
 from kronax.solvers.means import Mean1dOptions, Mean2dOptions
@@ -12,7 +13,10 @@ from kronax.tl._med_magma import med_magma
 
 __all__ = [
     "HODOS_2018",
+    "TOXITENCOMPL",
+    "AttentionOptions",
     "DnppOptions",
+    "FactorizationOptions",
     "FalrtcOptions",
     "HalrtcOptions",
     "KroneckerOptions",
