@@ -335,7 +335,7 @@ def _storable(options: dict[str, Any]) -> dict[str, Any]:
     plain = {}
     for key, value in options.items():
         if isinstance(value, tuple | list | np.ndarray):
-            plain[key] = np.asarray(value, np.float64)
+            plain[key] = np.asarray(value, str if any(isinstance(v, str) for v in value) else np.float64)
         else:
             plain[key] = value.item() if isinstance(value, np.generic) else value
     return plain
