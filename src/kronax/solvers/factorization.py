@@ -59,6 +59,12 @@ class FactorizationOptions:
         Share of the measured fibers by which training is stopped, and that take no other part in it; 0 for none.
     refit
         Whether the factors are then trained anew, on all fibers, for as many epochs as were best.
+    start
+        The contexts' factors at first: ``"alike"``, about 1, which suits responses that are similar in most contexts; or
+        ``"random"``, which finds opposite ones more surely. ``mf`` has none.
+    n_starts
+        Trainings from different starting values, of which the one counts that predicts the held-out fibers best, or,
+        without these, has the least loss in training.
     batch_size
         Fibers in a minibatch.
     biases
@@ -83,10 +89,12 @@ class FactorizationOptions:
     rank: int = 16
     learning_rate: float = 1e-2
     weight_decay: float = 1e-4
-    max_epochs: int = 300
-    patience: int = 15
+    max_epochs: int = 1000
+    patience: int = 100
     held_out: float = 0.1
     refit: bool = True
+    start: Literal["alike", "random"] = "alike"
+    n_starts: int = 1
     batch_size: int = 32
     biases: bool = True
     weight_power: float = 0.0
@@ -187,7 +195,7 @@ class _Settings(NamedTuple):
 
 Parameters = dict[str, Array]
 
-_UNLIKE = 0.1  # standard deviation of the contexts' first factors about 1: treatments start alike in all contexts
+_UNLIKE = 0.1  # standard deviation of the contexts' first factors, where they are alike
 _SIZE = 0.3  # standard deviation of the first predictions, relative to that of the scaled values
 _LEAST_SPARE = 4  # fibers of treatments measured twice: with fewer, none are held out
 
@@ -418,9 +426,9 @@ def _complete(values: np.ndarray, options: FactorizationOptions, form: _Form, pr
     ready, scaling = scaled(values, options.scale, per_context=options.scale_per_context, outlier_z=options.outlier_z)
     settings = _settings(values, options, scaling)
     task = _Task(ready, some, _held_out(some, options), form, settings, options, progress)
-    run = _train(task)
+    run = min((_train(task, number) for number in range(options.n_starts)), key=lambda run: run.loss)
     if options.refit and task.held_out.any():
-        again = _train(task, run.n_best)
+        again = _train(task, run.number, run.n_best)
         run = run._replace(parameters=again.parameters)
     parameters = _without_unknown(run.parameters, measured, form)
     predicted = scaling.undo(_predict_missing(parameters, form, measured, options.batch_size))
@@ -458,12 +466,19 @@ class _Task(NamedTuple):
 class _Run(NamedTuple):
     """Trained parameters, and how training went; ``n_best`` is the number of epochs that led there."""
 
+    number: int  # of the start
     parameters: dict[str, np.ndarray]
     objective: np.ndarray
     held_out_loss: np.ndarray
     n_best: int
     converged: bool
     reason: str
+
+    @property
+    def loss(self) -> float:
+        """What starts are compared by."""
+        trace = self.objective if np.isnan(self.held_out_loss).all() else self.held_out_loss
+        return float(trace[self.n_best - 1])
 
 
 def _refuse_unmeasured(some: np.ndarray) -> None:
@@ -506,7 +521,7 @@ def _held_out(some: np.ndarray, options: FactorizationOptions) -> np.ndarray:
 
 
 def _start(task: _Task, rng: np.random.Generator) -> Parameters:
-    """Draw factors whose products are small and alike in all contexts; attention starts with equal weights."""
+    """Draw factors whose products are small; attention starts with equal weights."""
     form, rank = task.form, task.options.rank
     n_treatments, n_contexts, n_genes = task.values.shape
     sizes = {"treatment": (n_treatments, rank)}
@@ -514,9 +529,10 @@ def _start(task: _Task, rng: np.random.Generator) -> Parameters:
         sizes["gene"] = (n_contexts, rank, n_genes)
     else:
         sizes |= {"context": (n_contexts, rank), "gene": (n_genes, rank)}
-    spread = np.sqrt(_SIZE / np.sqrt(rank))
+    alike = task.options.start == "alike" and not form.flat
+    spread = (_SIZE / np.sqrt(rank)) ** (1 / (2 if form.flat or alike else 3))
     parameters = {mode: rng.normal(scale=spread, size=size) for mode, size in sizes.items()}
-    if not form.flat:
+    if alike:
         parameters["context"] = 1.0 + _UNLIKE * rng.normal(size=sizes["context"])
     for mode in form.non_negative:
         parameters[mode] = np.abs(parameters[mode])
@@ -528,9 +544,9 @@ def _start(task: _Task, rng: np.random.Generator) -> Parameters:
     return {name: jnp.asarray(value, jnp.float32) for name, value in parameters.items()}
 
 
-def _train(task: _Task, n_epochs: int | None = None) -> _Run:
+def _train(task: _Task, number: int, n_epochs: int | None = None) -> _Run:
     """Train until the held-out fibers are predicted no better, or, on all fibers, for a number of epochs."""
-    options, rng = task.options, np.random.default_rng(task.options.random_state)
+    options, rng = task.options, np.random.default_rng((task.options.random_state, number))
     where = np.nonzero(task.some)
     fibers = _Fibers(jnp.asarray(task.values[where], jnp.float32), *(jnp.asarray(a, jnp.int32) for a in where))
     out = task.held_out[where] if n_epochs is None else np.zeros(len(where[0]), bool)
@@ -555,7 +571,7 @@ def _train(task: _Task, n_epochs: int | None = None) -> _Run:
             patient = len(trace) - n_best < options.patience
     reason = _reason(options, len(trace), n_best, bool(out.any()))
     arrays = {name: np.array(value) for name, value in best.items()}
-    return _Run(arrays, np.array(trace), np.array(held_trace), n_best, not patient or not out.any(), reason)
+    return _Run(number, arrays, np.array(trace), np.array(held_trace), n_best, not patient or not out.any(), reason)
 
 
 def _name(form: _Form) -> str:
