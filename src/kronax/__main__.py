@@ -1,9 +1,8 @@
-"""``python -m kronax``: the quickstart, on the data that come with scanpy or on a file."""
+"""``python -m kronax``: the quickstart, on the data that come with scanpy or on a file; ``complete``: see there."""
 
 import argparse
 import json
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,9 +10,9 @@ from pathlib import Path
 
 from anndata import AnnData
 
-from kronax import __version__, _keys, _quickstart
+from kronax import __version__, _complete, _keys, _quickstart
+from kronax._command_line import InputError, parts_of, require_new, write_all
 from kronax._logging import logger
-from kronax._quickstart import InputError
 
 DESCRIPTION = """\
 Learn a cell graph and a gene graph together from one count matrix; then cluster the cells, group the genes into
@@ -26,15 +25,21 @@ if anything fails. Exit codes: 0, done; 2, the input or an option cannot be used
 examples:
   python -m kronax
   python -m kronax cells.h5ad --layer counts --label cell_type --out results
+
+To predict the profiles that a table of treatments and contexts lacks: python -m kronax complete --help
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line: 0 if all went well, 2 if what was given cannot be used, 130 if interrupted."""
-    args = parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["complete"]:
+        job, args = _complete.complete, _complete.parser().parse_args(words[1:])
+    else:
+        job, args = quickstart, parser().parse_args(words)
     try:
         with plain_warnings():
-            quickstart(args)
+            job(args)
     except InputError as error:
         print(f"python -m kronax: error: {error}", file=sys.stderr)
         return 2
@@ -163,17 +168,8 @@ def following(result: _quickstart.Result, path: Path) -> str:
 def read(path: Path) -> AnnData:
     """Read an .h5ad file."""
     import anndata
-    import h5py
 
-    if not path.is_file():
-        msg = f"{path} is {'a folder' if path.is_dir() else 'not there'}; an .h5ad file is needed."
-        raise InputError(msg)
-    try:
-        with h5py.File(path) as file:
-            parts = set(file)
-    except OSError as error:
-        msg = f"{path} cannot be read as an .h5ad file: {error}."
-        raise InputError(msg) from error
+    parts = parts_of(path, "an .h5ad")
     if "mod" in parts:
         msg = f"{path} holds several modalities; write one of them to an .h5ad file."
         raise InputError(msg)
@@ -183,38 +179,9 @@ def read(path: Path) -> AnnData:
     return anndata.read_h5ad(path)
 
 
-def require_new(out: Path) -> None:
-    """Require that a folder can be made, before the work begins."""
-    if out.exists():
-        msg = f"{out} is already there; name a new folder with --out, or remove it."
-        raise InputError(msg)
-    try:
-        with tempfile.TemporaryDirectory(dir=existing_parent(out), prefix=".kronax-"):
-            pass
-    except OSError as error:
-        msg = f"{out} cannot be made: {error.strerror or error}."
-        raise InputError(msg) from error
-
-
-def existing_parent(out: Path) -> Path:
-    """Give the nearest parent that is already there."""
-    return next(parent for parent in out.resolve().parents if parent.exists())
-
-
 def write(result: _quickstart.Result, out: Path, name: str) -> list[str]:
     """Write all files, or none, into a new folder, made with its parents; give their names."""
-    try:
-        parent = existing_parent(out)
-        with tempfile.TemporaryDirectory(dir=parent, prefix=".kronax-") as scratch:
-            missing = out.resolve().relative_to(parent)
-            folder = Path(scratch, missing)
-            folder.mkdir(parents=True)
-            names = _quickstart.write(result, folder, name)
-            Path(scratch, missing.parts[0]).rename(parent / missing.parts[0])
-    except OSError as error:
-        msg = f"{out} cannot be written: {error.strerror or error}."
-        raise InputError(msg) from error
-    return names
+    return write_all(out, lambda folder: _quickstart.write(result, folder, name))
 
 
 if __name__ == "__main__":

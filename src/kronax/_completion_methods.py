@@ -76,13 +76,13 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "kronecker": Method(kronecker, KroneckerOptions, copies=12),
+    "kronecker": Method(kronecker, KroneckerOptions, copies=22),
     "mean_1d": Method(mean_1d, Mean1dOptions, copies=6, iterates=False),
     "mean_2d": Method(mean_2d, Mean2dOptions, copies=6, iterates=False),
     "dnpp": Method(dnpp, DnppOptions, copies=6, iterates=False),
-    "falrtc": Method(falrtc, FalrtcOptions, copies=12, falls_back=False),
-    "halrtc": Method(halrtc, HalrtcOptions, copies=16, falls_back=False),
-    "silrtc": Method(silrtc, SilrtcOptions, copies=12, falls_back=False),
+    "falrtc": Method(falrtc, FalrtcOptions, copies=18, falls_back=False),
+    "halrtc": Method(halrtc, HalrtcOptions, copies=24, falls_back=False),
+    "silrtc": Method(silrtc, SilrtcOptions, copies=14, falls_back=False),
     "mf": Method(mf, FactorizationOptions, copies=3, iterates=False, factorizes=True),
     "cp": Method(cp, FactorizationOptions, copies=3, iterates=False, factorizes=True),
     "attention_cp": Method(attention_cp, AttentionOptions, copies=3, iterates=False, factorizes=True),

@@ -15,6 +15,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from kronax import _keys, _validate, pl, tl
+from kronax._command_line import InputError, told_to_the_user
 from kronax._logging import logger
 from kronax.pl._figure import shrink_wrap
 from kronax.pl._gene_modules import MOST_GROUPS
@@ -29,10 +30,6 @@ RESOLUTIONS = [step / 10 for step in range(1, 21)]
 MOST_COMPARED = 20_000  # cells, beyond which forty clusterings and a second graph take longer than the work itself
 _PANEL, _GAP = 3.6, 0.3  # side of a UMAP and what is free beside its legend, inches
 _LARGEST_LOGARITHM = 50  # no count has a logarithm beyond: larger values are counts, whole or not
-
-
-class InputError(Exception):
-    """What a user gave cannot be used; the message says what and why."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +62,6 @@ def example() -> AnnData:
     label = "bulk_labels"
     colours = {f"{label}_colors": reduced.uns[f"{label}_colors"]}
     return AnnData(reduced.raw.X, obs=reduced.obs[[label]], var=reduced.raw.var, uns=colours)
-
-
-@contextmanager
-def told_to_the_user() -> Iterator[None]:
-    """Make what kronax has to say about the data an `InputError`."""
-    try:
-        yield
-    except (KeyError, ValueError, TypeError, MemoryError, FloatingPointError) as error:
-        raise InputError(error.args[0] if error.args else type(error).__name__) from error
 
 
 def check(adata: AnnData, layer: str | None, label: str | None, gene_symbols: str | None = None) -> None:

@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from anndata.utils import make_index_unique
 from mudata import MuData
 
 from kronax import _keys, _tensor, _validate
@@ -65,11 +66,13 @@ def profiles(mdata: MuData, *, layer: str | None = _keys.COMPLETED) -> AnnData:
         blocks.append(block if isinstance(block, np.ndarray) else block.toarray())
         tables.append(_described(adata, context, _tensor.has_value(blocks[-1])))
     obs = pd.concat(tables, join="inner")
+    for key in obs:
+        if all(isinstance(table[key].dtype, pd.CategoricalDtype) for table in tables):
+            obs[key] = pd.Categorical(obs[key])  # categories differ between contexts
     for key, names in (("treatment", _tensor.union(mdata)), ("context", contexts)):
         obs[key] = pd.Categorical(obs[key], categories=names)
-    found = AnnData(np.concatenate(blocks), obs=obs, var=_common(mdata, genes))
-    found.obs_names_make_unique()  # "a:b" of "c" and "a" of "b:c"
-    return found
+    obs.index = make_index_unique(obs.index)  # "a:b" in "c" and "a" in "b:c"
+    return AnnData(np.concatenate(blocks), obs=obs, var=_common(mdata, genes))
 
 
 def _described(adata: AnnData, context: str, has_value: np.ndarray) -> pd.DataFrame:

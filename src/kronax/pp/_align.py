@@ -38,11 +38,18 @@ def align(mdata: MuData, *, copy: bool = False) -> MuData | None:
 
     Examples
     --------
+    >>> import anndata as ad
     >>> import kronax as kx
-    >>> mdata = kx.datasets.drug_response(n_treatments=10, n_contexts=3, n_genes=20)
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> obs = pd.DataFrame({"drug": ["a", "a", "b"], "line": ["X", "Y", "X"]}, index=list("123"))
+    >>> long = ad.AnnData(np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), obs=obs)
+    >>> mdata = kx.pp.tensor(long, obs_key="drug", context_key="line")
     >>> kx.pp.align(mdata)
-    >>> [adata.n_obs for adata in mdata.mod.values()]
-    [10, 10, 10]
+    >>> mdata["Y"].to_df()
+         0    1
+    a  3.0  4.0
+    b  NaN  NaN
     """
     contexts = _tensor.check(mdata)
     _tensor.require_actual(mdata, copy=copy)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from mudata import MuData
 
 from kronax import _align, _factors, _keys, _tensor, _validate
@@ -90,7 +91,7 @@ def complete_tensor(
         methods other than ``"kronecker"``.
     ``obs["completion_fallback"]`` : categorical
         What was predicted instead where the method has nothing to say, such as ``"context_mean"`` for a treatment never
-        measured; else ``"none"``. Missing where nothing was predicted.
+        measured; else ``"none"``, and ``"measured"`` where nothing was predicted.
     ``obs["completion_variance"]`` : float64
         With ``KroneckerOptions(variance=True)``: posterior variance of a missing entry, the mean over the profile's
         genes, in squared units; 0 where nothing is missing.
@@ -163,24 +164,13 @@ def complete_tensor(
     obs = {context: _described(tensor, measured, result, c) for c, context in enumerate(tensor.contexts)}
     params = {"layer": layer, "key_added": key_added, "options": _storable(asdict(options))}
     uns = _summary(measured, result, method, params) | _factors.described(tensor, result)
-    modalities = {}
-    if not _tensor.is_aligned(mdata):
-        _align.log_new(mdata, tensor.treatments)
-        modalities = {
-            context: _align.aligned(mdata.mod[context], tensor.treatments, tensor.measured[:, c])
-            for c, context in enumerate(tensor.contexts)
-        }
+    modalities = _aligned(mdata, tensor)
 
     mdata = _align.copied(mdata) if copy else mdata
     if modalities:
         _align.replace(mdata, modalities)
     for context in tensor.contexts:
-        adata = mdata.mod[context]
-        adata.layers[key_added] = layers[context]
-        for key, column in obs[context].items():
-            adata.obs[key] = column
-        if _keys.VARIANCE not in obs[context]:
-            adata.obs.pop(_keys.VARIANCE) if _keys.VARIANCE in adata.obs else None
+        _write(mdata.mod[context], key_added, layers[context], obs[context])
     _factors.write(mdata, tensor, result)
     mdata.uns[_keys.COMPLETION] = uns
     _warn(tensor, measured, result, method, options)
@@ -291,16 +281,35 @@ def _described(tensor: Tensor, measured: np.ndarray, result: Completion, c: int)
     gaps = ~measured[:, c].all(axis=1)
     n = len(gaps)
     confidence = np.full(n, np.nan) if result.confidence is None else result.confidence[:, c]
-    names = [_name(fallback) for fallback in Fallback]
-    codes = np.where(gaps, result.fallback[:, c], -1)
+    kinds = ["measured", *map(_name, Fallback)]
+    codes = np.where(gaps, result.fallback[:, c] + 1, 0)
     columns: dict[str, Any] = {
         _keys.MEASURED: tensor.measured[:, c],
         _keys.CONFIDENCE: np.where(gaps, confidence, np.nan),
-        _keys.FALLBACK: pd.Categorical.from_codes(codes, categories=names),
+        _keys.FALLBACK: pd.Categorical.from_codes(codes, kinds).remove_unused_categories(),
     }
     if result.variance is not None:
         columns[_keys.VARIANCE] = result.variance[:, c]
     return columns
+
+
+def _aligned(mdata: MuData, tensor: Tensor) -> dict[str, AnnData]:
+    """Give what shall stand in the place of the modalities; nothing if their rows are the same already."""
+    if _tensor.is_aligned(mdata):
+        return {}
+    _align.log_new(mdata, tensor.treatments)
+    return {
+        context: _align.aligned(mdata.mod[context], tensor.treatments, tensor.measured[:, c])
+        for c, context in enumerate(tensor.contexts)
+    }
+
+
+def _write(adata: AnnData, key_added: str, layer: np.ndarray, obs: dict[str, Any]) -> None:
+    adata.layers[key_added] = layer
+    if _keys.VARIANCE in adata.obs and _keys.VARIANCE not in obs:
+        del adata.obs[_keys.VARIANCE]  # another completion's
+    for key, column in obs.items():
+        adata.obs[key] = column
 
 
 def _name(fallback: Fallback) -> str:

@@ -1,0 +1,142 @@
+"""kx.pp.align: the same rows in every modality, and nothing else."""
+
+import anndata as ad
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+import kronax as kx
+from kronax import _tensor
+
+
+def modality(treatments, genes, seed) -> ad.AnnData:
+    """Something in each part."""
+    rng = np.random.default_rng(seed)
+    n, p = len(treatments), len(genes)
+    adata = ad.AnnData(
+        rng.normal(size=(n, p)).astype(np.float32),
+        obs=pd.DataFrame(
+            {
+                "dose": rng.random(n),
+                "count": np.arange(n),
+                "control": np.arange(n) % 2 == 0,
+                "class": pd.Categorical(["u", "v"] * (n // 2) + ["u"] * (n % 2)),
+                "note": [f"note {i}" for i in range(n)],
+            },
+            index=list(treatments),
+        ),
+        var=pd.DataFrame({"length": np.arange(p)}, index=list(genes)),
+    )
+    adata.raw = adata.copy()
+    adata.layers["counts"] = sparse.csr_matrix(rng.poisson(1.0, (n, p)))
+    adata.layers["dense"] = rng.integers(9, size=(n, p))
+    adata.obsm["X_pca"] = rng.normal(size=(n, 2))
+    adata.obsm["table"] = pd.DataFrame({"q": rng.random(n)}, index=list(treatments))
+    adata.varm["PCs"] = rng.normal(size=(p, 2))
+    adata.obsp["near"] = sparse.csr_matrix(rng.random((n, n)))
+    adata.obsp["far"] = rng.random((n, n))
+    adata.varp["kin"] = sparse.eye(p, format="csr")
+    adata.uns["nested"] = {"a": np.arange(3)}
+    return adata
+
+
+@pytest.fixture(params=[-1, 0, 1])
+def mdata(request) -> mudata.MuData:
+    modalities = {"A": modality("abc", "xyz", 0), "B": modality("dbea", "zyxw", 1), "C": modality("edcba", "xy", 2)}
+    with _tensor.without_pulling():
+        return mudata.MuData(modalities, axis=request.param)
+
+
+def test_every_part(mdata):
+    before = {context: adata.copy() for context, adata in mdata.mod.items()}
+    assert kx.pp.align(mdata) is None
+    for context, adata in mdata.mod.items():
+        old = before[context]
+        assert list(adata.obs_names) == list("abcde") and list(adata.var_names) == list(old.var_names)
+        new = ~adata.obs_names.isin(old.obs_names)
+        names = adata.obs_names[~new]
+        np.testing.assert_array_equal(adata.obs["measured"], ~new)
+        assert adata.X.dtype == np.float32 and adata.raw.X.dtype == np.float32
+        for found, expected in (
+            (adata.X, old[names].X),
+            (adata.raw.X, old.raw[names].X),
+            (adata.layers["dense"], old[names].layers["dense"]),
+            (adata.layers["counts"].toarray(), old[names].layers["counts"].toarray()),
+            (adata.obsm["X_pca"], old[names].obsm["X_pca"]),
+            (adata.obsm["table"].to_numpy(), old[names].obsm["table"].to_numpy()),
+        ):
+            np.testing.assert_array_equal(found[~new], expected)
+            assert np.isnan(found[new]).all()
+        for key in ("near", "far"):
+            found, expected = (sparse.csr_array(part[key]).toarray() for part in (adata.obsp, old[names].obsp))
+            np.testing.assert_array_equal(found[np.ix_(~new, ~new)], expected)
+            assert not found[new].any() and not found[:, new].any()
+        assert sparse.issparse(adata.layers["counts"]) and adata.layers["counts"].format == "csr"
+        pd.testing.assert_frame_equal(
+            adata.obs.loc[names, old.obs.columns], old.obs.loc[names], check_dtype=False, check_index_type=False
+        )
+        assert adata.obs.loc[new, old.obs.columns].isna().all(axis=None)
+        pd.testing.assert_frame_equal(adata.var, old.var)
+        np.testing.assert_array_equal(adata.varm["PCs"], old.varm["PCs"])
+        assert (adata.varp["kin"] != old.varp["kin"]).nnz == 0
+        np.testing.assert_array_equal(adata.uns["nested"]["a"], np.arange(3))
+
+
+def test_again_changes_nothing(mdata):
+    kx.pp.align(mdata)
+    once = {context: adata.copy() for context, adata in mdata.mod.items()}
+    kx.pp.align(mdata)
+    for context, adata in mdata.mod.items():
+        np.testing.assert_array_equal(adata.X, once[context].X)
+        pd.testing.assert_frame_equal(adata.obs, once[context].obs)
+        assert adata.layers["dense"].dtype == once[context].layers["dense"].dtype
+
+
+def test_copy_leaves_the_object_alone(mdata):
+    before = {context: adata.copy() for context, adata in mdata.mod.items()}
+    found = kx.pp.align(mdata, copy=True)
+    assert [adata.n_obs for adata in found.mod.values()] == [5, 5, 5]
+    for context, adata in mdata.mod.items():
+        assert list(adata.obs_names) == list(before[context].obs_names) and "measured" not in adata.obs
+        found[context].uns["nested"]["a"][:] = -1
+        np.testing.assert_array_equal(adata.uns["nested"]["a"], np.arange(3))
+
+
+@pytest.mark.parametrize("mdata", [-1], indirect=True)
+def test_a_modality_without_new_rows_keeps_its_dtypes(mdata):
+    kx.pp.align(mdata)
+    assert mdata["C"].layers["dense"].dtype.kind == "i" and mdata["A"].layers["dense"].dtype == np.float64
+
+
+@pytest.mark.parametrize("mdata", [-1], indirect=True)
+def test_survives_h5mu_and_zarr(mdata, tmp_path):
+    kx.pp.align(mdata)
+    with _tensor.without_pulling():
+        mdata.write(tmp_path / "x.h5mu")
+        mdata.write_zarr(tmp_path / "x.zarr")
+        for back in (mudata.read_h5mu(tmp_path / "x.h5mu"), mudata.read_zarr(tmp_path / "x.zarr")):
+            for context, adata in mdata.mod.items():
+                np.testing.assert_array_equal(back[context].X, adata.X)
+                np.testing.assert_array_equal(back[context].obs["measured"], adata.obs["measured"])
+
+
+@pytest.mark.parametrize("mdata", [-1], indirect=True)
+def test_rows_of_nan_were_not_measured(mdata):
+    mdata["A"].X[0] = np.nan
+    mdata["B"].X = sparse.csr_matrix(np.where([[True], [False], [False], [False]], np.nan, mdata["B"].X))
+    mdata["C"].X = None
+    kx.pp.align(mdata)
+    assert list(mdata["A"].obs["measured"]) == [False, True, True, False, False]
+    assert list(mdata["B"].obs["measured"]) == [True, True, False, False, True]
+    assert mdata["C"].obs["measured"].all() and mdata["C"].X is None
+
+
+@pytest.mark.parametrize("mdata", [-1], indirect=True)
+def test_a_view_is_refused(mdata):
+    with _tensor.without_pulling():
+        view = mdata[["a", "b"]]
+        with pytest.raises(ValueError, match=r"is a view of another one\. Run `mdata = mdata\.copy\(\)`"):
+            kx.pp.align(view)
+        assert kx.pp.align(view, copy=True)["A"].n_obs == 2

@@ -1,0 +1,123 @@
+"""kx.pp.tensor: from a long table to one modality per context."""
+
+import re
+
+import anndata as ad
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+import kronax as kx
+
+N, P = 60, 7
+
+
+@pytest.fixture
+def long(rng) -> ad.AnnData:
+    """Cells of four drugs in three lines, some pairs of which do not occur; names that '_' would join to the same."""
+    drugs, lines = np.array(["a", "a_b", "c", "d"]), np.array(["b_c", "c", "z"])
+    obs = pd.DataFrame({"drug": drugs[rng.integers(4, size=N)], "line": lines[rng.integers(3, size=N)]})
+    obs = obs.set_axis([f"cell{i}" for i in range(N)])
+    x = rng.poisson(1.0, (N, P)).astype(np.float32)
+    var = pd.DataFrame({"length": np.arange(P)}, index=[f"gene{j}" for j in range(P)])
+    adata = ad.AnnData(x, obs=obs, var=var)
+    return adata[~((adata.obs["drug"] == "c") & (adata.obs["line"] == "z"))].copy()
+
+
+@pytest.mark.parametrize("aggregate", ["mean", "sum", "median"])
+@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix, sparse.csc_matrix, lambda x: x.astype(int)])
+def test_aggregates_as_pandas_does(long, aggregate, convert):
+    expected = long.to_df().astype(float).groupby([long.obs["line"], long.obs["drug"]]).agg(aggregate)
+    long.X = convert(long.X)
+    mdata = kx.pp.tensor(long, obs_key="drug", context_key="line", aggregate=aggregate)
+    assert list(mdata.mod) == ["b_c", "c", "z"]
+    sizes = long.obs.groupby(["line", "drug"]).size()
+    for context, adata in mdata.mod.items():
+        pd.testing.assert_frame_equal(adata.to_df(), expected.loc[context], check_names=False, rtol=1e-6)
+        assert adata.X.dtype == np.float64
+        np.testing.assert_array_equal(adata.obs["n_profiles"], sizes.loc[context])
+        pd.testing.assert_frame_equal(adata.var, long.var)
+    assert list(mdata["z"].obs_names) == ["a", "a_b", "d"]
+
+
+def test_one_profile_each_comes_back_bit_for_bit(rng):
+    x = rng.normal(size=(6, P)).astype(np.float32)
+    obs = pd.DataFrame({"drug": list("aabbcc"), "line": list("xyxyxy")}, index=list("123456"))
+    mdata = kx.pp.tensor(ad.AnnData(x, obs=obs), obs_key="drug", context_key="line")
+    np.testing.assert_array_equal(mdata["x"].X, x[::2])
+    np.testing.assert_array_equal(mdata["y"].X, x[1::2])
+
+
+def test_order_of_categories_layer_and_rows_without_a_label(long):
+    long.obs["line"] = pd.Categorical(long.obs["line"], categories=["z", "c", "b_c", "unused"])
+    long.obs.iloc[0, 0] = None
+    long.layers["double"] = 2 * long.X
+    before = long.copy()
+    mdata = kx.pp.tensor(long, obs_key="drug", context_key="line", layer="double", aggregate="sum")
+    assert list(mdata.mod) == ["z", "c", "b_c"]
+    assert sum(adata.obs["n_profiles"].sum() for adata in mdata.mod.values()) == long.n_obs - 1
+    np.testing.assert_allclose(sum(adata.X.sum() for adata in mdata.mod.values()), 2 * long.X[1:].sum())
+    np.testing.assert_array_equal(long.X, before.X)
+    pd.testing.assert_frame_equal(long.obs, before.obs)
+
+
+def test_numbers_become_plain_names_that_can_be_saved(long, tmp_path):
+    long.obs["dose"] = np.where(long.obs["line"] == "z", 0.5, 10.0)
+    mdata = kx.pp.tensor(long, obs_key="drug", context_key="dose")
+    assert [type(name) for name in mdata.mod] == [str, str] and list(mdata.mod) == ["0.5", "10.0"]
+    mdata.write(tmp_path / "x.h5mu")
+    assert list(mudata.read_h5mu(tmp_path / "x.h5mu").mod) == ["0.5", "10.0"]
+
+
+def test_no_warnings(long, recwarn):
+    kx.pp.tensor(long, obs_key="drug", context_key="line")
+    assert not [str(w.message) for w in recwarn]
+
+
+def one_line(adata):
+    adata.obs["line"] = "z"
+
+
+def slash(adata):
+    adata.obs["line"] = adata.obs["line"] + "/1"
+
+
+def infinite(adata):
+    adata.X[0, 0] = np.inf
+
+
+def same_name(adata):
+    adata.obs["drug"] = pd.Series([1, "1"] * N, dtype=object)[: adata.n_obs].to_numpy()
+
+
+def twice(adata):
+    adata.var_names = ["g"] * P
+
+
+@pytest.mark.parametrize(
+    ("spoil", "arguments", "error", "words"),
+    [
+        (
+            None,
+            {"obs_key": "compound"},
+            KeyError,
+            "'compound' not found in `adata.obs`. Available keys: ['drug', 'line']",
+        ),
+        (None, {"obs_key": "line"}, ValueError, "must differ"),
+        (None, {"layer": "counts"}, KeyError, "'counts' not found"),
+        (None, {"aggregate": "max"}, ValueError, "must be one of ['mean', 'sum', 'median'], found 'max'"),
+        (one_line, {}, ValueError, "at least 2 contexts; `adata.obs['line']` has 1"),
+        (slash, {}, ValueError, "cannot be saved in a file: 'b_c/1'"),
+        (infinite, {}, ValueError, "1 infinite values"),
+        (same_name, {}, ValueError, "same name as text"),
+        (twice, {}, ValueError, "1 repeated genes (var_names): g"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Variable names are not unique")
+def test_refused(long, spoil, arguments, error, words):
+    if spoil is not None:
+        spoil(long)
+    with pytest.raises(error, match=re.escape(words)):
+        kx.pp.tensor(long, **{"obs_key": "drug", "context_key": "line"} | arguments)

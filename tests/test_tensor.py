@@ -1,0 +1,142 @@
+"""Reading a tensor from MuData: what is missing, and everything that is refused."""
+
+import logging
+import re
+
+import anndata as ad
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from kronax import _tensor
+
+NAN = np.nan
+
+
+def profiles(values, treatments, genes="xyz") -> ad.AnnData:
+    return ad.AnnData(values, obs=pd.DataFrame(index=list(treatments)), var=pd.DataFrame(index=list(genes)))
+
+
+def together(**modalities) -> mudata.MuData:
+    with _tensor.without_pulling():
+        return mudata.MuData(modalities, axis=-1)
+
+
+@pytest.fixture
+def mdata() -> mudata.MuData:
+    """Treatments a, b in A and c, b in B; a row and an entry of NaN; B has its genes in another order, and one more."""
+    first = profiles(np.array([[1.0, 2.0, 3.0], [NAN, NAN, NAN]]), "ab")
+    second = profiles(np.array([[6.0, 5.0, 9.0, 4.0], [8.0, 7.0, 9.0, NAN]]), "cb", "zywx")
+    return together(A=first, B=second)
+
+
+def test_reads_by_name(mdata, caplog):
+    with caplog.at_level(logging.INFO, "kronax"):
+        logging.getLogger("kronax").propagate = True
+        tensor = _tensor.read(mdata)
+        logging.getLogger("kronax").propagate = False
+    assert list(tensor.treatments) == ["a", "b", "c"]
+    assert tensor.contexts == ("A", "B") and list(tensor.genes) == ["x", "y", "z"]
+    expected = np.full((3, 2, 3), NAN)
+    expected[0, 0], expected[1, 1], expected[2, 1] = [1, 2, 3], [NAN, 7, 8], [4, 5, 6]
+    np.testing.assert_array_equal(tensor.values, expected)
+    np.testing.assert_array_equal(tensor.measured, [[True, False], [False, True], [False, True]])
+    assert tensor.missing_entries == 10
+    assert "3 genes are shared by all 2 contexts; left out: 1 of 'B'" in caplog.text
+    for d, treatment in enumerate(tensor.treatments):
+        for c, context in enumerate(tensor.contexts):
+            row = tensor.rows[d, c]
+            assert (row < 0) == (treatment not in mdata[context].obs_names)
+            assert row < 0 or mdata[context].obs_names[row] == treatment
+    for c, context in enumerate(tensor.contexts):
+        assert list(mdata[context].var_names[tensor.columns[c]]) == ["x", "y", "z"]
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        np.asfortranarray,
+        sparse.csr_matrix,
+        sparse.csr_array,
+        sparse.csc_matrix,
+        lambda x: x.astype(np.float32),
+        lambda x: sparse.csr_array(x.astype(np.float32)),
+    ],
+)
+def test_formats(mdata, convert):
+    expected = _tensor.read(mdata).values
+    for adata in mdata.mod.values():
+        adata.X = convert(adata.X)
+    np.testing.assert_array_equal(_tensor.read(mdata).values, expected)
+
+
+def test_a_zero_that_is_not_stored_was_measured():
+    x = np.array([[0, 1, 0], [0, 0, 0]])
+    tensor = _tensor.read(together(A=profiles(sparse.csr_matrix(x), "ab"), B=profiles(x, "ab")))
+    np.testing.assert_array_equal(tensor.values, np.stack([x, x], axis=1))
+    assert tensor.values.dtype == np.float64
+
+
+def test_layer(mdata):
+    for adata in mdata.mod.values():
+        adata.layers["double"] = 2 * adata.X
+    np.testing.assert_array_equal(_tensor.read(mdata, "double").values, 2 * _tensor.read(mdata).values)
+
+
+def refused(change):
+    first, second = profiles(np.ones((2, 3)), "ab"), profiles(np.ones((2, 3)), "bc")
+    return change(first, second)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (lambda a, b: a, TypeError, "found anndata._core.anndata.AnnData. kx.pp.tensor makes one"),
+        (lambda a, b: together(A=a), ValueError, "at least 2 contexts, one modality each; found 1: ['A']"),
+        (lambda a, b: together(**{np.str_("A"): a, "B": b}), ValueError, "cannot be saved in a file: np.str_('A')"),
+        (lambda a, b: together(**{"A/1": a, "B": b}), ValueError, "cannot be saved in a file: 'A/1'"),
+        (lambda a, b: together(A=a, B=together(C=b, D=a)), TypeError, "Modality 'B' is a MuData"),
+        (lambda a, b: together(A=a[["a", "b", "a"]].copy(), B=b), ValueError, "1 repeated treatments (obs_names): a. "),
+        (lambda a, b: together(A=a[:, ["x", "y", "x"]].copy(), B=b), ValueError, "1 repeated genes (var_names): x. "),
+        (lambda a, b: together(A=a[:0].copy(), B=b), ValueError, "'A' has 0 treatments and 3 genes"),
+        (lambda a, b: together(A=a, B=profiles(b.X, "bc", "uvw")), ValueError, "share no gene ('A' has 3, 'B' has 3)"),
+        (lambda a, b: together(A=profiles(a.X * NAN, "ab"), B=profiles(b.X * NAN, "bc")), ValueError, "Nothing was"),
+        (lambda a, b: together(A=profiles(a.X / 0, "ab"), B=b), ValueError, "`mdata['A'].X` has 6 infinite values"),
+        (lambda a, b: together(A=profiles(a.X * 1j, "ab"), B=b), TypeError, "dtype complex128"),
+        (lambda a, b: together(A=profiles(None, "ab"), B=b), ValueError, "`mdata['A'].X` is None"),
+        (lambda a, b: together(A=profiles(a.X.astype(int) * (2**53 + 2), "ab"), B=b), ValueError, "beyond 2**53"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Observation names are not unique", "ignore:Variable names are not unique")
+def test_refused(change, error, words):
+    with np.errstate(divide="ignore"), pytest.raises(error, match=re.escape(words)):
+        _tensor.read(refused(change))
+
+
+def test_missing_layer(mdata):
+    mdata["A"].layers["counts"] = mdata["A"].X.copy()
+    with pytest.raises(KeyError, match=re.escape("'counts' not found in `mdata['B'].layers`")):
+        _tensor.read(mdata, "counts")
+
+
+def test_backed(mdata, tmp_path):
+    with _tensor.without_pulling():
+        mdata.write(tmp_path / "x.h5mu")
+        backed = mudata.read_h5mu(tmp_path / "x.h5mu", backed="r")
+    with pytest.raises(ValueError, match="is backed by"):
+        _tensor.read(backed)
+
+
+def test_memory(mdata, monkeypatch):
+    monkeypatch.setattr(_tensor._validate, "_free_bytes", lambda: 100.0)
+    with pytest.raises(MemoryError, match="Choose fewer genes or treatments"):
+        _tensor.read(mdata)
+
+
+def test_option_of_mudata_is_left_alone():
+    before = dict(mudata._core.config.OPTIONS)
+    with pytest.raises(RuntimeError), _tensor.without_pulling():
+        raise RuntimeError
+    assert mudata._core.config.OPTIONS == before

@@ -1,0 +1,364 @@
+"""kx.tl.complete_tensor: what it writes, what it leaves alone, and everything that can be refused."""
+
+import dataclasses
+import logging
+import re
+import sys
+import warnings
+
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+from scipy import sparse
+
+import kronax as kx
+from kronax import _tensor, _validate
+from kronax._completion_methods import METHODS
+from kronax.solvers.tensor_folds import pooled_correlation
+
+D, C, G = 12, 4, 9
+QUICK = {
+    "kronecker": kx.tl.KroneckerOptions(noise=1.0, own_share=0.0, common_share=0.0),
+    "falrtc": kx.tl.FalrtcOptions(tol=1e-2),
+    "halrtc": kx.tl.HalrtcOptions(tol=1e-2),
+    "silrtc": kx.tl.SilrtcOptions(tol=1e-2),
+}
+
+
+@pytest.fixture
+def mdata() -> mudata.MuData:
+    """Aligned, a third of the profiles missing, and one entry of a profile that is there."""
+    found = kx.datasets.drug_response(n_treatments=D, n_contexts=C, n_genes=G, rank=2, missing=0.34, noise=0.1)
+    del found["line0"].uns  # nothing there yet
+    row = int(np.flatnonzero(found["line1"].obs["measured"])[0])
+    found["line1"].X[row, 3] = np.nan
+    return found
+
+
+def ragged(mdata: mudata.MuData) -> mudata.MuData:
+    """The same without the rows of missing profiles, in another order in every modality."""
+    modalities = {}
+    for seed, (context, adata) in enumerate(mdata.mod.items()):
+        rows = np.random.default_rng(seed).permutation(np.flatnonzero(adata.obs["measured"]))
+        modalities[context] = adata[rows].copy()
+    with _tensor.without_pulling():
+        return mudata.MuData(modalities, axis=-1)
+
+
+def array(mdata: mudata.MuData, layer: str | None = "completed", order=None) -> np.ndarray:
+    order = mdata["line0"].obs_names if order is None else order
+    return np.stack([adata[order].to_df(layer).to_numpy() for adata in mdata.mod.values()], axis=1)
+
+
+def state(mdata: mudata.MuData) -> dict:
+    """What an error must not change."""
+    return {
+        context: (np.asarray(adata.X).tobytes(), list(adata.obs_names), sorted(map(str, adata.layers)), list(adata.obs))
+        for context, adata in mdata.mod.items()
+    } | {"uns": sorted(mdata.uns)}
+
+
+# What is written
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_writes_what_the_solver_finds(mdata, method):
+    values = array(mdata, None)
+    before = state(mdata)
+    assert kx.tl.complete_tensor(mdata, method=method, options=QUICK.get(method)) is None
+    expected = METHODS[method](values, QUICK.get(method) or METHODS[method].options())
+    np.testing.assert_array_equal(array(mdata), expected.values)
+    gaps = np.isnan(values)
+    for c, (context, adata) in enumerate(mdata.mod.items()):
+        np.testing.assert_array_equal(adata.obs["measured"], ~gaps[:, c].all(axis=1))
+        some = gaps[:, c].any(axis=1)
+        confidence = np.full(D, np.nan) if expected.confidence is None else expected.confidence[:, c]
+        np.testing.assert_array_equal(adata.obs["completion_confidence"], np.where(some, confidence, np.nan))
+        fallback = adata.obs["completion_fallback"]
+        assert list(fallback == "measured") == list(~some)
+        assert list(fallback == "none") == list(some & (expected.fallback[:, c] == 0))
+        assert np.asarray(adata.X).tobytes() == before[context][0]
+        assert "completion_variance" not in adata.obs
+    uns = mdata.uns["completion"]
+    assert uns["method"] == method and uns["version"] == kx.__version__
+    assert (uns["converged"], uns["n_iter"], uns["reason"]) == (expected.converged, expected.n_iter, expected.reason)
+    np.testing.assert_array_equal(uns["objective"], expected.objective)
+    assert uns["n_predicted"] == gaps.all(axis=2).sum() and uns["n_entries"] == gaps.sum()
+    assert uns["chosen"] == expected.parameters
+    assert uns["params"]["layer"] is None and uns["params"]["key_added"] == "completed"
+    assert set(uns["params"]["options"]) == {field.name for field in dataclasses.fields(METHODS[method].options)}
+
+
+def test_default_finds_the_truth(mdata):
+    kx.tl.complete_tensor(mdata)
+    gaps = np.isnan(array(mdata, None))
+    assert pooled_correlation(array(mdata, "truth")[gaps], array(mdata)[gaps]) > 0.8
+    confidence = kx.get.profiles(mdata).obs["completion_confidence"]
+    assert ((confidence.dropna() > 0) & (confidence.dropna() <= 1)).all()
+
+
+def test_rows_need_not_be_aligned(mdata, capsys):
+    other = ragged(mdata)
+    order = list(_tensor.union(other))
+    kx.tl.complete_tensor(mdata, method="mean_2d")
+    kx.tl.complete_tensor(other, method="mean_2d")
+    for adata in other.mod.values():
+        assert list(adata.obs_names) == order
+    np.testing.assert_allclose(array(other, order=order), array(mdata, order=order), rtol=1e-12)
+    np.testing.assert_array_equal(array(other, None, order), array(mdata, None, order))
+    for context, adata in mdata.mod.items():
+        assert list(other[context].obs["measured"]) == list(adata.obs.loc[order, "measured"])
+    assert list(other.obs_names.sort_values()) == sorted(order)
+
+
+@pytest.mark.parametrize(
+    ("convert", "dtype"),
+    [
+        (lambda x: x.astype(np.float32), np.float32),
+        (lambda x: x.astype(np.float16), np.float16),
+        (sparse.csr_matrix, np.float64),
+        (lambda x: sparse.csc_array(x.astype(np.float32)), np.float32),
+        (lambda x: np.rint(100 * x).astype(np.int16), np.float32),
+        (lambda x: np.rint(1e9 * x).astype(np.int64), np.float64),
+        (lambda x: np.rint(1e6 * abs(x)).astype(np.uint32), np.float64),
+        (lambda x: x > 0, np.float32),
+    ],
+)
+def test_measured_values_bit_for_bit(mdata, convert, dtype):
+    other = ragged(mdata)
+    for adata in other.mod.values():
+        adata.X = convert(np.nan_to_num(adata.X))
+    before = {context: adata.copy() for context, adata in other.mod.items()}
+    kx.tl.complete_tensor(other, method="mean_2d")
+    for context, old in before.items():
+        new = other[context]
+        assert new.layers["completed"].dtype == dtype and np.isfinite(new.layers["completed"]).all()
+        found = new[old.obs_names].layers["completed"]
+        expected = old.X.toarray() if sparse.issparse(old.X) else old.X
+        assert (found.astype(old.X.dtype) == expected).all() and (found == expected).all()
+
+
+def test_key_layer_and_copy(mdata):
+    for adata in mdata.mod.values():
+        adata.layers["twice"] = 2 * adata.X
+    before = state(mdata)
+    found = kx.tl.complete_tensor(mdata, method="mean_1d", layer="twice", key_added="filled", copy=True)
+    assert state(mdata) == before
+    kx.tl.complete_tensor(mdata, method="mean_1d")
+    np.testing.assert_allclose(array(found, "filled"), 2 * array(mdata), rtol=1e-12)
+    assert found.uns["completion"]["params"]["layer"] == "twice"
+
+
+def test_genes_that_a_context_lacks_stay(mdata):
+    with _tensor.without_pulling():
+        mdata.mod["line2"] = mdata["line2"][:, ::-1][:, :-2].copy()  # without the first two genes, in another order
+        mdata.update()
+    kx.tl.complete_tensor(mdata, method="mean_2d")
+    assert mdata["line0"].n_vars == G and list(mdata["line2"].var_names) == [f"gene{g}" for g in range(G - 1, 1, -1)]
+    for context in ("line0", "line1"):
+        completed = mdata[context].layers["completed"]
+        assert np.isfinite(completed[:, 2:]).all()
+        np.testing.assert_array_equal(completed[:, :2], mdata[context].X[:, :2])
+    assert kx.get.profiles(mdata).n_vars == G - 2 and np.isfinite(kx.get.profiles(mdata).X).all()
+
+
+def test_nothing_missing(mdata, capsys):
+    for adata in mdata.mod.values():
+        adata.X = adata.layers["truth"].copy()
+    for method in METHODS:
+        kx.tl.complete_tensor(mdata, method=method)
+        np.testing.assert_array_equal(array(mdata), array(mdata, "truth"))
+        assert mdata.uns["completion"]["reason"] == "nothing was missing"
+        assert mdata["line0"].obs["completion_confidence"].isna().all()
+
+
+def test_variance(mdata):
+    options = dataclasses.replace(QUICK["kronecker"], variance=True)
+    kx.tl.complete_tensor(mdata, options=options)
+    expected = METHODS["kronecker"](array(mdata, None), options).variance
+    for c, adata in enumerate(mdata.mod.values()):
+        np.testing.assert_array_equal(adata.obs["completion_variance"], expected[:, c])
+    kx.tl.complete_tensor(mdata, method="mean_1d")  # which has none: what is there would be another method's
+    assert "completion_variance" not in mdata["line0"].obs
+
+
+def test_treatment_and_context_never_measured(mdata):
+    for adata in mdata.mod.values():
+        adata.X = adata.layers["truth"].copy()
+        adata.X[5] = np.nan
+    mdata["line1"].X[0] = np.nan
+    mdata["line3"].X[:] = np.nan
+    with pytest.warns(UserWarning, match="treatments drug5 and of contexts line3; means were predicted"):
+        kx.tl.complete_tensor(mdata, options=QUICK["kronecker"])
+    fallback = {context: adata.obs["completion_fallback"] for context, adata in mdata.mod.items()}
+    assert fallback["line0"].iloc[5] == "context_mean" and fallback["line3"].iloc[5] == "gene_mean"
+    assert (fallback["line3"].drop("drug5") == "treatment_mean").all()
+    values = array(mdata, None)
+    np.testing.assert_allclose(array(mdata)[5, 0], np.nanmean(values[:, 0], axis=0))
+    counts = mdata.uns["completion"]["fallbacks"]
+    assert counts == {"treatment_mean": D - 1, "context_mean": C - 1, "gene_mean": 1, "overall_mean": 0}
+    before = state(mdata)
+    for method in ("falrtc", "halrtc", "silrtc"):
+        words = f"treatments drug5 and of contexts line3; method '{method}' cannot predict them.*'kronecker', 'mean_1d'"
+        with pytest.raises(ValueError, match=words):
+            kx.tl.complete_tensor(mdata, method=method)
+    assert state(mdata) == before
+
+
+def test_constant_profiles(mdata):
+    for adata in mdata.mod.values():
+        adata.X = np.where(np.isnan(adata.X), np.nan, np.arange(D)[:, None] + 1.0)
+    n_measured = sum(int(adata.obs["measured"].sum()) for adata in mdata.mod.values())
+    with pytest.warns(UserWarning, match=f"{n_measured} measured profiles are constant: their correlations are undef"):
+        kx.tl.complete_tensor(mdata, method="dnpp")
+    gaps = np.isnan(array(mdata, None)).any(axis=2).sum()
+    assert mdata.uns["completion"]["fallbacks"]["context_mean"] == gaps
+    for method in set(METHODS) - {"dnpp"}:
+        kx.tl.complete_tensor(mdata, method=method, options=QUICK.get(method))
+        assert np.isfinite(array(mdata)).all()
+
+
+def test_not_converged(mdata):
+    options = dataclasses.replace(QUICK["kronecker"], max_iter=1, tol=1e-9)
+    words = r"last of 1 sweeps still changed .* more than .*options=kx\.tl\.KroneckerOptions\(max_iter=4\).*`tol` than 1e-09"
+    with pytest.warns(UserWarning, match=words) as caught:
+        kx.tl.complete_tensor(mdata, options=options)
+    assert caught[0].filename == __file__
+    assert mdata.uns["completion"]["converged"] is False and len(mdata.uns["completion"]["objective"]) == 1
+
+
+def test_mudata_is_not_heard(mdata, recwarn):
+    other = ragged(mdata)
+    kx.tl.complete_tensor(other, method="mean_2d")
+    kx.get.profiles(kx.tl.complete_tensor(other, method="mean_1d", copy=True))
+    assert not [str(warning.message) for warning in recwarn]
+
+
+def test_log(mdata, monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger("kronax"), "propagate", True)
+    with caplog.at_level(logging.INFO, "kronax"):
+        kx.tl.complete_tensor(ragged(mdata), method="mean_2d")
+    missing = int(np.isnan(array(mdata, None)).all(axis=2).sum())
+    line = f"(mean_2d): {D} treatments × {C} contexts × {G} genes; {missing} profiles and 1 single entries missing"
+    assert line in caplog.text and "align: 12 treatments in each of 4 contexts; new rows: " in caplog.text
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"method": "parafac"}, ValueError, "`method` must be one of"),
+        (
+            {"options": kx.tl.DnppOptions()},
+            TypeError,
+            "'kronecker' must be a kx.tl.KroneckerOptions, found DnppOptions",
+        ),
+        ({"method": "falrtc", "options": kx.tl.FalrtcOptions(alpha=(1, -1, 1))}, ValueError, "`options.alpha` must be"),
+        ({"key_added": "a/b"}, ValueError, "without '/'"),
+        ({"layer": "truth", "key_added": "truth"}, ValueError, "which would be lost"),
+        ({"layer": "counts"}, KeyError, "Key 'counts' not found in `mdata['line0'].layers`. Available keys: ['truth']"),
+    ],
+)
+def test_refused(mdata, arguments, error, words):
+    before = state(mdata)
+    with pytest.raises(error, match=re.escape(words)):
+        kx.tl.complete_tensor(mdata, **arguments)
+    assert state(mdata) == before
+
+
+def test_memory(mdata, monkeypatch):
+    monkeypatch.setattr(_validate, "_free_bytes", lambda: 8.0 * D * C * G * 3)
+    before = state(mdata)
+    with pytest.raises(MemoryError, match="Choose fewer genes or treatments, or a method that needs less"):
+        kx.tl.complete_tensor(mdata)
+    assert state(mdata) == before
+
+
+@pytest.mark.parametrize("n_whole", [0, 8001])
+def test_variance_is_refused_before_work_starts(mdata, monkeypatch, n_whole):
+    place = sys.modules["kronax.tl._complete_tensor"]
+    if n_whole:
+        monkeypatch.setattr(place, "MOST_FIBERS", 3)
+    else:
+        for adata in mdata.mod.values():
+            adata.X[:, 0] = np.nan
+    with pytest.raises(ValueError, match="posterior variance is offered for 1 to"):
+        kx.tl.complete_tensor(mdata, options=kx.tl.KroneckerOptions(variance=True))
+
+
+@pytest.mark.parametrize("how", ["nan", "overflow", "lapack"])
+def test_not_finite(mdata, monkeypatch, how):
+    for adata in mdata.mod.values():
+        adata.X = adata.X.astype(np.float32)
+
+    def solve(values, options):
+        found = METHODS["mean_2d"](values, kx.tl.Mean2dOptions())
+        if how == "lapack":
+            raise np.linalg.LinAlgError
+        worse = np.nan if how == "nan" else 1e39  # which float32 does not hold
+        return dataclasses.replace(found, values=np.where(np.isnan(values), worse, found.values))
+
+    monkeypatch.setitem(METHODS, "mean_1d", dataclasses.replace(METHODS["mean_1d"], solve=solve))
+    before = state(mdata)
+    with pytest.raises(FloatingPointError, match="predictions are not finite; nothing was written"):
+        kx.tl.complete_tensor(mdata, method="mean_1d")
+    assert state(mdata) == before
+
+
+def test_interrupt_writes_nothing(mdata, monkeypatch):
+    def solve(values, options):
+        raise KeyboardInterrupt
+
+    other = ragged(mdata)
+    monkeypatch.setitem(METHODS, "mean_1d", dataclasses.replace(METHODS["mean_1d"], solve=solve))
+    before = state(other)
+    with pytest.raises(KeyboardInterrupt):
+        kx.tl.complete_tensor(other, method="mean_1d")
+    assert state(other) == before
+
+
+def test_view(mdata):
+    with _tensor.without_pulling():
+        view = mdata[[f"drug{d}" for d in range(8)]]
+        with pytest.raises(ValueError, match="is a view"):
+            kx.tl.complete_tensor(view, method="mean_1d")
+        assert kx.tl.complete_tensor(view, method="mean_1d", copy=True)["line0"].layers["completed"].shape == (8, G)
+
+
+# Where it goes on
+
+
+def test_survives_h5mu_and_zarr(mdata, tmp_path):
+    kx.tl.complete_tensor(mdata, options=QUICK["kronecker"])
+    with _tensor.without_pulling():
+        mdata.write(tmp_path / "x.h5mu")
+        mdata.write_zarr(tmp_path / "x.zarr")
+        for back in (mudata.read_h5mu(tmp_path / "x.h5mu"), mudata.read_zarr(tmp_path / "x.zarr")):
+            np.testing.assert_array_equal(array(back), array(mdata))
+            for context, adata in mdata.mod.items():
+                pd.testing.assert_frame_equal(back[context].obs, adata.obs)
+            found, expected = back.uns["completion"], mdata.uns["completion"]
+            assert found["params"]["layer"] is None and found["fallbacks"] == expected["fallbacks"]
+            assert found["reason"] == expected["reason"] and bool(found["converged"]) == expected["converged"]
+            np.testing.assert_array_equal(found["objective"], expected["objective"])
+            for key, value in expected["params"]["options"].items():
+                np.testing.assert_array_equal(found["params"]["options"][key], value)
+
+
+def test_scanpy_goes_on(mdata):
+    kx.tl.complete_tensor(mdata, method="mean_2d")
+    profiles = kx.get.profiles(mdata)
+    sc.pp.pca(profiles, n_comps=5)
+    sc.pp.neighbors(profiles, n_neighbors=5)
+    sc.tl.leiden(profiles, flavor="igraph", n_iterations=2, directed=False)
+    sc.tl.umap(profiles)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sc.pl.umap(profiles, color=["measured", "completion_confidence", "leiden"], show=False)
+        genes = list(mdata["line0"].var_names[:3])
+        sc.pl.heatmap(mdata["line0"], genes, groupby="completion_fallback", layer="completed", show=False)
+        sc.pl.matrixplot(mdata["line0"], genes, groupby="completion_fallback", layer="completed", show=False)
