@@ -97,12 +97,11 @@ def test_loss_by_hand(rng, x64):
 def test_gradients_against_finite_differences(rng, x64, kind):
     p = parameters(rng, kind)
     arguments = kind, *task(rng)
-    gradient = jax.grad(lambda p: factorization.loss(p, *arguments)[0])(p)
+    value = jax.jit(lambda p: factorization.loss(p, *arguments)[0])
+    gradient = jax.jit(jax.grad(value))(p)
     direction = {n: jnp.asarray(rng.normal(size=v.shape)) for n, v in p.items()}
     step = 1e-6
-    ahead, behind = (
-        factorization.loss({n: v + sign * step * direction[n] for n, v in p.items()}, *arguments)[0] for sign in (1, -1)
-    )
+    ahead, behind = (value({n: v + sign * step * direction[n] for n, v in p.items()}) for sign in (1, -1))
     slope = sum(float(jnp.vdot(gradient[n], direction[n])) for n in p)
     assert slope == pytest.approx(float(ahead - behind) / (2 * step), rel=1e-6)
     for name, value in p.items():  # and every parameter takes part

@@ -86,9 +86,9 @@ class FactorizationOptions:
         Seed of the starting values, of the order of the fibers, and of those held out.
     """
 
-    rank: int = 16
+    rank: int = 8
     learning_rate: float = 1e-2
-    weight_decay: float = 1e-4
+    weight_decay: float = 3e-5
     max_epochs: int = 1000
     patience: int = 100
     held_out: float = 0.1
