@@ -55,7 +55,7 @@ ABLATIONS = {
     "non-negative tissues": {"non_negative": ("context",)},
     "no refit": {"refit": False},
     "MinMax scaling": {"scale": "minmax"},
-    "scaled per tissue": {"scale_per_context": True},
+    "scaled over all tissues": {"scale_per_context": False},
     "outliers beyond 10 sd clipped": {"outlier_z": 10.0},
 }
 COLUMNS = ("MAE", "MAE extreme 8%", "MSE", "variance ratio")

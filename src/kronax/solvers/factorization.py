@@ -88,7 +88,7 @@ class FactorizationOptions:
 
     rank: int = 8
     learning_rate: float = 1e-2
-    weight_decay: float = 3e-5
+    weight_decay: float = 1e-5
     max_epochs: int = 1000
     patience: int = 100
     held_out: float = 0.1
@@ -102,7 +102,7 @@ class FactorizationOptions:
     variance_weight: float = 0.0
     non_negative: tuple[Mode, ...] = ()
     scale: Scale | None = "standard"
-    scale_per_context: bool = False
+    scale_per_context: bool = True
     outlier_z: float | None = None
     refuse_unmeasured: bool = False
     random_state: int = 0
