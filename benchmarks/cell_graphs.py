@@ -14,7 +14,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import anndata as ad
-import igraph
 import numpy as np
 import pandas as pd
 import peers
@@ -22,7 +21,6 @@ import scanpy as sc
 from anndata import AnnData
 from report import header, progress, table
 from scipy import sparse
-from sklearn.metrics import adjusted_mutual_info_score
 
 import kronax as kx
 
@@ -150,16 +148,12 @@ def cached(cache: Path, name: str, counts: AnnData) -> peers.Published:
 
 def score(graph: sparse.csr_matrix, labels: pd.Series, n_seeds: int) -> Scores:
     """Compare a graph with labels; with several seeds, the means over them."""
-    ami = np.array(
-        [
-            [adjusted_mutual_info_score(labels, leiden(graph, resolution, seed)) for resolution in RESOLUTIONS]
-            for seed in range(n_seeds)
-        ]
-    )
+    sweep = kx.metrics.ami_sweep(graph, labels=labels, resolutions=RESOLUTIONS, n_seeds=n_seeds)
+    ami = sweep.pivot(index="seed", columns="resolution", values="ami")
     return {
         BEST: float(ami.max(axis=1).mean()),
-        AT_ONE: float(ami[:, RESOLUTIONS.index(1.0)].mean()),
-        ASSORTATIVITY: assortativity(graph, labels),
+        AT_ONE: float(ami[1.0].mean()),
+        ASSORTATIVITY: kx.metrics.assortativity(graph, labels=labels),
     }
 
 
@@ -174,28 +168,6 @@ def published_scores(run: peers.Published, labels: pd.Series, n_seeds: int) -> d
         found[name] = by_k[peers.N_NEIGHBORS]
         found[f"{name}, best k"] = {measure: max(scores[measure] for scores in by_k.values()) for measure in MEASURES}
     return found
-
-
-def leiden(graph: sparse.csr_matrix, resolution: float, seed: int) -> np.ndarray:
-    cells = AnnData(obs=pd.DataFrame(index=[str(i) for i in range(graph.shape[0])]))
-    sc.tl.leiden(
-        cells,
-        adjacency=graph,
-        resolution=resolution,
-        random_state=seed,
-        flavor="igraph",
-        n_iterations=2,
-        directed=False,
-    )
-    return cells.obs["leiden"].to_numpy()
-
-
-def assortativity(graph: sparse.csr_matrix, labels: pd.Series) -> float:
-    """Compute Newman's coefficient for unordered classes; edges count alike."""
-    edges = np.transpose(sparse.triu(graph, k=1).nonzero())
-    return igraph.Graph(graph.shape[0], edges.tolist()).assortativity_nominal(
-        pd.factorize(labels)[0].tolist(), directed=False
-    )
 
 
 # The tables

@@ -1,4 +1,4 @@
-"""The graphs that kronax is compared with: scanpy's, and those of the published package MED-MAGMA."""
+"""The graphs that kronax is compared with: scanpy's, and those of the published packages MED-MAGMA and GmGM."""
 
 import importlib.util
 import time
@@ -128,3 +128,22 @@ def union_graph(neighbors: list[list[int]], k: int) -> sparse.csr_matrix:
     n, k = cols.shape
     graph = sparse.csr_matrix((np.ones(n * k), (np.repeat(np.arange(n), k), cols.ravel())), shape=(n, n))
     return graph.maximum(graph.T)
+
+
+# GmGM: the same Gaussian, without noise
+
+
+def has_gmgm() -> bool:
+    return importlib.util.find_spec("GmGM") is not None
+
+
+def gmgm(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Run GmGM with its defaults, but for keeping all edges; precision matrices of rows and columns, without diagonals."""
+    from GmGM import Dataset, GmGM
+
+    found = Dataset(dataset={"x": values}, structure={"x": ("rows", "cols")})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        GmGM(found, to_keep={"rows": 1.0, "cols": 1.0}, threshold_method="overall", random_state=SEED)
+    rows, cols = (found.precision_matrices[axis].toarray() for axis in ("rows", "cols"))
+    return rows, cols

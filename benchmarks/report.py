@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 PACKAGES = (
     "kronax",
     "MED-MAGMA",
+    "GmGM",
     "scanpy",
     "anndata",
     "jax",

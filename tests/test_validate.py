@@ -34,6 +34,17 @@ def test_not_positive(value):
         _validate.positive(value, "x", high=2.5)
 
 
+@pytest.mark.parametrize("value", [0, 0.0, 0.9, np.float32(0.5)])
+def test_from_0(value):
+    _validate.not_negative(value, "x", below=1)
+
+
+@pytest.mark.parametrize("value", [-1e-9, 1, np.nan, np.inf, "0", True, None])
+def test_not_from_0(value):
+    with pytest.raises(ValueError, match=r"`x` must be a number of at least 0 and less than 1, found "):
+        _validate.not_negative(value, "x", below=1)
+
+
 def test_one_of():
     _validate.one_of("a", ("a", "b"), "x")
     with pytest.raises(ValueError, match=r"`x` must be one of \['a', 'b'\], found 'c'"):

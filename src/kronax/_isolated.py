@@ -10,16 +10,16 @@ from scipy import sparse
 from kronax._validate import Counts
 
 
-def warn_of_isolated(adata: AnnData, counts: Counts) -> None:
-    """Report the cells and genes that have no non-zero value."""
+def warn_of_isolated(adata: AnnData, counts: Counts, of: str = "", *, stacklevel: int = 3) -> None:
+    """Report the cells and genes that have no non-zero value; ``of`` names the modality."""
     reports = [
         _report(kind, names, kept)
         for kind, names, kept in (("cells", adata.obs_names, counts.cells), ("genes", adata.var_names, counts.genes))
         if len(kept) < len(names)
     ]
     if reports:
-        msg = f"Without a non-zero value, and therefore isolated: {'; '.join(reports)}."
-        warnings.warn(msg, UserWarning, stacklevel=3)
+        msg = f"Without a non-zero value, and therefore isolated{of and f' in {of!r}'}: {'; '.join(reports)}."
+        warnings.warn(msg, UserWarning, stacklevel=stacklevel)
 
 
 def _report(kind: str, names: pd.Index, kept: np.ndarray) -> str:

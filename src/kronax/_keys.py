@@ -3,8 +3,15 @@
 from typing import NamedTuple
 
 MED_MAGMA = "med_magma"
+GMGM = "gmgm"
 QUOTIENT = "quotient"
 GENE_MODULE = "gene_module"
+MODULE_ACTIVITY = "module_activity"  # obsm and uns
+GRAPH_ROBUSTNESS = "graph_robustness"  # uns
+KRONECKER_SUM = "kronecker_sum"  # uns of simulated data
+TRUTH = "truth"  # obsp and varp of simulated data
+LATENT = "latent"  # layer of simulated data
+SCALE = "scale"  # obs and var of simulated data
 COMPLETED = "completed"  # layers
 COMPLETION = "completion"  # uns of a MuData
 MEASURED = "measured"  # obs

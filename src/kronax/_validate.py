@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from anndata import AnnData
+from mudata import MuData
 from scipy import sparse
 
 
@@ -19,6 +20,28 @@ def is_anndata(adata: Any) -> None:
     if adata.isbacked:
         msg = f"The AnnData object is backed by {str(adata.filename)!r}. Run `adata = adata.to_memory()` first."
         raise ValueError(msg)
+
+
+def is_multimodal(mdata: MuData) -> None:
+    """Require a MuData object in memory whose modalities share cells, each with a name of its own."""
+    if mdata.isbacked:
+        msg = f"The MuData object is backed by {str(mdata.filename)!r}. Read it without `backed` first."
+        raise ValueError(msg)
+    if mdata.axis != 0 or not mdata.mod:
+        msg = f"The modalities must share cells (`axis=0`), found {len(mdata.mod)} modalities and axis={mdata.axis}."
+        raise ValueError(msg)
+    for modality, adata in mdata.mod.items():
+        name(modality, "name of a modality")
+        if not isinstance(adata, AnnData):
+            msg = f"`mdata[{modality!r}]` is a {type(adata).__qualname__}; AnnData objects are needed."
+            raise TypeError(msg)
+        repeated = adata.obs_names[adata.obs_names.duplicated()].unique()
+        if len(repeated):
+            msg = (
+                f"`mdata[{modality!r}]` has {len(repeated)} cell names more than once ({', '.join(repeated[:3])}); cells "
+                "are matched by name. Run `obs_names_make_unique()`."
+            )
+            raise ValueError(msg)
 
 
 def key_in(key: str, mapping: Mapping, name: str, remedy: str = "") -> None:
@@ -64,10 +87,12 @@ def positive(value: Any, name: str, *, high: float = np.inf) -> None:
         raise ValueError(msg)
 
 
-def at_least_zero(value: Any, name: str) -> None:
-    """Require a finite number, 0 or more."""
-    if not (isinstance(value, Real) and not isinstance(value, bool) and 0 <= value < np.inf):
-        msg = f"`{name}` must be a number of at least 0, found {value!r}."
+def not_negative(value: Any, name: str, *, below: float = np.inf) -> None:
+    """Require a finite number of at least 0, and less than ``below``."""
+    ok = isinstance(value, Real) and not isinstance(value, bool) and 0 <= value < below
+    if not ok:
+        limit = f" and less than {below:g}" if np.isfinite(below) else ""
+        msg = f"`{name}` must be a number of at least 0{limit}, found {value!r}."
         raise ValueError(msg)
 
 
@@ -105,27 +130,11 @@ class Counts:
     shape: tuple[int, int]
 
 
-def counts(adata: AnnData, layer: str | None) -> Counts:
+def counts(adata: AnnData, layer: str | None, of: str = "adata") -> Counts:
     """Read a matrix of at least two cells and two genes that have non-zero values."""
-    where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
-    if layer is not None:
-        key_in(layer, adata.layers, "adata.layers")
-    found = adata.X if layer is None else adata.layers[layer]
-    if found is None:
-        msg = (
-            f"{where} is None. Name the layer to use with `layer=…`; available: {sorted(k for k in adata.layers if k)}."
-        )
-        raise ValueError(msg)
-    matrix = _csr(found, where)
+    matrix, where = stored_matrix(adata, layer, of)
     if min(matrix.shape) < 2:
         msg = f"{where} has {matrix.shape[0]} cells and {matrix.shape[1]} genes; at least 2 of each are needed."
-        raise ValueError(msg)
-    finite = np.isfinite(matrix.data)
-    if not finite.all():
-        msg = (
-            f"{where} has {int((~finite).sum())} NaN or infinite values. "
-            "Replace them, or remove the cells or genes that hold them."
-        )
         raise ValueError(msg)
     cells = np.flatnonzero(np.diff(matrix.indptr))
     genes = np.flatnonzero(np.bincount(matrix.indices, minlength=matrix.shape[1]))
@@ -138,8 +147,22 @@ def counts(adata: AnnData, layer: str | None) -> Counts:
     return Counts(sparse.csr_array(matrix[cells][:, genes]), cells, genes, matrix.shape)
 
 
-def _csr(found: Any, where: str) -> sparse.csr_array:
-    """Copy a dense or sparse matrix to CSR in float64, without stored zeros."""
+def stored_matrix(adata: AnnData, layer: str | None, of: str = "adata") -> tuple[sparse.csr_array, str]:
+    """Read X or a layer, all of it, and say where it stands; ``of`` is what the user calls the object."""
+    where = f"`{of}.X`" if layer is None else f"`{of}.layers[{layer!r}]`"
+    if layer is not None:
+        key_in(layer, adata.layers, f"{of}.layers")
+    found = adata.X if layer is None else adata.layers[layer]
+    if found is None:
+        msg = (
+            f"{where} is None. Name the layer to use with `layer=…`; available: {sorted(k for k in adata.layers if k)}."
+        )
+        raise ValueError(msg)
+    return real_matrix(found, where), where
+
+
+def real_matrix(found: Any, where: str) -> sparse.csr_array:
+    """Copy a dense or sparse matrix to CSR in float64, without stored zeros; require finite numbers."""
     if not (isinstance(found, np.ndarray) or sparse.issparse(found)):
         msg = (
             f"{where} is a {type(found).__module__}.{type(found).__qualname__}, which is not in memory. "
@@ -152,6 +175,13 @@ def _csr(found: Any, where: str) -> sparse.csr_array:
     matrix = sparse.csr_array(found.astype(np.float64))
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
+    finite = np.isfinite(matrix.data)
+    if not finite.all():
+        msg = (
+            f"{where} has {int((~finite).sum())} NaN or infinite values. "
+            "Replace them, or remove the cells or genes that hold them."
+        )
+        raise ValueError(msg)
     return matrix
 
 

@@ -9,7 +9,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from kronax.solvers import em, fiber, held_out, kronecker_sum
 from kronax.solvers.blocks import from_csr
-from kronax.solvers.precision import Precision, dense, mean_diagonal
+from kronax.solvers.precision import LowRank, dense, mean_diagonal
 from kronax.solvers.quotient import pattern_counts, quotient
 from kronax.solvers.shrinkage import noise_level, quadratic_inverse_shrinkage, shrink_singular_values
 
@@ -34,7 +34,7 @@ def fit(x: np.ndarray, **arguments) -> em.Fit:
 
 def noise_free(x: np.ndarray, found: em.Fit) -> np.ndarray:
     """Z, from the matrix and the scales: |Z| = (|X| / (r c))^γ."""
-    scales = np.exp(found.rows.log_scale[:, None] + found.cols.log_scale)
+    scales = np.exp(found.log_rows[:, None] + found.log_cols)
     return np.sign(x) * (np.abs(x) / scales) ** found.power
 
 
@@ -56,17 +56,18 @@ def assert_same(found: em.Fit, expected: em.Fit, tolerance: float = 1e-7, *, row
 
 def assert_sound(found: em.Fit, shape: tuple[int, int]):
     """Finite, of the right shapes, one positive definite Kronecker sum, its constant fixed."""
-    for axis, size in ((found.rows, shape[0]), (found.cols, shape[1])):
-        assert axis.log_scale.shape == (size,)
+    for axis, log_scale, size in (
+        (found.rows, found.log_rows, shape[0]),
+        (found.cols, found.log_cols, shape[1]),
+    ):
+        assert log_scale.shape == (size,)
         assert axis.embedding.shape[0] == size and axis.embedding.shape[1] >= 1
-        for values in (axis.log_scale, axis.embedding, dense(axis.precision)):
+        for values in (log_scale, axis.embedding, dense(axis.precision)):
             assert np.isfinite(values).all()
     psi, phi = dense(found.rows.precision), dense(found.cols.precision)
     assert np.linalg.eigvalsh(psi)[0] + np.linalg.eigvalsh(phi)[0] > 0
     np.testing.assert_allclose(np.diag(psi).mean(), np.diag(phi).mean(), rtol=1e-9)
-    np.testing.assert_allclose(
-        found.cols.log_scale.mean(), 0.0, atol=1e-12 * max(1, np.abs(found.cols.log_scale).max())
-    )
+    np.testing.assert_allclose(found.log_cols.mean(), 0.0, atol=1e-12 * max(1, np.abs(found.log_cols).max()))
     assert np.isfinite(found.objective).all()
     assert found.reason
 
@@ -80,9 +81,9 @@ def test_scales_of_rows_and_columns_change_nothing_but_the_scales(shape, max_ite
     assert_same(noisy, clean)
     assert noisy.dispersion == pytest.approx(clean.dispersion, rel=1e-10)
     log_r, log_c = np.log(r), np.log(c)
-    expected = clean.rows.log_scale + log_r + log_c.mean(), clean.cols.log_scale + log_c - log_c.mean()
-    np.testing.assert_allclose(noisy.rows.log_scale, expected[0], atol=1e-7)
-    np.testing.assert_allclose(noisy.cols.log_scale, expected[1], atol=1e-7)
+    expected = clean.log_rows + log_r + log_c.mean(), clean.log_cols + log_c - log_c.mean()
+    np.testing.assert_allclose(noisy.log_rows, expected[0], atol=1e-7)
+    np.testing.assert_allclose(noisy.log_cols, expected[1], atol=1e-7)
 
 
 @SHAPES
@@ -91,8 +92,8 @@ def test_order_of_rows_and_columns(shape, rng):
     rows, cols = map(rng.permutation, shape)
     straight, permuted = fit(x), fit(x[rows][:, cols])
     assert_same(permuted, straight, rows=rows, cols=cols)
-    np.testing.assert_allclose(permuted.rows.log_scale, straight.rows.log_scale[rows], atol=1e-7)
-    np.testing.assert_allclose(permuted.cols.log_scale, straight.cols.log_scale[cols], atol=1e-7)
+    np.testing.assert_allclose(permuted.log_rows, straight.log_rows[rows], atol=1e-7)
+    np.testing.assert_allclose(permuted.log_cols, straight.log_cols[cols], atol=1e-7)
 
 
 def test_transposing_exchanges_the_axes(rng):
@@ -101,7 +102,8 @@ def test_transposing_exchanges_the_axes(rng):
     for one, other in ((transposed.rows, straight.cols), (transposed.cols, straight.rows)):
         assert_close(one.embedding, other.embedding, 1e-8)
         assert_close(dense(one.precision), dense(other.precision), 1e-8)
-        differences = one.log_scale - other.log_scale  # a constant moves to the axis that takes it
+    for one, other in ((transposed.log_rows, straight.log_cols), (transposed.log_cols, straight.log_rows)):
+        differences = one - other  # a constant moves to the axis that takes it
         np.testing.assert_allclose(differences, differences[0], atol=1e-8)
 
 
@@ -165,12 +167,11 @@ def test_is_what_the_equations_give(shape, center, rng):
         assert_close(np.abs(axis.embedding), np.abs(kept), 1e-8)
         assert_close(axis.embedding @ axis.embedding.T, kept @ kept.T, 1e-8)
 
-    keys = u[:, 0], vt[0]
     d = z - z.mean(0) if center else z
     df = n - center  # degrees of freedom among the rows
     u, s, vt = np.linalg.svd(d)
     if max(df, m) < 4 * min(df, m):
-        e, f = held_out_eigenvalues(d, keys[1], df), held_out_eigenvalues(d.T, keys[0], m)
+        e, f = held_out_eigenvalues(d, vt[0], df), held_out_eigenvalues(d.T, u[:, 0], m)
     else:
         values = s[: min(df, m)] ** 2
         e, e_null = quadratic_inverse_shrinkage(values / m, df, m)
@@ -213,7 +214,7 @@ def test_powers_of_the_data_give_the_same_graphs(shape, rng):
     for side in ("rows", "cols"):
         assert_close(getattr(squared, side).embedding, getattr(one, side).embedding, 1e-7)
         assert_close(dense(getattr(squared, side).precision), dense(getattr(one, side).precision), 1e-7)
-        np.testing.assert_allclose(getattr(squared, side).log_scale, 2 * getattr(one, side).log_scale, atol=1e-7)
+        np.testing.assert_allclose(getattr(squared, f"log_{side}"), 2 * getattr(one, f"log_{side}"), atol=1e-7)
 
 
 def test_given_power_is_used(rng):
@@ -222,7 +223,7 @@ def test_given_power_is_used(rng):
     assert found.power == 0.3
     by_hand = fit(x**0.3, power=1.0)
     assert_close(found.rows.embedding, by_hand.rows.embedding, 1e-8)
-    np.testing.assert_allclose(found.rows.log_scale, by_hand.rows.log_scale / 0.3, atol=1e-7)
+    np.testing.assert_allclose(found.log_rows, by_hand.log_rows / 0.3, atol=1e-7)
 
 
 @SHAPES
@@ -369,8 +370,8 @@ def test_same_numbers_twice(rng):
     x = matrix(rng)
     one, two = fit(x, max_iter=3), fit(x, max_iter=3)
     for side in ("rows", "cols"):
-        for name in ("log_scale", "embedding"):
-            np.testing.assert_array_equal(getattr(getattr(one, side), name), getattr(getattr(two, side), name))
+        np.testing.assert_array_equal(getattr(one, f"log_{side}"), getattr(two, f"log_{side}"))
+        np.testing.assert_array_equal(getattr(one, side).embedding, getattr(two, side).embedding)
         np.testing.assert_array_equal(*(dense(getattr(found, side).precision) for found in (one, two)))
 
 
@@ -385,7 +386,7 @@ def test_input_and_settings_stay(rng):
 
 def test_both_axes_have_the_same_mean_diagonal(rng):
     found = fit(matrix(rng), max_iter=3)
-    assert isinstance(found.rows.precision, Precision)
+    assert isinstance(found.rows.precision, LowRank)
     assert mean_diagonal(found.rows.precision) == pytest.approx(mean_diagonal(found.cols.precision), rel=1e-12)
 
 

@@ -7,12 +7,14 @@ from umap.umap_ import fuzzy_simplicial_set
 
 from kronax.solvers import graph
 from kronax.solvers.graph import Graph, affinity_graph, on_edges, partial_correlation_graph
-from kronax.solvers.precision import Precision, dense
+from kronax.solvers.precision import LowRank, Sparse, dense
 
 N, K, WIDTH = 120, 7, 6
 
 # scores held at a time: all rows at once; a few rows, the last block reaching back; one row
-SIZES = pytest.mark.parametrize("size", [2**23, 17 * N, 1], ids=["one block", "several blocks", "row by row"])
+SIZES = pytest.mark.parametrize(
+    "size", [None, 2**23, 17 * N, 1], ids=["all at once", "one block", "several blocks", "row by row"]
+)
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -45,15 +47,22 @@ def assert_well_formed(found: Graph, n: int):
     np.testing.assert_array_equal(found.connectivities.indices, found.distances.indices)
 
 
-def precision(rng, n: int = N, rank: int = 30) -> Precision:
+def precision(rng, n: int = N, rank: int = 30) -> LowRank:
     """Positive definite, far from diagonal."""
     vectors, _ = np.linalg.qr(rng.normal(size=(n, rank)))
-    return Precision(1.0, vectors, rng.uniform(-0.9, 3.0, rank))
+    return LowRank(1.0, vectors, rng.uniform(-0.9, 3.0, rank))
+
+
+def search(monkeypatch, size: int | None):
+    """Search in blocks of so many scores; all at once if None."""
+    if size is not None:
+        monkeypatch.setattr(graph, "_SMALL", 0)
+        monkeypatch.setattr(graph, "_SCORES", size)
 
 
 @SIZES
 def test_neighbours_are_those_of_the_largest_cosines(size, rng, monkeypatch):
-    monkeypatch.setattr(graph, "_SCORES", size)
+    search(monkeypatch, size)
     embedding = rng.normal(size=(N, WIDTH)) * rng.lognormal(0.0, 1.0, (N, 1))
     found = affinity_graph(embedding, K)
     assert_well_formed(found, N)
@@ -64,8 +73,9 @@ def test_neighbours_are_those_of_the_largest_cosines(size, rng, monkeypatch):
     np.testing.assert_allclose(found.distances.toarray(), np.where(expected, distances, 0.0), rtol=1e-12)
 
 
-def test_neighbours_are_right_where_single_precision_is_not(rng):
+def test_neighbours_are_right_where_single_precision_is_not(rng, monkeypatch):
     """Ten rows around each centre, whose cosines differ in the ninth digit: float32 cannot rank them."""
+    search(monkeypatch, graph._SCORES)
     embedding = np.repeat(rng.normal(size=(N // 10, WIDTH)), 10, axis=0) + 3e-5 * rng.normal(size=(N, WIDTH))
     rows = unit(embedding)
     cosine = rows @ rows.T
@@ -184,7 +194,7 @@ def test_order_of_the_rows(rng):
 @SIZES
 @pytest.mark.parametrize("k", [K, N - 1])
 def test_partial_correlations(size, k, rng, monkeypatch):
-    monkeypatch.setattr(graph, "_SCORES", size)
+    search(monkeypatch, size)
     phi, shift = precision(rng), 0.8
     found = partial_correlation_graph(phi, shift, k)
     assert_well_formed(found, N)
@@ -198,17 +208,30 @@ def test_partial_correlations(size, k, rng, monkeypatch):
     np.testing.assert_allclose(found.distances.toarray(), distances, rtol=1e-9)
 
 
+@pytest.mark.parametrize("k", [1, 3, N - 1])
+def test_partial_correlations_of_a_sparse_precision(k, rng):
+    full = rng.normal(size=(N, N)) * (rng.uniform(size=(N, N)) < 0.1)
+    full = np.triu(full, 1) + np.triu(full, 1).T + np.diag(rng.uniform(-0.2, 2.0, N))
+    found = partial_correlation_graph(Sparse(sparse.csr_array(full)), 0.8, k)
+    size = np.sqrt(np.diag(full) + 0.8)
+    rho = -full / np.outer(size, size)
+    np.fill_diagonal(rho, 0.0)
+    expected = brute_force(rho, k) & (rho > 0)
+    np.testing.assert_allclose(found.connectivities.toarray(), np.where(expected, rho, 0.0), rtol=1e-12)
+    assert (np.diff(found.connectivities.indptr) == expected.sum(1)).all()
+
+
 def test_partial_correlations_do_not_see_the_split(rng):
     """Φ + t with ψ̄ − t is the same model."""
     phi = precision(rng)
     one = partial_correlation_graph(phi, 0.8, K)
-    other = partial_correlation_graph(Precision(phi.base + 0.3, phi.vectors, phi.weights), 0.5, K)
+    other = partial_correlation_graph(LowRank(phi.base + 0.3, phi.vectors, phi.weights), 0.5, K)
     np.testing.assert_allclose(other.connectivities.toarray(), one.connectivities.toarray(), rtol=1e-12)
 
 
 def test_vectors_in_single_precision(rng):
     phi = precision(rng)
-    half = Precision(phi.base, phi.vectors.astype(np.float32), phi.weights)
+    half = LowRank(phi.base, phi.vectors.astype(np.float32), phi.weights)
     found = partial_correlation_graph(half, 0.8, K)
     assert_well_formed(found, N)
     expected = partial_correlation_graph(phi, 0.8, N - 1).connectivities
@@ -219,7 +242,7 @@ def test_vectors_in_single_precision(rng):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_on_edges(dtype, rng):
     phi = precision(rng)
-    phi = Precision(phi.base, phi.vectors.astype(dtype), phi.weights)
+    phi = LowRank(phi.base, phi.vectors.astype(dtype), phi.weights)
     edges = affinity_graph(rng.normal(size=(N, WIDTH)), K)
     found = on_edges(phi, edges)
     assert found.format == "csr" and found.dtype == np.float64

@@ -52,24 +52,41 @@ def test_folds_do_not_depend_on_the_sign_of_the_key(rng):
         np.testing.assert_array_equal(one[:, None] == one, other[:, None] == other)
 
 
-@pytest.mark.parametrize("shape", [(N, M), (M, M), (90, M)])
-def test_row_eigenvalues(shape, rng):
-    z = matrix(rng, *shape)
-    fold = held_out.folds(rng.normal(size=M), 3)
-    found = held_out.row_eigenvalues(z.T @ z, fold, shape[0], M)
-    assert len(found) == M + (shape[0] > M)
-    np.testing.assert_allclose(found, by_hand(z, fold, shape[0], M), rtol=1e-8)
-    assert total(found, shape[0]) == pytest.approx((z**2).sum(), rel=1e-10)
+def estimated(samples: np.ndarray, fold: np.ndarray, dim: int | None = None, kept: int | None = None) -> np.ndarray:
+    """Give what is found for one axis, of which there are samples × variables; all variables free if not told."""
+    dim = dim or samples.shape[1]
+    (found,) = held_out.eigenvalues(held_out.Samples(samples, fold, dim, kept or min(dim, len(samples))))
+    return found
 
 
-@pytest.mark.parametrize("shape", [(N, M), (M, M), (90, M)])
-def test_col_eigenvalues(shape, rng):
+@pytest.mark.parametrize("shape", [(N, M), (M, M), (90, M), (M, 90)])  # samples × variables
+def test_eigenvalues(shape, rng):
     z = matrix(rng, *shape)
     fold = held_out.folds(rng.normal(size=shape[0]), 3)
-    parts = np.stack([z[fold == k].T @ z[fold == k] for k in range(3)])
-    found = held_out.col_eigenvalues(z.T @ z, parts, M, M)
-    np.testing.assert_allclose(found, by_hand(z.T, fold, M, M), rtol=1e-8)
-    assert total(found, M) == pytest.approx((z**2).sum(), rel=1e-10)
+    found = estimated(z, fold)
+    assert len(found) == min(shape) + (shape[1] > shape[0])
+    np.testing.assert_allclose(found, by_hand(z.T, fold, shape[1], min(shape)), rtol=1e-8)
+    assert total(found, shape[1]) == pytest.approx((z**2).sum(), rel=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(N, M), (90, M), (M, 90)])
+def test_any_basis_will_do(shape, rng):
+    """Orthonormal coordinates of the samples, no more than there are samples, stand for the variables."""
+    z = matrix(rng, *shape)
+    fold = held_out.folds(rng.normal(size=shape[0]), 3)
+    u, s, _ = np.linalg.svd(z, full_matrices=False)
+    found = estimated(u * s, fold, shape[1], min(shape))
+    np.testing.assert_allclose(found, estimated(z, fold), rtol=1e-8)
+
+
+def test_several_axes_at_once(rng):
+    z = matrix(rng)
+    folds = held_out.folds(rng.normal(size=M), 3), held_out.folds(rng.normal(size=N), 3)
+    axes = held_out.Samples(z.T, folds[0], N, M), held_out.Samples(z, folds[1], M, M)
+    for both, single in zip(
+        held_out.eigenvalues(*axes), (estimated(z.T, folds[0]), estimated(z, folds[1])), strict=True
+    ):
+        np.testing.assert_array_equal(both, single)
 
 
 def test_centred_matrix(rng):
@@ -77,21 +94,15 @@ def test_centred_matrix(rng):
     z = matrix(rng)
     z -= z.mean(0)
     col_fold, row_fold = held_out.folds(rng.normal(size=M), 3), held_out.folds(rng.normal(size=N), 3)
-    parts = np.stack([z[row_fold == k].T @ z[row_fold == k] for k in range(3)])
-    rows = held_out.row_eigenvalues(z.T @ z, col_fold, N - 1, M)
-    cols = held_out.col_eigenvalues(z.T @ z, parts, M, M)
-    np.testing.assert_allclose(rows, by_hand(z, col_fold, N - 1, M), rtol=1e-8)
-    np.testing.assert_allclose(cols, by_hand(z.T, row_fold, M, M), rtol=1e-8)
+    np.testing.assert_allclose(estimated(z.T, col_fold, N - 1, M), by_hand(z, col_fold, N - 1, M), rtol=1e-8)
+    np.testing.assert_allclose(estimated(z, row_fold, M, M), by_hand(z.T, row_fold, M, M), rtol=1e-8)
 
 
 def test_descending_and_positive(rng):
     z = matrix(rng)
     z[:, 20:] = z[:, :10]  # rank 20
     fold = held_out.folds(np.arange(M) % 10 + 0.0, 3)
-    for found in (
-        held_out.row_eigenvalues(z.T @ z, fold, N, 20),
-        held_out.col_eigenvalues(z.T @ z, np.stack([z[k::3].T @ z[k::3] for k in range(3)]), M, 20),
-    ):
+    for found in (estimated(z.T, fold, N, 20), estimated(z, np.arange(N) % 3, M, 20)):
         assert len(found) == 21
         assert (np.diff(found) <= 0).all() and (found > 0).all()
 
@@ -100,8 +111,7 @@ def test_white_noise_is_flat(rng):
     """Sample eigenvalues of white noise spread over (√N ± √M)²; those held out do not."""
     z = rng.normal(size=(300, 200))
     e = np.linalg.eigvalsh(z.T @ z)
-    parts = np.stack([z[k::3].T @ z[k::3] for k in range(3)])
-    found = held_out.col_eigenvalues(z.T @ z, parts, 200, 200)
+    found = estimated(z, np.arange(300) % 3)
     assert e.max() / e.min() > 50
     assert found.max() / found.min() < 1.5
 
@@ -113,8 +123,7 @@ def test_inverse_is_far_better_than_that_of_the_sample(rng):
     z = rng.normal(size=(150, 100)) * np.sqrt(variances) @ v.T
     inverse = (v / variances) @ v.T
     e, u = np.linalg.eigh(z.T @ z)
-    parts = np.stack([z[k::3].T @ z[k::3] for k in range(3)])
-    found = held_out.col_eigenvalues(z.T @ z, parts, 100, 100)[::-1]
+    found = estimated(z, np.arange(150) % 3)[::-1]
 
     def error(values):
         return np.linalg.norm((u / values) @ u.T - inverse) / np.linalg.norm(inverse)

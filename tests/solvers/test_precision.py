@@ -1,22 +1,23 @@
-"""A precision matrix in low-rank form gives the same numbers whichever way it is asked."""
+"""A precision matrix gives the same numbers whichever way it is kept and asked."""
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from kronax.solvers import precision
-from kronax.solvers.precision import Precision
+from kronax.solvers.precision import LowRank, Sparse
 
 N, RANK = 40, 7
 
 DTYPES = pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-13), (np.float32, 1e-6)])
 
 
-def example(rng, dtype=np.float64) -> tuple[Precision, np.ndarray]:
+def example(rng, dtype=np.float64) -> tuple[LowRank, np.ndarray]:
     """The low-rank form and the matrix it stands for."""
     vectors = np.linalg.qr(rng.normal(size=(N, RANK)))[0].astype(dtype)
     weights = rng.normal(size=RANK)
     wide = vectors.astype(np.float64)
-    return Precision(2.5, vectors, weights), 2.5 * np.eye(N) + wide @ np.diag(weights) @ wide.T
+    return LowRank(2.5, vectors, weights), 2.5 * np.eye(N) + wide @ np.diag(weights) @ wide.T
 
 
 @DTYPES
@@ -66,3 +67,34 @@ def test_no_entries(rng):
     low_rank, _ = example(rng)
     none = np.array([], dtype=np.int64)
     assert precision.entries(low_rank, none, none).shape == (0,)
+
+
+# With exact zeros
+
+
+def exactly_sparse(rng) -> tuple[Sparse, np.ndarray]:
+    full = rng.normal(size=(N, N)) * (rng.uniform(size=(N, N)) < 0.1)
+    full = full + full.T + np.diag(rng.uniform(1.0, 2.0, N))
+    return Sparse(sparse.csr_array(full)), full
+
+
+def test_sparse_precision(rng):
+    kept, full = exactly_sparse(rng)
+    rows, cols = rng.integers(0, N, 50), rng.integers(0, N, 50)
+    np.testing.assert_array_equal(precision.dense(kept), full)
+    np.testing.assert_array_equal(precision.diagonal(kept), np.diag(full))
+    np.testing.assert_array_equal(precision.entries(kept, rows, cols), full[rows, cols])
+    assert precision.mean_diagonal(kept) == pytest.approx(np.diag(full).mean(), rel=1e-12)
+    assert precision.complete(kept).nnz == np.count_nonzero(full)
+    assert len(kept) == N
+
+
+@pytest.mark.parametrize("form", [example, exactly_sparse])
+def test_shifted(form, rng):
+    matrix, full = form(rng)
+    np.testing.assert_allclose(precision.dense(precision.shifted(matrix, 0.7)), full + 0.7 * np.eye(N), atol=1e-12)
+
+
+def test_complete(rng):
+    low_rank, full = example(rng)
+    np.testing.assert_allclose(precision.complete(low_rank).toarray(), full, atol=1e-12)

@@ -88,21 +88,6 @@ def test_spectrum(center, rng):
     np.testing.assert_allclose(back, deviations, atol=1e-9)
     np.testing.assert_allclose(found.rows.T @ found.rows, np.eye(rank), atol=1e-9)
     np.testing.assert_allclose(found.cols.T @ found.cols, np.eye(rank), atol=1e-9)
-    np.testing.assert_allclose(found.gram, deviations.T @ deviations, atol=1e-8)
-    assert found.center == center
-
-
-@pytest.mark.parametrize("center", [None, 0, 1])
-def test_gram_of_folds(center, rng):
-    z = structured(rng) + rng.normal(size=M)
-    deviations = z if center is None else z - z.mean(center, keepdims=True)
-    fold = np.r_[0, 1, 2, rng.integers(0, 3, N - 3)]
-    found = spectral.gram_of_folds(in_blocks(z), decomposed(z, center)[1], fold)
-    assert found.shape == (3, M, M)
-    for k in range(3):
-        part = deviations[fold == k]
-        np.testing.assert_allclose(found[k], part.T @ part, atol=1e-8)
-    np.testing.assert_allclose(found.sum(0), deviations.T @ deviations, atol=1e-8)
 
 
 def test_spectrum_leaves_out_what_is_not_there(rng):

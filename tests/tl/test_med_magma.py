@@ -314,8 +314,8 @@ def test_what_is_written(counts):
     assert set(adata.obsp) == set(adata.varp) == {f"med_magma_{name}" for name in GRAPHS}
     np.testing.assert_array_equal(adata.obsm["X_med_magma"], fit.rows.embedding)
     np.testing.assert_array_equal(adata.varm["med_magma"], fit.cols.embedding)
-    np.testing.assert_array_equal(adata.obs["med_magma_log_scale"], fit.rows.log_scale)
-    np.testing.assert_array_equal(adata.var["med_magma_log_scale"], fit.cols.log_scale)
+    np.testing.assert_array_equal(adata.obs["med_magma_log_scale"], fit.log_rows)
+    np.testing.assert_array_equal(adata.var["med_magma_log_scale"], fit.log_cols)
     for pairs, axis in ((adata.obsp, fit.rows), (adata.varp, fit.cols)):
         precision, full = pairs["med_magma_precision"].toarray(), dense(axis.precision)
         np.testing.assert_allclose(precision, np.where(precision != 0, full, 0), rtol=1e-9, atol=1e-12)
@@ -342,6 +342,7 @@ def test_what_is_written(counts):
         "use_rep": "X_med_magma",
         "layer": None,
         "power": None,
+        "weights": "affinity",
         "penalty": "shrinkage",
         "center": True,
         "n_comps": 50,
@@ -689,10 +690,10 @@ def test_memory(counts, monkeypatch):
         "kronax.solvers.fiber.newton",
         "kronax.solvers.kronecker_sum.fit",
         "kronax.solvers.em.decompose",
-        "kronax.solvers.graph._best_groups",
-        "kronax.tl._med_magma.affinity_graph",
-        "kronax.tl._med_magma.partial_correlation_graph",
-        "kronax.tl._med_magma.on_edges",
+        "kronax.solvers.graph._largest",
+        "kronax._graphs.affinity_graph",
+        "kronax._graphs.partial_correlation_graph",
+        "kronax._graphs.on_edges",
     ],
 )
 @pytest.mark.parametrize("x64", [False, True])
@@ -716,12 +717,12 @@ def test_result_that_is_not_finite(side, what, counts, monkeypatch):
     found = em.fit(sparse.csr_array(counts))
     axis = getattr(found, side)
     if what == "precision":
-        spoilt = dataclasses.replace(axis, precision=dataclasses.replace(axis.precision, base=np.nan))
+        spoilt = {side: dataclasses.replace(axis, precision=dataclasses.replace(axis.precision, base=np.nan))}
+    elif what == "embedding":
+        spoilt = {side: dataclasses.replace(axis, embedding=np.where(np.arange(N)[:, None] == 5, np.inf, 0.0))}
     else:
-        values = getattr(axis, what).copy()
-        values[5] = np.inf
-        spoilt = dataclasses.replace(axis, **{what: values})
-    monkeypatch.setattr(em, "fit", lambda *_, **__: dataclasses.replace(found, **{side: spoilt}))
+        spoilt = {f"log_{side}": np.full(5, np.inf)}
+    monkeypatch.setattr(em, "fit", lambda *_, **__: dataclasses.replace(found, **spoilt))
     refused(furnished(counts), FloatingPointError, "not finite; nothing was written")
 
 

@@ -74,7 +74,7 @@ def drug_response(
         _validate.integer(size, name, low=low)
     _validate.share(specific, "specific")
     _validate.share(missing, "missing")
-    _validate.at_least_zero(noise, "noise")
+    _validate.not_negative(noise, "noise")
     n_missing = round(missing * n_treatments * n_contexts)
     if n_missing > (most := n_treatments * (n_contexts - 1)):
         msg = (

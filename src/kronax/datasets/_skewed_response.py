@@ -80,8 +80,8 @@ def skewed_response(
         ("random_state", random_state, 0),
     ):
         _validate.integer(size, name, low=low)
-    _validate.at_least_zero(attention, "attention")
-    _validate.at_least_zero(noise, "noise")
+    _validate.not_negative(attention, "attention")
+    _validate.not_negative(noise, "noise")
     rng = np.random.default_rng(random_state)
     there = _unequal(n_treatments, n_contexts, rng) if measured is None else _given(measured, n_treatments, n_contexts)
     treatments, contexts = _names(measured, n_treatments, n_contexts)

@@ -19,8 +19,8 @@ LINE = 1.6 * TEXT / 72  # inches between the lines of a text
 MOST_NAMES = 60  # along an axis; beyond, counts stand there
 NAME = 30  # characters of a name before it is cut
 
-# Okabe and Ito's colours without the black and the yellow that is hard to see on white
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7F7F7F")
+# Okabe and Ito's colours, with an indigo for the yellow, which is hard to see on white, and the black, kept for the truth
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#332288")
 MARKERS = "osD^vPX"
 
 

@@ -9,7 +9,8 @@ from anndata import AnnData
 from scipy import sparse
 
 from kronax import _keys, _validate
-from kronax._gene_graph import gene_graph
+from kronax._module_shares import categorical, indicator, learnt_from, shares
+from kronax._stored_graph import stored_graph
 from kronax.pl._figure import shrink_wrap
 
 if TYPE_CHECKING:
@@ -100,21 +101,21 @@ def gene_modules(
         _validate.key_in(gene_symbols, adata.var, "adata.var")
     _validate.integer(n_hubs, "n_hubs", low=1)
     neighbors_key = adata.uns[modules]["params"]["neighbors_key"]
-    graph = gene_graph(adata, neighbors_key)
-    group_of = _categorical(adata.obs[groupby], f"adata.obs[{groupby!r}]")
+    graph = stored_graph(adata, neighbors_key, "var")
+    group_of = categorical(adata.obs[groupby], f"adata.obs[{groupby!r}]")
     if (n_groups := len(group_of.categories)) > MOST_GROUPS:
         msg = (
             f"`adata.obs[{groupby!r}]` has {n_groups:,} groups; at most {MOST_GROUPS} can be drawn. "
             "Name a column with fewer, such as clusters or cell types, or merge some."
         )
         raise ValueError(msg)
-    module_of = _categorical(adata.var[modules], f"adata.var[{modules!r}]")
+    module_of = categorical(adata.var[modules], f"adata.var[{modules!r}]")
     names = adata.var_names.to_numpy(dtype=object)
     if gene_symbols is not None:
         symbols = adata.var[gene_symbols].to_numpy(dtype=object)
         names = np.where(pd.isna(symbols), names, symbols)
     if layer is None:
-        layer = _learnt_from(adata, neighbors_key)
+        layer = learnt_from(adata, neighbors_key)
 
     table = _mean_activity(adata, layer, module_of, group_of)
     table = table.iloc[np.argsort(table.to_numpy().argmax(axis=1), kind="stable")]
@@ -131,41 +132,16 @@ def gene_modules(
     return figure
 
 
-def _learnt_from(adata: AnnData, neighbors_key: str) -> str | None:
-    """Name the layer that a graph was learnt from, if it is there."""
-    layer = adata.uns[neighbors_key].get("params", {}).get("layer")
-    return layer if isinstance(layer, str) and layer in adata.layers else None
-
-
-def _categorical(column: pd.Series, name: str) -> pd.Categorical:
-    """Give a column as categories that all occur, named by strings."""
-    found = pd.Categorical(column).remove_unused_categories()
-    if not len(found.categories):
-        msg = f"All values of `{name}` are missing."
-        raise ValueError(msg)
-    return found.rename_categories([str(category) for category in found.categories])
-
-
-def _indicator(categories: pd.Categorical) -> sparse.csr_array:
-    """Give the matrix, members × categories, that holds a 1 where a member is in a category."""
-    member = np.flatnonzero(categories.codes >= 0)
-    shape = (len(categories), len(categories.categories))
-    return sparse.csr_array((np.ones(len(member)), (member, categories.codes[member])), shape=shape)
-
-
 def _mean_activity(
     adata: AnnData, layer: str | None, module_of: pd.Categorical, group_of: pd.Categorical
 ) -> pd.DataFrame:
     """Average the standardised activity of every module over every group: modules × groups."""
     counts = _validate.counts(adata, layer)
-    if (counts.matrix.data < 0).any():
-        msg = "Shares of a cell's total need a matrix without negative values. Name another one with `layer=…`."
-        raise ValueError(msg)
-    activity = (counts.matrix @ _indicator(module_of)[counts.genes]).toarray() / counts.matrix.sum(axis=1)[:, None]
+    activity = shares(counts, module_of)
     spread = activity.std(axis=0)
     constant = spread <= 1e-12 * activity.max(axis=0)  # one module has all of every cell
     activity = np.where(constant, 0.0, (activity - activity.mean(axis=0)) / np.where(constant, 1.0, spread))
-    group = _indicator(group_of)[counts.cells]
+    group = indicator(group_of)[counts.cells]
     size = group.sum(axis=0)
     mean = np.divide((group.T @ activity).T, size, out=np.zeros((activity.shape[1], len(size))), where=size > 0)
     return pd.DataFrame(mean, index=module_of.categories, columns=group_of.categories)

@@ -9,7 +9,7 @@ The E-step puts ``Z`` at the mode of the fiber over the quotient of ``X`` (Eqs. 
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from kronax.solvers import fiber, m_step
 from kronax.solvers.blocks import from_csr, gram
 from kronax.solvers.precision import Precision
 from kronax.solvers.quotient import pattern_counts, quotient
-from kronax.solvers.spectral import Leading, decompose
+from kronax.solvers.spectral import Leading, Spectrum, decompose
 
 GAUSSIAN_DISPERSION = 0.5  # of log|Y|: the most for which Z is treated as Gaussian as it is
 _FIBER_TOLERANCE = 1e-9  # of row and column sums: what is aimed at ...
@@ -34,31 +34,26 @@ class Axis:
 
     Attributes
     ----------
-    log_scale
-        Logarithms of ``r`` (or ``c``), (n,); those of the columns average to 0.
     embedding
         Coordinates in the denoised ``Z``, (n, k).
     precision
         ``Ψ`` (or ``Φ``). Both have the same mean diagonal.
     """
 
-    log_scale: np.ndarray
     embedding: np.ndarray
     precision: Precision
 
 
-@dataclass(frozen=True)
-class Fit:
-    """The estimate and how it was reached.
+@dataclass(frozen=True, kw_only=True)
+class Structure:
+    """The structure of both axes of a ``Z``, and how it was found.
 
     Attributes
     ----------
     rows, cols
         The two axes.
-    power
-        ``γ`` of Eq. 4.
-    dispersion
-        Root mean square of ``log|Y|`` over the non-zero entries of ``X``.
+    spectrum
+        Of ``Z``, or of its deviations from the columns' means.
     noise, rank
         Standard deviation of the noise in ``Z``, and the number of directions above it.
     objective
@@ -71,8 +66,7 @@ class Fit:
 
     rows: Axis
     cols: Axis
-    power: float
-    dispersion: float
+    spectrum: Spectrum
     noise: float
     rank: int
     objective: np.ndarray
@@ -81,14 +75,34 @@ class Fit:
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Fit(Structure):
+    """The structure behind unknown scales.
+
+    Attributes
+    ----------
+    log_rows, log_cols
+        Logarithms of ``r``, (n,), and ``c``, (p,); the latter average to 0.
+    power
+        ``γ`` of Eq. 4.
+    dispersion
+        Root mean square of ``log|Y|`` over the non-zero entries of ``X``.
+    """
+
+    log_rows: np.ndarray
+    log_cols: np.ndarray
+    power: float
+    dispersion: float
+
+
 @dataclass(frozen=True)
 class _Step:
-    """One step of EM: where its E-step put ``Z``, and what its M-step made of it."""
+    """One step of EM: where its E-step put ``Z``, the directions and spectrum found there, and what the M-step made of it."""
 
     mode: fiber.Mode
     lead: Leading
-    precisions: tuple[Precision, Precision]
-    objective: float
+    found: Spectrum
+    estimate: m_step.Estimate
     converged: bool
 
 
@@ -140,26 +154,50 @@ def fit(
     problem = _Problem(_tall(free.matrix, power, transposed), n_comps, int(transposed) if center else None)
     with jax.enable_x64(True):
         run = _iterate(problem, max_iter, tol, progress)
-    step = run.step
-    scales = [np.asarray(step.mode.a), np.asarray(step.mode.b)]
-    embeddings = [step.lead.rows * step.lead.shrunk, step.lead.cols * step.lead.shrunk]
-    sides = list(zip(scales, embeddings, step.precisions, strict=True))
-    (a, *rows), (b, *cols) = reversed(sides) if transposed else sides
+    a, b = np.asarray(run.step.mode.a), np.asarray(run.step.mode.b)
+    if transposed:
+        a, b = b, a
     # |X| = exp(α + β)·|Y| and |Z| = |Y|^γ·exp(a + b), so log r = α − a/γ and log c = β − b/γ
     log_rows, log_cols = free.log_rows - a / power, free.log_cols - b / power
     shift = log_cols.mean()
     return Fit(
-        rows=Axis(log_rows + shift, *rows),
-        cols=Axis(log_cols - shift, *cols),
+        log_rows=log_rows + shift,
+        log_cols=log_cols - shift,
         power=power,
         dispersion=free.dispersion,
-        noise=step.lead.noise,
-        rank=step.lead.rank,
-        objective=np.array(run.objective),
-        n_iter=run.n_iter,
-        converged=run.converged,
-        reason=run.reason,
+        **_structure(run, transposed),
     )
+
+
+def fit_without_noise(matrix: sparse.csr_array, *, center: bool = True, n_comps: int = 50) -> Structure:
+    """Fit Eq. 3 to the matrix itself, its scale apart: the model of GmGM (Andrew et al., AISTATS 2024), regularised.
+
+    Parameters as in :func:`fit`.
+    """
+    transposed = matrix.shape[0] < matrix.shape[1]
+    problem = _Problem(_tall(matrix, 1.0, transposed), n_comps, int(transposed) if center else None)
+    with jax.enable_x64(True):
+        step = problem.without_noise()
+    reason = "there is no noise to take away" if step.converged else _short_of_goal(step)
+    return Structure(**_structure(_Run(step, 1, [step.estimate.objective], step.converged, reason), transposed))
+
+
+def _structure(run: "_Run", transposed: bool) -> dict[str, Any]:
+    """Give the fields of :class:`Structure`, rows and columns in the order of the matrix."""
+    lead, found, estimate = run.step.lead, run.step.found, run.step.estimate
+    rows = Axis(lead.rows * lead.shrunk, estimate.rows)
+    cols = Axis(lead.cols * lead.shrunk, estimate.cols[0])
+    return {
+        "rows": cols if transposed else rows,
+        "cols": rows if transposed else cols,
+        "spectrum": found.transposed() if transposed else found,
+        "noise": lead.noise,
+        "rank": lead.rank,
+        "objective": np.array(run.objective),
+        "n_iter": run.n_iter,
+        "converged": run.converged,
+        "reason": run.reason,
+    }
 
 
 def bytes_needed(n: int, p: int, n_entries: int, *, complete: bool) -> int:
@@ -199,15 +237,20 @@ class _Problem:
         """Take the step from what the one before found."""
         return self._from(self._newton(m_step.spiked(step.lead, self.n_entries, self.n_comps), step.mode))
 
+    def without_noise(self) -> _Step:
+        """Take the matrix itself for ``Z``."""
+        n, m = self.y.shape
+        return self._from(fiber.Mode(jnp.zeros(n), jnp.zeros(m), jnp.asarray(0.0), jnp.asarray(0)))
+
     def _newton(self, omega: fiber.Omega, start: fiber.Mode) -> fiber.Mode:
         return fiber.newton(self.y, omega, *self.counts, start.a, start.b, _FIBER_TOLERANCE)
 
     def _from(self, mode: fiber.Mode) -> _Step:
         mode, z = fiber.of_unit_size(self.y, mode, self.n_entries)
         lead, found = decompose(z, gram(z), center=self.center, n_comps=self.n_comps)
-        rows, cols, objective, solved = m_step.estimate(z, lead, found)
-        converged = solved and bool(mode.residual <= _FIBER_ACCEPTED)
-        return _Step(mode, lead, (rows, cols), objective, converged)
+        estimate = m_step.estimate(found)
+        converged = estimate.converged and bool(mode.residual <= _FIBER_ACCEPTED)
+        return _Step(mode, lead, found, estimate, converged)
 
     def distance(self, old: _Step, new: _Step) -> float:
         """Give the root mean square change of ``log|Z|``."""
@@ -221,13 +264,13 @@ def _iterate(problem: _Problem, max_iter: int, tol: float, progress: bool) -> _R
     feedback between ``Z`` and ``Ω`` has taken over: it is dropped.
     """
     step = problem.first()
-    objective, last_change = [step.objective], np.inf
+    objective, last_change = [step.estimate.objective], np.inf
     if max_iter == 1:
         reason = "the one step asked for was taken"
         return _Run(step, 1, objective, step.converged, reason if step.converged else _short_of_goal(step))
     for n_iter in tqdm(range(2, max_iter + 1), desc="EM", unit="step", delay=2, leave=False, disable=not progress):
         new = problem.after(step)
-        objective.append(new.objective)
+        objective.append(new.estimate.objective)
         change = problem.distance(step, new)
         if not new.converged:
             return _Run(step, n_iter - 1, objective, False, f"step {n_iter} was dropped: {_short_of_goal(new)}")

@@ -10,8 +10,9 @@ from jax import Array
 from scipy import sparse
 from tqdm.auto import tqdm
 
-from kronax.solvers.precision import Precision, diagonal, entries
+from kronax.solvers.precision import Precision, Sparse, diagonal, entries
 
+_SMALL = 1024  # rows up to which all products are made at once, sooner than a search is compiled
 _SCORES = 2**23  # numbers held at a time: 64 MiB in float64
 _SPARE = 10  # candidates beyond the neighbours asked for: what float32 may misplace
 _WIDTH = 16  # embeddings are padded to a multiple of it, so that those of different ranks share compiled code
@@ -79,11 +80,14 @@ def partial_correlation_graph(precision: Precision, shift: float, n_neighbors: i
     n_neighbors
         Neighbours of every variable, itself not counted; fewer than there are variables.
     """
-    scaled = precision.vectors / np.sqrt(diagonal(precision) + shift)[:, None]
-    with jax.enable_x64(True):
-        rho, neighbours = _most_similar(scaled * -precision.weights, scaled, n_neighbors, progress=progress)
-    rho = np.maximum(rho, 0.0)
-    weights = _to_csr(neighbours, rho)
+    size = np.sqrt(diagonal(precision) + shift)
+    if isinstance(precision, Sparse):
+        weights = _strongest(sparse.csr_array(-precision.matrix / size[:, None] / size), n_neighbors)
+    else:
+        scaled = precision.vectors / size[:, None]
+        with jax.enable_x64(True):
+            rho, neighbours = _most_similar(scaled * -precision.weights, scaled, n_neighbors, progress=progress)
+        weights = _to_csr(neighbours, np.maximum(rho, 0.0))
     weights = weights.maximum(weights.T)
     distances = weights.copy()
     distances.data = np.sqrt(np.maximum(2.0 - 2.0 * weights.data, _SMALLEST_DISTANCE**2))
@@ -107,6 +111,17 @@ def _graph(connectivities: sparse.csr_array, distances: sparse.csr_array) -> Gra
     return Graph(connectivities, distances)
 
 
+def _strongest(scores: sparse.csr_array, k: int) -> sparse.csr_array:
+    """Keep the ``k`` largest positive entries of every row beside the diagonal."""
+    scores = scores.tocoo()
+    eligible = (scores.data > 0) & (scores.row != scores.col)
+    row, col, values = scores.row[eligible], scores.col[eligible], scores.data[eligible]
+    order = np.lexsort((-values, row))  # by row, within it from the largest on
+    rank = np.arange(len(order)) - np.searchsorted(row[order], row[order])
+    kept = order[rank < k]
+    return sparse.csr_array((values[kept], (row[kept], col[kept])), shape=scores.shape)
+
+
 def _to_csr(neighbours: np.ndarray, values: np.ndarray) -> sparse.csr_array:
     n, k = neighbours.shape
     matrix = sparse.csr_array((values.ravel(), neighbours.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n), copy=True)
@@ -118,6 +133,8 @@ def _to_csr(neighbours: np.ndarray, values: np.ndarray) -> sparse.csr_array:
 def _most_similar(left: np.ndarray, right: np.ndarray, k: int, *, progress: bool) -> tuple[np.ndarray, np.ndarray]:
     """For every row ``i`` find the ``k`` largest products ``left_i·right_j``, ``j ≠ i``: values and indices, (n, k)."""
     n, width = right.shape
+    if n <= _SMALL:
+        return _largest(left @ right.T, k)
     n_candidates = min(k + _SPARE, n - 1)
     # The largest of n scores lie in the groups with the largest maxima: √(n/k) scores a group make the least work.
     group = max(1, int(np.sqrt(n / n_candidates)))
@@ -134,6 +151,15 @@ def _most_similar(left: np.ndarray, right: np.ndarray, k: int, *, progress: bool
             rows, right, scores, groups, k=k, n_candidates=n_candidates, group=group
         )
     return values, indices
+
+
+def _largest(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find the ``k`` largest scores of every row beside the diagonal, in descending order."""
+    np.fill_diagonal(scores, -np.inf)
+    candidates = np.argpartition(scores, -k, axis=1)[:, -k:]
+    values = np.take_along_axis(scores, candidates, axis=1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    return np.take_along_axis(values, order, axis=1), np.take_along_axis(candidates, order, axis=1)
 
 
 @partial(jax.jit, static_argnames=["n", "count", "group"])

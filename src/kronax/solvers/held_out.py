@@ -5,8 +5,10 @@ finding ``u_i`` estimate them without bias; isotonic regression keeps their orde
 Annals of Statistics 2016). Where a matrix is nearly square, its spectrum reaches down to zero, and the closed form of
 quadratic-inverse shrinkage loses its footing there, just where a precision matrix lives; this does not.
 
-All that is needed are Gram matrices of the short side, ``G = ZᵀZ`` for a tall ``Z``.
 """
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import isotonic_regression
@@ -17,6 +19,28 @@ _ROUNDING = 1e-12  # eigenvalues below this share of the largest count as zero
 _LEAST = 1e-6  # of the mean eigenvalue: the least that any direction is given
 
 
+@dataclass(frozen=True)
+class Samples:
+    """What is known of one axis: samples of its variables.
+
+    Attributes
+    ----------
+    coordinates
+        ``S``: samples × coordinates of the variables' space, in any orthonormal basis that holds the samples.
+    fold
+        Fold of every sample.
+    dim
+        Degrees of freedom of the variables.
+    kept
+        Number of positive eigenvalues of ``SᵀS``.
+    """
+
+    coordinates: np.ndarray
+    fold: np.ndarray
+    dim: int
+    kept: int
+
+
 def folds(key: np.ndarray, n_folds: int) -> np.ndarray:
     """Deal items out to folds in the order of a key, so that the folds do not depend on how the items are arranged."""
     fold = np.empty(len(key), np.int32)
@@ -24,59 +48,47 @@ def folds(key: np.ndarray, n_folds: int) -> np.ndarray:
     return fold
 
 
-def row_eigenvalues(gram: np.ndarray, fold_of_col: np.ndarray, dim: int, kept: int) -> np.ndarray:
-    """Estimate the eigenvalues of ``ZZᵀ``, the columns of ``Z`` being the samples.
-
-    Parameters
-    ----------
-    gram
-        ``ZᵀZ``, (m, m).
-    fold_of_col
-        Fold of every column, (m,).
-    dim
-        Degrees of freedom of the rows.
-    kept
-        Number of positive eigenvalues of ``ZZᵀ``.
+def eigenvalues(*axes: Samples) -> list[np.ndarray]:
+    """Estimate the eigenvalues of ``SᵀS`` of every axis given.
 
     Returns
     -------
-    ``kept`` eigenvalues, in descending order, and one more for each of the ``dim − kept`` others, if there are any.
+    For every axis ``kept`` eigenvalues, in descending order, and one more for each of the ``dim − kept`` others, if there
+    are any.
     """
-    found = np.zeros(dim)
-    tests = [fold_of_col == fold for fold in np.unique(fold_of_col)]
-    for test, (values, vectors) in zip(tests, eigh_all([gram[np.ix_(~test, ~test)] for test in tests]), strict=True):
-        positive = values > _ROUNDING * values[0]
-        values, vectors = values[positive][:dim], vectors[:, positive][:, :dim]
-        # U = Z W/√t has the energy ‖Uᵀ Z_test‖² of each held-out column
-        energy = ((vectors.T @ gram[np.ix_(~test, test)]) ** 2).sum(1) / values
-        found += _spread_over_null(energy, float(np.trace(gram[np.ix_(test, test)])), dim)
-    return _monotone(found, kept)
+    if not axes:
+        return []
+    splits = [(axis, *split) for axis in axes for split in _splits(axis)]
+    found = {id(axis): np.zeros(axis.dim) for axis in axes}
+    for (axis, _, energy, total), solved in zip(splits, eigh_all([matrix for _, matrix, *_ in splits]), strict=True):
+        positive = solved[0] > _ROUNDING * solved[0][0]
+        values, vectors = (part[..., positive][..., : axis.dim] for part in solved)
+        found[id(axis)] += _spread_over_null(energy(values, vectors), total, axis.dim)
+    return [_monotone(found[id(axis)], axis.kept) for axis in axes]
 
 
-def col_eigenvalues(gram: np.ndarray, gram_of_fold: np.ndarray, dim: int, kept: int) -> np.ndarray:
-    """Estimate the eigenvalues of ``ZᵀZ``, the rows of ``Z`` being the samples.
+def _splits(axis: Samples) -> Iterator[tuple[np.ndarray, Callable, float]]:
+    """For every fold give a Gram matrix of the others, and what makes held-out energies of its spectrum; and their total.
 
-    Parameters
-    ----------
-    gram
-        ``ZᵀZ``, (m, m).
-    gram_of_fold
-        ``Z_kᵀ Z_k`` of the rows of every fold, (n_folds, m, m).
-    dim
-        Degrees of freedom of the columns.
-    kept
-        Number of positive eigenvalues of ``ZᵀZ``.
-
-    Returns
-    -------
-    As :func:`row_eigenvalues`.
+    With ``T`` the other samples and ``H`` those held out, ``u_i`` is an eigenvector of ``TᵀT`` or, where the samples are
+    fewer than the coordinates, ``Tᵀw_i/√t_i`` from one of ``TTᵀ``. The energy along it is ``‖Hu_i‖²``.
     """
-    found = np.zeros(dim)
-    for test, (values, vectors) in zip(gram_of_fold, eigh_all([gram - test for test in gram_of_fold]), strict=True):
-        vectors = vectors[:, values > _ROUNDING * values[0]][:, :dim]
-        energy = np.einsum("ji,jk,ki->i", vectors, test, vectors, optimize=True)
-        found += _spread_over_null(energy, float(np.trace(test)), dim)
-    return _monotone(found, kept)
+    samples = axis.coordinates
+    n_trained = len(samples) - np.bincount(axis.fold).min()
+    if n_trained < samples.shape[1]:
+        gram = samples @ samples.T
+        for test in (axis.fold == fold for fold in np.unique(axis.fold)):
+            cross = gram[np.ix_(~test, test)]
+            yield (
+                gram[np.ix_(~test, ~test)],
+                lambda t, w, cross=cross: ((w.T @ cross) ** 2).sum(1) / t,
+                float(np.diagonal(gram)[test].sum()),
+            )
+    else:
+        gram = samples.T @ samples
+        for held in (samples[axis.fold == fold] for fold in np.unique(axis.fold)):
+            part = held.T @ held
+            yield gram - part, lambda _, u, held=held: ((held @ u) ** 2).sum(0), float(np.trace(part))
 
 
 def _spread_over_null(energy: np.ndarray, total: float, dim: int) -> np.ndarray:

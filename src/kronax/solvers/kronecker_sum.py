@@ -6,15 +6,17 @@
     ``min Σ m_i e_i λ_i + Σ q_j f_j μ_j − Σ_ij m_i q_j log(λ_i + μ_j)``,   ``λ_i + μ_j > 0``,                   (3)
 
 whose solution fixes ``λ + t, μ − t`` up to the constant ``t``.
+
+There are never more distinct eigenvalues than the short side of a matrix has, and Newton's method takes a few steps: on
+the host that is done before a compiler is.
 """
 
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
-from jax.scipy.sparse.linalg import cg
+from scipy.sparse.linalg import LinearOperator, cg
+
+from kronax.solvers.linalg import one_thread_each
 
 _STEPS = 200
 _LARGE = 1024  # eigenvalues from which a coarse problem is solved first
@@ -43,20 +45,20 @@ class KroneckerSum:
     n_iter: int
 
 
-@jax.jit
-def gradient(lam: Array, mu: Array, e: Array, f: Array, m: Array, q: Array) -> tuple[Array, Array]:
+def gradient(
+    lam: np.ndarray, mu: np.ndarray, e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Give the gradient of Eq. 3: ``m_i (e_i − Σ_j q_j K_ij)`` and ``q_j (f_j − Σ_i m_i K_ij)``, ``K = 1/(λ_i+μ_j)``."""
-    k = 1.0 / (lam[:, None] + mu)
+    k = 1.0 / np.add.outer(lam, mu)
     return m * (e - k @ q), q * (f - m @ k)
 
 
-@jax.jit
-def objective(lam: Array, mu: Array, e: Array, f: Array, m: Array, q: Array) -> Array:
+def objective(lam: np.ndarray, mu: np.ndarray, e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray) -> float:
     """Evaluate Eq. 3; ``inf`` outside its domain."""
-    total = lam[:, None] + mu
-    inside = jnp.min(total) > 0
-    logs = m @ jnp.log(jnp.where(inside, total, 1.0)) @ q
-    return jnp.where(inside, (m * e) @ lam + (q * f) @ mu - logs, jnp.inf)
+    if lam.min() + mu.min() <= 0:
+        return np.inf
+    total = np.add.outer(lam, mu)
+    return float((m * e) @ lam + (q * f) @ mu - m @ np.log(total, out=total) @ q)
 
 
 def fit(e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, tol: float = 1e-12) -> KroneckerSum:
@@ -71,18 +73,23 @@ def fit(e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, tol: float =
     tol
         Newton decrement to stop at, relative to ``Σm·Σq``.
     """
+    with one_thread_each():  # the products are small: threads would mostly wait for each other
+        return _fit(e, f, m, q, tol)
+
+
+def _fit(e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, tol: float) -> KroneckerSum:
     spectrum = e, f, m, q
     size = float(m.sum() * q.sum())
-    lam, mu = _start(*spectrum)
-    value = float(objective(lam, mu, *spectrum))
+    lam, mu = _start(*spectrum, tol)
+    value = objective(lam, mu, *spectrum)
     n_iter, decrement = 0, np.inf
     while decrement > tol and n_iter < _STEPS:
-        d_lam, d_mu, slope, to_boundary = map(np.asarray, _newton_direction(lam, mu, *spectrum))
-        decrement = -float(slope) / size
-        length, rounding = min(1.0, _SHARE_OF_DOMAIN * float(to_boundary)), _ROUNDING * abs(value)
+        d_lam, d_mu, slope, to_boundary = _newton_direction(lam, mu, *spectrum)
+        decrement = -slope / size
+        length, rounding = min(1.0, _SHARE_OF_DOMAIN * to_boundary), _ROUNDING * abs(value)
         while length > _SHORTEST_STEP:
             trial = lam + length * d_lam, mu + length * d_mu
-            trial_value = float(objective(*trial, *spectrum))
+            trial_value = objective(*trial, *spectrum)
             if trial_value <= value + _ARMIJO * length * slope + rounding:
                 break
             length /= 2
@@ -94,7 +101,7 @@ def fit(e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, tol: float =
     return KroneckerSum(lam - shift, mu + shift, value, decrement, decrement <= tol, n_iter)
 
 
-def _start(e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _start(e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, tol: float) -> tuple[np.ndarray, np.ndarray]:
     """Give a point inside the domain of Eq. 3.
 
     For a small problem, half of what each axis would be without the other. For a large one, the solution of the problem
@@ -103,7 +110,7 @@ def _start(e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray) -> tuple[
     if max(len(e), len(f)) <= _LARGE:
         return 0.5 * q.sum() / e, 0.5 * m.sum() / f
     (e_lump, m_lump), (f_lump, q_lump) = _lumped(e, m), _lumped(f, q)
-    coarse = fit(e_lump, f_lump * (m_lump @ e_lump) / (q_lump @ f_lump), m_lump, q_lump)
+    coarse = _fit(e_lump, f_lump * (m_lump @ e_lump) / (q_lump @ f_lump), m_lump, q_lump, tol)
     return np.interp(-1 / e, -1 / e_lump, coarse.lam), np.interp(-1 / f, -1 / f_lump, coarse.mu)
 
 
@@ -120,25 +127,27 @@ def _lumped(values: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndar
     return means, np.maximum(sizes, 1e-9)
 
 
-@jax.jit
-def _newton_direction(lam: Array, mu: Array, e: Array, f: Array, m: Array, q: Array) -> tuple[Array, ...]:
+def _newton_direction(
+    lam: np.ndarray, mu: np.ndarray, e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, float, float]:
     """Give the Newton direction of Eq. 3, the objective's slope along it, and the step that leaves the domain.
 
     The Hessian is ``[diag(P1) P; Pᵀ diag(Pᵀ1)]`` with ``P_ij = m_i q_j K_ij²``. Its first block is eliminated; the
     Schur complement, whose null vector is the constant, is solved by conjugate gradients with its diagonal as
     preconditioner, which takes a few matrix-vector products because ``P`` is close to rank one.
     """
-    p = m[:, None] * q / (lam[:, None] + mu) ** 2
+    k = 1.0 / np.add.outer(lam, mu)
+    g_lam, g_mu = m * (e - k @ q), q * (f - m @ k)
+    p = k * k * m[:, None] * q
     rows, cols = p.sum(1), p.sum(0)
-    g_lam, g_mu = gradient(lam, mu, e, f, m, q)
     d_mu, _ = cg(
-        lambda x: cols * x - (p @ x / rows) @ p,
+        LinearOperator((len(mu), len(mu)), lambda x: cols * x - (p @ x / rows) @ p, dtype=float),
         (g_lam / rows) @ p - g_mu,
-        tol=_CG_RESIDUAL,
-        atol=_ROUNDING * jnp.linalg.norm(q * f),
+        rtol=_CG_RESIDUAL,
+        atol=_ROUNDING * float(np.linalg.norm(q * f)),
         maxiter=_CG_STEPS,
-        M=lambda x: x / cols,
+        M=LinearOperator((len(mu), len(mu)), lambda x: x / cols, dtype=float),
     )
     d_lam = -(g_lam + p @ d_mu) / rows
-    shrinking = jnp.max(-(d_lam[:, None] + d_mu) / (lam[:, None] + mu))
-    return d_lam, d_mu, g_lam @ d_lam + g_mu @ d_mu, 1.0 / jnp.maximum(shrinking, 1e-300)
+    shrinking = -float((np.add.outer(d_lam, d_mu) * k).min())
+    return d_lam, d_mu, float(g_lam @ d_lam + g_mu @ d_mu), 1.0 / max(shrinking, 1e-300)

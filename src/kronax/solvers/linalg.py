@@ -2,10 +2,11 @@
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -35,6 +36,14 @@ def one_thread_each() -> Iterator[None]:
     """Give LAPACK one thread in every call: more would wait for each other in problems that are not large."""
     with _one_at_a_time, _blas().limit(limits=1, user_api="blas"):
         yield
+
+
+def lapack(function: Callable[[np.ndarray], Any], matrix: np.ndarray) -> Any:
+    """Call one of NumPy's decompositions, with one thread unless the matrix is large."""
+    if min(matrix.shape) >= LARGE:
+        return function(matrix)
+    with one_thread_each():
+        return function(matrix)
 
 
 @cache

@@ -5,91 +5,136 @@ that the next E-step sees holds only what rises above the noise, damped: an ``Ω
 fitted closely to ``Ω`` drive each other to extremes.
 """
 
-from dataclasses import replace
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from kronax.solvers import held_out, kronecker_sum
-from kronax.solvers.blocks import Blocks
 from kronax.solvers.fiber import Omega
-from kronax.solvers.precision import Precision, mean_diagonal
+from kronax.solvers.precision import LowRank, Precision, mean_diagonal, shifted
 from kronax.solvers.shrinkage import quadratic_inverse_shrinkage
-from kronax.solvers.spectral import Leading, Spectrum, gram_of_folds
+from kronax.solvers.spectral import Leading, Spectrum
 
 NEARLY_SQUARE = 4  # the ratio of the sides up to which spectra are shrunk by cross-validation
 _FOLDS = 3
 _DAMPING = 0.5  # share of the spikes in the Ω that the E-step sees
 
 
-def estimate(z: Blocks, lead: Leading, found: Spectrum) -> tuple[Precision, Precision, float, bool]:
-    """Fit Eq. 3 to the nonlinearly shrunk spectra of both axes.
+class Estimate(NamedTuple):
+    """Precisions of the rows and of the columns of every matrix, and how they were reached.
+
+    ``objective`` is the negative log-likelihood per entry, up to a constant, ``converged`` whether the solve reached its
+    goal.
+    """
+
+    rows: Precision
+    cols: list[Precision]
+    objective: float
+    converged: bool
+
+
+def estimate(found: Spectrum) -> Estimate:
+    """Fit Eq. 3 to the nonlinearly shrunk spectra of both axes of ``Z``; the two precisions get equal mean diagonals."""
+    return estimate_shared(found, [found])
+
+
+def estimate_shared(joint: Spectrum, parts: Sequence[Spectrum]) -> Estimate:
+    """Fit Eq. 3 to matrices that share their rows: one ``Ψ``, and a ``Φ_k`` for the columns of every matrix.
+
+    ``min Σ_k [tr(S₁ₖΨ) + tr(S₂ₖΦ_k) − log det(Ψ ⊕ Φ_k)]`` sees of the rows only ``Σ_k S₁ₖ``, and its sum over ``(k, j)``
+    is one over all columns: Eq. 3 again, with the eigenvalues of all ``S₂ₖ`` in a row (Andrew et al., AISTATS 2024).
 
     Parameters
     ----------
-    z
-        ``Z``, tall.
-    lead, found
-        Its leading directions and its spectrum.
-
-    Returns
-    -------
-    The precisions of rows and columns, with equal mean diagonals; the negative log-likelihood per entry of ``Z``, up to
-    a constant; and whether the solve reached its goal.
+    joint
+        Spectrum of the matrices side by side.
+    parts
+        The spectrum of each.
     """
-    n, m = found.dims
-    e, f = _held_out(z, found, lead) if n < NEARLY_SQUARE * m else _closed_form(found)
-    groups = [np.ones(len(values)) for values in (e, f)]
-    for group, dim in zip(groups, (n, m), strict=True):
-        group[-1] += dim - len(group)  # the null eigenvalues, if there are any, are the last group
-    solved = kronecker_sum.fit(e, f, *groups)
-    rows, cols = _precision(found.rows, solved.lam), _precision(found.cols, solved.mu)
-    t = 0.5 * (mean_diagonal(cols) - mean_diagonal(rows))  # Ψ + t and Φ − t are one model
-    rows, cols = replace(rows, base=rows.base + t), replace(cols, base=cols.base - t)
+    sides = [_rows(joint), *map(_cols, parts)]
+    shrunk = _shrunk(sides)
+    groups = [_group_sizes(values, side.dim) for values, side in zip(shrunk, sides, strict=True)]
+    ends = np.cumsum([len(values) for values in shrunk[1:]])[:-1]
+    solved = kronecker_sum.fit(shrunk[0], np.concatenate(shrunk[1:]), groups[0], np.concatenate(groups[1:]))
+    eigenvalues = [solved.lam, *np.split(solved.mu, ends)]
+    rows, *cols = (_precision(side.vectors, values) for side, values in zip(sides, eigenvalues, strict=True))
+    n_cols = sum(side.dim for side in sides[1:])
+    mean = sum(mean_diagonal(phi) * side.dim for phi, side in zip(cols, sides[1:], strict=True)) / n_cols
+    t = 0.5 * (mean - mean_diagonal(rows))  # Ψ + t and Φ − t are one model
     # Eq. 3 with the sample's own eigenvalues; the null ones add nothing
-    kept = len(found.eigenvalues)
-    shrunk_trace = groups[0] * e @ solved.lam + groups[1] * f @ solved.mu
-    trace = found.eigenvalues @ (solved.lam[:kept] + solved.mu[:kept])
-    return rows, cols, 0.5 * (solved.objective - shrunk_trace + trace) / (n * m), solved.converged
+    shrunk_trace = sum(g * s @ v for g, s, v in zip(groups, shrunk, eigenvalues, strict=True))
+    trace = sum(s.eigenvalues @ v[: len(s.eigenvalues)] for s, v in zip(sides, eigenvalues, strict=True))
+    return Estimate(
+        rows=shifted(rows, t),
+        cols=[shifted(phi, -t) for phi in cols],
+        objective=0.5 * (solved.objective - shrunk_trace + trace) / (sides[0].dim * n_cols),
+        converged=solved.converged,
+    )
 
 
-def _closed_form(found: Spectrum) -> tuple[np.ndarray, np.ndarray]:
-    """Shrink both spectra by quadratic-inverse shrinkage.
+class _Side(NamedTuple):
+    """One axis of ``Z``: ``vectors diag(√eigenvalues) othersᵀ``, the others being its samples."""
 
-    ``e/m`` are the eigenvalues of the rows' covariance matrix, with the ``m`` columns as samples; ``f/n`` those of the
-    columns'. The null eigenvalues, if there are any, stand behind the others as one.
+    vectors: np.ndarray
+    others: np.ndarray
+    eigenvalues: np.ndarray
+    dim: int
+    n_samples: int
+
+
+def _rows(found: Spectrum) -> _Side:
+    return _Side(found.rows, found.cols, found.eigenvalues, *found.dims)
+
+
+def _cols(found: Spectrum) -> _Side:
+    return _Side(found.cols, found.rows, found.eigenvalues, *reversed(found.dims))
+
+
+def _shrunk(sides: Sequence[_Side]) -> list[np.ndarray]:
+    """Shrink the spectrum of every axis: by cross-validation where the matrix is nearly square, else in closed form.
+
+    The null eigenvalues, if there are any, stand behind the others as one. The trace stays.
     """
-    n, m = found.dims
-    rows = quadratic_inverse_shrinkage(found.eigenvalues / m, n, m)
-    cols = quadratic_inverse_shrinkage(found.eigenvalues / n, m, n)
-    kept = len(found.eigenvalues)
-    return m * np.append(*rows)[: kept + (n > kept)], n * np.append(*cols)[: kept + (m > kept)]
+    nearly_square = [max(side.dim, side.n_samples) < NEARLY_SQUARE * min(side.dim, side.n_samples) for side in sides]
+    held = iter(
+        held_out.eigenvalues(*(_samples(side) for side, near in zip(sides, nearly_square, strict=True) if near))
+    )
+    shrunk = [next(held) if near else _closed_form(side) for side, near in zip(sides, nearly_square, strict=True)]
+    return [
+        values * (side.eigenvalues.sum() / (_group_sizes(values, side.dim) @ values))
+        for values, side in zip(shrunk, sides, strict=True)
+    ]
 
 
-def _held_out(z: Blocks, found: Spectrum, lead: Leading) -> tuple[np.ndarray, np.ndarray]:
-    """Shrink both spectra by cross-validation; the same form as :func:`_closed_form`.
-
-    The folds follow the leading direction, which neither the order of rows and columns nor their scales change.
-    """
-    n, m = found.dims
-    n_folds = min(_FOLDS, z.shape[1])
-    kept = len(found.eigenvalues)
-    fold_of_row, fold_of_col = (held_out.folds(vectors[:, 0], n_folds) for vectors in (lead.rows, lead.cols))
-    e = held_out.row_eigenvalues(found.gram, fold_of_col, n, kept)
-    f = held_out.col_eigenvalues(found.gram, gram_of_folds(z, found, fold_of_row), m, kept)
-    return e, f * _total(e, n) / _total(f, m)
+def _closed_form(side: _Side) -> np.ndarray:
+    """Shrink by quadratic-inverse shrinkage: ``e/m`` are the eigenvalues of a covariance matrix from ``m`` samples."""
+    values, null = quadratic_inverse_shrinkage(side.eigenvalues / side.n_samples, side.dim, side.n_samples)
+    return side.n_samples * np.append(values, [null] * (side.dim > len(values)))
 
 
-def _total(values: np.ndarray, dim: int) -> float:
-    return float(values.sum() + (dim - len(values)) * values[-1])
+def _samples(side: _Side) -> held_out.Samples:
+    """Deal the samples out to folds along their leading direction, which neither their order nor their scales change."""
+    return held_out.Samples(
+        coordinates=side.others * np.sqrt(side.eigenvalues),
+        fold=held_out.folds(side.others[:, 0], min(_FOLDS, len(side.others))),
+        dim=side.dim,
+        kept=len(side.eigenvalues),
+    )
 
 
-def _precision(vectors: np.ndarray, eigenvalues: np.ndarray) -> Precision:
+def _group_sizes(values: np.ndarray, dim: int) -> np.ndarray:
+    """Count one for every eigenvalue, and for the last as many as are needed to make ``dim``."""
+    return np.append(np.ones(len(values) - 1), dim - len(values) + 1.0)
+
+
+def _precision(vectors: np.ndarray, eigenvalues: np.ndarray) -> LowRank:
     """Put a precision matrix together; directions without an eigenvalue get the null one or, without it, the mean."""
     kept = vectors.shape[1]
     base = float(eigenvalues[-1] if len(eigenvalues) > kept else eigenvalues.mean())
-    return Precision(base, vectors, eigenvalues[:kept] - base)
+    return LowRank(base, vectors, eigenvalues[:kept] - base)
 
 
 def spiked(lead: Leading, energy: float, n_comps: int) -> Omega:

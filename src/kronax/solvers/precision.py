@@ -1,17 +1,18 @@
-"""The precision matrix of one axis, kept as a multiple of the identity and a low-rank part."""
+"""The precision matrix of one axis: a multiple of the identity and a low-rank part, or exactly sparse."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import sparse
 
 _SMALL = 1024  # rows up to which the whole matrix is made sooner than some of its entries
 _CHUNK = 2**22  # numbers gathered at a time
 
 
 @dataclass(frozen=True)
-class Precision:
+class LowRank:
     """``base·I + U diag(w) Uᵀ``, symmetric.
 
     Attributes
@@ -28,29 +29,71 @@ class Precision:
     vectors: np.ndarray
     weights: np.ndarray
 
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """A symmetric matrix most entries of which are exactly zero.
+
+    Attributes
+    ----------
+    matrix
+        CSR, (n, n), no stored zeros but perhaps on the diagonal, all of which is stored.
+    """
+
+    matrix: sparse.csr_array
+
+    def __len__(self) -> int:
+        return self.matrix.shape[0]
+
+
+Precision = LowRank | Sparse
+
 
 def diagonal(precision: Precision) -> np.ndarray:
     """Give the diagonal, (n,), float64."""
+    if isinstance(precision, Sparse):
+        return precision.matrix.diagonal()
     squares = np.einsum("ik,ik,k->i", precision.vectors, precision.vectors, precision.weights)
     return precision.base + squares
 
 
 def mean_diagonal(precision: Precision) -> float:
     """Give the mean of the diagonal."""
-    return precision.base + float(precision.weights.sum()) / len(precision.vectors)
+    if isinstance(precision, Sparse):
+        return float(precision.matrix.diagonal().mean())
+    return precision.base + float(precision.weights.sum()) / len(precision)
+
+
+def shifted(precision: Precision, t: float) -> Precision:
+    """Give ``Ψ + tI``."""
+    if isinstance(precision, Sparse):
+        return Sparse(sparse.csr_array(precision.matrix + t * sparse.eye_array(len(precision), format="csr")))
+    return replace(precision, base=precision.base + t)
 
 
 def dense(precision: Precision) -> np.ndarray:
     """Give the whole matrix, (n, n), exactly symmetric."""
+    if isinstance(precision, Sparse):
+        return precision.matrix.toarray()
     vectors = precision.vectors.astype(np.float64)
     matrix = (vectors * precision.weights) @ vectors.T
     matrix += precision.base * np.eye(len(matrix))
     return 0.5 * (matrix + matrix.T)
 
 
+def complete(precision: Precision) -> sparse.csr_array:
+    """Give all entries that are not zero, CSR."""
+    return precision.matrix if isinstance(precision, Sparse) else sparse.csr_array(dense(precision))
+
+
 def entries(precision: Precision, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
     """Give the entries at pairs ``rows ≠ cols``, float64."""
-    if len(precision.vectors) <= _SMALL:
+    if isinstance(precision, Sparse):
+        return np.asarray(precision.matrix[rows, cols]).ravel()
+    if len(precision) <= _SMALL:
         return dense(precision)[rows, cols]
     size = max(1, _CHUNK // precision.vectors.shape[1])
     pad = (0, -len(rows) % size)

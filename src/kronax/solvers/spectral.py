@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kronax.solvers.blocks import Blocks, col_sums, gram, matmul, row_sums
+from kronax.solvers.blocks import Blocks, col_sums, matmul
 from kronax.solvers.linalg import eigh_all
 from kronax.solvers.shrinkage import noise_level, shrink_singular_values
 
@@ -22,24 +22,21 @@ class Spectrum:
     Attributes
     ----------
     rows, cols
-        ``U`` (n, r) and ``V`` (m, r). A large ``U`` is in single precision: nothing but single entries of a precision
-        matrix is made from it.
+        ``U`` (n, r) and ``V`` (m, r). A large ``U`` is in single precision.
     eigenvalues
         ``e`` (r,), positive, in descending order.
     dims
         Degrees of freedom of rows and columns.
-    gram
-        ``V diag(e) Vᵀ``.
-    center
-        The axis along which means were taken away, or None.
     """
 
     rows: np.ndarray
     cols: np.ndarray
     eigenvalues: np.ndarray
     dims: tuple[int, int]
-    gram: np.ndarray
-    center: int | None
+
+    def transposed(self) -> "Spectrum":
+        """Give the spectrum of ``Zᵀ``."""
+        return Spectrum(self.cols, self.rows, self.eigenvalues, self.dims[::-1])
 
 
 @dataclass(frozen=True)
@@ -115,20 +112,7 @@ def _spectrum(
     scaled = cols / np.sqrt(values)
     dtype = np.float32 if n * kept > _SINGLE_PRECISION else np.float64
     rows = np.asarray(matmul(z, scaled.astype(dtype), (mean @ scaled).astype(dtype)))
-    return Spectrum(rows, cols, values, dims, square, center)
-
-
-def gram_of_folds(z: Blocks, found: Spectrum, fold_of_row: np.ndarray) -> np.ndarray:
-    """Give the part of :attr:`Spectrum.gram` that the rows of every fold make, (n_folds, m, m)."""
-    center, mean = found.center, np.asarray(_mean(z, found.center))
-    parts = (_only_rows(z, fold_of_row == fold) for fold in range(fold_of_row.max()))
-    squares = [np.asarray(_centred(part, gram(part), mean, center)) for part in parts]
-    return np.stack([*squares, found.gram - sum(squares)])
-
-
-@jax.jit
-def _only_rows(z: Blocks, kept: jax.Array) -> Blocks:
-    return z.with_values(jnp.where(kept[z.rows], z.values, 0.0))
+    return Spectrum(rows, cols, values, dims)
 
 
 @partial(jax.jit, static_argnames=["center"])
@@ -139,11 +123,9 @@ def _mean(z: Blocks, center: int | None) -> jax.Array:
 
 @partial(jax.jit, static_argnames=["center"])
 def _centred(z: Blocks, square: jax.Array, mean: jax.Array, center: int | None) -> jax.Array:
-    """Give the Gram matrix of the deviations from means; of some rows, if the others are zero."""
-    if center == 0:  # Σ_i (z_i − μ)(z_i − μ)ᵀ = ZᵀZ − sμᵀ − μsᵀ + nμμᵀ, s the sum and n the number of the rows
-        total, n = col_sums(z), jnp.count_nonzero(row_sums(z.with_values(z.values**2))).astype(mean.dtype)
-        cross = jnp.outer(total, mean)
-        return square - cross - cross.T + n * jnp.outer(mean, mean)
+    """Give the Gram matrix of the deviations from means."""
+    if center == 0:  # Σ_i (z_i − μ)(z_i − μ)ᵀ = ZᵀZ − nμμᵀ
+        return square - z.shape[0] * jnp.outer(mean, mean)
     if center == 1:  # J ZᵀZ J, J = I − 11ᵀ/m
         return square - square.mean(0) - square.mean(1)[:, None] + square.mean()
     return square

@@ -6,7 +6,6 @@ eigenvectors of ``X_(i) X_(i)ᵀ``, and every spectral operation used here is a 
 there are more genes than fibers, the short side of the third unfolding is that of the fibers.
 """
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from kronax.solvers.linalg import LARGE, one_thread_each
+from kronax.solvers.linalg import lapack
 
 TREATMENT, CONTEXT, GENE = 0, 1, 2
 
@@ -67,20 +66,15 @@ def eigh(matrix: Array) -> tuple[np.ndarray, np.ndarray]:
 
     On a CPU by NumPy's LAPACK with one thread, for the reasons given in :func:`kronax.solvers.linalg.eigh_all`.
     """
-    values, vectors = map(np.asarray, jnp.linalg.eigh(matrix) if _off_cpu(matrix) else _by_lapack("eigh", matrix))
+    found = jnp.linalg.eigh(matrix) if _off_cpu(matrix) else lapack(np.linalg.eigh, np.asarray(matrix))
+    values, vectors = map(np.asarray, found)
     return np.maximum(values, 0.0), vectors
 
 
 def eigvalsh(matrix: Array) -> np.ndarray:
     """Give the eigenvalues (ascending, none below 0) of a Gram matrix."""
-    values = np.asarray(jnp.linalg.eigvalsh(matrix) if _off_cpu(matrix) else _by_lapack("eigvalsh", matrix))
-    return np.maximum(values, 0.0)
-
-
-def _by_lapack(function: str, matrix: Array):
-    matrix = np.asarray(matrix)
-    with one_thread_each() if len(matrix) < LARGE else nullcontext():
-        return getattr(np.linalg, function)(matrix)
+    values = jnp.linalg.eigvalsh(matrix) if _off_cpu(matrix) else lapack(np.linalg.eigvalsh, np.asarray(matrix))
+    return np.maximum(np.asarray(values), 0.0)
 
 
 def _off_cpu(matrix: Array) -> bool:
@@ -121,7 +115,7 @@ def compress(values: np.ndarray, *, include: np.ndarray | None = None, width: in
     if width >= values.shape[2]:
         return Compressed(values, None)
     basis = np.zeros((width, values.shape[2]))
-    basis[: len(rows)] = np.linalg.qr(rows.T)[0].T
+    basis[: len(rows)] = lapack(np.linalg.qr, rows.T)[0].T
     scores = np.full((*measured.shape, width), np.nan)
     scores[measured] = values[measured] @ basis.T
     return Compressed(scores, basis)

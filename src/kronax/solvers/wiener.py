@@ -27,6 +27,7 @@ from jax import Array
 from tqdm.auto import tqdm
 
 from kronax.solvers.completion import Completion, merged, require_values, whole_fibers, without_work
+from kronax.solvers.linalg import lapack
 from kronax.solvers.means import two_means
 from kronax.solvers.tensor_folds import fiber_folds
 from kronax.solvers.unfold import CONTEXT, TREATMENT, along, eigh, gram
@@ -237,7 +238,7 @@ def _principal_axes(rows: np.ndarray) -> np.ndarray:
     """Give the principal axes of a matrix, not centred, ``(G, min(n, G))``, the largest first."""
     if len(rows) >= rows.shape[1]:
         return eigh(rows.T @ rows)[1][:, ::-1]
-    span, coordinates = np.linalg.qr(rows.T)
+    span, coordinates = lapack(np.linalg.qr, rows.T)
     return span @ eigh(coordinates @ coordinates.T)[1][:, ::-1]
 
 

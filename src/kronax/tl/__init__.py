@@ -9,15 +9,18 @@ from kronax.solvers.silrtc import SilrtcOptions
 from kronax.solvers.wiener import KroneckerOptions
 from kronax.tl._complete_tensor import complete_tensor
 from kronax.tl._gene_modules import gene_modules
+from kronax.tl._gmgm import gmgm
+from kronax.tl._graph_robustness import graph_robustness
 from kronax.tl._med_magma import med_magma
+from kronax.tl._module_activity import module_activity
 
 __all__ = [
-    "HODOS_2018",
     "TOXITENCOMPL",
     "AttentionOptions",
     "DnppOptions",
     "FactorizationOptions",
     "FalrtcOptions",
+    "HODOS_2018",
     "HalrtcOptions",
     "KroneckerOptions",
     "Mean1dOptions",
@@ -25,5 +28,8 @@ __all__ = [
     "SilrtcOptions",
     "complete_tensor",
     "gene_modules",
+    "gmgm",
+    "graph_robustness",
     "med_magma",
+    "module_activity",
 ]

@@ -1,12 +1,10 @@
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy import sparse
 
 from kronax import _keys, _validate
-from kronax._gene_graph import gene_graph
-
-_N_ITERATIONS = 2
+from kronax._leiden import N_ITERATIONS, leiden
+from kronax._stored_graph import stored_graph
 
 
 def gene_modules(
@@ -78,7 +76,7 @@ def gene_modules(
     if key_added == neighbors_key:
         msg = f"`key_added` must differ from `neighbors_key`, {neighbors_key!r}, whose entry in `adata.uns` would be lost."
         raise ValueError(msg)
-    graph = gene_graph(adata, neighbors_key)
+    graph = stored_graph(adata, neighbors_key, "var")
     graph.setdiag(0)
     graph.eliminate_zeros()
     connected = np.flatnonzero(graph.getnnz(axis=1) + graph.getnnz(axis=0))
@@ -86,7 +84,7 @@ def gene_modules(
         msg = f"The gene graph of {neighbors_key!r} has no edges, so it has no modules."
         raise ValueError(msg)
     modules = np.full(adata.n_vars, -1)
-    modules[connected] = _by_size(_leiden(graph[connected][:, connected], resolution, random_state))
+    modules[connected] = _by_size(leiden(graph[connected][:, connected], resolution, random_state))
 
     adata = adata.copy() if copy else adata
     categories = [str(module) for module in range(modules.max() + 1)]
@@ -96,27 +94,10 @@ def gene_modules(
             "resolution": float(resolution),
             "neighbors_key": neighbors_key,
             "random_state": int(random_state),
-            "n_iterations": _N_ITERATIONS,
+            "n_iterations": N_ITERATIONS,
         }
     }
     return adata if copy else None
-
-
-def _leiden(graph: sparse.csr_matrix, resolution: float, random_state: int) -> np.ndarray:
-    """Give every vertex the number of its community."""
-    import scanpy as sc
-
-    genes = AnnData(obs=pd.DataFrame(index=pd.RangeIndex(graph.shape[0]).astype(str)))
-    sc.tl.leiden(
-        genes,
-        resolution=resolution,
-        adjacency=graph,
-        flavor="igraph",
-        n_iterations=_N_ITERATIONS,
-        directed=False,
-        random_state=random_state,
-    )
-    return genes.obs["leiden"].cat.codes.to_numpy()
 
 
 def _by_size(communities: np.ndarray) -> np.ndarray:

@@ -1,0 +1,271 @@
+"""What the graph methods share: matrices in, one graph of the cells and one of the features of every matrix out.
+
+An AnnData object holds one matrix. A MuData object holds one for every modality; what is learnt of its cells goes to the
+object itself, what is learnt of features to their modality.
+"""
+
+import warnings
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import jax
+import numpy as np
+from anndata import AnnData
+from mudata import MuData
+from scipy import sparse
+
+from kronax import _keys, _validate
+from kronax._isolated import expand, expand_square, warn_of_isolated
+from kronax._logging import logger
+from kronax.solvers import em, shared_rows
+from kronax.solvers.graph import Graph, affinity_graph, on_edges, partial_correlation_graph
+from kronax.solvers.precision import Precision, mean_diagonal
+from kronax.solvers.precision import complete as all_entries
+
+WEIGHTS = ("affinity", "partial_correlation")
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """What was read.
+
+    Attributes
+    ----------
+    counts
+        The matrix of every modality; of an AnnData object one, under the name ``""``.
+    members
+        For each, which of the cells that take part its rows are.
+    cells
+        Positions in the object of the cells that take part: those with a non-zero value in some matrix.
+    n_obs
+        Number of cells of the object.
+    """
+
+    counts: dict[str, _validate.Counts]
+    members: dict[str, np.ndarray]
+    cells: np.ndarray
+    n_obs: int
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """Cells and, of every matrix, the structure; with the precisions that go together."""
+
+    cells: em.Axis
+    parts: dict[str, em.Structure]
+    features: dict[str, Precision]
+    objective: np.ndarray
+    converged: bool
+    reason: str
+
+
+def modalities(data: AnnData | MuData) -> dict[str, AnnData]:
+    """Name the AnnData objects that hold the matrices."""
+    return dict(data.mod) if isinstance(data, MuData) else {"": data}
+
+
+def read(data: AnnData | MuData, layer: str | None) -> Matrices:
+    """Check and copy the matrix of every modality."""
+    if not isinstance(data, MuData):
+        _validate.is_anndata(data)
+        counts = _validate.counts(data, layer)
+        return Matrices({"": counts}, {"": np.arange(len(counts.cells))}, counts.cells, data.n_obs)
+    _validate.is_multimodal(data)
+    counts = {name: _validate.counts(part, layer, f"mdata[{name!r}]") for name, part in data.mod.items()}
+    at = {name: data.obs_names.get_indexer(data.mod[name].obs_names[found.cells]) for name, found in counts.items()}
+    cells = np.unique(np.concatenate(list(at.values())))
+    return Matrices(counts, {name: np.searchsorted(cells, where) for name, where in at.items()}, cells, data.n_obs)
+
+
+def require(matrices: Matrices, n_neighbors: int | None) -> None:
+    """Require a number of neighbours that the cells allow, and the memory that the work needs."""
+    n = len(matrices.cells)
+    if n_neighbors is not None:
+        _validate.integer(n_neighbors, "n_neighbors", low=2, high=n - 1, why=f" ({n} cells have non-zero values)")
+    shapes = [found.matrix.shape for found in matrices.counts.values()]
+    largest = max(
+        em.bytes_needed(*found.matrix.shape, found.matrix.nnz, complete=n_neighbors is None)
+        for found in matrices.counts.values()
+    )
+    joint = shared_rows.bytes_needed(n, sum(min(shape) for shape in shapes)) if len(shapes) > 1 else 0
+    _validate.memory(
+        largest + joint,
+        "Choose fewer genes with sc.pp.highly_variable_genes, or fewer cells"
+        + (", or a number for `n_neighbors`." if n_neighbors is None else "."),
+    )
+
+
+def log_start(method: str, matrices: Matrices) -> None:
+    """Say in one line what is worked on and where."""
+    (device,) = jax.numpy.zeros(()).devices()
+    for name, found in matrices.counts.items():
+        (n, p), of = found.matrix.shape, f" {name}:" if name else ""
+        logger.info(
+            "%s:%s %d cells × %d genes, %d non-zeros, float64 on %s", method, of, n, p, found.matrix.nnz, device
+        )
+
+
+def combine(matrices: Matrices, parts: dict[str, em.Structure]) -> Learnt:
+    """Let the matrices agree on one structure of the cells."""
+    if len(parts) == 1:
+        ((name, part),) = parts.items()
+        features = {name: part.cols.precision}
+        return Learnt(part.rows, parts, features, part.objective, part.converged, part.reason)
+    joint = shared_rows.combine(
+        [part.spectrum for part in parts.values()],
+        [part.rows.embedding for part in parts.values()],
+        list(matrices.members.values()),
+        len(matrices.cells),
+    )
+    short = [f"{name}: {part.reason}" for name, part in parts.items() if not part.converged]
+    short += [] if joint.converged else ["the joint M-step's Newton iteration stopped short of its goal"]
+    return Learnt(
+        em.Axis(joint.embedding, joint.rows),
+        parts,
+        dict(zip(parts, joint.cols, strict=True)),
+        np.array([joint.objective]),
+        not short,
+        "; ".join(short) or "every modality's solve and the joint one reached their goals",
+    )
+
+
+def cell_graph(learnt: Learnt, n_neighbors: int | None, weights: str, *, progress: bool) -> dict[str, sparse.csr_array]:
+    """Give connectivities, distances and signed precision of the cells; complete if ``n_neighbors`` is None."""
+    precision, n = learnt.cells.precision, len(learnt.cells.embedding)
+    k = n - 1 if n_neighbors is None else n_neighbors
+    if weights == "affinity":
+        graph = affinity_graph(learnt.cells.embedding, k, progress=progress)
+    else:
+        sizes = [len(phi) for phi in learnt.features.values()]
+        shift = np.average([mean_diagonal(phi) for phi in learnt.features.values()], weights=sizes)
+        graph = partial_correlation_graph(precision, float(shift), k, progress=progress)
+    return _matrices(graph, precision, complete=n_neighbors is None)
+
+
+def feature_graph(learnt: Learnt, name: str, n_neighbors: int | None, *, progress: bool) -> dict[str, sparse.csr_array]:
+    """Give connectivities, distances and signed precision of the features of one matrix."""
+    precision = learnt.features[name]
+    p = len(precision)
+    k = p - 1 if n_neighbors is None else min(n_neighbors, p - 1)
+    graph = partial_correlation_graph(precision, mean_diagonal(learnt.cells.precision), k, progress=progress)
+    return _matrices(graph, precision, complete=n_neighbors is None)
+
+
+def _matrices(graph: Graph, precision: Precision, *, complete: bool) -> dict[str, sparse.csr_array]:
+    signed = all_entries(precision) if complete else on_edges(precision, graph)
+    return {"connectivities": graph.connectivities, "distances": graph.distances, "precision": signed}
+
+
+def _require_finite(*arrays: np.ndarray) -> None:
+    if not all(np.isfinite(array).all() for array in arrays):
+        msg = (
+            "The estimate is not finite; nothing was written. Values that differ by very many orders of magnitude can "
+            "be the cause: try a smaller `power`, or look for outliers."
+        )
+        raise FloatingPointError(msg)
+
+
+def write(
+    data: AnnData | MuData,
+    key_added: str,
+    matrices: Matrices,
+    learnt: Learnt,
+    cells: dict[str, sparse.csr_array],
+    features: dict[str, dict[str, sparse.csr_array]],
+    params: dict[str, Any],
+) -> None:
+    """Write what was learnt, all at once; :func:`kronax.tl.med_magma` lists it."""
+    keys = _keys.graph_keys(key_added)
+    for kind, matrix in cells.items():
+        data.obsp[getattr(keys, kind)] = expand_square(matrix, matrices.cells, matrices.n_obs)
+    data.obsm[keys.obsm] = expand(learnt.cells.embedding, matrices.cells, matrices.n_obs)
+    common = {
+        "connectivities_key": keys.connectivities,
+        "distances_key": keys.distances,
+        "precision_key": keys.precision,
+        "params": params,
+        "version": version("kronax"),
+    }
+    for name, part in modalities(data).items():
+        found, fit = matrices.counts[name], learnt.parts[name]
+        _write_features(part, keys, found, fit, features[name])
+        part.uns[keys.uns] = common | {"params": dict(params)} | _report(fit)
+    if isinstance(data, MuData):
+        data.uns[keys.uns] = common | {
+            "converged": learnt.converged,
+            "reason": learnt.reason,
+            "objective": learnt.objective,
+            "modalities": np.array(list(learnt.parts), dtype=str),
+            "n_cells": np.array([len(found.cells) for found in matrices.counts.values()]),
+        }
+
+
+def _write_features(
+    adata: AnnData,
+    keys: _keys.GraphKeys,
+    found: _validate.Counts,
+    fit: em.Structure,
+    graph: dict[str, sparse.csr_array],
+) -> None:
+    n, p = found.shape
+    for kind, matrix in graph.items():
+        adata.varp[getattr(keys, kind)] = expand_square(matrix, found.genes, p)
+    adata.varm[keys.varm] = expand(fit.cols.embedding, found.genes, p)
+    if isinstance(fit, em.Fit):
+        adata.obs[keys.log_scale] = expand(fit.log_rows, found.cells, n, fill=np.nan)
+        adata.var[keys.log_scale] = expand(fit.log_cols, found.genes, p, fill=np.nan)
+
+
+def _report(fit: em.Structure) -> dict[str, Any]:
+    """Tell what ``uns`` holds of one fit."""
+    names = ["converged", "reason", "n_iter", "objective", "rank", "noise"]
+    names += ["power", "dispersion"] if isinstance(fit, em.Fit) else []
+    return {name: getattr(fit, name) for name in names}
+
+
+def finish(
+    data: AnnData | MuData,
+    method: str,
+    matrices: Matrices,
+    parts: dict[str, em.Structure],
+    n_neighbors: int | None,
+    settings: dict[str, Any],
+    *,
+    key_added: str,
+    copy: bool,
+    progress: bool,
+) -> AnnData | MuData | None:
+    """Go from the structure of every matrix to the graphs in the object, or in a copy of it."""
+    for part in parts.values():
+        scales = (part.log_rows, part.log_cols) if isinstance(part, em.Fit) else ()
+        _require_finite(part.rows.embedding, part.cols.embedding, *scales)
+    learnt = combine(matrices, parts)
+    cells = cell_graph(learnt, n_neighbors, settings["weights"], progress=progress)
+    features = {name: feature_graph(learnt, name, n_neighbors, progress=progress) for name in parts}
+    _require_finite(*(matrix.data for graph in (cells, *features.values()) for matrix in graph.values()))
+    params = {
+        "method": method,
+        "n_neighbors": len(matrices.cells) - 1 if n_neighbors is None else int(n_neighbors),
+        "metric": "cosine" if settings["weights"] == "affinity" else "partial correlation",
+        "use_rep": _keys.graph_keys(key_added).obsm,
+        **settings,
+    }
+    data = data.copy() if copy else data
+    write(data, key_added, matrices, learnt, cells, features, params)
+    for name, part in modalities(data).items():
+        warn_of_isolated(part, matrices.counts[name], name, stacklevel=4)
+    _warn(method, learnt)
+    return data if copy else None
+
+
+def _warn(method: str, learnt: Learnt) -> None:
+    """Warn of what the user should know about the result."""
+    if not learnt.converged:
+        msg = f"{method} did not converge: {learnt.reason}."
+        warnings.warn(msg, UserWarning, stacklevel=4)
+    for name, part in learnt.parts.items():
+        if part.rank < 2:
+            of = f" of {name!r}" if name else ""
+            msg = f"{part.rank} directions{of} rise above the noise: cells and genes show no structure, and the graphs mean little."
+            warnings.warn(msg, UserWarning, stacklevel=4)

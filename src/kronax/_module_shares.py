@@ -1,0 +1,39 @@
+"""The share that the genes of each module have of a cell's total."""
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from kronax._validate import Counts
+
+
+def shares(counts: Counts, module_of: pd.Categorical) -> np.ndarray:
+    """Give every module's share of every cell's total: cells with counts × modules."""
+    if (counts.matrix.data < 0).any():
+        msg = "Shares of a cell's total need a matrix without negative values. Name another one with `layer=…`."
+        raise ValueError(msg)
+    in_module = (counts.matrix @ indicator(module_of)[counts.genes]).toarray()
+    return in_module / counts.matrix.sum(axis=1)[:, None]
+
+
+def learnt_from(adata: AnnData, neighbors_key: str) -> str | None:
+    """Name the layer that a graph was learnt from, if it is there."""
+    layer = adata.uns[neighbors_key].get("params", {}).get("layer")
+    return layer if isinstance(layer, str) and layer in adata.layers else None
+
+
+def categorical(column: pd.Series, name: str) -> pd.Categorical:
+    """Give a column as categories that all occur, named by strings."""
+    found = pd.Categorical(column).remove_unused_categories()
+    if not len(found.categories):
+        msg = f"All values of `{name}` are missing."
+        raise ValueError(msg)
+    return found.rename_categories([str(category) for category in found.categories])
+
+
+def indicator(categories: pd.Categorical) -> sparse.csr_array:
+    """Give the matrix, members × categories, that holds a 1 where a member is in a category."""
+    member = np.flatnonzero(categories.codes >= 0)
+    shape = (len(categories), len(categories.categories))
+    return sparse.csr_array((np.ones(len(member)), (member, categories.codes[member])), shape=shape)

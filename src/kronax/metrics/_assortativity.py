@@ -1,0 +1,83 @@
+from collections.abc import Sequence
+
+import numpy as np
+from anndata import AnnData
+from scipy import sparse
+
+from kronax import _keys, _validate
+from kronax._stored_graph import Axis
+from kronax.metrics._read import Matrix, read_graph, read_labels
+
+
+def assortativity(
+    data: AnnData | Matrix,
+    *,
+    labels: str | Sequence,
+    neighbors_key: str = _keys.MED_MAGMA,
+    axis: Axis = "obs",
+    weighted: bool = False,
+) -> float:
+    r"""Tell how much more often than by chance an edge joins vertices of one label.
+
+    Nominal assortativity: with :math:`e_{ab}` the share of edges from label :math:`a` to label :math:`b` (every edge
+    counted in both directions) and :math:`q_a = \sum_b e_{ab}`,
+
+    .. math:: \frac{\sum_a e_{aa} - \sum_a q_a^2}{1 - \sum_a q_a^2}.
+
+    1 if all edges join equal labels, 0 if labels make no difference, negative if edges join different ones.
+
+    Parameters
+    ----------
+    data
+        AnnData object with a graph, or the graph itself: a symmetric matrix of weights.
+    labels
+        Column of ``obs`` (``var`` for ``axis="var"``), or one label per vertex. Vertices with a missing label are left
+        out with their edges.
+    neighbors_key
+        Where in ``uns`` the graph is described.
+    axis
+        ``"obs"`` for the graph of the cells, ``"var"`` for that of the genes.
+    weighted
+        Count an edge by its weight; otherwise all count alike.
+
+    Returns
+    -------
+    The coefficient; NaN if all edges join vertices of one and the same label, or there is no edge.
+
+    Raises
+    ------
+    KeyError
+        If there is no such graph or column.
+    TypeError
+        If `data` is neither an AnnData object nor a matrix.
+    ValueError
+        If the matrix is not square or not symmetric, a weight is negative or not finite, or labels are too few, too many
+        or all missing.
+
+    References
+    ----------
+    :cite:t:`Newman2003`, Eq. 2.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> import numpy as np
+    >>> ring = np.roll(np.eye(4), 1, axis=0) + np.roll(np.eye(4), -1, axis=0)
+    >>> kx.metrics.assortativity(ring, labels=["a", "b", "a", "b"])
+    -1.0
+    """
+    _validate.one_of(weighted, (True, False), "weighted")
+    graph = read_graph(data, neighbors_key, axis)
+    codes = read_labels(data, labels, axis, graph.shape[0])
+    edges = graph.tocoo()
+    known = (codes[edges.row] >= 0) & (codes[edges.col] >= 0)
+    pairs = codes[edges.row[known]], codes[edges.col[known]]
+    weights = edges.data[known] if weighted else np.ones(known.sum())
+    mixing = sparse.coo_array((weights, pairs), shape=(codes.max() + 1,) * 2)
+    ends = mixing.sum(axis=1)
+    if np.count_nonzero(ends) < 2:
+        return float("nan")
+    total = float(ends.sum())
+    by_chance = float(np.sum((ends / total) ** 2))
+    within = float(mixing.tocsr().trace()) / total
+    return (within - by_chance) / (1.0 - by_chance)

@@ -1,0 +1,433 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+from tqdm.auto import tqdm
+
+from kronax import _tensor, _validate
+from kronax._completion_methods import Options
+from kronax._logging import logger, shows_progress
+from kronax.metrics import _tensor_scores as scores
+from kronax.metrics._compared_methods import DEFAULT, ComparedMethod, compared_methods
+from kronax.solvers.completion import Fallback
+from kronax.solvers.tensor_folds import cold_start_folds, entry_folds, fiber_folds, hide, pooled_correlation
+from kronax.solvers.tensor_folds import unit_norm as to_unit_norm
+
+SPLITS = ("fiber", "entry", "cold_start_treatment", "cold_start_context")
+_NOTHING, _UNABLE = "none", "unable"
+
+
+@dataclass(frozen=True, repr=False)
+class CrossValidation:
+    """Held-out values beside their predictions, and how well they agree.
+
+    Attributes
+    ----------
+    table
+        One row per method. ``pct``: the correlation with the truth over all held-out entries together; ``pct_fiber``: the
+        mean of the correlations of single fibers; ``mae`` and ``mse``: mean absolute and mean squared error, in the units of the
+        data and their square; ``deg_auc_1%`` and the like: see :func:`kronax.metrics.deg_auc`; ``calibration_slope``: see
+        :func:`kronax.metrics.calibration_slope`; ``variance_ratio``: variance of the predictions divided by that of the
+        measured values; ``specificity_bias``: mean of predicted minus measured cell-specificity;
+        ``specificity_correlation``: their correlation over treatments; ``fallback``: share of the held-out fibers that stand-ins
+        such as a mean were put into, as the method had nothing to say; ``unable``: share about which the method has nothing to
+        say and offers no stand-in, so that they count in none of its scores; ``converged``: share of the folds in which the method did; ``seconds``: time of all folds.
+    profiles
+        Held-out fibers × genes. ``X`` holds the measured values, NaN where none was held out, ``layers[method]`` the
+        predictions; in ``obs``: ``treatment``, ``context``, ``fold`` (-1 where the entries are in several), ``n_contexts`` of
+        the treatment and ``n_treatments`` of the context that were measured, ``unseen`` (whether all of the treatment, the
+        context or a gene was held out with it).
+    fibers, treatments, contexts, genes
+        Correlations with the truth over the entries of each of them, with a column for each method. The rows of ``fibers``
+        are those of ``profiles``. NaN where undefined.
+    cell_specificity
+        Treatments × (``measured``, methods): mean pairwise cosine distance of a treatment's held-out fibers. NaN for
+        treatments with fewer than two of them.
+    fallback
+        Rows of ``profiles`` × methods: what stands in a fiber instead of the method's own prediction, ``"none"``, or ``"unable"``.
+    parameters
+        How the cross-validation was done.
+    """
+
+    table: pd.DataFrame
+    profiles: AnnData
+    fibers: pd.DataFrame
+    treatments: pd.DataFrame
+    contexts: pd.DataFrame
+    genes: pd.DataFrame
+    cell_specificity: pd.DataFrame
+    fallback: pd.DataFrame
+    parameters: dict[str, Any]
+
+    def __repr__(self) -> str:
+        what = f"{self.profiles.n_obs} fibers held out in {self.parameters['n_folds']} folds"
+        return f"CrossValidation, split {self.parameters['split']!r}: {what}\n{self.table.round(3)}"
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods, in the order in which they were named."""
+        return list(self.table.index)
+
+    def errors(
+        self,
+        by: Literal["treatment", "context", "category"] = "context",
+        *,
+        edges: tuple[float, ...] = (-2.0, -1.0, 1.0, 2.0),
+    ) -> pd.DataFrame:
+        """Give mean absolute and mean squared errors of parts of the held-out values.
+
+        Parameters
+        ----------
+        by
+            ``"treatment"``, ``"context"``, or ``"category"``: of expression, the measured values cut at `edges`.
+        edges
+            Limits of the categories, ascending, in standard deviations of the held-out values from 0.
+
+        Returns
+        -------
+        Groups × (method, ``mae`` or ``mse``), and the number of entries in the column ``("", "n")``.
+
+        Raises
+        ------
+        ValueError
+            If `by` is none of the above or `edges` do not ascend.
+        """
+        _validate.one_of(by, ["treatment", "context", "category"], "by")
+        truth = self.profiles.X
+        if by == "category":
+            group, names = _categories(truth, edges)
+        else:
+            codes, names = pd.factorize(self.profiles.obs[by], sort=True)
+            group = np.broadcast_to(codes[:, None], truth.shape)
+        has = ~np.isnan(truth)
+        n = np.bincount(group[has], minlength=len(names))
+        columns = {("", "n"): n}
+        for method in self.methods:
+            error = np.abs(self.profiles.layers[method] - truth)
+            known = ~np.isnan(error)
+            counted = np.bincount(group[known], minlength=len(names))
+            for name, loss in (("mae", error[known]), ("mse", error[known] ** 2)):
+                total = np.bincount(group[known], weights=loss, minlength=len(names))
+                columns[method, name] = np.divide(total, counted, out=np.full(len(names), np.nan), where=counted > 0)
+        return pd.DataFrame(columns, index=pd.Index(names, name=by))
+
+
+def _categories(truth: np.ndarray, edges: tuple[float, ...]) -> tuple[np.ndarray, list[str]]:
+    """Cut values at multiples of their standard deviation: codes, and the intervals' names."""
+    if not len(edges) or not (np.diff(edges) > 0).all():
+        msg = f"`edges` must be numbers in ascending order, found {edges!r}."
+        raise ValueError(msg)
+    ends = ["", *(f"{edge:g}" for edge in edges), ""]
+    names = [
+        f"above {low}" if low and not high else f"up to {high}" if high and not low else f"{low} to {high}"
+        for low, high in zip(ends[:-1], ends[1:], strict=True)
+    ]
+    spread = np.sqrt(np.nanmean(np.square(truth)))
+    return np.searchsorted(np.asarray(edges) * spread, truth, side="left"), names
+
+
+def cross_validate(
+    mdata: MuData,
+    *,
+    methods: str | Iterable[str] | Mapping[str, str | Options] = DEFAULT,
+    n_folds: int = 10,
+    split: Literal["fiber", "entry", "cold_start_treatment", "cold_start_context"] = "fiber",
+    keep: int = 0,
+    layer: str | None = None,
+    unit_norm: bool = False,
+    deg_tops: tuple[float, ...] = (0.01, 0.1),
+    random_state: int = 0,
+) -> CrossValidation:
+    """Hide measured parts of a tensor, complete it, and compare what was hidden with what was predicted.
+
+    Every measured fiber, the profile of a treatment in a context, is dealt into one fold. Each method sees, for each fold, the tensor
+    without that fold's fibers. So every fiber is predicted exactly once, by a method that has not seen it. A treatment
+    keeps at least one measured fiber in training; one that has no other is never held out.
+
+    Parameters
+    ----------
+    mdata
+        Contexts as modalities, each treatments × genes. A treatment that a modality does not have, or whose row is NaN,
+        was not measured there.
+    methods
+        Names, as in :func:`kronax.tl.complete_tensor`; or a mapping from any label to a method's name or its options, for settings
+        other than the default ones.
+    n_folds
+        At least 2.
+    split
+        What is held out together: ``"fiber"`` is what the completion of missing profiles needs. ``"entry"`` hides single values,
+        while the rest of the profile stays: far too optimistic, and here to show how much.
+        ``"cold_start_treatment"`` hides all fibers of a treatment, ``"cold_start_context"`` of a context, but for `keep`:
+        methods that then have nothing to go by are flagged, see ``fallback`` and ``unable`` in the result's table.
+    keep
+        Fibers of each treatment (or context) that a cold start leaves in training, drawn at random.
+    layer
+        Layer of every modality to read; `X` if None.
+    unit_norm
+        The protocol of :cite:t:`Hodos2018`: measured profiles are scaled to unit norm before anything else, and
+        predictions before correlations are taken. All other scores are those of predictions as they came.
+    deg_tops
+        Shares of a profile's genes that are called differentially expressed, for the areas under the ROC curve.
+    random_state
+        Seed of the folds.
+
+    Returns
+    -------
+    :class:`CrossValidation`: tables, and the predictions themselves. Nothing is written to `mdata`.
+
+    Raises
+    ------
+    KeyError
+        If there is no such layer.
+    MemoryError
+        If the work will not fit.
+    TypeError
+        If `mdata` is no MuData object, or `methods` holds something else than names and options.
+    ValueError
+        If a method or split does not exist, or there are fewer fibers, treatments or contexts to hold out than folds.
+
+    References
+    ----------
+    :cite:t:`Hodos2018`, sections 2.6 and 3.
+
+    Examples
+    --------
+    >>> import anndata as ad
+    >>> import kronax as kx
+    >>> import mudata
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> drugs, cells, genes = (rng.normal(size=(n, 2)) for n in (12, 3, 30))
+    >>> values = np.einsum("dr,cr,gr->cdg", drugs, cells, genes)
+    >>> mdata = mudata.MuData({f"cell {c}": ad.AnnData(x) for c, x in enumerate(values)}, axis=-1)
+    >>> result = kx.metrics.cross_validate(mdata, methods=["kronecker", "mean_1d"], n_folds=4)
+    >>> bool(result.table.loc["kronecker", "pct"] > result.table.loc["mean_1d", "pct"])
+    True
+    """
+    _validate.one_of(split, SPLITS, "split")
+    _validate.integer(n_folds, "n_folds", low=2)
+    _validate.integer(keep, "keep", low=0)
+    _validate.integer(random_state, "random_state", low=0)
+    if keep and not split.startswith("cold_start"):
+        msg = f"`keep` is for cold starts; with split={split!r} every treatment keeps what is not in the fold."
+        raise ValueError(msg)
+    _validate.boolean(unit_norm, "unit_norm")
+    for top in deg_tops:
+        scores.require_top(top, "deg_tops")
+    chosen = compared_methods(methods)
+    tensor = _tensor.read(mdata, layer)
+    copies = 4 + len(chosen) + max(method.copies for method in chosen)
+    _validate.memory(int(8 * copies * tensor.values.size), "Compare fewer methods, or choose fewer genes.")
+    values = to_unit_norm(tensor.values) if unit_norm else tensor.values
+    fold = _deal(~np.isnan(values), split, n_folds, keep, random_state)
+    held = _held_out(values, fold, n_folds)
+    width = int(tensor.measured.sum())
+    predictions = {}
+    with tqdm(total=len(chosen) * n_folds, unit="fold", delay=2, leave=False, disable=not shows_progress()) as bar:
+        for method in chosen:
+            bar.set_description(method.label, refresh=False)
+            predictions[method.label] = _predict(method, values, fold, n_folds, held, width, bar)
+    parameters = {
+        "split": split,
+        "n_folds": n_folds,
+        "keep": keep,
+        "layer": layer,
+        "unit_norm": unit_norm,
+        "deg_tops": tuple(deg_tops),
+        "random_state": random_state,
+    }
+    _say_what_stood_in(predictions, split)
+    return _assemble(tensor, held, predictions, parameters)
+
+
+def _deal(measured: np.ndarray, split: str, n_folds: int, keep: int, random_state: int) -> np.ndarray:
+    """Give the fold of every fiber ``(D, C)``, or of every entry ``(D, C, G)``, negative where none."""
+    if split == "entry":
+        return entry_folds(measured, n_folds, random_state)
+    fibers = measured.any(axis=2)
+    if split == "fiber":
+        return fiber_folds(fibers, n_folds, random_state).fold
+    axis = ("cold_start_treatment", "cold_start_context").index(split)
+    return cold_start_folds(fibers, n_folds, axis=axis, keep=keep, random_state=random_state).fold
+
+
+@dataclass(frozen=True)
+class _HeldOut:
+    """The fibers with held-out entries: where they are, their fold (-1 if in several) and values ``(n, G)``.
+
+    ``unseen`` tells whether a fold leaves nothing of the treatment, the context or one of the genes in training.
+    """
+
+    treatment: np.ndarray
+    context: np.ndarray
+    fold: np.ndarray
+    unseen: np.ndarray
+    truth: np.ndarray
+
+
+def _held_out(values: np.ndarray, fold: np.ndarray, n_folds: int) -> _HeldOut:
+    measured = ~np.isnan(values)
+    fold = fold if fold.ndim == 3 else np.broadcast_to(fold[:, :, None], fold.shape + (1,))
+    unseen = np.zeros(fold.shape[:2], bool)
+    for k in range(n_folds):
+        training = measured & (fold != k)
+        gone = ~training.any(axis=(1, 2))[:, None] | ~training.any(axis=(0, 2))
+        if not training.any(axis=(0, 1)).all():
+            gone[:] = True
+        unseen |= gone & (fold == k).any(axis=2)
+    rows, cols = np.nonzero((fold >= 0).any(axis=2))
+    low, high = fold.min(axis=2), fold.max(axis=2)
+    return _HeldOut(rows, cols, np.where(low == high, high, -1)[rows, cols], unseen[rows, cols], values[rows, cols])
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """Predictions of the held-out fibers ``(n, G)``, NaN where nothing was held out or the method is unable to predict.
+
+    ``code`` and ``unable`` tell for every fiber what stood in, and whether nothing could.
+    """
+
+    values: np.ndarray
+    code: np.ndarray
+    unable: np.ndarray
+    converged: float
+    seconds: float
+
+
+def _predict(
+    method: ComparedMethod, values: np.ndarray, fold: np.ndarray, n_folds: int, held: _HeldOut, width: int, bar: tqdm
+) -> _Predicted:
+    """Complete the tensor once for every fold, without it."""
+    start = time.perf_counter()
+    predicted = np.full(values.shape, np.nan)
+    code = np.zeros(values.shape[:2], np.int8)
+    n_converged = 0
+    for k in range(n_folds):
+        mask = fold == k
+        completion = method.complete(hide(values, mask), width)
+        predicted[mask] = completion.values[mask]
+        touched = mask if mask.ndim == 2 else mask.any(axis=2)
+        np.maximum(code, completion.fallback, out=code, where=touched)
+        n_converged += completion.converged
+        bar.update()
+    predicted[np.isnan(values)] = np.nan  # of fibers measured in part
+    where = held.treatment, held.context
+    unable = held.unseen & (not method.falls_back)
+    predicted = np.where(unable[:, None], np.nan, predicted[where])
+    seconds = time.perf_counter() - start
+    return _Predicted(predicted, code[where], unable, n_converged / n_folds, seconds)
+
+
+def _say_what_stood_in(predictions: dict[str, _Predicted], split: str) -> None:
+    """Log which methods had nothing to say about some of the held-out fibers."""
+    for method, found in predictions.items():
+        names = [Fallback(code).name.lower() for code in np.unique(found.code[found.code > 0])]
+        if found.unable.any():
+            names.append("nothing")
+        if names:
+            logger.warning(
+                "%s had nothing to say about %d of %d held-out fibers (split: %s); in its place: %s",
+                method,
+                int(((found.code > 0) | found.unable).sum()),
+                len(found.code),
+                split,
+                ", ".join(names),
+            )
+
+
+def _assemble(
+    tensor: _tensor.Tensor, held: _HeldOut, predictions: dict[str, _Predicted], parameters: dict[str, Any]
+) -> CrossValidation:
+    """Score all predictions."""
+    treatments, contexts = tensor.treatments.astype(str), pd.Index(tensor.contexts)
+    measured = tensor.measured
+    obs = pd.DataFrame(
+        {
+            "treatment": pd.Categorical.from_codes(held.treatment, treatments),
+            "context": pd.Categorical.from_codes(held.context, contexts),
+            "fold": held.fold,
+            "n_contexts": measured.sum(axis=1)[held.treatment],
+            "n_treatments": measured.sum(axis=0)[held.context],
+            "unseen": held.unseen,
+        },
+        index=[f"{treatments[d]}:{contexts[c]}" for d, c in zip(held.treatment, held.context, strict=True)],
+    )
+    profiles = AnnData(
+        held.truth,
+        obs=obs,
+        var=pd.DataFrame(index=tensor.genes.astype(str)),
+        layers={method: found.values for method, found in predictions.items()},
+    )
+    profiles.obs_names_make_unique()  # "a:b" of "c" and "a" of "b:c"
+    scaled = {m: to_unit_norm(p.values) if parameters["unit_norm"] else p.values for m, p in predictions.items()}
+    groups = {
+        "fibers": (np.arange(len(obs)), profiles.obs_names),
+        "treatments": (held.treatment, treatments),
+        "contexts": (held.context, contexts),
+    }
+    correlations = {
+        name: pd.DataFrame(
+            {m: scores.grouped_correlations(held.truth, p, group, len(names)) for m, p in scaled.items()}, index=names
+        )
+        for name, (group, names) in groups.items()
+    }
+    correlations["genes"] = pd.DataFrame(
+        {m: scores.row_correlations(held.truth.T, p.T) for m, p in scaled.items()}, index=profiles.var_names
+    )
+    specificity = pd.DataFrame(
+        {
+            name: scores.grouped_specificity(x, held.treatment, len(treatments))
+            for name, x in [("measured", held.truth), *((m, p.values) for m, p in predictions.items())]
+        },
+        index=treatments,
+    )
+    names = np.array([_NOTHING, *(code.name.lower() for code in Fallback if code)], dtype=object)
+    fallback = pd.DataFrame(
+        {m: np.where(p.unable, _UNABLE, names[p.code]) for m, p in predictions.items()}, index=profiles.obs_names
+    )
+    rows = {
+        m: _row(held.truth, scaled[m], p, correlations["fibers"][m], specificity[["measured", m]], parameters)
+        for m, p in predictions.items()
+    }
+    return CrossValidation(
+        table=pd.DataFrame.from_dict(rows, orient="index").rename_axis("method"),
+        profiles=profiles,
+        cell_specificity=specificity,
+        fallback=fallback,
+        parameters=parameters,
+        **correlations,
+    )
+
+
+def _row(
+    truth: np.ndarray,
+    scaled: np.ndarray,
+    found: _Predicted,
+    fibers: pd.Series,
+    specificity: pd.DataFrame,
+    parameters: dict[str, Any],
+) -> dict[str, float]:
+    """Give the scores of one method over all held-out entries."""
+    measured, predicted = specificity.to_numpy().T
+    return {
+        "pct": pooled_correlation(truth, scaled),
+        "pct_fiber": fibers.mean(),
+        "mae": scores.mean_absolute_error(truth, found.values),
+        "mse": scores.mean_squared_error(truth, found.values),
+        **{f"deg_auc_{100 * p:g}%": scores.deg_auc(truth, found.values, top=p) for p in parameters["deg_tops"]},
+        "calibration_slope": scores.calibration_slope(truth, found.values),
+        "variance_ratio": scores.variance_ratio(truth, found.values),
+        "specificity_bias": float((specificity.iloc[:, 1] - specificity.iloc[:, 0]).mean()),
+        "specificity_correlation": pooled_correlation(measured, predicted),
+        "fallback": float((found.code > 0).mean()),
+        "unable": float(found.unable.mean()),
+        "converged": found.converged,
+        "seconds": found.seconds,
+    }

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mudata import MuData
+from tqdm.auto import tqdm
+
+from kronax import _tensor, _validate
+from kronax._completion_methods import Options
+from kronax._logging import shows_progress
+from kronax.metrics._compared_methods import DEFAULT, ComparedMethod, compared_methods
+from kronax.solvers.tensor_folds import hide, pooled_correlation
+from kronax.solvers.tensor_folds import unit_norm as to_unit_norm
+
+
+@dataclass(frozen=True)
+class DensityCurve:
+    """How accuracy depends on how much was measured.
+
+    Attributes
+    ----------
+    table
+        One row for every method, density and repeat, with the columns ``method``, ``density`` (share of the tensor's fibers
+        in training), ``repeat``, ``pct`` (correlation with the truth over all held-out entries) and ``unpredicted`` (share of the
+        held-out fibers that a stand-in, such as a mean, was put into, or nothing).
+    parameters
+        How it was measured.
+    """
+
+    table: pd.DataFrame
+    parameters: dict[str, Any]
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """Mean and standard deviation of ``pct`` over repeats: (method, density) × (``mean``, ``std``)."""
+        grouped = self.table.groupby(["method", "density"], sort=False)["pct"]
+        return grouped.agg(["mean", "std"])
+
+
+def density_curve(
+    mdata: MuData,
+    *,
+    methods: str | Iterable[str] | Mapping[str, str | Options] = DEFAULT,
+    densities: Iterable[float] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6),
+    held_out: float = 0.1,
+    n_repeats: int = 5,
+    layer: str | None = None,
+    unit_norm: bool = False,
+    random_state: int = 0,
+) -> DensityCurve:
+    """Measure how accuracy depends on the share of fibers that were measured.
+
+    In every repeat, some measured fibers are drawn and held out; of the others, as many are kept as `densities` ask
+    for, at random, those of a lower density among those of every higher one. All methods and densities predict the same
+    held-out fibers, so that differences between them are not those of what is asked.
+
+    Parameters
+    ----------
+    mdata
+        Contexts as modalities, each treatments × genes.
+    methods
+        See :func:`kronax.metrics.cross_validate`.
+    densities
+        Shares of all fibers of the tensor, treatments times contexts, that are in training.
+    held_out
+        Share of all fibers of the tensor that is held out.
+    n_repeats
+        Draws, each of which all methods see.
+    layer
+        Layer of every modality to read; `X` if None.
+    unit_norm
+        See :func:`kronax.metrics.cross_validate`.
+    random_state
+        Seed of the draws.
+
+    Returns
+    -------
+    :class:`DensityCurve`. Nothing is written to `mdata`.
+
+    Raises
+    ------
+    KeyError
+        If there is no such layer.
+    TypeError
+        If `mdata` is no MuData object, or `methods` holds something else than names and options.
+    ValueError
+        If fewer fibers were measured than the highest density and `held_out` ask for, or an argument is out of range.
+
+    References
+    ----------
+    :cite:t:`Hodos2018`, section 3.3.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=5, n_genes=50, missing=0.1)
+    >>> curve = kx.metrics.density_curve(mdata, methods=["mean_2d"], densities=[0.2, 0.6], n_repeats=3)
+    >>> pct = curve.summary["mean"]
+    >>> bool(pct["mean_2d", 0.6] > pct["mean_2d", 0.2])
+    True
+    """
+    chosen = compared_methods(methods)
+    densities = sorted({float(density) for density in densities})
+    if not densities:
+        msg = "`densities` is empty; name at least one."
+        raise ValueError(msg)
+    for value, name in [(held_out, "held_out"), *((density, "densities") for density in densities)]:
+        _validate.positive(value, name, high=1.0)
+    _validate.integer(n_repeats, "n_repeats", low=1)
+    _validate.integer(random_state, "random_state", low=0)
+    _validate.boolean(unit_norm, "unit_norm")
+    tensor = _tensor.read(mdata, layer)
+    measured = tensor.measured
+    n_test = max(round(held_out * measured.size), 1)
+    sizes = [max(round(density * measured.size), 1) for density in densities]
+    if sizes[-1] + n_test > measured.sum():
+        most = (measured.sum() - n_test) / measured.size
+        msg = (
+            f"{measured.mean():.1%} of the fibers were measured; with {held_out:.1%} held out, densities up to "
+            f"{most:.3g} can be had, found {densities[-1]:g}."
+        )
+        raise ValueError(msg)
+    values = to_unit_norm(tensor.values) if unit_norm else tensor.values
+    draws = list(_draws(measured, n_test, sizes, n_repeats, random_state))
+    rows = []
+    total = len(chosen) * len(draws)
+    with tqdm(total=total, unit="fit", delay=2, leave=False, disable=not shows_progress()) as bar:
+        for method in chosen:
+            bar.set_description(method.label, refresh=False)
+            for repeat, size, training, test in draws:
+                pct, unpredicted = _score(method, values, training, test, sizes[-1], unit_norm)
+                density = densities[sizes.index(size)]
+                rows.append((method.label, density, repeat, pct, unpredicted))
+                bar.update()
+    return DensityCurve(
+        table=pd.DataFrame(rows, columns=["method", "density", "repeat", "pct", "unpredicted"]),
+        parameters={
+            "densities": densities,
+            "held_out": held_out,
+            "n_repeats": n_repeats,
+            "layer": layer,
+            "unit_norm": unit_norm,
+            "random_state": random_state,
+        },
+    )
+
+
+def _draws(
+    measured: np.ndarray, n_test: int, sizes: list[int], n_repeats: int, random_state: int
+) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
+    """Give repeat, number of fibers in training, and the masks ``(D, C)`` of training and of what is held out."""
+    rng = np.random.default_rng(random_state)
+    fibers = np.flatnonzero(measured)
+    for repeat in range(n_repeats):
+        order = rng.permutation(fibers)
+        for size in sizes:
+            test, training = np.zeros((2, measured.size), bool)
+            test[order[:n_test]] = True
+            training[order[n_test : n_test + size]] = True
+            yield repeat, size, training.reshape(measured.shape), test.reshape(measured.shape)
+
+
+def _score(
+    method: ComparedMethod, values: np.ndarray, training: np.ndarray, test: np.ndarray, width: int, unit_norm: bool
+) -> tuple[float, float]:
+    """Give the correlation over what is held out, and the share of fibers about which the method has nothing to say."""
+    completion = method.complete(hide(values, ~training), width)
+    predicted = completion.values[test]
+    nothing = completion.fallback[test] > 0
+    if not method.falls_back:
+        nothing |= (~training.any(axis=1)[:, None] | ~training.any(axis=0))[test]
+        predicted = np.where(nothing[:, None], np.nan, predicted)
+    predicted = to_unit_norm(predicted) if unit_norm else predicted
+    return pooled_correlation(values[test], predicted), float(nothing.mean())

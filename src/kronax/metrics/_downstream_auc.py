@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mudata import MuData
+from scipy.stats import ttest_rel
+from tqdm.auto import tqdm
+
+from kronax import _keys, _tensor, _validate
+from kronax._logging import shows_progress
+
+_MODELS = ("logistic_regression", "k_neighbors", "random_forest")
+_FEWEST = 3  # measured profiles with each label
+
+
+@dataclass(frozen=True)
+class DownstreamAuc:
+    """What the completion is worth to classifiers.
+
+    Attributes
+    ----------
+    table
+        One row per experiment, that is ``profile`` (a context, ``"mean"`` or ``"max"``), ``task`` and ``model``:
+        ``auc_measured`` and ``auc_completed``, areas under the ROC curve on the same measured profiles, of classifiers trained on the measured
+        and on the completed ones; ``difference``, the latter minus the former; ``n_measured``, ``n_completed`` and
+        ``n_positive``, the numbers of measured profiles, of all, and of measured ones with a positive label; ``signal``,
+        whether one of the two areas is at least ½.
+    mean_difference
+        Over experiments with signal.
+    p_value
+        Of a two-sided paired t-test over experiments with signal; NaN with fewer than two. The experiments share profiles and
+        labels, so it is a guide rather than a test.
+    """
+
+    table: pd.DataFrame
+    mean_difference: float
+    p_value: float
+
+
+def downstream_auc(
+    mdata: MuData,
+    labels: pd.DataFrame | pd.Series,
+    *,
+    layer: str = _keys.COMPLETED,
+    measured_layer: str | None = None,
+    profiles: Iterable[str] | None = None,
+    models: Iterable[str] | Mapping[str, Any] = _MODELS,
+    n_folds: int = 10,
+    random_state: int = 0,
+) -> DownstreamAuc:
+    """Ask whether classifiers learn more from completed profiles than from measured ones.
+
+    For each context, a classifier is trained to tell a binary label of treatments, such as a drug target, from the profiles
+    measured there, and another one from the measured and the predicted profiles together. Both are scored on the same
+    treatments, those measured there, by the area under the ROC curve, in cross-validation over treatments whose folds are
+    the same for both: no classifier has seen the label that it is asked for.
+
+    Parameters
+    ----------
+    mdata
+        Contexts as modalities, each treatments × genes, with a completed layer.
+    labels
+        Binary labels (bool, or 0 and 1) in columns, treatments as index; treatments that are not in it, and missing
+        values, are left out.
+    layer
+        Layer with measured and predicted profiles, without gaps.
+    measured_layer
+        Layer that holds the measured profiles alone; `X` if None.
+    profiles
+        What is classified: contexts, and ``"mean"`` or ``"max"`` of each gene over contexts (those measured, against all).
+        None stands for all contexts, the mean and the maximum.
+    models
+        Of ``"logistic_regression"``, ``"k_neighbors"`` and ``"random_forest"``, with scikit-learn's settings, genes standardised
+        for the first two; or a mapping from names to classifiers that follow scikit-learn's conventions.
+    n_folds
+        At least 2; fewer are used where there are fewer profiles with either label.
+    random_state
+        Seed of folds and models.
+
+    Returns
+    -------
+    :class:`DownstreamAuc`. Experiments with fewer than 3 measured profiles of either label are left out. Nothing is written
+    to `mdata`.
+
+    Raises
+    ------
+    KeyError
+        If there is no such layer or context.
+    TypeError
+        If `mdata` is no MuData object.
+    ValueError
+        If a label is not binary, no treatment has one, the completed layer has gaps, a model does not exist, or no
+        experiment is left.
+
+    References
+    ----------
+    :cite:t:`Hodos2018`, sections 2.7 and 3.6.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> mdata = kx.datasets.drug_response(n_treatments=40, n_contexts=4, n_genes=30)
+    >>> kx.tl.complete_tensor(mdata, method="mean_2d")
+    >>> labels = mdata["line0"].obs[["cell_specific"]]
+    >>> found = kx.metrics.downstream_auc(mdata, labels, models=["k_neighbors"], profiles=["line0", "line1"])
+    >>> len(found.table)
+    2
+    """
+    _validate.integer(n_folds, "n_folds", low=2)
+    _validate.integer(random_state, "random_state", low=0)
+    classifiers = _classifiers(models, random_state)
+    measured, completed = _tensor.read(mdata, measured_layer), _tensor.read(mdata, layer)
+    tasks = _tasks(labels, completed.treatments)
+    inputs = _inputs(measured, completed, profiles)
+    experiments = list(_experiments(inputs, tasks))
+    if not experiments:
+        msg = f"No label has {_FEWEST} measured profiles of either value in any of {list(inputs)}."
+        raise ValueError(msg)
+    rows = []
+    total = len(experiments) * len(classifiers)
+    with tqdm(total=total, unit="experiment", delay=2, leave=False, disable=not shows_progress()) as bar:
+        for profile, task, few, many, y in experiments:
+            for model, classifier in classifiers.items():
+                auc = _compare(classifier, few, many, y, n_folds, random_state)
+                has = ~np.isnan(few).any(axis=1)
+                rows.append((profile, task, model, *auc, auc[1] - auc[0], has.sum(), len(y), int(y[has].sum())))
+                bar.update()
+    names = ["profile", "task", "model", "auc_measured", "auc_completed", "difference"]
+    table = pd.DataFrame(rows, columns=[*names, "n_measured", "n_completed", "n_positive"])
+    table["signal"] = (table["auc_measured"] >= 0.5) | (table["auc_completed"] >= 0.5)
+    kept = table[table["signal"]]
+    p_value = float(ttest_rel(kept["auc_completed"], kept["auc_measured"]).pvalue) if len(kept) > 1 else float("nan")
+    return DownstreamAuc(table, float(kept["difference"].mean()), p_value)
+
+
+def _classifiers(models: Iterable[str] | Mapping[str, Any], random_state: int) -> dict[str, Any]:
+    """Give unfitted classifiers by name."""
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if isinstance(models, Mapping):
+        return dict(models)
+    known = {
+        "logistic_regression": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
+        "k_neighbors": make_pipeline(StandardScaler(), KNeighborsClassifier()),
+        "random_forest": RandomForestClassifier(random_state=random_state),
+    }
+    models = [models] if isinstance(models, str) else list(models)
+    for model in models:
+        _validate.one_of(model, known, "models")
+    return {model: known[model] for model in models}
+
+
+def _tasks(labels: pd.DataFrame | pd.Series, treatments: pd.Index) -> pd.DataFrame:
+    """Give labels as 0 and 1, NaN where missing, in the order of the treatments."""
+    table = labels.to_frame() if isinstance(labels, pd.Series) else labels
+    if not table.index.is_unique:
+        msg = f"Treatments occur more than once in `labels`: {_tensor.listed(table.index[table.index.duplicated()])}."
+        raise ValueError(msg)
+    table = table.reindex(treatments)
+    for name, column in table.items():
+        found = column.dropna().unique()
+        if not len(found) or not set(found) <= {0, 1}:
+            msg = f"`labels[{name!r}]` must hold True and False, or 1 and 0, for treatments of `mdata`; found {list(found)[:5]}."
+            raise ValueError(msg)
+    return table.astype(float)
+
+
+def _inputs(
+    measured: _tensor.Tensor, completed: _tensor.Tensor, profiles: Iterable[str] | None
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Give, for every kind of profile, the measured ones (NaN where missing) and all, treatments × genes."""
+    if np.isnan(completed.values).any():
+        msg = f"Layer {completed.layer!r} has {completed.missing_entries:,} gaps. Run kx.tl.complete_tensor first."
+        raise ValueError(msg)
+    order = measured.treatments.get_indexer(completed.treatments)
+    genes = measured.genes.get_indexer(completed.genes)
+    few = np.where((order >= 0)[:, None, None], measured.values[order][:, :, genes], np.nan)
+    few[np.isnan(few).any(axis=2)] = np.nan
+    some = ~np.isnan(few).all(axis=(1, 2))
+    mean, largest = np.full((2, len(few), few.shape[2]), np.nan)
+    mean[some], largest[some] = np.nanmean(few[some], axis=1), np.nanmax(few[some], axis=1)
+    known = {context: (few[:, c], completed.values[:, c]) for c, context in enumerate(completed.contexts)}
+    known["mean"] = mean, completed.values.mean(axis=1)
+    known["max"] = largest, completed.values.max(axis=1)
+    if profiles is None:
+        return known
+    chosen = [profiles] if isinstance(profiles, str) else list(profiles)
+    for name in chosen:
+        _validate.key_in(name, known, "mdata.mod")
+    return {name: known[name] for name in chosen}
+
+
+def _experiments(
+    inputs: dict[str, tuple[np.ndarray, np.ndarray]], tasks: pd.DataFrame
+) -> Iterator[tuple[str, str, np.ndarray, np.ndarray, np.ndarray]]:
+    """Give profile, task, measured and completed profiles, and labels, of all labelled treatments."""
+    for profile, (few, many) in inputs.items():
+        for task, column in tasks.items():
+            labelled = column.notna().to_numpy()
+            y = column.to_numpy()[labelled].astype(int)
+            has = ~np.isnan(few[labelled]).any(axis=1)
+            if min(y[has].sum(), (1 - y[has]).sum()) >= _FEWEST:
+                yield profile, task, few[labelled], many[labelled], y
+
+
+def _compare(
+    classifier: Any, few: np.ndarray, many: np.ndarray, y: np.ndarray, n_folds: int, random_state: int
+) -> tuple[float, float]:
+    """Give the areas under the curve on the measured profiles, after training on these and on all."""
+    from sklearn.base import clone
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import StratifiedKFold
+
+    has = np.flatnonzero(~np.isnan(few).any(axis=1))
+    n_folds = min(n_folds, *np.bincount(y[has]))
+    folds = StratifiedKFold(n_folds, shuffle=True, random_state=random_state).split(many[has], y[has])
+    score = np.empty((2, len(has)))
+    for training, test in folds:
+        asked = has[test]
+        others = np.setdiff1d(np.arange(len(y)), asked)
+        for row, rows, x in ((0, has[training], few), (1, others, many)):
+            fitted = clone(classifier).fit(x[rows], y[rows])
+            score[row, test] = fitted.predict_proba(x[asked])[:, 1]
+    return float(roc_auc_score(y[has], score[0])), float(roc_auc_score(y[has], score[1]))

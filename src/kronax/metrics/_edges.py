@@ -1,0 +1,161 @@
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from kronax import _keys, _validate
+from kronax._stored_graph import AXES, Axis, stored_matrix
+from kronax.metrics._read import Matrix, require_symmetric, square
+
+By = Literal["absolute", "sign"]
+_BY = ("absolute", "sign")
+
+
+def edge_average_precision(
+    data: AnnData | Matrix,
+    *,
+    truth: str | Matrix = _keys.TRUTH,
+    by: By = "absolute",
+    neighbors_key: str = _keys.MED_MAGMA,
+    axis: Axis = "obs",
+) -> float:
+    """Tell how well an estimate ranks the true edges of a graph before all other pairs.
+
+    The average precision: the mean, over true edges, of the share of true ones among all pairs that rank at least as high.
+    It estimates the area under the precision–recall curve. A ranking at random has the share of true edges among all
+    pairs; the best possible one has 1.
+
+    Parameters
+    ----------
+    data
+        AnnData object with an estimated precision matrix, or the estimate itself, symmetric. The diagonal is not used.
+        :func:`kronax.tl.med_magma` keeps the precision on the edges of its graphs alone, unless ``n_neighbors=None``; all
+        other pairs then rank last together.
+    truth
+        The true graph: a symmetric matrix, an edge wherever an entry off the diagonal is not 0; or its name in ``obsp``
+        (``varp`` for ``axis="var"``).
+    by
+        ``"absolute"``: pairs are ranked by the absolute value of the estimate, signs do not matter. ``"sign"``: every pair
+        stands for two candidates, a positive and a negative edge, ranked by the estimate and by its negative; what is to
+        be found are edges with their signs. Estimate and truth must then mean the same: both precision matrices, or both
+        correlations.
+    neighbors_key
+        Where in ``uns`` the estimate is described.
+    axis
+        ``"obs"`` for the cells, ``"var"`` for the genes.
+
+    Returns
+    -------
+    The average precision, from 0 to 1.
+
+    Raises
+    ------
+    KeyError
+        If there is no such estimate or truth.
+    TypeError
+        If the estimate or the truth is no matrix.
+    ValueError
+        If a matrix is not square or not symmetric or has NaN or infinite values, the shapes differ, or the truth has no
+        edge.
+
+    See Also
+    --------
+    edge_precision_recall : The whole curve.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> adata = kx.datasets.kronecker_sum(40, 40, random_state=1)
+    >>> gram = adata.X.T @ adata.X
+    >>> found = kx.metrics.edge_average_precision(gram, truth=adata.varp["truth"])
+    >>> found > 39 / (40 * 39 / 2)
+    True
+    """
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(*_candidates(data, truth, by, neighbors_key, axis)))
+
+
+def edge_precision_recall(
+    data: AnnData | Matrix,
+    *,
+    truth: str | Matrix = _keys.TRUTH,
+    by: By = "absolute",
+    neighbors_key: str = _keys.MED_MAGMA,
+    axis: Axis = "obs",
+) -> pd.DataFrame:
+    """Give precision and recall of a graph's edges at every threshold.
+
+    Parameters
+    ----------
+    data, truth, by, neighbors_key, axis
+        As for :func:`kronax.metrics.edge_average_precision`.
+
+    Returns
+    -------
+    A table with one row per distinct score, the highest first: ``threshold``; ``precision``, the share of true edges among
+    the candidates whose score is at least that; ``recall``, the share of the true edges that are among them.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        As for :func:`kronax.metrics.edge_average_precision`.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> import numpy as np
+    >>> truth = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 0]])
+    >>> estimate = np.array([[0, 2.0, 1.0], [2.0, 0, 0], [1.0, 0, 0]])
+    >>> kx.metrics.edge_precision_recall(estimate, truth=truth)["precision"].tolist()[0]
+    1.0
+    """
+    from sklearn.metrics import precision_recall_curve
+
+    precision, recall, threshold = precision_recall_curve(*_candidates(data, truth, by, neighbors_key, axis))
+    curve = {"threshold": threshold[::-1], "precision": precision[-2::-1], "recall": recall[-2::-1]}
+    return pd.DataFrame(curve)
+
+
+def _candidates(
+    data: AnnData | Matrix, truth: str | Matrix, by: By, neighbors_key: str, axis: Axis
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give, for every edge that could be, whether it is true and its score."""
+    _validate.one_of(by, _BY, "by")
+    _validate.one_of(axis, AXES, "axis")
+    if isinstance(data, AnnData):
+        _validate.is_anndata(data)
+        found, place = stored_matrix(data, neighbors_key, axis, "precision")
+    else:
+        found, place = square(data, "The estimate"), "The estimate"
+    if isinstance(truth, str):
+        if not isinstance(data, AnnData):
+            msg = (
+                f"`truth` names a matrix, {truth!r}, but the estimate is not in an AnnData object. Hand in the matrix."
+            )
+            raise ValueError(msg)
+        _validate.key_in(truth, getattr(data, f"{axis}p"), f"adata.{axis}p")
+        truth = getattr(data, f"{axis}p")[truth]
+    true = square(truth, "The truth")
+    if found.shape != true.shape:
+        msg = f"The estimate has shape {found.shape}, but the truth {true.shape}."
+        raise ValueError(msg)
+    for matrix, name in ((found, place), (true, "The truth")):
+        if not np.isfinite(matrix.data).all():
+            msg = f"{name} has NaN or infinite values."
+            raise ValueError(msg)
+        require_symmetric(matrix, name)
+    score, edge = _pairs(found), _pairs(true)
+    if not edge.any():
+        msg = "The truth has no edges: all its entries off the diagonal are 0."
+        raise ValueError(msg)
+    if by == "absolute":
+        return edge != 0, np.abs(score)
+    return np.concatenate([edge > 0, edge < 0]), np.concatenate([score, -score])
+
+
+def _pairs(matrix: sparse.csr_matrix) -> np.ndarray:
+    """Give the entries above the diagonal."""
+    return matrix.toarray()[np.triu_indices(matrix.shape[0], 1)]

@@ -1,0 +1,70 @@
+"""What every metric takes: an AnnData object with the names of what to read, or the matrices themselves."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from kronax import _validate
+from kronax._stored_graph import AXES, Axis, require_weights, stored_graph
+
+Matrix = np.ndarray | sparse.spmatrix | sparse.sparray
+
+
+def read_graph(data: AnnData | Matrix, neighbors_key: str, axis: Axis) -> sparse.csr_matrix:
+    """Read a graph: CSR, float64, a copy, symmetric, weights positive, no diagonal."""
+    _validate.one_of(axis, AXES, "axis")
+    if isinstance(data, AnnData):
+        _validate.is_anndata(data)
+        graph, place = stored_graph(data, neighbors_key, axis), f"The graph of {neighbors_key!r}"
+    else:
+        graph, place = square(data, "The graph"), "The graph"
+        require_weights(graph, place)
+    require_symmetric(graph, place)
+    graph.setdiag(0)
+    graph.eliminate_zeros()
+    return graph
+
+
+def square(matrix: Any, place: str) -> sparse.csr_matrix:
+    """Copy a square matrix to CSR, float64, without stored zeros."""
+    if not (isinstance(matrix, np.ndarray) or sparse.issparse(matrix)):
+        msg = f"Expected an AnnData object, an array or a sparse matrix, found {type(matrix).__name__}."
+        raise TypeError(msg)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        msg = f"{place} must be a square matrix, found shape {matrix.shape}."
+        raise ValueError(msg)
+    copy = sparse.csr_matrix(matrix, dtype=np.float64, copy=True)
+    copy.sum_duplicates()
+    copy.eliminate_zeros()
+    return copy
+
+
+def require_symmetric(matrix: sparse.csr_matrix, place: str) -> None:
+    """Require that a matrix equals its transpose up to rounding."""
+    difference = abs(matrix - matrix.T)
+    if difference.nnz and difference.max() > 1e-6 * abs(matrix).max():
+        msg = f"{place} is not symmetric. Make it so, e.g. with `matrix.maximum(matrix.T)`."
+        raise ValueError(msg)
+
+
+def read_labels(data: AnnData | Matrix, labels: str | Sequence, axis: Axis, n: int) -> np.ndarray:
+    """Number the labels: (n,), -1 where one is missing."""
+    if isinstance(labels, str):
+        if not isinstance(data, AnnData):
+            msg = f"`labels` names a column, {labels!r}, but a matrix has none. Hand in one label per vertex."
+            raise ValueError(msg)
+        table = getattr(data, axis)
+        _validate.key_in(labels, table, f"adata.{axis}")
+        labels = table[labels]
+    found = pd.factorize(np.asarray(labels, dtype=object))[0]
+    if len(found) != n:
+        msg = f"`labels` has {len(found)} values, but the graph has {n} vertices."
+        raise ValueError(msg)
+    if (found < 0).all():
+        msg = "All values of `labels` are missing."
+        raise ValueError(msg)
+    return found

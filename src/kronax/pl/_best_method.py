@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kronax.metrics._cross_validate import CrossValidation
+from kronax.pl._canvas import colors_of, hand_over
+from kronax.pl._fiber_map import draw_map
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def best_method(
+    result: CrossValidation,
+    *,
+    ax: Axes | None = None,
+    save: str | Path | None = None,
+    show: bool = False,
+) -> Figure:
+    """Show which method predicted each fiber best.
+
+    Best is the largest correlation with the measured profile. Treatments with the most measured contexts stand at the
+    top, contexts with the most measured treatments on the left, so that the top left is where most is known. The legend
+    says in what share of the fibers each method was the best. Treatments of which nothing was held out are left out.
+
+    Parameters
+    ----------
+    result
+        Of :func:`kronax.metrics.cross_validate`, with at most 7 methods.
+    ax
+        Axes to draw into, with room for the labels; if None, a figure is made whose size fits.
+    save
+        File to write; its ending chooses the format.
+    show
+        Open a window. A notebook shows the figure that is returned.
+
+    Returns
+    -------
+    The figure.
+
+    Raises
+    ------
+    ValueError
+        If there are more than 7 methods, or no correlation is defined.
+
+    References
+    ----------
+    :cite:t:`Hodos2018`, Fig. 3B.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=50)
+    >>> result = kx.metrics.cross_validate(mdata, methods=["dnpp", "mean_1d"], n_folds=4)
+    >>> figure = kx.pl.best_method(result)
+    """
+    sized = ax is None
+    colors = colors_of(result.methods)
+    correlation = result.fibers.to_numpy()
+    defined = ~np.isnan(correlation).all(axis=1)
+    if not defined.any():
+        msg = "No fiber has a correlation with its prediction: its values, or the predictions, are all alike."
+        raise ValueError(msg)
+    best = np.argmax(np.where(np.isnan(correlation[defined]), -np.inf, correlation[defined]), axis=1)
+    obs = result.profiles.obs
+    per_treatment = obs.groupby("treatment", observed=True)["n_contexts"].first()
+    per_context = obs.groupby("context", observed=True)["n_treatments"].first()
+    rows, cols = per_treatment.index.get_indexer(obs["treatment"]), per_context.index.get_indexer(obs["context"])
+    code = np.full((len(per_treatment), len(per_context)), len(colors))
+    code[rows[defined], cols[defined]] = best
+    share = np.bincount(best, minlength=len(colors)) / len(best)
+    named = {f"{method} ({part:.0%})": colors[method] for method, part in zip(colors, share, strict=True)}
+    ax = draw_map(
+        code,
+        {**named, "missing": "#F2F2F2"} if (code == len(colors)).any() else named,
+        treatments=list(per_treatment.index),
+        contexts=list(per_context.index),
+        per_treatment=per_treatment.to_numpy(),
+        per_context=per_context.to_numpy(),
+        ax=ax,
+        show=show,
+    )
+    return hand_over(ax.figure, sized=sized, save=save, show=show)

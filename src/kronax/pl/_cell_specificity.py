@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from mudata import MuData
+
+from kronax import _validate
+from kronax.metrics._cell_specificity import cell_specificity as measure
+from kronax.metrics._cross_validate import CrossValidation
+from kronax.pl._canvas import COLORS, axes, colors_of, hand_over, legend, plain, short
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_MOST_BINS = 40
+_STYLES = ("-", "--", "-.", ":") * 2
+
+
+def cell_specificity(
+    data: MuData | CrossValidation,
+    *,
+    layer: str | None = None,
+    highlight: Iterable[str] = (),
+    ax: Axes | None = None,
+    save: str | Path | None = None,
+    show: bool = False,
+) -> Figure:
+    """Show how cell-specific treatments are, measured and predicted.
+
+    The cell-specificity of a treatment is the mean cosine distance of its profiles, see
+    :func:`kronax.metrics.cell_specificity`. Of a tensor, a histogram is shown; of a cross-validation, the cumulative
+    distributions for the held-out profiles and for every method's predictions of them.
+
+    Parameters
+    ----------
+    data
+        Contexts as modalities, each treatments × genes; or the result of :func:`kronax.metrics.cross_validate`, with at
+        most 7 methods.
+    layer
+        Layer of every modality to read; `X` if None.
+    highlight
+        Treatments to point out, at most 7.
+    ax
+        Axes to draw into, with room for the legend on the right; if None, a figure is made.
+    save
+        File to write; its ending chooses the format.
+    show
+        Open a window. A notebook shows the figure that is returned.
+
+    Returns
+    -------
+    The figure. Nothing is written to `data`.
+
+    Raises
+    ------
+    KeyError
+        If there is no such layer or treatment.
+    TypeError
+        If `data` is neither a MuData object nor a cross-validation.
+    ValueError
+        If no treatment has two profiles, or there is too much to tell apart by colour.
+
+    References
+    ----------
+    :cite:t:`Hodos2018`, Fig. 1.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=50)
+    >>> figure = kx.pl.cell_specificity(mdata, highlight=["drug3"])
+    """
+    sized = ax is None
+    table = _table(data, layer)
+    first, *methods = table.columns
+    colors = {first: "black", **colors_of(methods)}
+    highlight = [highlight] if isinstance(highlight, str) else list(highlight)
+    for name in highlight:
+        _validate.key_in(name, table.index, "treatments")
+    if len(highlight) > len(COLORS):
+        msg = f"At most {len(COLORS)} treatments can be pointed out, found {len(highlight)}."
+        raise ValueError(msg)
+    ax = axes((4.0, 2.6), show=show) if sized else ax
+    values = table.to_numpy()
+    if np.isnan(values).all():
+        msg = "No treatment has two profiles to compare."
+        raise ValueError(msg)
+    if len(colors) == 1:
+        _histogram(ax, values[~np.isnan(values)])
+    else:
+        for style, (column, color) in zip(_STYLES, colors.items(), strict=False):
+            ax.ecdf(table[column].dropna(), color=color, linestyle=style, linewidth=1.5, label=short(column))
+        ax.set_ylabel("share of treatments up to there")
+    for style, name in enumerate(highlight):
+        place = table.loc[name].iloc[0]
+        ax.axvline(
+            place, color=COLORS[style], linestyle=_STYLES[style], linewidth=1.5, label=f"{short(name)}: {place:.2f}"
+        )
+    ax.set_xlabel("cell-specificity (mean cosine distance)")
+    plain(ax)
+    if highlight or len(table.columns) > 1:
+        legend(ax)
+    return hand_over(ax.figure, sized=sized, save=save, show=show)
+
+
+def _histogram(ax: Axes, values: np.ndarray) -> None:
+    """Draw bars whose number grows with that of the treatments."""
+    n_bins = int(np.clip(2 * np.sqrt(len(values)), 8, _MOST_BINS))
+    ax.hist(values, n_bins, color="0.75")
+    ax.yaxis.get_major_locator().set_params(integer=True)
+    ax.set_ylabel("treatments")
+
+
+def _table(data: MuData | CrossValidation, layer: str | None) -> pd.DataFrame:
+    """Give treatments × what is shown."""
+    if isinstance(data, CrossValidation):
+        return data.cell_specificity
+    return measure(data, layer=layer)[["cell_specificity"]]

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kronax.metrics._cross_validate import CrossValidation
+from kronax.metrics._tensor_scores import deg_labels
+from kronax.pl._canvas import axes, colors_of, hand_over, legend, plain, short
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_POINTS = 500  # of a curve
+
+
+def deg_roc(
+    result: CrossValidation,
+    *,
+    top: float = 0.01,
+    ax: Axes | None = None,
+    save: str | Path | None = None,
+    show: bool = False,
+) -> Figure:
+    """Show how well predicted profiles tell which genes are differentially expressed, as ROC curves.
+
+    See :func:`kronax.metrics.deg_auc` for what is called differentially expressed. The legend gives the areas under the
+    curves. A method without predictions has none.
+
+    Parameters
+    ----------
+    result
+        Of :func:`kronax.metrics.cross_validate`, with at most 7 methods.
+    top
+        Share of a profile's genes that is called differentially expressed.
+    ax
+        Axes to draw into, with room for the legend on the right; if None, a figure is made.
+    save
+        File to write; its ending chooses the format.
+    show
+        Open a window. A notebook shows the figure that is returned.
+
+    Returns
+    -------
+    The figure.
+
+    Raises
+    ------
+    ValueError
+        If there are more than 7 methods, `top` is not between 0 and 1, or no method predicted anything.
+
+    References
+    ----------
+    :cite:t:`Hodos2018`, Fig. 3D.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=50)
+    >>> result = kx.metrics.cross_validate(mdata, methods=["dnpp", "mean_1d"], n_folds=4)
+    >>> figure = kx.pl.deg_roc(result, top=0.1)
+    """
+    from sklearn.metrics import auc, roc_curve
+
+    sized = ax is None
+    colors = colors_of(result.methods)
+    ax = axes((3.2, 3.2), show=show) if sized else ax
+    ax.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1)
+    drawn = False
+    for style, (method, color) in enumerate(colors.items()):
+        label, score = deg_labels(result.profiles.X, result.profiles.layers[method], top=top)
+        if not 0 < label.sum() < len(label):
+            continue
+        drawn = True
+        false, true, _ = roc_curve(label, score)
+        at = np.unique(np.linspace(0, len(false) - 1, _POINTS).astype(int))
+        line = ("-", "--", "-.", ":")[style % 4]
+        name = f"{short(method)} ({auc(false, true):.2f})"
+        ax.plot(false[at], true[at], color=color, linestyle=line, linewidth=1.5, label=name)
+    if not drawn:
+        msg = "There is no curve to draw: all measured values are 0, or no method predicted anything."
+        raise ValueError(msg)
+    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    ax.set(xlabel="false positive rate", ylabel="true positive rate")
+    plain(ax)
+    legend(ax, title=f"top {100 * top:g}% of genes (AUC)", title_fontsize=8, alignment="left")
+    return hand_over(ax.figure, sized=sized, save=save, show=show)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kronax.metrics._density_curve import DensityCurve
+from kronax.pl._canvas import MARKERS, axes, colors_of, hand_over, legend, plain, short
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_ASIDE = 0.06  # of the distance between densities
+_MOST_TICKS = 8
+
+
+def density_curve(
+    curve: DensityCurve,
+    *,
+    ax: Axes | None = None,
+    save: str | Path | None = None,
+    show: bool = False,
+) -> Figure:
+    """Show how accuracy depends on the share of fibers that were measured.
+
+    Error bars are one standard deviation over repeats. Methods stand a little beside one another so that all can be seen.
+
+    Parameters
+    ----------
+    curve
+        Of :func:`kronax.metrics.density_curve`, with at most 7 methods.
+    ax
+        Axes to draw into, with room for the legend on the right; if None, a figure is made.
+    save
+        File to write; its ending chooses the format.
+    show
+        Open a window. A notebook shows the figure that is returned.
+
+    Returns
+    -------
+    The figure.
+
+    Raises
+    ------
+    ValueError
+        If there are more than 7 methods.
+
+    References
+    ----------
+    :cite:t:`Hodos2018`, Fig. 3C.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=5, n_genes=50, missing=0.1)
+    >>> curve = kx.metrics.density_curve(mdata, methods=["mean_1d", "mean_2d"], densities=[0.2, 0.4, 0.6])
+    >>> figure = kx.pl.density_curve(curve)
+    """
+    sized = ax is None
+    summary = curve.summary
+    methods = list(summary.index.unique("method"))
+    colors = colors_of(methods)
+    ax = axes((4.0, 3.0), show=show) if sized else ax
+    densities = 100 * np.unique(summary.index.get_level_values("density"))
+    step = _ASIDE * np.diff(densities).min(initial=densities[-1])
+    for i, (marker, method) in enumerate(zip(MARKERS, methods, strict=False)):
+        found = summary.loc[method]
+        aside = step * (i - (len(methods) - 1) / 2)
+        ax.errorbar(
+            *(100 * found.index.to_numpy() + aside, found["mean"].to_numpy()),
+            yerr=found["std"].fillna(0).to_numpy(),
+            color=colors[method],
+            marker=marker,
+            markersize=4,
+            linewidth=1.3,
+            elinewidth=0.8,
+            capsize=2,
+            label=short(method),
+        )
+    if len(densities) <= _MOST_TICKS:
+        ax.set_xticks(densities, [f"{density:.3g}" for density in densities])
+    ax.set(xlabel="fibers in training, % of the tensor", ylabel="correlation with the truth")
+    plain(ax)
+    legend(ax)
+    return hand_over(ax.figure, sized=sized, save=save, show=show)

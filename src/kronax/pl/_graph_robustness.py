@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from anndata import AnnData
+
+from kronax import _keys, _validate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_LABELS = {
+    "vi": "variation of information / log n\n(0: clusters unchanged)",
+    "ami": "adjusted mutual information\n(1: clusters unchanged)",
+}
+_LINES = (("graph", "this graph", "#0072B2", "-", "o"), ("random", "random, same degrees", "#D55E00", "--", "s"))
+_BAND = (5, 95)  # per cent of the repeats lie below
+
+
+def graph_robustness(
+    adata: AnnData,
+    *,
+    key: str = _keys.GRAPH_ROBUSTNESS,
+    ax: Axes | None = None,
+    save: str | Path | None = None,
+    show: bool = False,
+) -> Figure:
+    """Show how the clusters of a graph change when more and more of its edges change places.
+
+    Lines are means over repeats, bands hold the middle 90% of them. The space between the lines is what
+    the communities of the graph have beyond its degrees.
+
+    Parameters
+    ----------
+    adata
+        AnnData object with the result of :func:`kronax.tl.graph_robustness`.
+    key
+        Where in ``uns`` the result is.
+    ax
+        Axes to draw into; if None, a figure is made.
+    save
+        File to write; its ending chooses the format.
+    show
+        Open a window. A notebook shows the figure that is returned.
+
+    Returns
+    -------
+    The figure. Nothing is written to `adata`.
+
+    Raises
+    ------
+    KeyError
+        If there is no such result.
+    ValueError
+        If `adata` is backed.
+
+    References
+    ----------
+    :cite:t:`Policastro2021`.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> import scanpy as sc
+    >>> adata = sc.datasets.pbmc68k_reduced().raw.to_adata()
+    >>> kx.tl.med_magma(adata)
+    >>> kx.tl.graph_robustness(adata, shares=[0, 0.2, 0.4])
+    >>> figure = kx.pl.graph_robustness(adata)
+    """
+    _validate.is_anndata(adata)
+    _validate.key_in(key, adata.uns, "adata.uns", "Run kx.tl.graph_robustness first.")
+    found = adata.uns[key]
+    for part in ("shares", "graph", "random", "params"):
+        _validate.key_in(part, found, f"adata.uns[{key!r}]", "Run kx.tl.graph_robustness first.")
+    ax = _axes(show=show) if ax is None else ax
+    percent = 100 * np.asarray(found["shares"])
+    for name, label, color, style, marker in _LINES:
+        values = np.asarray(found[name])
+        low, high = np.percentile(values, _BAND, axis=0)
+        ax.fill_between(percent, low, high, color=color, alpha=0.2, linewidth=0)
+        marker = marker if len(percent) <= 25 else None
+        ax.plot(percent, values.mean(axis=0), color=color, linestyle=style, marker=marker, markersize=4, label=label)
+    ax.set_xlabel("edges that changed places (%)", fontsize=9)
+    ax.set_ylabel(_LABELS[found["params"]["measure"]], fontsize=9)
+    ax.tick_params(labelsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, ncols=2)
+    if save is not None:
+        ax.figure.savefig(save, dpi=150)
+    if show:
+        import matplotlib.pyplot as plt
+
+        plt.show()
+    return ax.figure
+
+
+def _axes(*, show: bool) -> Axes:
+    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
+
+    options = {"figsize": (4.2, 3.2), "layout": "constrained"}
+    figure = plt.figure(**options) if show else Figure(**options)  # a notebook shows open pyplot figures once more
+    return figure.add_subplot()

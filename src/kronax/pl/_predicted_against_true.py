@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kronax import _validate
+from kronax.metrics._cross_validate import CrossValidation
+from kronax.pl._canvas import TEXT, axes, hand_over, plain, short
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def predicted_against_true(
+    result: CrossValidation,
+    *,
+    method: str | None = None,
+    ax: Axes | None = None,
+    save: str | Path | None = None,
+    show: bool = False,
+) -> Figure:
+    """Show all held-out values against their predictions, as a density.
+
+    The dashed line is where they are equal; the full one is the regression of measured on predicted values, whose slope
+    is the calibration slope.
+
+    Parameters
+    ----------
+    result
+        Of :func:`kronax.metrics.cross_validate`.
+    method
+        Whose predictions; if None, those of the method with the largest correlation.
+    ax
+        Axes to draw into; if None, a figure is made.
+    save
+        File to write; its ending chooses the format.
+    show
+        Open a window. A notebook shows the figure that is returned.
+
+    Returns
+    -------
+    The figure.
+
+    Raises
+    ------
+    KeyError
+        If there is no such method.
+    ValueError
+        If the method predicted nothing.
+
+    References
+    ----------
+    :cite:t:`Hodos2018`, Fig. 3A.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=50)
+    >>> result = kx.metrics.cross_validate(mdata, methods=["dnpp", "mean_1d"], n_folds=4)
+    >>> figure = kx.pl.predicted_against_true(result, method="dnpp")
+    """
+    sized = ax is None
+    if method is None:
+        method = result.table["pct"].fillna(-np.inf).idxmax()
+    _validate.key_in(method, result.profiles.layers, "result.profiles.layers")
+    truth, predicted = result.profiles.X, result.profiles.layers[method]
+    both = ~(np.isnan(truth) | np.isnan(predicted))
+    if not both.any():
+        msg = f"{method} predicted none of the held-out fibers."
+        raise ValueError(msg)
+    truth, predicted = truth[both], predicted[both]
+    ax = axes((3.2, 3.2), show=show) if sized else ax
+    limit = 1.03 * max(np.abs(truth).max(), np.abs(predicted).max()) or 1.0
+    image = ax.hexbin(
+        *(predicted, truth),
+        gridsize=70,
+        bins="log",
+        extent=(-limit, limit, -limit, limit),
+        cmap="cividis",
+        linewidths=0,
+    )
+    image.set_rasterized(True)
+    row = result.table.loc[method]
+    ax.plot([-limit, limit], [-limit, limit], color="0.35", linestyle="--", linewidth=1)
+    slope = row["calibration_slope"]
+    if np.isfinite(slope):
+        x = np.array([predicted.min(), predicted.max()])
+        ax.plot(x, truth.mean() + slope * (x - predicted.mean()), color="#D55E00", linewidth=1.5)
+    ax.set(xlim=(-limit, limit), ylim=(-limit, limit), xlabel="predicted", ylabel="measured", aspect="equal")
+    text = f"{short(method)}\ncorrelation {row['pct']:.2f}, slope {slope:.2f}"
+    ax.set_title(text, fontsize=TEXT + 1, parse_math=False)
+    plain(ax)
+    place = {"cax": ax.figure.add_axes((1.04, 0.25, 0.035, 0.5))} if sized else {"ax": ax, "shrink": 0.5}
+    bar = ax.figure.colorbar(image, **place)
+    bar.set_label("values", fontsize=TEXT)
+    bar.ax.tick_params(labelsize=TEXT)
+    bar.outline.set_visible(False)
+    return hand_over(ax.figure, sized=sized, save=save, show=show)

@@ -1,0 +1,114 @@
+from typing import Literal
+
+from anndata import AnnData
+from mudata import MuData
+
+from kronax import _graphs, _keys, _validate
+from kronax._logging import shows_progress
+from kronax.solvers import em
+from kronax.solvers.nonparanormal import normal_scores
+
+
+def gmgm(
+    data: AnnData | MuData,
+    *,
+    layer: str | None = None,
+    n_neighbors: int | None = 15,
+    weights: Literal["affinity", "partial_correlation"] = "affinity",
+    nonparanormal: bool = False,
+    center: bool = True,
+    n_comps: int = 50,
+    key_added: str = _keys.GMGM,
+    random_state: int = 0,
+    copy: bool = False,
+) -> AnnData | MuData | None:
+    r"""Learn a cell graph and a gene graph together from values without multiplicative noise.
+
+    The model of GmGM: a Gaussian matrix whose precision is the Kronecker sum :math:`Ψ ⊕ Φ` of one over cells and one over
+    genes. It is the last step of :func:`kronax.tl.med_magma` alone, with the same nonlinear shrinkage of both spectra,
+    and takes the values as they are: use normalised and log-transformed ones. Where the capture efficiency of cells or
+    the capture bias of genes is unknown, :func:`kronax.tl.med_magma` is the method.
+
+    Parameters
+    ----------
+    data
+        Cells × genes, or several modalities with common cells, matched by name. Dense or sparse (which stays sparse), any
+        real dtype.
+    layer
+        Layer to read, in every modality; `X` if None.
+    n_neighbors
+        As in :func:`kronax.tl.med_magma`.
+    weights
+        As in :func:`kronax.tl.med_magma`.
+    nonparanormal
+        Replace the values of every gene by normal scores of their ranks first, so that any increasing function of a gene
+        gives the same graphs. Ties, such as zeros, share their mean rank.
+    center
+        Estimate a mean for every gene.
+    n_comps
+        Most coordinates of the embedding.
+    key_added
+        Name of what is written.
+    random_state
+        Stored for the scanpy functions that read it. The method itself draws no random numbers.
+    copy
+        Return a copy and leave `data` as it is.
+
+    Returns
+    -------
+    None, or with ``copy=True`` the object that was written to: what :func:`kronax.tl.med_magma` writes, under
+    `key_added`, but for scales, ``power`` and ``dispersion``.
+
+    Raises
+    ------
+    KeyError
+        If there is no such layer.
+    FloatingPointError
+        If the estimate is not finite. Nothing is written then.
+    MemoryError
+        If the work will not fit.
+    TypeError
+        If a matrix is not numeric and real, or not in memory.
+    ValueError
+        If `data` is backed, a parameter is out of range, a matrix has NaN or infinite values or fewer than two cells or
+        genes with non-zero values, nothing varies, or cell names of a modality are not unique.
+
+    References
+    ----------
+    :cite:t:`Andrew2024`; normal scores: :cite:t:`Liu2009`.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> import scanpy as sc
+    >>> adata = sc.datasets.pbmc68k_reduced().raw.to_adata()
+    >>> kx.tl.gmgm(adata)
+    >>> sc.tl.leiden(adata, neighbors_key="gmgm", flavor="igraph", n_iterations=2, directed=False)
+    """
+    _validate.name(key_added, "key_added")
+    _validate.one_of(weights, _graphs.WEIGHTS, "weights")
+    _validate.one_of(nonparanormal, (True, False), "nonparanormal")
+    _validate.one_of(center, (True, False), "center")
+    _validate.integer(random_state, "random_state", low=0)
+    _validate.integer(n_comps, "n_comps", low=2)
+    if n_neighbors is not None:
+        _validate.integer(n_neighbors, "n_neighbors", low=2)
+    matrices = _graphs.read(data, layer)
+    _graphs.require(matrices, n_neighbors)
+    _graphs.log_start("gmgm", matrices)
+
+    fits = {}
+    for name, found in matrices.counts.items():
+        matrix = normal_scores(found.matrix) if nonparanormal else found.matrix
+        fits[name] = em.fit_without_noise(matrix, center=center, n_comps=n_comps)
+    settings = {
+        "layer": layer,
+        "weights": weights,
+        "nonparanormal": bool(nonparanormal),
+        "center": bool(center),
+        "n_comps": int(n_comps),
+        "random_state": int(random_state),
+    }
+    return _graphs.finish(
+        data, "gmgm", matrices, fits, n_neighbors, settings, key_added=key_added, copy=copy, progress=shows_progress()
+    )

@@ -1,0 +1,245 @@
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from anndata import AnnData
+from tqdm.auto import tqdm
+
+from kronax import _keys, _validate
+from kronax._igraph import edges_of, from_edges, seeded
+from kronax._leiden import N_ITERATIONS
+from kronax._logging import logger, shows_progress
+from kronax._perturb import carry_weights, perturbed, randomised
+from kronax._stored_graph import AXES, Axis, stored_graph
+
+Measure = Literal["vi", "ami"]
+_MEASURES = {"vi": "variation of information", "ami": "adjusted mutual information"}
+SHARES = tuple(step / 10 for step in range(7))  # 0, 10%, … 60%
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """A weighted graph: edges (m, 2), the smaller vertex first, and weights (m,)."""
+
+    n: int
+    edges: np.ndarray
+    weights: np.ndarray
+
+
+def graph_robustness(
+    adata: AnnData,
+    *,
+    neighbors_key: str = _keys.MED_MAGMA,
+    axis: Axis = "obs",
+    measure: Measure = "vi",
+    resolution: float = 1.0,
+    shares: Sequence[float] = SHARES,
+    n_repeats: int = 20,
+    key_added: str = _keys.GRAPH_ROBUSTNESS,
+    random_state: int = 0,
+    copy: bool = False,
+) -> AnnData | None:
+    r"""Ask whether the clusters of a graph survive when more and more of its edges change places.
+
+    A growing share of the edges is rewired: two edges exchange ends, so that every vertex keeps the number of its
+    edges. After every step the graph is clustered again (Leiden, weighted) and compared with the clusters of the graph
+    as it was. The same is done with random graphs of the same degrees, each compared with its own clusters. Where
+    communities are real, the graph's clusters change less than those of the random graphs.
+
+    **Weights.** An edge that has not moved keeps its weight; moved edges get the weights of those they replace, in random
+    order. So the weights stay the same set of numbers, degrees (numbers of edges) are kept exactly, and sums of weights on
+    average alone. In the random graphs all weights are shuffled.
+
+    **The test.** Each repeat takes one chain of perturbations of the graph, and one of a random graph of its own. The area
+    under a curve, divided by the largest share, is its mean height. With :math:`b` of the :math:`R` random graphs at least
+    as stable as the graph is on average over its repeats, :math:`p = (1 + b) / (1 + R)`: the probability of ranking this
+    high for a graph that is itself one of the random ones. It cannot be smaller than :math:`1 / (1 + R)`. The repeats of the
+    graph are no independent graphs and are not counted as such. A small :math:`p` says that the communities
+    are more than degrees make by themselves, not that they are the right ones.
+
+    Parameters
+    ----------
+    adata
+        AnnData object with a graph: the result of :func:`kronax.tl.med_magma` or :func:`scanpy.pp.neighbors`.
+    neighbors_key
+        Where in ``uns`` the graph is described.
+    axis
+        ``"obs"`` for the graph of the cells, ``"var"`` for that of the genes.
+    measure
+        ``"vi"``: variation of information divided by :math:`\log n`; 0 for equal clusters, 1 at most. ``"ami"``: adjusted
+        mutual information; 1 for equal clusters.
+    resolution
+        Of the Leiden algorithm.
+    shares
+        Shares of the edges that are rewired, ascending, from 0 to less than 1, at least two. At 0, clusters differ only because
+        the Leiden algorithm draws random numbers.
+    n_repeats
+        Chains of perturbations of the graph, and random graphs; :math:`R`.
+    key_added
+        Name of what is written.
+    random_state
+        Seed.
+    copy
+        Return a copy and leave `adata` as it is.
+
+    Returns
+    -------
+    None, or with ``copy=True`` the AnnData object that was written to:
+
+    ``adata.uns[key_added]`` : dict
+        ``shares``, (L,); ``graph`` and ``random``, the measure at every repeat and share, (`n_repeats`, L); ``n_clusters`` and
+        ``n_clusters_random``, of the unperturbed graphs; ``difference``, the area between the mean curves divided by the
+        largest share, positive if the graph is more robust than the random ones; ``p``; ``statement``, the result in
+        a sentence; ``params``.
+
+    Vertices without an edge belong to no cluster and are left out.
+
+    Raises
+    ------
+    KeyError
+        If there is no such graph.
+    ValueError
+        If `adata` is backed, a parameter is out of range, the graph has no edges or a weight that is negative or not finite, or
+        it is too dense for as many edges to change places.
+
+    See Also
+    --------
+    kronax.pl.graph_robustness : The curves.
+
+    References
+    ----------
+    The idea is that of :cite:t:`Policastro2021` (the R package robin), which has other tests; used in
+    :cite:t:`Andrew2026`, section 4.3.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> import scanpy as sc
+    >>> adata = sc.datasets.pbmc68k_reduced().raw.to_adata()
+    >>> kx.tl.med_magma(adata)
+    >>> kx.tl.graph_robustness(adata, shares=[0, 0.2, 0.4])
+    >>> bool(adata.uns["graph_robustness"]["difference"] > 0)
+    True
+    """
+    _validate.is_anndata(adata)
+    _validate.name(key_added, "key_added")
+    _validate.one_of(axis, AXES, "axis")
+    _validate.one_of(measure, _MEASURES, "measure")
+    _validate.positive(resolution, "resolution")
+    _validate.integer(n_repeats, "n_repeats", low=1)
+    _validate.integer(random_state, "random_state", low=0)
+    if key_added == neighbors_key:
+        msg = f"`key_added` must differ from `neighbors_key`, {neighbors_key!r}, whose entry in `adata.uns` would be lost."
+        raise ValueError(msg)
+    shares = np.array([float(share) for share in shares])
+    if len(shares) < 2 or not (np.diff(shares) > 0).all() or shares[0] < 0 or not shares[-1] < 1:
+        msg = f"`shares` must ascend from at least 0 to less than 1, two of them or more, found {shares.tolist()}."
+        raise ValueError(msg)
+    graph = _read(adata, neighbors_key, axis)
+
+    own, others = (np.random.default_rng(seed) for seed in np.random.SeedSequence(random_state).spawn(2))
+    clusters = _clusters(graph, resolution, own)
+    curves, random_curves, n_random = [], [], []
+    for _ in tqdm(range(n_repeats), desc="graph_robustness", disable=not shows_progress()):
+        curves.append(_curve(graph, clusters, shares, resolution, measure, own))
+        random = _random(graph, others)
+        random_clusters = _clusters(random, resolution, others)
+        n_random.append(max(random_clusters) + 1)
+        random_curves.append(_curve(random, random_clusters, shares, resolution, measure, others))
+    found = {
+        "shares": shares,
+        "graph": np.array(curves),
+        "random": np.array(random_curves),
+        "n_clusters": max(clusters) + 1,
+        "n_clusters_random": np.array(n_random),
+    }
+    found |= compare_curves(shares, found["graph"], found["random"], measure)
+    logger.info("graph_robustness: %s", found["statement"])
+
+    adata = adata.copy() if copy else adata
+    found["params"] = {
+        "neighbors_key": neighbors_key,
+        "axis": axis,
+        "measure": measure,
+        "resolution": float(resolution),
+        "n_repeats": int(n_repeats),
+        "random_state": int(random_state),
+        "n_iterations": N_ITERATIONS,
+    }
+    adata.uns[key_added] = found
+    return adata if copy else None
+
+
+def compare_curves(
+    shares: np.ndarray, graph: np.ndarray, random: np.ndarray, measure: Measure
+) -> dict[str, float | str]:
+    """Rank the graph's mean area among those of the random graphs, by stability, and say what that means."""
+    area = np.trapezoid(graph, shares, axis=1) / np.ptp(shares)
+    random_area = np.trapezoid(random, shares, axis=1) / np.ptp(shares)
+    sign = -1.0 if measure == "vi" else 1.0  # a small variation of information is stable
+    n_as_stable = int(np.sum(sign * random_area >= sign * area.mean()))
+    p = (1 + n_as_stable) / (1 + len(random))
+    statement = (
+        f"{_MEASURES[measure]} of clusters before and after rewiring {shares[0]:.0%} to {shares[-1]:.0%} of the edges: "
+        f"{area.mean():.3f} on average, in random graphs of the same degrees {random_area.mean():.3f}; "
+        f"{n_as_stable} of {len(random)} random graphs are as stable (p = {p:.2g}"
+        + (", the smallest that so few can give)." if n_as_stable == 0 else ").")
+    )
+    difference = sign * (area.mean() - random_area.mean())
+    return {"difference": float(difference), "p": p, "statement": statement[0].upper() + statement[1:]}
+
+
+def _read(adata: AnnData, neighbors_key: str, axis: Axis) -> _Graph:
+    """Read a graph, without the vertices that have no edge."""
+    stored = stored_graph(adata, neighbors_key, axis)
+    edges, weights = edges_of(stored.maximum(stored.T))
+    if not len(edges):
+        msg = f"The graph of {neighbors_key!r} has no edges, so it has no clusters."
+        raise ValueError(msg)
+    connected, places = np.unique(edges, return_inverse=True)
+    return _Graph(len(connected), places.reshape(-1, 2), weights)
+
+
+def _random(graph: _Graph, rng: np.random.Generator) -> _Graph:
+    """Draw a random graph with the same degrees and weights."""
+    return _Graph(graph.n, randomised(graph.n, graph.edges, rng), rng.permutation(graph.weights))
+
+
+def _clusters(graph: _Graph, resolution: float, rng: np.random.Generator) -> list[int]:
+    """Number the cluster of every vertex."""
+    with seeded(int(rng.integers(2**31))):
+        found = from_edges(graph.n, graph.edges).community_leiden(
+            objective_function="modularity",
+            weights=graph.weights.tolist(),
+            resolution=resolution,
+            n_iterations=N_ITERATIONS,
+        )
+    return found.membership
+
+
+def _curve(
+    graph: _Graph,
+    clusters: list[int],
+    shares: np.ndarray,
+    resolution: float,
+    measure: Measure,
+    rng: np.random.Generator,
+) -> list[float]:
+    """Compare the clusters of a graph with those after every step of one chain of perturbations."""
+    values = []
+    for edges in perturbed(graph.n, graph.edges, shares, rng):
+        weights = carry_weights(graph.n, graph.edges, graph.weights, edges, rng)
+        after = _clusters(_Graph(graph.n, edges, weights), resolution, rng)
+        values.append(_compare(clusters, after, measure))
+    return values
+
+
+def _compare(first: list[int], second: list[int], measure: Measure) -> float:
+    if measure == "vi":
+        import igraph
+
+        return float(igraph.compare_communities(first, second, method="vi") / np.log(len(first)))
+    from sklearn.metrics import adjusted_mutual_info_score
+
+    return float(adjusted_mutual_info_score(first, second))

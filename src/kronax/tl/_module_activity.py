@@ -1,0 +1,154 @@
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import stats
+from scipy.stats import ConstantInputWarning
+
+from kronax import _keys, _validate
+from kronax._isolated import expand
+from kronax._module_shares import categorical, learnt_from, shares
+
+_CONSTANT = 1e-12  # a spread smaller than this, relative to the mean, is rounding
+
+
+def module_activity(
+    adata: AnnData,
+    *,
+    groupby: str | None = None,
+    modules: str = _keys.GENE_MODULE,
+    layer: str | None = None,
+    key_added: str = _keys.MODULE_ACTIVITY,
+    copy: bool = False,
+) -> AnnData | None:
+    """Compute how active every gene module is in every cell, and whether that differs between groups of cells.
+
+    A module's activity in a cell is its genes' share of the cell's total. Whether the groups of `groupby` differ is asked
+    by one-way analysis of variance, module by module; :math:`p` values are adjusted for the number of modules after
+    Benjamini and Hochberg. Groups that were found in the same matrix, as clusters are, differ by construction: their
+    :math:`p` values say nothing. Labels from elsewhere are what the test is for.
+
+    Parameters
+    ----------
+    adata
+        Cells × genes, with the result of :func:`kronax.tl.gene_modules`.
+    groupby
+        Column of ``obs`` with at least two groups. If None, nothing is tested. Cells with a missing value
+        have activities, but are not tested.
+    modules
+        Column of ``var`` that holds the modules. Genes with a missing value are in none, but count for the total.
+    layer
+        Layer to read, counts or log-normalised. If None, the matrix the graph was learnt from: the layer that
+        ``adata.uns[neighbors_key]["params"]`` names, or `adata.X` if it names none that is there.
+    key_added
+        Name of what is written; ``key`` below.
+    copy
+        Return a copy and leave `adata` as it is.
+
+    Returns
+    -------
+    None, or with ``copy=True`` the AnnData object that was written to:
+
+    ``adata.obsm["key"]`` : cells × modules, float64
+        Shares, from 0 to 1. NaN for cells without a non-zero value.
+    ``adata.uns["key"]`` : dict
+        ``modules``, the names of the columns; ``params``; and with `groupby` ``anova``: a dict of arrays, one value
+        per module, ``F``, ``p``, ``p_adjusted`` and ``eta_squared`` (the share of the variance between
+        groups); ``groups`` and ``n_cells``, the groups that were compared and their cells; ``df_between`` and
+        ``df_within``, the degrees of freedom. All four are NaN for a module with the same share in all cells.
+        ``pandas.DataFrame({k: anova[k] for k in ("F", "p", "p_adjusted", "eta_squared")}, index=modules)`` is a table.
+
+    Raises
+    ------
+    KeyError
+        If a column or the layer does not exist.
+    ValueError
+        If `adata` is backed, no gene is in a module, the matrix has negative, NaN or infinite values, fewer than two
+        groups have cells with counts, or no group has two.
+
+    References
+    ----------
+    :cite:t:`Andrew2026`, section 4.3; :cite:t:`Benjamini1995`.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> import scanpy as sc
+    >>> adata = sc.datasets.pbmc68k_reduced().raw.to_adata()
+    >>> kx.tl.med_magma(adata)
+    >>> kx.tl.gene_modules(adata)
+    >>> kx.tl.module_activity(adata, groupby="bulk_labels")
+    >>> bool((adata.uns["module_activity"]["anova"]["p_adjusted"] < 0.01).all())
+    True
+    """
+    _validate.is_anndata(adata)
+    _validate.name(key_added, "key_added")
+    for key in (modules, adata.uns.get(modules, {}).get("params", {}).get("neighbors_key")):
+        if key == key_added:
+            msg = f"`key_added` must not be {key!r}, whose entry in `adata.uns` would be lost."
+            raise ValueError(msg)
+    _validate.key_in(modules, adata.var, "adata.var", "Run kx.tl.gene_modules first.")
+    if groupby is not None:
+        _validate.key_in(groupby, adata.obs, "adata.obs")
+    module_of = categorical(adata.var[modules], f"adata.var[{modules!r}]")
+    if layer is None:
+        layer = _layer_of(adata, modules)
+    counts = _validate.counts(adata, layer)
+    activity = expand(shares(counts, module_of), counts.cells, adata.n_obs, fill=np.nan)
+    found: dict[str, Any] = {
+        "modules": np.array(module_of.categories, dtype=str),
+        "params": {"groupby": groupby, "modules": modules, "layer": layer},
+    }
+    if groupby is not None:
+        found["anova"] = _anova(activity, categorical(adata.obs[groupby], f"adata.obs[{groupby!r}]"), groupby)
+
+    adata = adata.copy() if copy else adata
+    adata.obsm[key_added] = activity
+    adata.uns[key_added] = found
+    if (n_empty := adata.n_obs - len(counts.cells)) > 0:
+        msg = f"{n_empty} of {adata.n_obs} cells have no non-zero value, and so no shares: NaN, and not tested."
+        warnings.warn(msg, UserWarning, stacklevel=2)
+    return adata if copy else None
+
+
+def _layer_of(adata: AnnData, modules: str) -> str | None:
+    """Name the layer that the modules' graph was learnt from, if all that is known and there."""
+    neighbors_key = adata.uns.get(modules, {}).get("params", {}).get("neighbors_key")
+    return learnt_from(adata, neighbors_key) if neighbors_key in adata.uns else None
+
+
+def _anova(activity: np.ndarray, group_of: pd.Categorical, groupby: str) -> dict[str, Any]:
+    """Compare the groups, one-way, for every module."""
+    known = ~np.isnan(activity).any(axis=1)
+    members = [np.flatnonzero(known & (group_of.codes == code)) for code in range(len(group_of.categories))]
+    names = [name for name, cells in zip(group_of.categories, members, strict=True) if len(cells)]
+    members = [cells for cells in members if len(cells)]
+    sizes = np.array([len(cells) for cells in members])
+    if len(members) < 2 or sizes.max() < 2:
+        msg = (
+            f"`adata.obs[{groupby!r}]` has {len(members)} groups of cells with counts, the largest of {sizes.max(initial=0)}; "
+            "at least two groups are needed, and one of at least two cells."
+        )
+        raise ValueError(msg)
+    compared = activity[np.concatenate(members)]
+    varies = np.ptp(compared, axis=0) > _CONSTANT * compared.mean(axis=0)
+    f, p, adjusted, eta = np.full((4, activity.shape[1]), np.nan)
+    between, within = len(members) - 1, sizes.sum() - len(members)
+    if varies.any():
+        # F is infinite where groups differ and their cells do not, of which SciPy warns in some versions
+        with np.errstate(divide="ignore"), warnings.catch_warnings(action="ignore", category=ConstantInputWarning):
+            f[varies], p[varies] = stats.f_oneway(*[activity[cells][:, varies] for cells in members])
+        adjusted[varies] = stats.false_discovery_control(p[varies])
+        eta[varies] = 1.0 / (1.0 + within / (between * f[varies]))  # SS between / SS total
+    return {
+        "F": f,
+        "p": p,
+        "p_adjusted": adjusted,
+        "eta_squared": eta,
+        "groups": np.array(names, dtype=str),
+        "n_cells": sizes,
+        "df_between": int(between),
+        "df_within": int(within),
+    }

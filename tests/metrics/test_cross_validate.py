@@ -1,0 +1,322 @@
+"""kx.metrics.cross_validate: what is hidden, what the tables say of it, and what is refused."""
+
+import logging
+
+import jax
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from sklearn.metrics import mean_absolute_error, mean_squared_error
+
+import kronax as kx
+from kronax import _tensor
+from kronax.solvers.tensor_folds import fiber_folds
+
+NAN = np.nan
+PLAIN = kx.tl.KroneckerOptions(noise=1.0, own_share=0.2, common_share=0.15)
+METHODS = {"plain": PLAIN, "dnpp": "dnpp", "mean_1d": "mean_1d"}
+
+
+@pytest.fixture(scope="module")
+def mdata():
+    return kx.datasets.drug_response(n_treatments=24, n_contexts=5, n_genes=40, rank=2, missing=0.4)
+
+
+@pytest.fixture(scope="module")
+def result(mdata):
+    return kx.metrics.cross_validate(mdata, methods=METHODS, n_folds=4, deg_tops=(0.05, 0.2))
+
+
+def of_values(values: np.ndarray) -> mudata.MuData:
+    """Contexts as modalities, from treatments × contexts × genes."""
+    with _tensor.without_pulling():
+        return mudata.MuData({f"c{c}": AnnData(values[:, c].copy()) for c in range(values.shape[1])}, axis=-1)
+
+
+def held_out(result, name="X"):
+    x = result.profiles.X if name == "X" else result.profiles.layers[name]
+    return x[~np.isnan(result.profiles.X)]
+
+
+def test_every_fiber_that_can_be_spared_is_predicted_once(mdata, result):
+    measured = _tensor.read(mdata).measured
+    spare = measured & (measured.sum(axis=1, keepdims=True) > 1)
+    obs = result.profiles.obs
+    assert obs["treatment"].astype(str).str.cat(obs["context"].astype(str), ":").tolist() == obs.index.tolist()
+    found = set(zip(obs["treatment"], obs["context"], strict=True))
+    expected = {(f"drug{d}", f"line{c}") for d, c in zip(*np.nonzero(spare), strict=True)}
+    assert found == expected
+    assert len(obs) == len(expected)
+    for method in METHODS:
+        assert np.isfinite(result.profiles.layers[method]).all()
+
+
+def test_measured_values_are_those_of_the_data(mdata, result):
+    for (treatment, context), row in zip(
+        result.profiles.obs[["treatment", "context"]].to_numpy(), result.profiles.X, strict=True
+    ):
+        np.testing.assert_array_equal(row, mdata[context][treatment].X[0])
+
+
+def test_a_prediction_has_not_seen_its_fiber(mdata, result):
+    """A fold's predictions are those of complete_tensor without the fold."""
+    values = _tensor.read(mdata).values
+    folds = fiber_folds(~np.isnan(values).all(axis=2), 4, 0)
+    hidden = values.copy()
+    hidden[folds.fold == 2] = NAN
+    without = of_values(hidden)
+    kx.tl.complete_tensor(without, options=PLAIN)
+    completed = np.stack([adata.layers["completed"] for adata in without.mod.values()], axis=1)
+    obs = result.profiles.obs
+    here = (obs["fold"] == 2).to_numpy()
+    d, c = obs["treatment"].cat.codes.to_numpy(), obs["context"].cat.codes.to_numpy()
+    np.testing.assert_allclose(result.profiles.layers["plain"][here], completed[d[here], c[here]], rtol=1e-6)
+
+
+def test_every_treatment_keeps_a_fiber(mdata, result):
+    measured = _tensor.read(mdata).measured.sum(axis=1)
+    held = result.profiles.obs.groupby(["treatment", "fold"], observed=True).size()
+    for (treatment, _), n in held.items():
+        assert n < measured[int(treatment.removeprefix("drug"))]
+
+
+def test_counts_of_fibers(mdata, result):
+    measured = _tensor.read(mdata).measured
+    obs = result.profiles.obs
+    np.testing.assert_array_equal(obs["n_contexts"], measured.sum(axis=1)[obs["treatment"].cat.codes])
+    np.testing.assert_array_equal(obs["n_treatments"], measured.sum(axis=0)[obs["context"].cat.codes])
+    assert not obs["unseen"].any()
+
+
+def test_table_by_other_means(result):
+    truth = held_out(result)
+    for method in METHODS:
+        row, predicted = result.table.loc[method], held_out(result, method)
+        assert row["pct"] == pytest.approx(np.corrcoef(truth, predicted)[0, 1])
+        assert row["mae"] == pytest.approx(mean_absolute_error(truth, predicted))
+        assert row["mse"] == pytest.approx(mean_squared_error(truth, predicted))
+        assert row["calibration_slope"] == pytest.approx(np.polyfit(predicted, truth, 1)[0])
+        assert row["variance_ratio"] == pytest.approx(predicted.var() / truth.var())
+        for top in (0.05, 0.2):
+            expected = kx.metrics.deg_auc(result.profiles.X, result.profiles.layers[method], top=top)
+            assert row[f"deg_auc_{100 * top:g}%"] == expected
+    assert list(result.table.index) == list(METHODS) == result.methods
+
+
+def test_correlations_of_parts_by_other_means(result):
+    x, y, obs = result.profiles.X, result.profiles.layers["plain"], result.profiles.obs
+    np.testing.assert_allclose(result.fibers["plain"], [np.corrcoef(a, b)[0, 1] for a, b in zip(x, y, strict=True)])
+    np.testing.assert_allclose(result.genes["plain"], [np.corrcoef(a, b)[0, 1] for a, b in zip(x.T, y.T, strict=True)])
+    for frame, key in ((result.treatments, "treatment"), (result.contexts, "context")):
+        for name, found in frame["plain"].items():
+            rows = (obs[key] == name).to_numpy()
+            expected = np.corrcoef(x[rows].ravel(), y[rows].ravel())[0, 1] if rows.any() else NAN
+            assert found == pytest.approx(expected, nan_ok=True)
+    assert result.table.loc["plain", "pct_fiber"] == pytest.approx(result.fibers["plain"].mean())
+
+
+def test_specificity_of_parts(result):
+    from scipy.spatial.distance import pdist
+
+    several = result.profiles.obs["treatment"].value_counts().loc[lambda n: n > 1].index
+    for treatment in several:
+        rows = (result.profiles.obs["treatment"] == treatment).to_numpy()
+        found = result.cell_specificity.loc[treatment]
+        assert found["measured"] == pytest.approx(pdist(result.profiles.X[rows], "cosine").mean())
+        assert found["plain"] == pytest.approx(pdist(result.profiles.layers["plain"][rows], "cosine").mean())
+    assert result.cell_specificity.drop(several)["measured"].isna().all()
+    both = result.cell_specificity.dropna()
+    row = result.table.loc["dnpp"]
+    assert row["specificity_bias"] == pytest.approx((both["dnpp"] - both["measured"]).mean())
+    assert row["specificity_correlation"] == pytest.approx(both["dnpp"].corr(both["measured"]))
+
+
+def test_errors_of_parts(result):
+    by_context = result.errors()
+    error = np.abs(result.profiles.X - result.profiles.layers["plain"])
+    rows = (result.profiles.obs["context"] == "line3").to_numpy()
+    assert by_context.loc["line3", ("plain", "mae")] == pytest.approx(error[rows].mean())
+    assert by_context.loc["line3", ("plain", "mse")] == pytest.approx((error[rows] ** 2).mean())
+    for by in ("treatment", "context", "category"):
+        table = result.errors(by)
+        n = table["", "n"]
+        assert n.sum() == error.size
+        total = np.average(table["plain", "mae"].fillna(0), weights=n)
+        assert total == pytest.approx(result.table.loc["plain", "mae"])
+
+
+def test_categories_by_hand():
+    values = np.array([-3.0, -1.0, 0.0, 1.0, 3.0])  # root mean square 2
+    result = kx.metrics.cross_validate(of_values(np.tile(values, (4, 2, 1))), methods="mean_1d", n_folds=2)
+    n = result.errors("category", edges=(-0.5, 0.5))["", "n"]
+    assert n.to_dict() == {"up to -0.5": 16, "-0.5 to 0.5": 16, "above 0.5": 8}
+    with pytest.raises(ValueError, match="`edges` must be numbers in ascending order"):
+        result.errors("category", edges=(1, 0))
+    with pytest.raises(ValueError, match="`by` must be one of"):
+        result.errors("gene")
+
+
+def test_unit_norm(mdata, result):
+    found = kx.metrics.cross_validate(mdata, methods=METHODS, n_folds=4, unit_norm=True)
+    x, y = found.profiles.X, found.profiles.layers["mean_1d"]
+    np.testing.assert_allclose(np.linalg.norm(x, axis=1), 1)
+    np.testing.assert_allclose(x * np.linalg.norm(result.profiles.X, axis=1)[:, None], result.profiles.X)
+    scaled = y / np.linalg.norm(y, axis=1, keepdims=True)
+    assert found.table.loc["mean_1d", "pct"] == pytest.approx(np.corrcoef(x.ravel(), scaled.ravel())[0, 1])
+    assert found.table.loc["mean_1d", "mae"] == pytest.approx(np.abs(x - y).mean())
+
+
+def test_single_entries(mdata):
+    found = kx.metrics.cross_validate(mdata, methods=["mean_2d"], n_folds=3, split="entry")
+    measured = _tensor.read(mdata).measured
+    assert found.profiles.n_obs == measured.sum()
+    assert np.isfinite(found.profiles.layers["mean_2d"]).all()
+    assert (found.profiles.obs["fold"] == -1).all()
+
+
+def test_profiles_measured_in_part():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(6, 3, 8))
+    values[rng.random(values.shape) < 0.2] = NAN
+    for split in ("fiber", "entry"):
+        found = kx.metrics.cross_validate(of_values(values), methods=["mean_2d"], n_folds=3, split=split)
+        x, y = found.profiles.X, found.profiles.layers["mean_2d"]
+        np.testing.assert_array_equal(np.isnan(x), np.isnan(y))
+        assert (~np.isnan(x)).sum() == (~np.isnan(values)).sum()
+
+
+@pytest.mark.parametrize(("axis", "other"), [("treatment", "context"), ("context", "treatment")])
+def test_cold_start(mdata, axis, other, caplog):
+    logging.getLogger("kronax").addHandler(caplog.handler)
+    try:
+        found = kx.metrics.cross_validate(
+            mdata, methods=["dnpp", "mean_1d", "falrtc"], n_folds=4, split=f"cold_start_{axis}"
+        )
+    finally:
+        logging.getLogger("kronax").removeHandler(caplog.handler)
+    obs = found.profiles.obs
+    assert (obs.groupby(axis, observed=True)["fold"].nunique() == 1).all()
+    assert len(obs) == _tensor.read(mdata).measured.sum()
+    assert obs["unseen"].all()
+    method, stand_in = ("mean_1d", "context_mean") if axis == "treatment" else ("dnpp", "treatment_mean")
+    assert (found.fallback[method] != "none").all()
+    assert found.fallback[method].mode()[0] == stand_in
+    assert found.table.loc[method, "fallback"] == 1
+    assert (found.fallback["falrtc"] == "unable").all()
+    row = found.table.loc["falrtc"].drop(["fallback", "unable", "converged", "seconds"])
+    assert found.table.loc["falrtc", "unable"] == 1
+    assert row.isna().all()
+    assert found.errors()["falrtc", "mae"].isna().all()
+    assert f"{method} had nothing to say about {len(obs)} of {len(obs)} held-out fibers" in caplog.text
+    assert "falrtc had nothing to say" in caplog.text
+    assert "in its place: nothing" in caplog.text
+
+
+def test_cold_start_with_a_fiber_to_begin_with(mdata):
+    found = kx.metrics.cross_validate(mdata, methods=["mean_1d"], split="cold_start_treatment", keep=1, n_folds=4)
+    measured = _tensor.read(mdata).measured.sum(axis=1)
+    assert found.profiles.n_obs == (measured - 1).sum()
+    assert not found.profiles.obs["unseen"].any()
+    assert found.table.loc["mean_1d", "fallback"] == 0
+
+
+def test_the_random_split_is_optimistic(rng):
+    """Fibers that have nothing in common but how their genes vary: the rest of a profile tells its hidden entries."""
+    mdata = of_values(rng.normal(size=(12, 4, 1)) * rng.normal(size=20))
+    pct = {
+        split: kx.metrics.cross_validate(mdata, methods={"plain": PLAIN}, n_folds=2, split=split).table.loc[
+            "plain", "pct"
+        ]
+        for split in ("fiber", "entry")
+    }
+    assert pct["entry"] > pct["fiber"] + 0.5
+
+
+def test_memory_is_estimated(mdata, monkeypatch):
+    monkeypatch.setattr(kx._validate, "_free_bytes", lambda: 50_000)  # enough to read it
+    with pytest.raises(MemoryError, match=r"Compare fewer methods, or choose fewer genes\."):
+        kx.metrics.cross_validate(mdata, methods="mean_1d")
+
+
+def test_what_is_printed(result):
+    assert repr(result).startswith(
+        f"CrossValidation, split 'fiber': {result.profiles.n_obs} fibers held out in 4 folds"
+    )
+    assert all(method in repr(result) for method in METHODS)
+
+
+def test_seed_and_order_of_methods(mdata, result):
+    again = kx.metrics.cross_validate(mdata, methods=["mean_1d", "dnpp"], n_folds=4)
+    pd.testing.assert_series_equal(again.fibers["dnpp"], result.fibers["dnpp"])
+    other = kx.metrics.cross_validate(mdata, methods="mean_1d", n_folds=4, random_state=1)
+    assert not other.profiles.obs["fold"].equals(result.profiles.obs["fold"])
+
+
+def compilations(caplog, mdata, n_folds) -> int:
+    caplog.clear()
+    methods = {
+        "kronecker": PLAIN,
+        "falrtc": kx.tl.FalrtcOptions(max_iter=3),
+    }
+    with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
+        kx.metrics.cross_validate(mdata, methods=methods, n_folds=n_folds)
+    return sum("Compiling" in record.getMessage() for record in caplog.records)
+
+
+def test_compilations_do_not_grow_with_folds(caplog):
+    """Many genes, so that they are compressed; sizes that no other test has."""
+    mdata = kx.datasets.drug_response(n_treatments=9, n_contexts=3, n_genes=61, rank=2, missing=0.2)
+    assert compilations(caplog, mdata, 2) > 0
+    assert compilations(caplog, mdata, 5) == 0
+
+
+def test_layer_and_data_are_left_alone(mdata):
+    before = mdata.copy()
+    found = kx.metrics.cross_validate(mdata, methods="mean_1d", n_folds=3, layer="truth")
+    np.testing.assert_array_equal(found.profiles["drug3:line2"].X[0], mdata["line2"]["drug3"].layers["truth"][0])
+    for context, adata in before.mod.items():
+        np.testing.assert_array_equal(adata.X, mdata[context].X)
+        assert list(adata.layers) == list(mdata[context].layers)
+        pd.testing.assert_frame_equal(adata.obs, mdata[context].obs)
+    assert not mdata.uns
+
+
+def test_profiles_can_be_saved(result, tmp_path):
+    import anndata
+
+    for name, read in (("p.h5ad", anndata.read_h5ad), ("p.zarr", anndata.read_zarr)):
+        getattr(result.profiles, f"write_{name.split('.')[1]}")(tmp_path / name)
+        again = read(tmp_path / name)
+        np.testing.assert_array_equal(again.layers["plain"], result.profiles.layers["plain"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({"split": "random"}, ValueError, "`split` must be one of"),
+        ({"n_folds": 1}, ValueError, "`n_folds` must be an integer of at least 2"),
+        ({"n_folds": 1000}, ValueError, "Cannot make 1000 folds"),
+        ({"n_folds": 10, "split": "cold_start_context"}, ValueError, "Cannot make 10 folds of 5 contexts"),
+        ({"keep": -1}, ValueError, "`keep`"),
+        ({"keep": 1}, ValueError, "`keep` is for cold starts"),
+        ({"deg_tops": (0.1, 1.0)}, ValueError, "`deg_tops`"),
+        ({"methods": []}, ValueError, "`methods` is empty"),
+        ({"methods": {"measured": "dnpp"}}, ValueError, "give that method another label"),
+        ({"methods": "magic"}, ValueError, "`methods` must be one of"),
+        ({"methods": {"a/b": "dnpp"}}, ValueError, "without '/'"),
+        ({"methods": {"a": 3}}, TypeError, "or its options such as"),
+        ({"methods": {"a": kx.tl.DnppOptions(n_neighbors=0)}}, ValueError, "n_neighbors"),
+        ({"layer": "counts"}, KeyError, "counts"),
+        ({"unit_norm": "yes"}, ValueError, "`unit_norm` must be True or False"),
+    ],
+)
+def test_what_is_refused(mdata, arguments, error, match):
+    with pytest.raises(error, match=match):
+        kx.metrics.cross_validate(mdata, **{"methods": "mean_1d", **arguments})
+
+
+def test_wrong_kind_of_data():
+    with pytest.raises(TypeError, match="Expected a MuData"):
+        kx.metrics.cross_validate(AnnData(np.ones((3, 3))))

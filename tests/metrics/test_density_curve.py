@@ -1,0 +1,86 @@
+"""kx.metrics.density_curve: what is in training, and what it is compared with."""
+
+import logging
+
+import jax
+import numpy as np
+import pytest
+
+import kronax as kx
+from kronax import _tensor
+from kronax.metrics import _density_curve
+from kronax.solvers.means import mean_2d
+from kronax.solvers.tensor_folds import hide, pooled_correlation
+
+
+@pytest.fixture(scope="module")
+def mdata():
+    return kx.datasets.drug_response(n_treatments=20, n_contexts=5, n_genes=30, rank=2, missing=0.2)
+
+
+def test_draws(mdata):
+    measured = _tensor.read(mdata).measured
+    before = {}
+    for repeat, size, training, test in _density_curve._draws(measured, 10, [20, 40, 70], 3, 0):
+        assert training.sum() == size
+        assert test.sum() == 10
+        assert not (training & test).any()
+        assert not ((training | test) & ~measured).any()
+        if repeat in before:
+            np.testing.assert_array_equal(test, before[repeat][1])
+            assert (before[repeat][0] <= training).all()
+        before[repeat] = training, test
+    assert any((before[0][1] != before[k][1]).any() for k in (1, 2))
+
+
+def test_correlations_by_other_means(mdata):
+    curve = kx.metrics.density_curve(mdata, methods="mean_2d", densities=[0.6, 0.3], n_repeats=2)
+    assert list(curve.table["density"]) == [0.3, 0.6, 0.3, 0.6]
+    values = _tensor.read(mdata).values
+    draws = _density_curve._draws(~np.isnan(values).all(axis=2), 10, [30, 60], 2, 0)
+    expected = [
+        pooled_correlation(values[test], mean_2d(hide(values, ~training)).values[test]) for *_, training, test in draws
+    ]
+    np.testing.assert_allclose(curve.table["pct"], expected)
+    means = curve.summary.loc["mean_2d"]
+    np.testing.assert_allclose(means.loc[0.3, "mean"], np.mean(expected[::2]))
+    np.testing.assert_allclose(means.loc[0.6, "std"], np.std(expected[1::2], ddof=1))
+
+
+def test_more_data_are_better(mdata):
+    methods = {"plain": kx.tl.KroneckerOptions(noise=1.0, own_share=0.2, common_share=0.15), "dnpp": "dnpp"}
+    curve = kx.metrics.density_curve(mdata, methods=methods, densities=[0.15, 0.7], n_repeats=3)
+    for method in methods:
+        assert curve.summary.loc[(method, 0.7), "mean"] > curve.summary.loc[(method, 0.15), "mean"]
+    share = curve.table.groupby(["method", "density"])["unpredicted"].mean()
+    assert share["plain", 0.15] > share["plain", 0.7]
+
+
+def test_densities_share_compiled_code(caplog):
+    mdata = kx.datasets.drug_response(n_treatments=11, n_contexts=3, n_genes=59, rank=2, missing=0.1)
+    method = {"plain": kx.tl.KroneckerOptions(noise=1.0, own_share=0.2, common_share=0.15)}
+
+    def compilations(densities):
+        caplog.clear()
+        with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
+            kx.metrics.density_curve(mdata, methods=method, densities=densities, n_repeats=1)
+        return sum("Compiling" in record.getMessage() for record in caplog.records)
+
+    assert compilations([0.7]) > 0
+    assert compilations([0.3, 0.5, 0.7]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"densities": [0.8]}, r"80\.0% of the fibers were measured; with 10\.0% held out, densities up to 0\.7 can"),
+        ({"densities": []}, "`densities` is empty"),
+        ({"densities": [-0.1, 0.3]}, "`densities` must be a positive number"),
+        ({"held_out": 0}, "`held_out` must be a positive number"),
+        ({"n_repeats": 0}, "`n_repeats`"),
+        ({"methods": "magic"}, "`methods` must be one of"),
+    ],
+)
+def test_what_is_refused(mdata, arguments, match):
+    with pytest.raises(ValueError, match=match):
+        kx.metrics.density_curve(mdata, **{"methods": "mean_1d", **arguments})

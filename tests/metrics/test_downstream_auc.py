@@ -1,0 +1,93 @@
+"""kx.metrics.downstream_auc: what classifiers are trained on, and asked about."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import ttest_rel
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedKFold
+from sklearn.neighbors import KNeighborsClassifier
+
+import kronax as kx
+
+
+@pytest.fixture(scope="module")
+def mdata():
+    mdata = kx.datasets.drug_response(n_treatments=60, n_contexts=3, n_genes=20, rank=2, noise=1.0, missing=0.5)
+    kx.tl.complete_tensor(mdata, method="mean_2d")
+    return mdata
+
+
+@pytest.fixture(scope="module")
+def labels(mdata):
+    response = mdata["line0"].layers["truth"][:, 0]
+    return pd.DataFrame(
+        {"up": response > 0, "large": (np.abs(response) > 1).astype(int)}, index=mdata["line0"].obs_names
+    )
+
+
+NEIGHBORS = {"knn": KNeighborsClassifier(3)}
+
+
+def test_areas_by_other_means(mdata, labels):
+    found = kx.metrics.downstream_auc(mdata, labels[["up"]], profiles=["line1"], models=NEIGHBORS, n_folds=4).table
+    adata, y = mdata["line1"], labels["up"].to_numpy().astype(int)
+    has = np.flatnonzero(adata.obs["measured"])
+    x = adata.layers["completed"]
+    score = np.zeros((2, len(has)))
+    for training, test in StratifiedKFold(4, shuffle=True, random_state=0).split(x[has], y[has]):
+        asked = has[test]
+        for row, rows in enumerate((has[training], np.delete(np.arange(60), asked))):
+            score[row, test] = KNeighborsClassifier(3).fit(x[rows], y[rows]).predict_proba(x[asked])[:, 1]
+    (row,) = found.itertuples()
+    assert row.auc_measured == pytest.approx(roc_auc_score(y[has], score[0]))
+    assert row.auc_completed == pytest.approx(roc_auc_score(y[has], score[1]))
+    assert (row.n_measured, row.n_completed, row.n_positive) == (len(has), 60, y[has].sum())
+
+
+def test_all_experiments_and_the_test(mdata, labels):
+    found = kx.metrics.downstream_auc(mdata, labels, models=NEIGHBORS, n_folds=3)
+    assert set(found.table["profile"]) == {"line0", "line1", "line2", "mean", "max"}
+    kept = found.table[found.table["signal"]]
+    assert found.mean_difference == pytest.approx((kept["auc_completed"] - kept["auc_measured"]).mean())
+    assert found.p_value == pytest.approx(ttest_rel(kept["auc_completed"], kept["auc_measured"]).pvalue)
+    np.testing.assert_array_equal(
+        found.table["signal"], found.table[["auc_measured", "auc_completed"]].max(axis=1) >= 0.5
+    )
+
+
+def test_nothing_is_gained_where_nothing_is_missing(labels):
+    mdata = kx.datasets.drug_response(n_treatments=60, n_contexts=3, n_genes=20, rank=2, missing=0)
+    found = kx.metrics.downstream_auc(mdata, labels, layer="truth", measured_layer="truth", models=NEIGHBORS)
+    np.testing.assert_array_equal(found.table["difference"], 0)
+
+
+def test_models_of_scikit_learn(mdata, labels):
+    found = kx.metrics.downstream_auc(mdata, labels["up"], profiles="line0", n_folds=2)
+    assert list(found.table["model"]) == ["logistic_regression", "k_neighbors", "random_forest"]
+    assert (found.table["auc_completed"] > 0.6).all()
+
+
+def test_treatments_without_a_label_are_left_out(mdata, labels):
+    some = labels["up"].iloc[::-1].astype(object).copy()
+    some.iloc[:5] = None
+    found = kx.metrics.downstream_auc(mdata, some.iloc[:50], profiles="line0", models=NEIGHBORS, n_folds=3)
+    assert found.table["n_completed"].tolist() == [45]
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "error", "match"),
+    [
+        (lambda x: x.assign(up=2), {}, ValueError, r"`labels\['up'\]` must hold True and False"),
+        (lambda x: x.set_axis([f"z{i}" for i in range(60)]), {}, ValueError, "for treatments of `mdata`; found"),
+        (lambda x: pd.concat([x, x]), {}, ValueError, "occur more than once"),
+        (lambda x: x.assign(up=0, large=0), {}, ValueError, "No label has 3 measured profiles"),
+        (lambda x: x, {"models": ["svm"]}, ValueError, "`models` must be one of"),
+        (lambda x: x, {"profiles": ["line9"]}, KeyError, "line9"),
+        (lambda x: x, {"layer": "none"}, KeyError, "none"),
+        (lambda x: x, {"layer": None}, ValueError, r"gaps\. Run kx\.tl\.complete_tensor first"),
+    ],
+)
+def test_what_is_refused(mdata, labels, change, arguments, error, match):
+    with pytest.raises(error, match=match):
+        kx.metrics.downstream_auc(mdata, change(labels), **arguments)

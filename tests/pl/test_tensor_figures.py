@@ -1,0 +1,310 @@
+"""kx.pl figures of tensors: what they show, and that every text can be read."""
+
+import inspect
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from mudata import MuData
+from sklearn.metrics import auc
+
+import kronax as kx
+from kronax import _tensor
+from kronax.metrics import DensityCurve
+
+NAN = np.nan
+METHODS = ["dnpp", "mean_2d", "mean_1d"]
+LONG = {"a method with quite a long name, really": "mean_1d", "$x_1$": "mean_2d", **dict.fromkeys("abcde", "mean_1d")}
+
+
+@pytest.fixture(scope="module")
+def small():
+    return kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=30, rank=2, missing=0.3)
+
+
+@pytest.fixture(scope="module")
+def large():
+    return kx.datasets.drug_response(n_treatments=200, n_contexts=70, n_genes=70, rank=2, missing=0.8)
+
+
+@pytest.fixture(scope="module")
+def result(small):
+    return kx.metrics.cross_validate(small, methods=METHODS, n_folds=4)
+
+
+@pytest.fixture(scope="module")
+def large_result(large):
+    return kx.metrics.cross_validate(large, methods=LONG, n_folds=3)
+
+
+@pytest.fixture(scope="module")
+def curve(small):
+    return kx.metrics.density_curve(small, methods=METHODS, densities=[0.2, 0.4, 0.6], n_repeats=3)
+
+
+def most_held_out(result) -> str:
+    return result.profiles.obs["treatment"].mode()[0]
+
+
+def assert_readable(figure: Figure) -> None:
+    """Every text lies within the figure, and none upon another."""
+    for dpi in (100, 150):
+        figure.set_dpi(dpi)
+        figure.draw_without_rendering()
+        width, height = figure.get_size_inches() * dpi
+        boxes = []
+        for ax in figure.axes:
+            texts = [ax.xaxis.label, ax.yaxis.label, ax.title, *ax.texts]
+            for axis in (ax.xaxis, ax.yaxis):
+                low, high = sorted(axis.get_view_interval())
+                texts += [t.label1 for t in axis.get_major_ticks() if low - 1e-9 <= t.get_loc() <= high + 1e-9]
+            if (legend := ax.get_legend()) is not None:
+                texts += [*legend.get_texts(), legend.get_title()]
+            boxes += [(t.get_text(), t.get_window_extent()) for t in texts if t.get_visible() and t.get_text()]
+        for text, box in boxes:
+            assert box.x0 > -1 and box.y0 > -1 and box.x1 < width + 1 and box.y1 < height + 1, text
+        for (one, a), (other, b) in combinations(boxes, 2):
+            across = min(a.x1, b.x1) - max(a.x0, b.x0)
+            down = min(a.y1, b.y1) - max(a.y0, b.y0)
+            assert min(across, down) < 1, (one, other)
+
+
+def legend_texts(ax) -> list[str]:
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def field_colors(ax) -> np.ndarray:
+    mesh = ax.collections[0]
+    return mesh.cmap(mesh.norm(np.asarray(mesh.get_array())))
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+@pytest.mark.parametrize(
+    "draw", [kx.pl.best_method, kx.pl.predicted_against_true, kx.pl.deg_roc, kx.pl.cell_specificity]
+)
+def test_figures_of_results_can_be_read(request, draw, size):
+    found = request.getfixturevalue("result" if size == "small" else "large_result")
+    assert_readable(draw(found))
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_other_figures_can_be_read(request, size):
+    mdata = request.getfixturevalue(size)
+    assert_readable(kx.pl.measured_fibers(mdata))
+    assert_readable(kx.pl.cell_specificity(mdata, highlight=[f"drug{i}" for i in range(7)]))
+    found = request.getfixturevalue("result" if size == "small" else "large_result")
+    for n_genes in (20, 200):
+        assert_readable(kx.pl.treatment_profiles(found, most_held_out(found), n_genes=n_genes))
+
+
+def test_density_curve_can_be_read(curve):
+    assert_readable(kx.pl.density_curve(curve))
+    densities = np.linspace(0.01, 0.6, 50)
+    rows = [(m, d, 0, d, 0.0) for m in LONG for d in densities]
+    many = DensityCurve(pd.DataFrame(rows, columns=["method", "density", "repeat", "pct", "unpredicted"]), {})
+    assert_readable(kx.pl.density_curve(many))
+
+
+def test_measured_fibers_shows_what_was_measured():
+    values = np.ones((3, 2, 4))
+    values[0, 1] = NAN
+    values[1, :] = NAN
+    values[1, 0, 0] = 1.0  # in part
+    values[1, 1, 0] = 1.0
+    values[1, 1, 1] = 1.0
+    with _tensor.without_pulling():
+        mdata = MuData({f"c{c}": AnnData(values[:, c].copy()) for c in range(2)}, axis=-1)
+    ax = kx.pl.measured_fibers(mdata).axes[0]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["1 (2)", "2 (2)", "0 (1)"]
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["c0 (3)", "c1 (2)"]
+    assert legend_texts(ax) == ["measured", "measured in part", "missing"]
+    blue, orange, grey = "#0072b2", "#e69f00", "#e6e6e6"
+    found = [to_hex(color) for color in field_colors(ax).reshape(-1, 4)]
+    assert found == [orange, orange, blue, blue, blue, grey]
+
+
+def test_measured_fibers_counts_where_names_have_no_room(large):
+    ax = kx.pl.measured_fibers(large).axes[0]
+    measured = _tensor.read(large).measured
+    ticks = [(round(t.get_position()[1]), int(t.get_text())) for t in ax.get_yticklabels()]
+    counts = np.sort(measured.sum(axis=1))[::-1]
+    assert ticks[0] == (0, counts[0])
+    for place, n in ticks:
+        assert counts[place] == n
+    assert ax.get_ylabel() == "200 treatments, by their number of contexts"
+
+
+def test_best_method_is_that_of_the_largest_correlation(result):
+    ax = kx.pl.best_method(result).axes[0]
+    best = result.fibers.idxmax(axis=1)
+    share = best.value_counts(normalize=True)
+    assert legend_texts(ax)[:3] == [f"{method} ({share.get(method, 0):.0%})" for method in METHODS]
+    rows = [text.get_text().split(" ")[0] for text in ax.get_yticklabels()]
+    columns = [text.get_text().split(" ")[0] for text in ax.get_xticklabels()]
+    color = dict(zip(METHODS, kx.pl._canvas.COLORS, strict=False))
+    shown = field_colors(ax).reshape(len(rows), len(columns), 4)
+    for d, treatment in enumerate(rows):
+        for c, context in enumerate(columns):
+            fiber = f"{treatment}:{context}"
+            expected = color[best[fiber]] if fiber in best.index else "#F2F2F2"
+            assert to_hex(shown[d, c]) == expected.lower()
+
+
+def test_predicted_against_true_counts_every_value(result):
+    figure = kx.pl.predicted_against_true(result, method="mean_1d")
+    ax = figure.axes[0]
+    assert np.asarray(ax.collections[0].get_array()).sum() == result.profiles.X.size
+    regression = ax.lines[1]
+    (x0, x1), (y0, y1) = regression.get_xdata(), regression.get_ydata()
+    assert (y1 - y0) / (x1 - x0) == pytest.approx(result.table.loc["mean_1d", "calibration_slope"])
+    assert f"correlation {result.table.loc['mean_1d', 'pct']:.2f}" in ax.get_title()
+    best = kx.pl.predicted_against_true(result).axes[0].get_title()
+    assert best.startswith(result.table["pct"].idxmax())
+
+
+def test_roc_has_the_area_of_the_table(result):
+    ax = kx.pl.deg_roc(result, top=0.1).axes[0]
+    for line, method in zip(ax.lines[1:], METHODS, strict=True):
+        expected = result.table.loc[method, "deg_auc_10%"]
+        assert auc(line.get_xdata(), line.get_ydata()) == pytest.approx(expected, abs=2e-3)
+        assert f"{method} ({expected:.2f})" in legend_texts(ax)
+
+
+def test_density_curve_shows_means_and_spreads(curve):
+    ax = kx.pl.density_curve(curve).axes[0]
+    for container, method in zip(ax.containers, METHODS, strict=True):
+        line, _, (bars,) = container
+        found = curve.summary.loc[method]
+        np.testing.assert_allclose(line.get_ydata(), found["mean"])
+        np.testing.assert_allclose(line.get_xdata(), 100 * found.index, atol=2)
+        ends = np.array([segment[:, 1] for segment in bars.get_segments()])
+        np.testing.assert_allclose(np.diff(ends, axis=1).ravel(), 2 * found["std"])
+
+
+def test_cell_specificity_of_data_and_results(small, result):
+    ax = kx.pl.cell_specificity(small, highlight="drug3").axes[0]
+    values = kx.metrics.cell_specificity(small)["cell_specificity"]
+    assert sum(bar.get_height() for bar in ax.patches) == values.notna().sum()
+    assert ax.lines[0].get_xdata()[0] == values["drug3"]
+    assert legend_texts(ax) == [f"drug3: {values['drug3']:.2f}"]
+    ax = kx.pl.cell_specificity(result).axes[0]
+    assert legend_texts(ax) == ["measured", *METHODS]
+    for line, column in zip(ax.lines, ["measured", *METHODS], strict=True):
+        np.testing.assert_array_equal(line.get_xdata()[1:], result.cell_specificity[column].dropna().sort_values())
+
+
+def test_treatment_profiles_are_in_one_order(result):
+    treatment = most_held_out(result)
+    figure = kx.pl.treatment_profiles(result, treatment, n_genes=12)
+    panels = figure.axes[:4]
+    assert [ax.get_title() for ax in panels] == ["measured", *METHODS]
+    contexts = [text.get_text() for text in panels[0].get_xticklabels()]
+    genes = [text.get_text() for text in panels[0].get_yticklabels()]
+    rows = [f"{treatment}:{context}" for context in contexts]
+    for ax in panels:
+        shown = result.profiles[rows, genes]
+        expected = shown.X if ax.get_title() == "measured" else shown.layers[ax.get_title()]
+        np.testing.assert_array_equal(np.asarray(ax.collections[0].get_array()).reshape(12, -1), expected.T)
+        assert ax.collections[0].get_clim() == panels[0].collections[0].get_clim()
+    low, high = panels[0].collections[0].get_clim()
+    assert low == -high
+    mine = result.profiles[result.profiles.obs["treatment"] == treatment]
+    largest = mine.var_names[np.argsort(-np.abs(mine.X).mean(axis=0))[:12]]
+    assert set(genes) == set(largest)
+
+
+# What the colour-blind see of linear RGB, after Machado et al. (IEEE TVCG 2009), at full severity
+VISION = {
+    "normal": np.eye(3),
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+def lab(colors: list[str], vision: np.ndarray) -> np.ndarray:
+    """CIE L*a*b* of colours as they are seen."""
+    c = np.array([to_rgb(color) for color in colors])
+    linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+    xyz = np.clip(linear @ np.transpose(vision), 0, 1) @ XYZ.T / XYZ.sum(axis=1)
+    f = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_colors_can_be_told_apart(vision):
+    seen = lab([*kx.pl._canvas.COLORS, "black", "#E6E6E6"], VISION[vision])
+    assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 15  # 2.3 can just be noticed
+
+
+FIGURES = {
+    "best_method": lambda f, **k: kx.pl.best_method(f("result"), **k),
+    "predicted_against_true": lambda f, **k: kx.pl.predicted_against_true(f("result"), **k),
+    "deg_roc": lambda f, **k: kx.pl.deg_roc(f("result"), **k),
+    "cell_specificity": lambda f, **k: kx.pl.cell_specificity(f("result"), **k),
+    "density_curve": lambda f, **k: kx.pl.density_curve(f("curve"), **k),
+    "measured_fibers": lambda f, **k: kx.pl.measured_fibers(f("small"), **k),
+    "treatment_profiles": lambda f, **k: kx.pl.treatment_profiles(f("result"), most_held_out(f("result")), **k),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_axes_save_and_show(request, name, tmp_path, monkeypatch):
+    draw = FIGURES[name]
+    plt.close("all")
+    figure = draw(request.getfixturevalue, save=tmp_path / "figure.png")
+    assert isinstance(figure, Figure)
+    assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
+    assert not plt.get_fignums()
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(plt.get_fignums()))
+    figure = draw(request.getfixturevalue, show=True)
+    assert shown == [[figure.number]]
+    plt.close(figure)
+    if "ax" in inspect.signature(getattr(kx.pl, name)).parameters:
+        figure, axes = plt.subplots(1, 2)
+        size = figure.get_size_inches().copy()
+        assert draw(request.getfixturevalue, ax=axes[1]) is figure
+        np.testing.assert_array_equal(figure.get_size_inches(), size)
+        assert not axes[0].has_data()
+        plt.close(figure)
+
+
+def test_what_is_refused(small, result, large_result):
+    with pytest.raises(KeyError, match="magic"):
+        kx.pl.predicted_against_true(result, method="magic")
+    with pytest.raises(KeyError, match="nothing"):
+        kx.pl.cell_specificity(small, highlight=["nothing"])
+    with pytest.raises(ValueError, match="At most 7 treatments can be pointed out, found 8"):
+        kx.pl.cell_specificity(small, highlight=[f"drug{i}" for i in range(8)])
+    with pytest.raises(KeyError, match="drug99"):
+        kx.pl.treatment_profiles(result, "drug99")
+    with pytest.raises(KeyError, match="magic"):
+        kx.pl.treatment_profiles(result, "drug1", methods="magic")
+    with pytest.raises(ValueError, match="`top` must lie between 0 and 1"):
+        kx.pl.deg_roc(result, top=2)
+    many = kx.metrics.cross_validate(small, methods=dict.fromkeys("abcdefgh", "mean_1d"), n_folds=3)
+    for draw in (kx.pl.best_method, kx.pl.deg_roc, kx.pl.cell_specificity):
+        with pytest.raises(ValueError, match="8 methods are too many to tell apart by colour"):
+            draw(many)
+
+
+def test_a_method_that_is_unable_to_predict(small):
+    found = kx.metrics.cross_validate(small, methods=["falrtc"], split="cold_start_treatment", n_folds=2)
+    with pytest.raises(ValueError, match="falrtc predicted none of the held-out fibers"):
+        kx.pl.predicted_against_true(found)
+    with pytest.raises(ValueError, match="No fiber has a correlation"):
+        kx.pl.best_method(found)
+    with pytest.raises(ValueError, match="no method predicted anything"):
+        kx.pl.deg_roc(found)
+    found = kx.metrics.cross_validate(small, methods=["falrtc", "dnpp"], split="cold_start_treatment", n_folds=2)
+    assert [text[:4] for text in legend_texts(kx.pl.deg_roc(found).axes[0])] == ["dnpp"]
+    with_gaps = kx.pl.treatment_profiles(found, most_held_out(found)).axes[1]
+    assert np.ma.getmaskarray(with_gaps.collections[0].get_array()).all()
+    assert to_hex(with_gaps.get_facecolor()) == "#d9d9d9"

@@ -1,0 +1,245 @@
+"""Several modalities with common cells: one cell graph, one feature graph each, wherever a cell is missing."""
+
+import anndata as ad
+import mudata as md
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+from scipy import sparse
+from sklearn.metrics import adjusted_mutual_info_score
+
+import kronax as kx
+from kronax import _graphs
+from kronax.solvers import em
+from kronax.solvers.precision import dense
+
+N, GENES, PROTEINS = 120, 90, 20
+METHODS = pytest.mark.parametrize("method", [kx.tl.med_magma, kx.tl.gmgm])
+
+
+def types() -> np.ndarray:
+    return np.arange(N) % 4
+
+
+def modality(rng, kinds: np.ndarray, p: int, prefix: str) -> ad.AnnData:
+    """Poisson counts of kinds of cells, scaled at random."""
+    profiles = rng.gamma(1.0, size=(kinds.max() + 1, p))
+    mean = 3.0 * profiles[kinds] * rng.lognormal(0.0, 0.3, (N, 1))
+    return ad.AnnData(
+        sparse.csr_matrix(rng.poisson(mean).astype(np.float32)),
+        pd.DataFrame(index=[f"cell{i}" for i in range(N)]),
+        pd.DataFrame(index=[f"{prefix}{j}" for j in range(p)]),
+    )
+
+
+def simulate(rng) -> md.MuData:
+    """Genes tell types 0 and 1 from 2 and 3, proteins even types from odd ones: neither knows all four."""
+    return md.MuData(
+        {"rna": modality(rng, types() // 2, GENES, "gene"), "adt": modality(rng, types() % 2, PROTEINS, "protein")}
+    )
+
+
+@pytest.fixture
+def mdata(rng) -> md.MuData:
+    return simulate(rng)
+
+
+def clusters(data, key: str = "med_magma", resolution: float = 1.0) -> np.ndarray:
+    sc.tl.leiden(
+        data, resolution=resolution, neighbors_key=key, flavor="igraph", n_iterations=2, directed=False, random_state=0
+    )
+    return data.obs["leiden"].to_numpy()
+
+
+@METHODS
+def test_what_is_written(method, mdata):
+    key = method.__name__
+    assert method(mdata) is None
+    for kind in ("connectivities", "distances", "precision"):
+        assert mdata.obsp[f"{key}_{kind}"].shape == (N, N)
+        assert mdata["rna"].varp[f"{key}_{kind}"].shape == (GENES, GENES)
+        assert mdata["adt"].varp[f"{key}_{kind}"].shape == (PROTEINS, PROTEINS)
+        assert not mdata["rna"].obsp and not mdata["adt"].obsp
+    assert mdata.obsm[f"X_{key}"].shape[0] == N
+    uns = mdata.uns[key]
+    assert uns["params"]["method"] == key and uns["converged"] is True
+    assert list(uns["modalities"]) == ["rna", "adt"]
+    np.testing.assert_array_equal(uns["n_cells"], [N, N])
+    scaled = "med_magma_log_scale" in mdata["rna"].obs
+    assert scaled == (method is kx.tl.med_magma)
+    for name in ("rna", "adt"):
+        assert mdata[name].varm[key].shape[0] == mdata[name].n_vars
+        assert mdata[name].uns[key]["rank"] >= 2
+
+
+def test_modalities_tell_more_together(mdata):
+    kx.tl.med_magma(mdata)
+    found = [adjusted_mutual_info_score(types(), clusters(mdata))]
+    for name in ("rna", "adt"):
+        kx.tl.med_magma(mdata[name])
+        found.append(adjusted_mutual_info_score(types(), clusters(mdata[name])))
+    assert found[0] > 0.9 > 0.7 > max(found[1:])
+
+
+def test_one_modality_is_an_anndata_object(mdata):
+    alone = mdata["rna"].copy()
+    kx.tl.med_magma(alone)
+    single = md.MuData({"rna": mdata["rna"].copy()})
+    kx.tl.med_magma(single)
+    for kind in ("connectivities", "precision"):
+        np.testing.assert_array_equal(
+            single.obsp[f"med_magma_{kind}"].toarray(), alone.obsp[f"med_magma_{kind}"].toarray()
+        )
+        np.testing.assert_array_equal(
+            single["rna"].varp[f"med_magma_{kind}"].toarray(), alone.varp[f"med_magma_{kind}"].toarray()
+        )
+
+
+def test_scales_of_every_modality_leave_the_graphs(mdata, rng):
+    other = mdata.copy()
+    for part in other.mod.values():
+        r, c = rng.lognormal(0.0, 1.5, (N, 1)), rng.lognormal(0.0, 1.5, (1, part.n_vars))
+        part.X = sparse.csr_matrix(part.X.toarray().astype(float) * r * c)
+    kx.tl.med_magma(mdata)
+    kx.tl.med_magma(other)
+    for one, two in (
+        (mdata.obsp, other.obsp),
+        (mdata["rna"].varp, other["rna"].varp),
+        (mdata["adt"].varp, other["adt"].varp),
+    ):
+        for kind in ("connectivities", "distances", "precision"):
+            expected = one[f"med_magma_{kind}"].toarray()
+            found = two[f"med_magma_{kind}"].toarray()
+            np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())
+
+
+def test_missing_cells_stand_where_their_kind_does(mdata):
+    """A third of the cells have no proteins: they are placed by what genes tell of proteins, and counted."""
+    missing = np.arange(N) % 3 == 1
+    partial = md.MuData({"rna": mdata["rna"].copy(), "adt": mdata["adt"][~missing].copy()})
+    kx.tl.med_magma(partial)
+    np.testing.assert_array_equal(partial.uns["med_magma"]["n_cells"], [N, (~missing).sum()])
+    kinds = pd.Series(types() // 2, index=mdata.obs_names)[partial.obs_names].to_numpy()
+    graph = partial.obsp["med_magma_connectivities"].tocoo()
+    assert (kinds[graph.row] == kinds[graph.col]).mean() > 0.95
+    assert (np.diff(partial.obsp["med_magma_connectivities"].indptr) > 0).all()
+    assert np.isfinite(partial.obsm["X_med_magma"]).all()
+    absent = ~partial.obs_names.isin(partial["adt"].obs_names)
+    share = graph.data[absent[graph.row] & absent[graph.col]].sum() / graph.data[absent[graph.row]].sum()
+    assert share < 0.6  # not a cluster of its own: a third would be chance
+
+
+def test_cells_without_a_value_anywhere_are_isolated(mdata):
+    for part in mdata.mod.values():
+        part.X[7] = 0.0
+        part.X.eliminate_zeros()
+    with pytest.warns(UserWarning, match="isolated in '(rna|adt)': 1 of 120 cells"):
+        kx.tl.med_magma(mdata)
+    assert mdata.obsp["med_magma_connectivities"][7].nnz == 0
+    assert not mdata.obsm["X_med_magma"][7].any()
+
+
+@METHODS
+def test_scanpy_and_files_after_it(method, mdata, tmp_path):
+    key = method.__name__
+    method(mdata)
+    before = clusters(mdata, key)
+    sc.tl.umap(mdata, neighbors_key=key)
+    assert mdata.obsm["X_umap"].shape == (N, 2)
+    mdata.write_h5mu(tmp_path / "saved.h5mu")
+    mdata.write_zarr(tmp_path / "saved.zarr")
+    for back in (md.read_h5mu(tmp_path / "saved.h5mu"), md.read_zarr(tmp_path / "saved.zarr")):
+        np.testing.assert_array_equal(clusters(back, key), before)
+        assert back["rna"].uns[key]["params"]["method"] == key
+
+
+def test_modules_of_a_modality(mdata):
+    kx.tl.med_magma(mdata)
+    kx.tl.gene_modules(mdata["rna"])
+    assert mdata["rna"].var["gene_module"].notna().any()
+
+
+def test_copy(mdata):
+    before = set(mdata.obsp), set(mdata.uns), set(mdata["rna"].varp)
+    found = kx.tl.med_magma(mdata, copy=True)
+    assert (set(mdata.obsp), set(mdata.uns), set(mdata["rna"].varp)) == before
+    assert "med_magma_connectivities" in found.obsp
+
+
+@METHODS
+def test_complete_precision_and_partial_correlations(method, mdata):
+    key = method.__name__
+    method(mdata, n_neighbors=None, weights="partial_correlation")
+    psi = mdata.obsp[f"{key}_precision"].toarray()
+    phis = [mdata[name].varp[f"{key}_precision"].toarray() for name in ("rna", "adt")]
+    assert (psi != 0).all()
+    for phi in phis:
+        assert np.linalg.eigvalsh(psi)[0] + np.linalg.eigvalsh(phi)[0] > 0
+    shift = np.concatenate([np.diag(phi) for phi in phis]).mean()
+    full = psi + shift * np.eye(N)
+    rho = -full / np.sqrt(np.outer(np.diag(full), np.diag(full)))
+    np.fill_diagonal(rho, 0.0)
+    np.testing.assert_allclose(mdata.obsp[f"{key}_connectivities"].toarray(), np.maximum(rho, 0.0), atol=1e-9)
+
+
+def test_gmgm_is_the_fit_to_the_values_as_they_are(mdata):
+    """The eigenvectors of Ψ are those of the values' covariance matrix, gene means away."""
+    adata = mdata["rna"]
+    sc.pp.log1p(adata)
+    kx.tl.gmgm(adata, n_neighbors=None)
+    z = adata.X.toarray().astype(float)
+    z -= z.mean(0)
+    psi = adata.obsp["gmgm_precision"].toarray()
+    commutator = psi @ (z @ z.T) - (z @ z.T) @ psi
+    assert np.abs(commutator).max() < 1e-8 * np.abs(psi @ (z @ z.T)).max()
+
+
+def test_nonparanormal_sees_ranks_alone(mdata):
+    one, other = mdata["rna"].copy(), mdata["rna"].copy()
+    other.X = other.X.power(3)
+    for adata in (one, other):
+        kx.tl.gmgm(adata, nonparanormal=True)
+    np.testing.assert_array_equal(
+        one.varp["gmgm_connectivities"].toarray(), other.varp["gmgm_connectivities"].toarray()
+    )
+
+
+def refused(mdata, error, match: str, **arguments):
+    before = mdata.copy()
+    with pytest.raises(error, match=match):
+        kx.tl.med_magma(mdata, **arguments)
+    assert not mdata.obsp and not mdata["rna"].varp and not mdata.uns
+    np.testing.assert_array_equal(mdata["rna"].X.toarray(), before["rna"].X.toarray())
+
+
+def test_refuses(mdata):
+    refused(mdata, KeyError, r"Key 'counts' not found in `mdata\['rna'\].layers`", layer="counts")
+    refused(mdata, ValueError, r"`n_neighbors` must be an integer from 2 to 119", n_neighbors=N)
+    refused(mdata, ValueError, r"`weights` must be one of \['affinity', 'partial_correlation'\]", weights="cosine")
+    mdata["adt"].X = mdata["adt"].X * np.nan
+    refused(mdata, ValueError, r"`mdata\['adt'\].X` has \d+ NaN or infinite values")
+
+
+def test_refuses_cells_with_the_same_name(rng):
+    parts = simulate(rng).mod
+    parts["adt"].obs_names = ["cell0"] * 2 + list(parts["adt"].obs_names[2:])
+    with pytest.warns(UserWarning, match="not unique"):
+        mdata = md.MuData(dict(parts))
+    with pytest.raises(ValueError, match=r"`mdata\['adt'\]` has 1 cell names more than once \(cell0\)"):
+        kx.tl.med_magma(mdata)
+
+
+def test_refuses_modalities_that_share_features(rng):
+    parts = simulate(rng).mod
+    with pytest.raises(ValueError, match="must share cells"):
+        kx.tl.med_magma(md.MuData({"a": parts["rna"].T.copy(), "b": parts["adt"].T.copy()}, axis=1))
+
+
+def test_precision_of_the_cells_is_that_of_the_solver(mdata):
+    matrices = _graphs.read(mdata, None)
+    kx.tl.med_magma(mdata, n_neighbors=None)
+    learnt = _graphs.combine(matrices, {name: em.fit(found.matrix) for name, found in matrices.counts.items()})
+    np.testing.assert_allclose(
+        mdata.obsp["med_magma_precision"].toarray(), dense(learnt.cells.precision), rtol=1e-12, atol=1e-15
+    )
