@@ -56,6 +56,7 @@ ABLATIONS = {
     "no refit": {"refit": False},
     "MinMax scaling": {"scale": "minmax"},
     "scaled over all tissues": {"scale_per_context": False},
+    "scaled per tissue": {"scale_per_context": True},
     "outliers beyond 10 sd clipped": {"outlier_z": 10.0},
 }
 COLUMNS = ("MAE", "MAE extreme 8%", "MSE", "variance ratio")
@@ -67,10 +68,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--truth", nargs="*", choices=TRUTHS, default=list(TRUTHS))
+    parser.add_argument("--scale-over-all", action="store_true", help="tissues are not scaled each for itself")
     parser.add_argument("--markdown", action="store_true")
     names = ["simulated", "ablation", "splits", "tissues", "tggates"]
     parser.add_argument("--table", nargs="*", choices=names, default=names)
     args = parser.parse_args()
+    if args.scale_over_all:
+        FACTORS.update(
+            (name, (solve, replace(options, scale_per_context=False))) for name, (solve, options) in FACTORS.items()
+        )
     print(header())
     for name in args.table:
         if name != "tggates" or args.data:
@@ -157,7 +163,7 @@ def ablation(args):
         attention = TRUTHS[name]
         rows = []
         for change, fields in ABLATIONS.items():
-            options = replace(AttentionOptions(), **fields)
+            options = replace(FACTORS["attention CP"][1], **fields)
             runs = []
             for seed in range(args.seeds):
                 x, truth = tensor(args, attention, seed)
