@@ -13,7 +13,7 @@ from kronax.solvers.factorization import AttentionOptions, FactorizationOptions,
 from kronax.solvers.means import mean_2d
 from kronax.solvers.tensor_folds import hide
 
-QUICK = AttentionOptions(rank=3, max_epochs=5, batch_size=8, refit=False)
+QUICK = AttentionOptions(rank=3, scale_per_context=False, max_epochs=5, batch_size=8, refit=False)
 METHODS = [mf, cp, attention_cp]
 NAMES = [method.__name__ for method in METHODS]
 
@@ -153,6 +153,7 @@ def test_noiseless_tensor_is_recovered(rng, method):
         max_epochs=700,
         held_out=0.0,
         start="random",
+        scale_per_context=False,
         n_starts=3,
     )
     result = method(x, options)
