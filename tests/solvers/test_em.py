@@ -188,14 +188,15 @@ def test_is_what_the_equations_give(shape, center, rng):
     t = 0.5 * (np.diag(phi).mean() - np.diag(psi).mean())
     assert_close(dense(jointly.rows.precision), psi + t * np.eye(n), 1e-6)
     assert_close(dense(jointly.cols.precision), phi - t * np.eye(m), 1e-6)
-    # each axis with the other at its mean: inverse covariances, in the unit in which both means are ½
+    # each axis with the other at its mean: inverse covariances, in the unit in which all diagonals are ½
     inverse = 1.0 / np.append(e, [e[-1] if df > m else 1.0 / (1.0 / e).mean()] * (n - df)), 1.0 / f
     for precision, vectors, values in (
         (found.rows.precision, u, inverse[0]),
         (found.cols.precision, vt.T, inverse[1]),
     ):
         whole = (vectors * values) @ vectors.T
-        assert_close(dense(precision), whole / np.diag(whole).mean() - 0.5 * np.eye(len(whole)), 1e-6)
+        size = np.sqrt(np.diag(whole))
+        assert_close(dense(precision), whole / np.outer(size, size) - 0.5 * np.eye(len(whole)), 1e-6)
 
 
 def test_signed_data_are_gaussian_as_they_are(rng):

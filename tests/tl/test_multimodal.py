@@ -217,7 +217,7 @@ def test_gmgm_is_the_fit_to_the_values_as_they_are(mdata):
     """The eigenvectors of Ψ are those of the values' covariance matrix, gene means away."""
     adata = mdata["rna"]
     sc.pp.log1p(adata)
-    kx.tl.gmgm(adata, n_neighbors=None)
+    kx.tl.gmgm(adata, n_neighbors=None, joint=True)
     z = adata.X.toarray().astype(float)
     z -= z.mean(0)
     psi = adata.obsp["gmgm_precision"].toarray()

@@ -21,7 +21,7 @@ from scipy import linalg, sparse
 from kronax.solvers import held_out, kronecker_lasso, kronecker_sum, ridge
 from kronax.solvers.fiber import Omega
 from kronax.solvers.linalg import eigh_all
-from kronax.solvers.precision import LowRank, Precision, Sparse, mean_diagonal, shifted
+from kronax.solvers.precision import LowRank, Precision, Sparse, diagonal, mean_diagonal, shifted
 from kronax.solvers.shrinkage import quadratic_inverse_shrinkage
 from kronax.solvers.spectral import Leading, Spectrum
 
@@ -267,10 +267,15 @@ def _together(sides: Sequence[_Side], eigenvalues: Sequence[np.ndarray]) -> list
 
 
 def _apart(side: _Side, shrunk: np.ndarray) -> LowRank:
-    """Give the precision of one axis with the other at its mean, in the unit in which both means are ½."""
+    """Give the precision of one axis with the other at its mean: ``ΔC⁻¹Δ − ½I``, ``Δ`` such that the diagonal is ½.
+
+    With unknown scales of rows and columns only partial correlations mean something, and these are what stands off the
+    diagonal, with their sign turned.
+    """
     inverse = _precision(side.vectors, 1.0 / shrunk)
-    unit = mean_diagonal(inverse)
-    return LowRank(inverse.base / unit - 0.5, inverse.vectors, inverse.weights / unit)
+    size = np.sqrt(diagonal(inverse))
+    vectors = inverse.vectors / size[:, None].astype(inverse.vectors.dtype)
+    return LowRank(inverse.base / size**2 - 0.5, vectors, inverse.weights)
 
 
 def _precision(vectors: np.ndarray, eigenvalues: np.ndarray) -> LowRank:

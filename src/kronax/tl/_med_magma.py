@@ -108,7 +108,8 @@ def med_magma(
         :math:`\sqrt{2 - 2ρ}`.
     ``key_precision`` : CSR matrix, float64
         :math:`Ψ` and :math:`Φ`, signed, on the same edges and the diagonal. What belongs together is negative. An
-        entry is conditional on all other cells (genes) of the matrix, also after subsetting.
+        entry is conditional on all other cells (genes) of the matrix, also after subsetting. By default in the unit in
+        which the diagonal is ½: off the diagonal stand partial correlations, with their sign turned.
 
     and
 
