@@ -153,8 +153,8 @@ def test_is_what_the_equations_give(shape, center, rng):
     """The first step once more, with dense matrices and full decompositions."""
     n, m = shape
     x = matrix(rng, shape)
-    found = fit(x, center=center, laplace=False)
-    jointly = fit(x, center=center, laplace=False, penalty=m_step.Penalty(joint=True))
+    found = fit(x, center=center)
+    jointly = fit(x, center=center, penalty=m_step.Penalty(joint=True))
     z = noise_free(x, found)
 
     u, s, vt = np.linalg.svd(z, full_matrices=False)
@@ -435,7 +435,7 @@ def test_patterns_that_hang_together_loosely(rng):
 def test_l1_solves_its_problem_for_z(center, rng):
     """Exactly sparse, and the solver's own answer for S₁ and S₂ of the noise-free matrix."""
     x = matrix(rng, (24, 18))
-    found = fit(x, center=center, laplace=False, penalty=m_step.Penalty("l1", 0.2))
+    found = fit(x, center=center, penalty=m_step.Penalty("l1", 0.2))
     z = noise_free(x, found)
     z = z - z.mean(0) if center else z
     s1, s2 = z @ z.T, z.T @ z
@@ -463,7 +463,7 @@ def test_strengths_are_those_of_rows_and_columns(shape, rng):
 def test_ridge_solves_its_problem_for_z(rng):
     """Gradient of Eqs. 3 and 3′ at the matrices found, in the matrices."""
     x = matrix(rng, (30, 12))
-    found = fit(x, center=False, laplace=False, penalty=m_step.Penalty("ridge", 0.05))
+    found = fit(x, center=False, penalty=m_step.Penalty("ridge", 0.05))
     z = noise_free(x, found)
     psi, phi = dense(found.rows.precision), dense(found.cols.precision)
     unit = ((z**2).sum() / z.size) ** 2
@@ -485,7 +485,7 @@ def test_ridge_that_held_out_data_choose(rng):
 def test_moments_beyond_the_mode(rng):
     """What is added to ZZᵀ and ZᵀZ is the difference to Laplace's moments, of no trace, and changes the estimate."""
     x = matrix(rng, (24, 18))
-    mode, found = fit(x, laplace=False), fit(x, laplace=True)
+    mode, found = fit(x), fit(x, laplace=True)
     z = noise_free(x, found)
     expected = laplace.moments(z, 0.5 * np.eye(24), 0.5 * np.eye(18))
     for added, moments, square in zip(
@@ -508,7 +508,8 @@ def test_moments_beyond_the_mode_of_a_transposed_matrix(rng):
 
 
 def test_goes_beyond_the_mode_where_it_is_worth_it(rng):
-    assert fit(matrix(rng, (24, 18))).spectrum.beyond is not None
+    assert fit(matrix(rng, (24, 18)), laplace=None).spectrum.beyond is not None
+    assert fit(matrix(rng, (24, 18))).spectrum.beyond is None
     assert not em.worth_laplace(300, 300, 90_000)
     assert not em.worth_laplace(20, 5000, 100_000)
     assert not em.worth_laplace(30, 30, 100)

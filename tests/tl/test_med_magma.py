@@ -345,7 +345,7 @@ def test_what_is_written(counts):
         "weights": "affinity",
         "joint": False,
         "strength": None,
-        "laplace": "auto",
+        "laplace": False,
         "penalty": "shrinkage",
         "center": True,
         "n_comps": 50,

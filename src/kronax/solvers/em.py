@@ -128,7 +128,7 @@ def fit(
     power: float | None = None,
     center: bool = True,
     penalty: m_step.Penalty = m_step.Penalty(),
-    laplace: bool | None = None,
+    laplace: bool | None = False,
     n_comps: int = 50,
     max_iter: int = 1,
     tol: float = 1e-3,
