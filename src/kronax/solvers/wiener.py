@@ -183,9 +183,10 @@ def kronecker(
         prior = _choose(task, options, progress)
         x, trace, converged, reason = _solve(task, prior, options.tol, options.max_iter, progress)
         variance = _variance(task, x, prior) if options.variance else None
-        predicted = np.asarray(x)
-    if task.basis is not None:
-        predicted = predicted @ task.basis
+        predicted, basis = np.asarray(x), task.basis
+    del x, task  # each as large as the tensor
+    if basis is not None:
+        predicted = predicted @ basis
     predicted, fallback = _fall_back(values, measured, predicted)
     completed = merged(values, predicted)
     return Completion(
@@ -303,6 +304,7 @@ def _solve(
     filled, missing = _start(task.values) if begin is None else begin
     goal = tol * float(np.linalg.norm(np.where(missing, 0.0, filled)))
     x, new, gaps = jnp.array(filled), jnp.array(filled), jnp.asarray(missing)
+    del filled, begin  # as large as the tensor
     momentum = 0
     trace: list[float] = []
     for _ in tqdm(range(max_iter), desc="kronecker", unit="sweep", delay=2, leave=False, disable=not progress):
@@ -406,21 +408,24 @@ def _fall_back(values: np.ndarray, measured: np.ndarray, predicted: np.ndarray) 
 
 def _confidence(values: np.ndarray, measured: np.ndarray, completed: np.ndarray) -> np.ndarray:
     """Relate the size of a prediction to that expected of a measured fiber of its treatment and context."""
-    square = np.where(measured, values, 0.0).astype(np.float64) ** 2
-    overall = square.sum() / measured.sum()
+    known, gaps = measured.sum(axis=2), (~measured).sum(axis=2)
+    square = _squares(values, measured)
+    overall = square.sum() / known.sum()
 
-    def relative(axes: tuple[int, int]) -> np.ndarray:  # the mean square of a treatment or context
-        count = measured.sum(axis=axes)
-        mean = np.divide(square.sum(axis=axes), count, out=np.full(count.shape, overall), where=count > 0)
+    def relative(axis: int) -> np.ndarray:  # the mean square of a treatment or context
+        count = known.sum(axis=axis)
+        mean = np.divide(square.sum(axis=axis), count, out=np.full(count.shape, overall), where=count > 0)
         return mean / overall if overall > 0 else np.ones_like(mean)
 
-    expected = overall * relative((1, 2))[:, None] * relative((0, 2))
-    gaps = ~measured
-    count = gaps.sum(axis=2)
-    size = np.where(gaps, completed, 0.0).astype(np.float64)
-    size = np.divide((size**2).sum(axis=2), count, out=np.full(count.shape, np.nan), where=count > 0)
+    expected = overall * relative(1)[:, None] * relative(0)
+    size = np.divide(_squares(completed, ~measured), gaps, out=np.full(gaps.shape, np.nan), where=gaps > 0)
     ratio = np.divide(size, expected, out=np.zeros_like(size), where=expected > 0)
-    return np.where(count > 0, np.minimum(np.sqrt(ratio), 1.0), np.nan)
+    return np.where(gaps > 0, np.minimum(np.sqrt(ratio), 1.0), np.nan)
+
+
+def _squares(values: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Sum the squares of some of a fiber's entries, ``(D, C)``; treatment by treatment, to save memory."""
+    return np.array([np.square(v, dtype=np.float64).sum(axis=1, where=w) for v, w in zip(values, where, strict=True)])
 
 
 def _variance(task: _Task, x: Array, prior: _Prior) -> np.ndarray:
