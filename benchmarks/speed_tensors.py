@@ -3,16 +3,19 @@
     python benchmarks/speed_tensors.py --data DIR     FaLRTC on NeurIPS at 1,000 genes against a plain NumPy port
     python benchmarks/speed_tensors.py --large        a simulated tensor of the size of the L1000, 10.5% of its fibers
 
-``--large`` prints, for every method, the time of a sweep beside that of its matrix products alone, run one after the
-other by NumPy in the same process, and the largest resident memory. ``--sweeps`` sets how many are run.
+``--large`` runs every method in a process of its own, ``kronecker`` in float32, and prints the time of a sweep and its
+ratio to the time of its matrix products alone, done by NumPy in the same process, on the clock and in CPU time: where other
+programs are at work, the second says more. Then the largest resident memory. ``--sweeps`` sets how many are run.
 """
 
 import argparse
-import resource
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import fresh
 import numpy as np
 from scipy import sparse
 from tensors import read
@@ -22,7 +25,8 @@ from kronax.solvers.neighbours import dnpp
 from kronax.solvers.tensor_folds import fiber_folds, hide, unit_norm
 from kronax.solvers.wiener import KroneckerOptions, kronecker
 
-LARGE, DENSITY = (2130, 71, 978), 0.105
+LARGE, DENSITY = (2130, 71, 978), 0.105  # treatments, contexts, genes
+PRODUCTS = 3  # in a sweep, of a matrix of the treatments' size with the tensor, and of one of the contexts' size
 
 
 def main() -> None:
@@ -58,7 +62,7 @@ def small(folder: Path, repeats: int) -> None:
     reference = expected = None
     for name, run in runs.items():
         found = run()
-        seconds = min(timed(run) for _ in range(repeats))
+        seconds = min(timed(run)[0] for _ in range(repeats))
         reference = reference or seconds
         expected = found if expected is None else expected
         note = f", differs by {np.abs(found - expected).max():.1e}" if name == "FaLRTC 2018" else ""
@@ -71,10 +75,11 @@ def given(max_iter: int, *, single_precision: bool = False) -> KroneckerOptions:
     )
 
 
-def timed(run) -> float:
-    start = time.perf_counter()
+def timed(run) -> np.ndarray:
+    """Give the seconds that a call takes, on the clock and of all CPUs."""
+    start = np.array([time.perf_counter(), time.process_time()])
     run()
-    return time.perf_counter() - start
+    return np.array([time.perf_counter(), time.process_time()]) - start
 
 
 def plain_port(values: np.ndarray) -> np.ndarray:
@@ -131,35 +136,47 @@ def plain_port(values: np.ndarray) -> np.ndarray:
 
 
 def large(methods: list[str], shape: tuple[int, int, int], sweeps: int) -> None:
+    """Measure every method in a process of its own, for the memory's sake."""
+    if len(methods) > 1:
+        for name in methods:
+            arguments = ["--large", name, "--sweeps", str(sweeps), "--shape", *map(str, shape)]
+            subprocess.run([sys.executable, __file__, *arguments], check=True)
+        return
+    (name,) = methods
     values = simulated(shape)
-    n_treatments, n_contexts, n_genes = shape
+    loaded = fresh.peak()
     print(
         f"simulated {shape}, {(~np.isnan(values[:, :, 0])).mean():.1%} of the fibers, {values.nbytes / 2**30:.2f} GiB"
     )
-    # products of a matrix of the treatments' size with the tensor; of the contexts' size
-    counts = {"kronecker": (3, 3), "falrtc": (3, 3), "dnpp": (0, 0)}
-    for name in methods:
-        dtype = np.float32 if name == "kronecker" else np.float64
-        treatment, context = products(shape, dtype)
-        if name == "dnpp":
-            n = (~np.isnan(values[:, :, 0])).sum(axis=0)
-            floor = treatment * (n.astype(float) ** 2).sum() / (n_treatments**2 * n_contexts) + averages(values)
-            seconds, count = timed(lambda: dnpp(values)), 1
-        else:
-            floor = counts[name][0] * treatment + counts[name][1] * context
-            solve = {
-                "kronecker": lambda k: kronecker(values, given(k, single_precision=True)),
-                "falrtc": lambda k: falrtc(values, replace(FalrtcOptions(), max_iter=k)),
-            }[name]
-            whole = timed(lambda: solve(1))  # noqa: B023
-            first = timed(lambda: solve(1))  # noqa: B023
-            seconds, count = timed(lambda: solve(1 + sweeps)) - first, sweeps  # noqa: B023
-            print(f"{name}: {first:.1f} s for set-up and one sweep, compilation {whole - first:.1f} s")
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    dtype = np.float32 if name == "kronecker" else np.float64
+    treatment, context = products(shape, dtype)
+    if name == "dnpp":
+        n_treatments, n_contexts, _ = shape
+        n = (~np.isnan(values[:, :, 0])).sum(axis=0).astype(float)
+        floor = treatment * (n**2).sum() / (n_treatments**2 * n_contexts) + averages(values)
+        sweep, count = timed(lambda: dnpp(values)), 1
+    else:
+        floor = PRODUCTS * (treatment + context)
+        solve = {
+            "kronecker": lambda k, prior=given: kronecker(values, prior(k, single_precision=True)),
+            "falrtc": lambda k: falrtc(values, FalrtcOptions(max_iter=k)),
+        }[name]
+        whole = timed(lambda: solve(1))
+        first = timed(lambda: solve(1))
+        sweep, count = timed(lambda: solve(1 + sweeps)) - first, sweeps
+        print(f"{name}: {first[0]:.1f} s for set-up and one sweep; compilation {(whole - first)[0]:.1f} s", flush=True)
+    wall, cpu = sweep / count
+    ratio, cpu_ratio = sweep / count / floor
+    print(
+        f"{name}: {wall:.1f} s ({cpu:.1f} s of CPU) a sweep in {np.dtype(dtype)}, {ratio:.2f} ({cpu_ratio:.2f}) times its "
+        f"matrix products; at most {fresh.peak() / 2**30:.1f} GiB, {loaded / 2**30:.1f} before",
+        flush=True,
+    )
+    if name == "kronecker":
+        chosen = timed(lambda: solve(1, lambda k, **options: KroneckerOptions(max_iter=k, **options))) - first
         print(
-            f"{name}: {seconds / count:.1f} s a sweep in {np.dtype(dtype)}, {seconds / count / floor:.2f} times its matrix "
-            f"products ({floor:.1f} s); {peak:.1f} GiB at most so far",
-            flush=True,
+            f"{name}: {chosen[0]:.1f} s ({chosen[1]:.1f} s of CPU) for choosing the prior; at most "
+            f"{fresh.peak() / 2**30:.1f} GiB"
         )
 
 
@@ -178,11 +195,11 @@ def simulated(shape: tuple[int, int, int], rank: int = 20) -> np.ndarray:
     return unit_norm(values).astype(np.float32)
 
 
-def averages(values: np.ndarray, k: int = 10) -> float:
+def averages(values: np.ndarray, k: int = 10) -> np.ndarray:
     """Time the sparse products that average ``k`` profiles for every missing one."""
     n_treatments, n_contexts, _ = values.shape
     rng = np.random.default_rng(0)
-    total = 0.0
+    total = np.zeros(2)
     for context in range(n_contexts):
         profiles = values[~np.isnan(values[:, context, 0]), context]
         n_missing = n_treatments - len(profiles)
@@ -193,7 +210,7 @@ def averages(values: np.ndarray, k: int = 10) -> float:
     return total
 
 
-def products(shape: tuple[int, int, int], dtype: type) -> tuple[float, float]:
+def products(shape: tuple[int, int, int], dtype: type) -> tuple[np.ndarray, np.ndarray]:
     """Time the product of a matrix of the treatments' size, and of the contexts' size, with the tensor."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((shape[0], shape[1] * shape[2]), np.float32).astype(dtype)

@@ -232,6 +232,51 @@ def test_cross_validation_chooses(rng):
     assert error(options) < 0.95 * max(fixed)
 
 
+@pytest.mark.parametrize("missing", [0.2, 0.6])
+def test_going_ahead_leaves_the_fixed_point_and_saves_sweeps(rng, monkeypatch, missing):
+    x = without_fibers(rng, low_rank(rng, (20, 6, 15), noise=0.5), missing)
+    options = KroneckerOptions(noise=0.5, own_share=0.3, common_share=0.1, tol=1e-10, max_iter=5000)
+    ahead = kronecker(x, options)
+    sweep = wiener._sweep
+    monkeypatch.setattr(wiener, "_sweep", lambda x, last, gaps, weight, *kernels: sweep(x, last, gaps, 0.0, *kernels))
+    plain = kronecker(x, options)
+    assert ahead.converged
+    assert plain.converged
+    np.testing.assert_allclose(ahead.values, plain.values, atol=1e-6 * np.nanmax(np.abs(x)))
+    assert ahead.n_iter < 0.7 * plain.n_iter
+
+
+def test_descent_over_a_grid():
+    """Candidates whose first errors are all larger than the best one's are given up; others are summed."""
+    looked_at = []
+
+    def errors(place):
+        looked_at.append([])
+        for fold in range(4):
+            looked_at[-1].append(place)
+            yield (place[0] - 1.0) ** 2 + (place[1] - 3.0) ** 2 + (fold if place[0] == 2 else 0)
+
+    assert wiener._descend(errors, (3, 5), (2, 2)) == (1, 3)
+    assert {len(folds) for folds in looked_at} == {2, 4}
+    assert len({folds[0] for folds in looked_at}) == len(looked_at)  # none twice
+
+
+def test_large_tensors_are_ranked_on_some_treatments(rng, monkeypatch):
+    monkeypatch.setattr(wiener, "_CV_WORK", 10.0**2 * 4 * 30)  # ten treatments
+    seen = []
+    solve = wiener._solve
+
+    def recorded(task, *arguments):
+        seen.append((task.values.shape, task.dtype))
+        return solve(task, *arguments)
+
+    monkeypatch.setattr(wiener, "_solve", recorded)
+    result = kronecker(without_fibers(rng, low_rank(rng, (25, 4, 30)), 0.3))
+    assert set(seen[:-1]) == {((10, 4, 30), np.float32)}
+    assert seen[-1] == ((25, 4, 30), np.float64)
+    assert result.values.shape == (25, 4, 30)
+
+
 def test_nothing_to_cross_validate(rng):
     x = rng.normal(size=(3, 3, 4))
     x[~np.eye(3, dtype=bool)] = NAN  # every treatment has one fiber

@@ -176,6 +176,7 @@ def _accelerated(problem: Problem, schedule, options: FalrtcOptions, tol: float,
         if change < tol and (flat or options.absolute):
             return reached(y, objective, change, tol)
         z = _moved(z, gradient, np.float64(b))
+        del gradient, new, last  # each as large as the tensor
         big_b += b
     return stopped(y, objective, change, tol)
 
@@ -203,6 +204,7 @@ def _line_search(problem: Problem, envelope: Envelope, z: Array, y: Array, big_b
         if big_b == 0.0 or _accepted(value, new_value, square, lipschitz, envelope):
             return new, gradient, b, lipschitz, new_value
         lipschitz *= 2.0
+        del new, gradient, w  # each as large as the tensor
 
 
 def _accepted(value: float, new_value: float, square: float, lipschitz: float, envelope: Envelope) -> bool:

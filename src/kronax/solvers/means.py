@@ -127,10 +127,15 @@ def two_means(values: np.ndarray, context_weight: float = 0.5) -> tuple[np.ndarr
 
 
 def closed_form(values: np.ndarray, predicted: np.ndarray, code: np.ndarray) -> Completion:
+    """Put predictions and their codes ``(D, C, G)`` into the gaps."""
+    return in_closed_form(merged(values, predicted), per_fiber(code, values))
+
+
+def in_closed_form(completed: np.ndarray, fallback: np.ndarray) -> Completion:
     """Put together the result of a method that does not iterate."""
     return Completion(
-        values=merged(values, predicted),
-        fallback=per_fiber(code, values),
+        values=completed,
+        fallback=fallback,
         confidence=None,
         variance=None,
         objective=np.empty(0),

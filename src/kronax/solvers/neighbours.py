@@ -7,7 +7,7 @@ import numpy as np
 from scipy import sparse
 
 from kronax.solvers.completion import Completion, Fallback, whole_fibers
-from kronax.solvers.means import closed_form, first_of, means
+from kronax.solvers.means import first_of, in_closed_form, means
 
 _MIN_GENES = 2  # shared by two profiles, for a correlation
 
@@ -108,21 +108,25 @@ def dnpp(values: np.ndarray, options: DnppOptions = DnppOptions()) -> Completion
     similarity = similarities(values)
     np.fill_diagonal(similarity, 0.0)
     similarity = np.where(similarity > 0, similarity, 0.0)  # negative and undefined ones are no neighbours
-    averaged = np.full(values.shape, np.nan)
+    completed, fallback = values.copy(), np.zeros(values.shape[:2], np.int8)
     for c in range(values.shape[1]):
-        _average_in_context(averaged[:, c], values[:, c], similarity, options.n_neighbors)
-    predicted, code = first_of(
-        values.shape,
-        (averaged, Fallback.NONE),
-        (m.context, Fallback.CONTEXT_MEAN),
-        (m.treatment, Fallback.TREATMENT_MEAN),
-        (m.gene, Fallback.GENE_MEAN),
-        (m.overall, Fallback.OVERALL_MEAN),
-    )
-    return closed_form(values, predicted, code)
+        here = completed[:, c]
+        _average_in_context(here, values[:, c], similarity, options.n_neighbors)
+        alone = np.isnan(here)
+        if alone.any():
+            stand_in, code = first_of(
+                here.shape,
+                (m.context[:, c], Fallback.CONTEXT_MEAN),
+                (m.treatment[:, 0], Fallback.TREATMENT_MEAN),
+                (m.gene[0], Fallback.GENE_MEAN),
+                (m.overall, Fallback.OVERALL_MEAN),
+            )
+            np.copyto(here, stand_in, where=alone, casting="same_kind")
+            fallback[:, c] = np.where(alone, code, 0).max(axis=1)
+    return in_closed_form(completed, fallback)
 
 
-def _average_in_context(averaged: np.ndarray, profiles: np.ndarray, similarity: np.ndarray, k: int) -> None:
+def _average_in_context(completed: np.ndarray, profiles: np.ndarray, similarity: np.ndarray, k: int) -> None:
     """Write the neighbours' averages over the missing entries of one context ``(D, G)``; NaN without a neighbour."""
     for pattern, genes in _genes_by_gaps(~np.isnan(profiles)):
         missing, candidates = np.flatnonzero(~pattern), np.flatnonzero(pattern)
@@ -138,7 +142,7 @@ def _average_in_context(averaged: np.ndarray, profiles: np.ndarray, similarity: 
         weight = np.divide(weight, total, out=np.full(weight.shape, np.nan), where=total > 0)
         rows = np.repeat(np.arange(len(missing)), best.shape[1])
         average = sparse.csr_array((weight.ravel(), (rows, best.ravel())), shape=near.shape)
-        averaged[np.ix_(missing, genes)] = average @ profiles[np.ix_(candidates, genes)]
+        completed[np.ix_(missing, genes)] = average @ profiles[np.ix_(candidates, genes)]
 
 
 def _genes_by_gaps(measured: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

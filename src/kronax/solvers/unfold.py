@@ -46,8 +46,16 @@ def inner(left: Array, right: Array, mode: int) -> Array:
     if by_fibers(left.shape, mode):
         n_genes = left.shape[GENE]
         return jnp.matmul(left.reshape(-1, n_genes), right.reshape(-1, n_genes).T, precision="highest")
-    others = [i for i in range(3) if i != mode]
-    return jnp.tensordot(left, right, (others, others), precision="highest")
+    if mode == CONTEXT:  # treatment by treatment: no transposed copy of the tensor
+        return jnp.einsum("dcg,deg->dce", left, right, precision="highest").sum(axis=0)
+    if mode == TREATMENT:  # context by context, for the same reason
+        zero = jnp.zeros((left.shape[0], right.shape[0]), left.dtype)
+
+        def add(c: Array, total: Array) -> Array:
+            return total + jnp.matmul(left[:, c], right[:, c].T, precision="highest")
+
+        return jax.lax.fori_loop(0, left.shape[CONTEXT], add, zero)
+    return jnp.tensordot(left, right, ((0, 1), (0, 1)), precision="highest")
 
 
 def along(matrix: Array, tensor: Array, mode: int) -> Array:
@@ -56,8 +64,9 @@ def along(matrix: Array, tensor: Array, mode: int) -> Array:
         return jnp.matmul(matrix, tensor.reshape(-1, tensor.shape[GENE]), precision="highest").reshape(tensor.shape)
     if mode == TREATMENT:
         return jnp.tensordot(matrix, tensor, 1, precision="highest")
-    if mode == CONTEXT:
-        return jnp.matmul(matrix, tensor, precision="highest")
+    if mode == CONTEXT:  # treatment by treatment, as in `inner`
+        each = jnp.broadcast_to(matrix, (tensor.shape[TREATMENT], *matrix.shape))
+        return jnp.matmul(each, tensor, precision="highest")
     return jnp.matmul(tensor, matrix.T, precision="highest")
 
 
