@@ -291,7 +291,7 @@ class _Problem:
         lead, found = decompose(z, gram(z), center=self.center, n_comps=self.n_comps)
         found = replace(found, beyond=beyond)
         estimate = m_step.estimate(found, self.penalty)
-        converged = estimate.converged and bool(mode.residual <= _FIBER_ACCEPTED)
+        converged = not estimate.shortfall and bool(mode.residual <= _FIBER_ACCEPTED)
         return _Step(mode, lead, found, estimate, converged)
 
     def _beyond(self, mode: fiber.Mode, omega: fiber.Omega) -> tuple[np.ndarray, np.ndarray] | None:
@@ -348,5 +348,5 @@ def _short_of_goal(step: _Step) -> str:
     return (
         f"row and column sums are off their targets by {float(step.mode.residual):.2g}"
         if step.mode.residual > _FIBER_ACCEPTED
-        else "the M-step's Newton iteration stopped short of its goal"
+        else step.estimate.shortfall
     )

@@ -164,7 +164,7 @@ def med_magma(
     _validate.integer(max_iter, "max_iter", low=1)
     _validate.positive(tol, "tol")
     _validate.boolean(center, "center")
-    _validate.one_of(laplace, ("auto", True, False), "laplace")
+    _validate.auto_or_boolean(laplace, "laplace")
     if power is not None:
         _validate.positive(power, "power")
         power = float(power)
@@ -172,7 +172,7 @@ def med_magma(
         _validate.integer(n_neighbors, "n_neighbors", low=2)
     chosen = _graphs.penalty(penalty, strength, joint=joint)
     matrices = _graphs.read(data, layer)
-    _graphs.require(matrices, n_neighbors, chosen, laplace=laplace is True)
+    _graphs.require(matrices, n_neighbors, chosen, laplace=laplace != "auto" and bool(laplace))
     _graphs.log_start("med_magma", matrices)
 
     progress = shows_progress()
