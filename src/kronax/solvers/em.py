@@ -4,8 +4,8 @@ The model of an ``n × p`` matrix is
 
     ``x_ij = r_i · sign(z_ij)|z_ij|^(1/γ) · c_j``,   ``vec(Z − 1mᵀ) ~ N(0, (Ψ ⊕ Φ)⁻¹)``.                          (4)
 
-The E-step puts ``Z`` at the mode of the fiber over the quotient of ``X`` (Eqs. 1 and 2); the M-step fits ``Ψ`` and
-``Φ`` to its spectrum (Eq. 3).
+The E-step puts ``Z`` at the mode of the fiber over the quotient of ``X`` (Eqs. 1 and 2) and, where it is worth it, adds the
+second moments around the mode (Eq. 6); the M-step fits ``Ψ`` and ``Φ`` to what was found (Eq. 3).
 """
 
 from dataclasses import dataclass, replace

@@ -62,7 +62,7 @@ def med_magma(
         entries off the diagonals, so that most are exactly zero; needs cells × cells and genes × genes matrices, for a
         few thousand cells at most.
     strength
-        Of a ridge, in units of the squared mean variance; if None, what makes held-out data most likely. Of an l1
+        Of a ridge, in units of the squared mean variance, up to 1e10; if None, what makes held-out data most likely. Of an l1
         penalty, on the scale of correlations, up to 1, one for cells and genes or one for each; if None
         :math:`\sqrt{2\log n/p}` for :math:`n` cells and :math:`\sqrt{2\log p/n}` for :math:`p` genes, which correlations
         of noise alone seldom exceed.
@@ -127,7 +127,8 @@ def med_magma(
     ``converged``, ``reason``, ``objective``, the ``modalities`` and how many cells take part in each (``n_cells``).
 
     Cells and genes without a non-zero value are reported, take no part, and come back without edges, with zeros for
-    coordinates and NaN for a scale.
+    coordinates and NaN for a scale. Also reported are non-zero values that fall apart into blocks without a common cell or
+    gene, and graphs without an edge.
 
     Raises
     ------
@@ -141,7 +142,8 @@ def med_magma(
         If the matrix is not numeric and real, or not in memory.
     ValueError
         If `data` is backed, a parameter is out of range, a matrix has NaN or infinite values or fewer than two cells or
-        genes with non-zero values, nothing varies but the scales, or cell names of a modality are not unique.
+        genes with non-zero values, nothing varies but the scales, with an l1 penalty some cell or gene does not, or cell
+        names of a modality are not unique or unknown to the object.
 
     References
     ----------
