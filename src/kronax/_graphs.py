@@ -26,6 +26,7 @@ from kronax.solvers.precision import complete as all_entries
 
 PENALTIES = ("shrinkage", "ridge", "l1")
 WEIGHTS = ("affinity", "partial_correlation")
+STRONGEST_RIDGE = 1e10  # beyond it, rounding is all that is left of the structure
 
 
 @dataclass(frozen=True)
@@ -113,12 +114,12 @@ def penalty(kind: str, strength: float | tuple[float, float] | None, *, joint: b
     if kind == "shrinkage":
         msg = f"`strength` is for `penalty` 'ridge' or 'l1'; shrinkage finds its own. Found strength={strength!r}."
         raise ValueError(msg)
-    both = strength if isinstance(strength, tuple | list) else (strength,)
-    if len(both) > (2 if kind == "l1" else 1):
+    both = strength if isinstance(strength, tuple | list | np.ndarray) else (strength,)
+    if not 1 <= len(both) <= (2 if kind == "l1" else 1):
         msg = f"`strength` must be one number{', or two, for cells and genes' if kind == 'l1' else ''}, found {strength!r}."
         raise ValueError(msg)
     for value in both:
-        _validate.positive(value, "strength", high=1.0 if kind == "l1" else np.inf)
+        _validate.positive(value, "strength", high=1.0 if kind == "l1" else STRONGEST_RIDGE)
     return m_step.Penalty(kind, tuple(map(float, both)) if len(both) > 1 else float(both[0]), joint)
 
 
@@ -151,7 +152,7 @@ def combine(matrices: Matrices, parts: dict[str, em.Structure], penalty: m_step.
         penalty=penalty,
     )
     short = [f"{name}: {part.reason}" for name, part in parts.items() if not part.converged]
-    short += [] if shared.converged else ["the joint M-step's Newton iteration stopped short of its goal"]
+    short += [f"all together: {shared.shortfall}"] if shared.shortfall else []
     return Learnt(
         em.Axis(shared.embedding, shared.rows),
         parts,
@@ -223,7 +224,7 @@ def write(
     for name, part in modalities(data).items():
         found, fit = matrices.counts[name], learnt.parts[name]
         _write_features(part, keys, found, fit, features[name])
-        part.uns[keys.uns] = common | {"params": dict(params)} | _report(fit)
+        part.uns[keys.uns] = common | {"params": dict(params), "strength": np.array(learnt.strength)} | _report(fit)
     if isinstance(data, MuData):
         data.uns[keys.uns] = common | {
             "converged": learnt.converged,
@@ -255,7 +256,7 @@ def _report(fit: em.Structure) -> dict[str, Any]:
     """Tell what ``uns`` holds of one fit."""
     names = ["converged", "reason", "n_iter", "objective", "rank", "noise"]
     names += ["power", "dispersion"] if isinstance(fit, em.Fit) else []
-    return {name: getattr(fit, name) for name in names} | {"strength": np.array(fit.strength)}
+    return {name: getattr(fit, name) for name in names}
 
 
 def finish(
@@ -290,17 +291,46 @@ def finish(
     write(data, key_added, matrices, learnt, cells, features, params)
     for name, part in modalities(data).items():
         warn_of_isolated(part, matrices.counts[name], name, stacklevel=4)
-    _warn(method, learnt)
+    _warn(method, matrices, learnt, cells, features)
     return data if copy else None
 
 
-def _warn(method: str, learnt: Learnt) -> None:
+def _warn(
+    method: str,
+    matrices: Matrices,
+    learnt: Learnt,
+    cells: dict[str, sparse.csr_array],
+    features: dict[str, dict[str, sparse.csr_array]],
+) -> None:
     """Warn of what the user should know about the result."""
-    if not learnt.converged:
-        msg = f"{method} did not converge: {learnt.reason}."
-        warnings.warn(msg, UserWarning, stacklevel=4)
+    found = [] if learnt.converged else [f"{method} did not converge: {learnt.reason}."]
     for name, part in learnt.parts.items():
+        of = f" of {name!r}" if name else ""
         if part.rank < 2:
-            of = f" of {name!r}" if name else ""
-            msg = f"{part.rank} directions{of} rise above the noise: cells and genes show no structure, and the graphs mean little."
-            warnings.warn(msg, UserWarning, stacklevel=4)
+            found.append(
+                f"{part.rank} directions{of} rise above the noise: cells and genes show no structure, and the graphs mean little."
+            )
+        if not features[name]["connectivities"].nnz:
+            found.append(
+                f"The graph of the genes{of} has no edge. With an l1 penalty, a smaller `strength` leaves some."
+            )
+    if not cells["connectivities"].nnz:
+        found.append("The graph of the cells has no edge. With an l1 penalty, a smaller `strength` leaves some.")
+    n_blocks = count_blocks(matrices)
+    if n_blocks > 1:
+        found.append(
+            f"The non-zero values fall apart into {n_blocks} blocks that have neither cells nor genes in common: what "
+            "lies in different blocks cannot be compared, scales included."
+        )
+    for msg in found:
+        warnings.warn(msg, UserWarning, stacklevel=4)
+
+
+def count_blocks(matrices: Matrices) -> int:
+    """Count the blocks of cells and features, of all matrices together, that no non-zero value connects."""
+    entries = {name: found.matrix.tocoo() for name, found in matrices.counts.items()}
+    rows = np.concatenate([matrices.members[name][matrix.row] for name, matrix in entries.items()])
+    starts = np.cumsum([len(matrices.cells), *(matrix.shape[1] for matrix in entries.values())])
+    cols = np.concatenate([start + matrix.col for start, matrix in zip(starts[:-1], entries.values(), strict=True)])
+    edges = sparse.coo_array((np.ones(len(rows), np.int8), (rows, cols)), (starts[-1], starts[-1]))
+    return int(sparse.csgraph.connected_components(edges, directed=False)[0])

@@ -42,6 +42,9 @@ def is_multimodal(mdata: MuData) -> None:
                 "are matched by name. Run `obs_names_make_unique()`."
             )
             raise ValueError(msg)
+        if not adata.obs_names.isin(mdata.obs_names).all():
+            msg = f"Some cells of `mdata[{modality!r}]` are not in `mdata.obs_names`. Run `mdata.update()` first."
+            raise ValueError(msg)
 
 
 def key_in(key: str, mapping: Mapping, name: str, remedy: str = "") -> None:
@@ -107,6 +110,13 @@ def boolean(value: Any, name: str) -> None:
     """Require True or False."""
     if not isinstance(value, bool | np.bool_):
         msg = f"`{name}` must be True or False, found {value!r}."
+        raise ValueError(msg)
+
+
+def auto_or_boolean(value: Any, name: str) -> None:
+    """Require True, False or ``"auto"``."""
+    if not (isinstance(value, bool | np.bool_) or isinstance(value, str) and value == "auto"):
+        msg = f"`{name}` must be 'auto', True or False, found {value!r}."
         raise ValueError(msg)
 
 

@@ -9,6 +9,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from kronax.solvers import em, fiber, held_out, kronecker_lasso, kronecker_sum, laplace, m_step
 from kronax.solvers.blocks import from_csr
+from kronax.solvers.graph import on_edges, partial_correlation_graph
 from kronax.solvers.precision import LowRank, dense, mean_diagonal
 from kronax.solvers.quotient import pattern_counts, quotient
 from kronax.solvers.shrinkage import noise_level, quadratic_inverse_shrinkage, shrink_singular_values
@@ -498,6 +499,36 @@ def test_moments_beyond_the_mode(rng):
     assert mode.spectrum.beyond is None
     assert_sound(found, (24, 18))
     assert np.abs(dense(found.rows.precision) - dense(mode.rows.precision)).max() > 1e-4
+
+
+@pytest.mark.parametrize("center", [False, True])
+@pytest.mark.parametrize("kind", ["l1", "ridge"])
+def test_penalties_with_moments_beyond_the_mode(kind, center, rng):
+    """Both axes' moments keep one trace, without which the problem has no end, also where some eigenvalue had to be cut."""
+    found = fit(matrix(rng, (30, 14)), center=center, laplace=True, penalty=m_step.Penalty(kind, 0.3))
+    assert found.spectrum.beyond is not None and found.converged
+    sides = m_step._rows(found.spectrum), m_step._cols(found.spectrum)
+    rows, cols = (m_step._second_moments(side) for side in sides)
+    assert np.linalg.eigvalsh(rows)[0] > -1e-9 * np.trace(rows)
+    np.testing.assert_allclose(np.trace(rows), np.trace(cols), rtol=1e-12)
+    e, f, m, q = m_step._in_a_row([m_step._sample(side) for side in sides], sides)
+    np.testing.assert_allclose(m @ e, q @ f, rtol=1e-12)
+    assert_sound(found, (30, 14))
+
+
+def test_l1_needs_variances(rng):
+    x = rng.normal(size=(20, 10))
+    x[:, 4] = 1.0
+    with pytest.raises(ValueError, match=r"1 columns do not vary \(the first: number 4 .* penalty=\"shrinkage\""):
+        em.fit_without_noise(sparse.csr_array(x), penalty=m_step.Penalty("l1"))
+
+
+def test_l1_that_leaves_no_edge(rng):
+    found = fit(matrix(rng, (24, 18)), penalty=m_step.Penalty("l1", 1.0))
+    assert found.converged
+    graph = partial_correlation_graph(found.cols.precision, 0.5, 5)
+    assert graph.connectivities.nnz == 0
+    np.testing.assert_array_equal(on_edges(found.cols.precision, graph).toarray(), dense(found.cols.precision))
 
 
 def test_moments_beyond_the_mode_of_a_transposed_matrix(rng):

@@ -194,6 +194,8 @@ def test_l1_of_several_modalities(mdata):
         mdata.uns["med_magma"]["strength"],
         [np.sqrt(2 * np.log(N) / (GENES + PROTEINS)), np.sqrt(2 * np.log(GENES + PROTEINS) / N)],
     )
+    for name in ("rna", "adt"):
+        np.testing.assert_array_equal(mdata[name].uns["med_magma"]["strength"], mdata.uns["med_magma"]["strength"])
 
 
 @pytest.mark.parametrize(
@@ -206,11 +208,35 @@ def test_l1_of_several_modalities(mdata):
         ({"penalty": "ridge", "strength": (0.1, 0.2)}, "`strength` must be one number, found"),
         ({"penalty": "ridge", "strength": 0}, "`strength` must be a positive number, found 0"),
         ({"joint": 1}, "`joint` must be True or False"),
-        ({"laplace": "yes"}, "`laplace` must be one of"),
+        ({"penalty": "l1", "strength": []}, "one number, or two, for cells and genes"),
+        ({"penalty": "ridge", "strength": 1e300}, "`strength` must be a positive number of at most 1e\\+10"),
+        ({"laplace": "yes"}, "`laplace` must be 'auto', True or False, found 'yes'"),
+        ({"laplace": 1}, "`laplace` must be 'auto', True or False, found 1"),
     ],
 )
 def test_refuses_penalties(arguments, message, mdata):
     refused(mdata, ValueError, message, **arguments)
+
+
+def test_warns_where_a_graph_has_no_edge(mdata):
+    with pytest.warns(UserWarning) as caught:
+        kx.tl.med_magma(mdata, penalty="l1", strength=1.0, weights="partial_correlation")
+    words = " ".join(str(warning.message) for warning in caught)
+    for graph in ("genes of 'rna'", "genes of 'adt'", "cells"):
+        assert f"The graph of the {graph} has no edge" in words
+
+
+def test_reports_modalities_without_a_common_cell(rng):
+    parts = simulate(rng).mod
+    parts["adt"].obs_names = [f"other{i}" for i in range(N)]
+    apart = md.MuData(dict(parts))
+    with pytest.warns(UserWarning, match="fall apart into 2 blocks that have neither cells nor genes in common"):
+        kx.tl.med_magma(apart)
+
+
+def test_refuses_cells_that_the_object_does_not_know(mdata):
+    mdata["adt"].obs_names = [f"renamed{i}" for i in range(N)]
+    refused(mdata, ValueError, r"cells of `mdata\['adt'\]` are not in `mdata.obs_names`. Run `mdata.update\(\)`")
 
 
 def test_gmgm_is_the_fit_to_the_values_as_they_are(mdata):

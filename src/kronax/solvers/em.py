@@ -4,8 +4,8 @@ The model of an ``n × p`` matrix is
 
     ``x_ij = r_i · sign(z_ij)|z_ij|^(1/γ) · c_j``,   ``vec(Z − 1mᵀ) ~ N(0, (Ψ ⊕ Φ)⁻¹)``.                          (4)
 
-The E-step puts ``Z`` at the mode of the fiber over the quotient of ``X`` (Eqs. 1 and 2); the M-step fits ``Ψ`` and
-``Φ`` to its spectrum (Eq. 3).
+The E-step puts ``Z`` at the mode of the fiber over the quotient of ``X`` (Eqs. 1 and 2) and, where it is worth it, adds the
+second moments around the mode (Eq. 6); the M-step fits ``Ψ`` and ``Φ`` to what was found (Eq. 3).
 """
 
 from dataclasses import dataclass, replace
@@ -291,7 +291,7 @@ class _Problem:
         lead, found = decompose(z, gram(z), center=self.center, n_comps=self.n_comps)
         found = replace(found, beyond=beyond)
         estimate = m_step.estimate(found, self.penalty)
-        converged = estimate.converged and bool(mode.residual <= _FIBER_ACCEPTED)
+        converged = not estimate.shortfall and bool(mode.residual <= _FIBER_ACCEPTED)
         return _Step(mode, lead, found, estimate, converged)
 
     def _beyond(self, mode: fiber.Mode, omega: fiber.Omega) -> tuple[np.ndarray, np.ndarray] | None:
@@ -348,5 +348,5 @@ def _short_of_goal(step: _Step) -> str:
     return (
         f"row and column sums are off their targets by {float(step.mode.residual):.2g}"
         if step.mode.residual > _FIBER_ACCEPTED
-        else "the M-step's Newton iteration stopped short of its goal"
+        else step.estimate.shortfall
     )

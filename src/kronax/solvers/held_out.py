@@ -4,7 +4,6 @@ For eigenvectors ``u_i`` of a sample covariance matrix the best eigenvalues are 
 finding ``u_i`` estimate them without bias; isotonic regression keeps their order (Bartz, arXiv:1611.00798, 2016; Lam,
 Annals of Statistics 2016). Where a matrix is nearly square, its spectrum reaches down to zero, and the closed form of
 quadratic-inverse shrinkage loses its footing there, just where a precision matrix lives; this does not.
-
 """
 
 from collections.abc import Callable, Iterator

@@ -28,6 +28,7 @@ from kronax.solvers.spectral import Leading, Spectrum
 NEARLY_SQUARE = 4  # the ratio of the sides up to which spectra are shrunk by cross-validation
 _FOLDS = 3
 _DAMPING = 0.5  # share of the spikes in the Ω that the E-step sees
+_CONSTANT = 1e-10  # variances below this share of the mean count as zero
 _LEAST = 1e-6  # of the mean eigenvalue: the least that a direction may be left with
 
 
@@ -55,14 +56,14 @@ class Estimate(NamedTuple):
     """Precisions of the rows and of the columns of every matrix, with equal mean diagonals, and how they were reached.
 
     ``strength`` is that of the penalty, NaN for shrinkage; ``objective`` the negative log-likelihood per entry, up to a
-    constant; ``converged`` tells whether the solve reached its goal.
+    constant; ``shortfall`` says in words how far from its goal the solve stopped; empty if it got there.
     """
 
     rows: Precision
     cols: list[Precision]
     strength: tuple[float, ...]
     objective: float
-    converged: bool
+    shortfall: str
 
 
 def estimate(found: Spectrum, penalty: Penalty) -> Estimate:
@@ -118,12 +119,12 @@ def _shrinkage(sides: Sequence[_Side], *, joint: bool) -> Estimate:
     shrunk = _shrunk(sides)
     solved, eigenvalues = _solve(shrunk, sides)
     rows, *cols = _together(sides, eigenvalues) if joint else map(_apart, sides, shrunk)
-    return Estimate(rows, cols, (np.nan,), _objective(sides, eigenvalues), solved.converged)
+    return Estimate(rows, cols, (np.nan,), _objective(sides, eigenvalues), _shortfall(solved))
 
 
 def _ridge(sides: Sequence[_Side], strength: float | None) -> Estimate:
     """Fit the spectra as they are, null eigenvalues included, with the ridge given or the one that held-out data choose."""
-    sample = [_with_null(side) for side in sides]
+    sample = [_sample(side) for side in sides]
     e, f, m, q = _in_a_row(sample, sides)
     unit = (float(m @ e) / float(m.sum() * q.sum())) ** 2
     if strength is None:
@@ -134,13 +135,14 @@ def _ridge(sides: Sequence[_Side], strength: float | None) -> Estimate:
         solved = kronecker_sum.fit(e, f, m, q, ridge=strength * unit)
     eigenvalues = _split(solved, sample)
     rows, *cols = _together(sides, eigenvalues)
-    return Estimate(rows, cols, (strength,), _objective(sides, eigenvalues), solved.converged)
+    return Estimate(rows, cols, (strength,), _objective(sides, eigenvalues), _shortfall(solved))
 
 
 def _sparse(sides: Sequence[_Side], strength: float | tuple[float, float] | None) -> Estimate:
     """Fit the matrices with an l1 penalty; columns of different matrices stay independent."""
     s1, *parts = map(_second_moments, sides)
     s2 = linalg.block_diag(*parts)
+    _require_variance(s1, s2)
     if strength is None:
         strength = kronecker_lasso.universal_strengths(len(s1), len(s2))
     both = strength if isinstance(strength, tuple) else (strength, strength)
@@ -150,7 +152,22 @@ def _sparse(sides: Sequence[_Side], strength: float | tuple[float, float] | None
     total = np.add.outer(np.linalg.eigvalsh(solved.rows), np.linalg.eigvalsh(solved.cols))
     objective = np.vdot(s1, solved.rows) + np.vdot(s2, solved.cols) - np.log(total).sum()
     rows, *cols = (Sparse(sparse.csr_array(matrix)) for matrix in (solved.rows, *blocks))
-    return Estimate(rows, cols, both, 0.5 * float(objective) / total.size, solved.converged)
+    return Estimate(rows, cols, both, 0.5 * float(objective) / total.size, _shortfall_of_l1(solved))
+
+
+def _shortfall(solved: kronecker_sum.KroneckerSum) -> str:
+    if solved.converged:
+        return ""
+    return f"the M-step's Newton iteration stopped at a decrement of {solved.decrement:.2g} after {solved.n_iter} steps"
+
+
+def _shortfall_of_l1(solved: kronecker_lasso.KroneckerLasso) -> str:
+    if solved.converged:
+        return ""
+    return (
+        f"the M-step with an l1 penalty stopped at a residual of {solved.residual:.2g} after {solved.n_iter} steps; a "
+        "larger `strength` is easier to solve for"
+    )
 
 
 def bytes_for_l1(n: int, p: int) -> int:
@@ -177,35 +194,38 @@ def _split(solved: kronecker_sum.KroneckerSum, like: Sequence[np.ndarray]) -> li
 
 
 def _objective(sides: Sequence[_Side], eigenvalues: Sequence[np.ndarray]) -> float:
-    """Evaluate Eq. 3 per entry with the sample's own eigenvalues; the null ones add nothing to the traces."""
-    _, mu, m, q = _in_a_row(eigenvalues, sides)
-    trace = sum(_own(side) @ values[: len(side.eigenvalues)] for side, values in zip(sides, eigenvalues, strict=True))
-    logs = m @ np.log(np.add.outer(eigenvalues[0], mu)) @ q
-    return 0.5 * float(trace - logs) / float(m.sum() * q.sum())
-
-
-def _own(side: _Side) -> np.ndarray:
-    """Give the eigenvalues of the second moments, to first order in what lies beyond the mode."""
-    return side.eigenvalues if side.beyond is None else np.maximum(side.eigenvalues + _along(side), 0.0)
-
-
-def _along(side: _Side) -> np.ndarray:
-    """Give ``u_iᵀ D u_i`` for what the E-step adds beyond the mode."""
-    return np.einsum("ji,jk,ki->i", side.vectors, side.beyond, side.vectors, optimize=True)
+    """Evaluate Eq. 3 per entry with the sample's own eigenvalues."""
+    e, f, m, q = _in_a_row([_sample(side) for side in sides], sides)
+    lam, mu, _, _ = _in_a_row(eigenvalues, sides)
+    return 0.5 * kronecker_sum.objective(lam, mu, e, f, m, q) / float(m.sum() * q.sum())
 
 
 def _second_moments(side: _Side) -> np.ndarray:
-    """Give ``S``, all of it."""
+    """Give ``S``, all of it. The trace stays that of the mode: it is the same for rows and columns, and must be."""
     moments = (side.vectors * side.eigenvalues) @ side.vectors.T
     if side.beyond is not None:  # around means that are those of the mode, so that positive definite is not for granted
         ((values, vectors),) = eigh_all([moments + side.beyond])
-        moments = (vectors * np.maximum(values, _LEAST * values.mean())) @ vectors.T
+        values = np.maximum(values, _LEAST * values.mean())
+        moments = (vectors * (values * (side.eigenvalues.sum() / values.sum()))) @ vectors.T
     return 0.5 * (moments + moments.T)
 
 
-def _with_null(side: _Side) -> np.ndarray:
-    """Give the sample's eigenvalues and, if there are null ones, a zero for them."""
-    return np.append(_own(side), [0.0] * (side.dim > len(side.eigenvalues)))
+def _require_variance(*moments: np.ndarray) -> None:
+    """Require that all rows and columns vary: without a variance there is no correlation, and no end to a precision."""
+    for kind, s in zip(("rows", "columns"), moments, strict=True):
+        still = np.flatnonzero(np.diag(s) <= _CONSTANT * np.diag(s).mean())
+        if len(still):
+            msg = (
+                f"But for their scales and means, {len(still)} {kind} do not vary (the first: number {still[0]} of those "
+                'with non-zero values, from 0). An l1 penalty needs variances: remove them, or use penalty="shrinkage".'
+            )
+            raise ValueError(msg)
+
+
+def _sample(side: _Side) -> np.ndarray:
+    """Give the eigenvalues of ``S``, to first order in what lies beyond the mode; the null ones, if there are any, as one."""
+    values = np.append(side.eigenvalues, [0.0] * (side.dim > len(side.eigenvalues)))
+    return _with_the_trace(_beyond_the_mode(values, side), side)
 
 
 def _shrunk(sides: Sequence[_Side]) -> list[np.ndarray]:
@@ -225,7 +245,8 @@ def _beyond_the_mode(values: np.ndarray, side: _Side) -> np.ndarray:
     """Add what the E-step finds beyond the mode, along the eigenvectors and, on average, along the others."""
     if side.beyond is None:
         return values
-    added = _along(side)
+    # uᵢᵀDuᵢ
+    added = np.einsum("ji,jk,ki->i", side.vectors, side.beyond, side.vectors, optimize=True)
     if len(values) > len(added):
         rest = np.trace(side.beyond) - added.sum()
         added = np.append(added, rest / (side.dim - len(added)))

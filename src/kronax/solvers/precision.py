@@ -90,7 +90,7 @@ def complete(precision: Precision) -> sparse.csr_array:
 def entries(precision: Precision, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
     """Give the entries at pairs ``rows ≠ cols``, float64."""
     if isinstance(precision, Sparse):
-        return np.asarray(precision.matrix[rows, cols]).ravel()
+        return np.asarray(precision.matrix[rows, cols]).ravel() if len(rows) else np.zeros(0)
     if len(precision) <= _SMALL:
         return dense(precision)[rows, cols]
     size = max(1, _CHUNK // precision.vectors.shape[1])

@@ -33,8 +33,8 @@ class SharedRows:
         That of the penalty.
     objective
         Negative log-likelihood per entry, up to a constant.
-    converged
-        Whether the fit reached its goal.
+    shortfall
+        How far from its goal the fit stopped, in words; empty if it got there.
     """
 
     embedding: np.ndarray
@@ -42,7 +42,7 @@ class SharedRows:
     cols: list[Precision]
     strength: tuple[float, ...]
     objective: float
-    converged: bool
+    shortfall: str
 
 
 def combine(

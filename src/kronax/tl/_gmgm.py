@@ -29,9 +29,9 @@ def gmgm(
     r"""Learn a cell graph and a gene graph together from values without multiplicative noise.
 
     The model of GmGM: a Gaussian matrix whose precision is the Kronecker sum :math:`Ψ ⊕ Φ` of one over cells and one over
-    genes. It is the last step of :func:`kronax.tl.med_magma` alone, with the same nonlinear shrinkage of both spectra,
-    and takes the values as they are: use normalised and log-transformed ones. Where the capture efficiency of cells or
-    the capture bias of genes is unknown, :func:`kronax.tl.med_magma` is the method.
+    genes. It is the last step of :func:`kronax.tl.med_magma` alone, with the same penalties, and takes the values as they
+    are: use normalised and log-transformed ones. Where the capture efficiency of cells or the capture bias of genes is
+    unknown, :func:`kronax.tl.med_magma` is the method.
 
     Parameters
     ----------

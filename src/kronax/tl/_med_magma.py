@@ -62,7 +62,7 @@ def med_magma(
         entries off the diagonals, so that most are exactly zero; needs cells × cells and genes × genes matrices, for a
         few thousand cells at most.
     strength
-        Of a ridge, in units of the squared mean variance; if None, what makes held-out data most likely. Of an l1
+        Of a ridge, in units of the squared mean variance, up to 1e10; if None, what makes held-out data most likely. Of an l1
         penalty, on the scale of correlations, up to 1, one for cells and genes or one for each; if None
         :math:`\sqrt{2\log n/p}` for :math:`n` cells and :math:`\sqrt{2\log p/n}` for :math:`p` genes, which correlations
         of noise alone seldom exceed.
@@ -129,7 +129,8 @@ def med_magma(
     ``converged``, ``reason``, ``objective``, the ``modalities`` and how many cells take part in each (``n_cells``).
 
     Cells and genes without a non-zero value are reported, take no part, and come back without edges, with zeros for
-    coordinates and NaN for a scale.
+    coordinates and NaN for a scale. Also reported are non-zero values that fall apart into blocks without a common cell or
+    gene, and graphs without an edge.
 
     Raises
     ------
@@ -143,7 +144,8 @@ def med_magma(
         If the matrix is not numeric and real, or not in memory.
     ValueError
         If `data` is backed, a parameter is out of range, a matrix has NaN or infinite values or fewer than two cells or
-        genes with non-zero values, nothing varies but the scales, or cell names of a modality are not unique.
+        genes with non-zero values, nothing varies but the scales, with an l1 penalty some cell or gene does not, or cell
+        names of a modality are not unique or unknown to the object.
 
     References
     ----------
@@ -166,7 +168,7 @@ def med_magma(
     _validate.integer(max_iter, "max_iter", low=1)
     _validate.positive(tol, "tol")
     _validate.boolean(center, "center")
-    _validate.one_of(laplace, ("auto", True, False), "laplace")
+    _validate.auto_or_boolean(laplace, "laplace")
     if power is not None:
         _validate.positive(power, "power")
         power = float(power)
@@ -174,7 +176,7 @@ def med_magma(
         _validate.integer(n_neighbors, "n_neighbors", low=2)
     chosen = _graphs.penalty(penalty, strength, joint=joint)
     matrices = _graphs.read(data, layer)
-    _graphs.require(matrices, n_neighbors, chosen, laplace=laplace is True)
+    _graphs.require(matrices, n_neighbors, chosen, laplace=laplace != "auto" and bool(laplace))
     _graphs.log_start("med_magma", matrices)
 
     progress = shows_progress()
