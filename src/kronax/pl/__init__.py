@@ -5,8 +5,10 @@ from kronax.pl._cell_specificity import cell_specificity
 from kronax.pl._deg_roc import deg_roc
 from kronax.pl._density_curve import density_curve
 from kronax.pl._gene_modules import gene_modules
+from kronax.pl._gene_network import gene_network
 from kronax.pl._graph_robustness import graph_robustness
 from kronax.pl._measured_fibers import measured_fibers
+from kronax.pl._precision import precision
 from kronax.pl._predicted_against_true import predicted_against_true
 from kronax.pl._treatment_profiles import treatment_profiles
 
@@ -16,8 +18,10 @@ __all__ = [
     "deg_roc",
     "density_curve",
     "gene_modules",
+    "gene_network",
     "graph_robustness",
     "measured_fibers",
+    "precision",
     "predicted_against_true",
     "treatment_profiles",
 ]
