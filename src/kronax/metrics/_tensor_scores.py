@@ -99,6 +99,10 @@ def calibration_slope(truth: np.ndarray, predicted: np.ndarray) -> float:
     ValueError
         If the shapes differ.
 
+    References
+    ----------
+    :cite:t:`Mincer1969`, without an intercept.
+
     Examples
     --------
     >>> import kronax as kx
