@@ -101,7 +101,7 @@ def calibration_slope(truth: np.ndarray, predicted: np.ndarray) -> float:
 
     References
     ----------
-    :cite:t:`Mincer1969`, without an intercept.
+    The regression of what came true on what was forecast: :cite:t:`Mincer1969`.
 
     Examples
     --------
