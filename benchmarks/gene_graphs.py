@@ -1,8 +1,10 @@
 """How well are the edges of known graphs recovered? See README.md.
 
 Simulated Kronecker-sum Gaussians on Barabási–Albert trees and on blocks, whose rows and columns are multiplied by χ²
-noise; and, with ``--grn DIR``, gene networks that were simulated with SERGIO. The average precision, which is the area under
-the precision–recall curve, ranks all pairs by the absolute value of the estimate.
+noise; and, with ``--grn DIR``, gene networks that were simulated with SERGIO. All pairs are ranked by the absolute value of the
+estimate. Of the precision–recall curve two areas are given: by steps, which is the average precision, and by trapezoids, as in
+the literature on these graphs. They differ where many pairs are equal, such as the zeros of a sparse estimate: trapezoids draw a
+straight line there.
 """
 
 import argparse
@@ -19,6 +21,7 @@ from report import header, progress, table
 from scipy import sparse
 from sklearn.covariance import GraphicalLassoCV, LedoitWolf
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import auc
 
 import kronax as kx
 from kronax.solvers import m_step
@@ -32,24 +35,25 @@ def main() -> None:
     logging.getLogger("kronax").setLevel("WARNING")
     print(header())
     for graph in args.graphs:
-        rows = []
+        rows = {name: [] for name in AREAS}
         for signs in ("positive", "random"):
             for noise in (0.0, 0.5, 1.0):
                 progress(f"{graph}, {signs} signs, noise strength {noise:g}")
-                areas = [recovered(args.shape, graph, signs, noise, seed, args.penalty) for seed in range(args.seeds)]
-                rows.append([signs, f"{noise:g}", *(f"{area:.4f}" for area in np.mean(areas, axis=0))])
-        columns = ["signs", "noise strength", f"kronax ({args.penalty})", *OTHERS]
-        title = f"Average precision, {TITLES[graph]}, {args.shape[0]} × {args.shape[1]}, mean of both graphs"
-        print("\n" + table(title, columns, rows, markdown=args.markdown), flush=True)
+                drawn = [recovered(args.shape, graph, signs, noise, seed) for seed in range(args.seeds)]
+                for name, areas in zip(AREAS, np.mean(drawn, axis=0), strict=True):
+                    rows[name].append([signs, f"{noise:g}", *(f"{area:.4f}" for area in areas)])
+        for name, found in rows.items():
+            title = f"{name}, {TITLES[graph]}, {args.shape[0]} × {args.shape[1]}, mean of both graphs"
+            columns = ["signs", "noise strength", *METHODS]
+            print("\n" + table(title, columns, found, markdown=args.markdown), flush=True)
     if args.grn:
-        print("\n" + network_table(args.grn, args.penalty, markdown=args.markdown))
+        print("\n" + network_table(args.grn, markdown=args.markdown))
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", type=int, nargs=2, default=(200, 201), help="rows and columns (default: 200 201)")
     parser.add_argument("--seeds", type=int, default=5, help="matrices drawn per line (default: 5)")
-    parser.add_argument("--penalty", default="shrinkage", help="of kx.tl.med_magma (default: shrinkage)")
     parser.add_argument("--graphs", nargs="*", choices=list(TITLES), default=list(TITLES), help="what to simulate")
     parser.add_argument("--grn", type=Path, help="folder of .h5ad files and one .csv of regulator, target")
     parser.add_argument("--markdown", action="store_true", help="tables in Markdown")
@@ -59,19 +63,21 @@ def arguments() -> argparse.Namespace:
 # Simulated Gaussians
 
 TITLES = {"barabasi_albert": "Barabási–Albert trees", "block": "complete graphs of 10 vertices"}
-OTHERS = ["kronax, closed form only", "−ZZᵀ, −ZᵀZ after scaling", "−XXᵀ, −XᵀX"] + ["GmGM"] * peers.has_gmgm()
+METHODS = ["kronax, shrinkage", "kronax, l1", "kronax, closed form only", "−ZZᵀ, −ZᵀZ after scaling", "−XXᵀ, −XᵀX"]
+METHODS += ["GmGM"] * peers.has_gmgm()
 Pair = tuple[np.ndarray, np.ndarray]
 
 
-def recovered(shape: tuple[int, int], graph: str, signs: str, noise: float, seed: int, penalty: str) -> list[float]:
-    """Draw a matrix and give the average precision of every method."""
+def recovered(shape: tuple[int, int], graph: str, signs: str, noise: float, seed: int) -> list[list[float]]:
+    """Draw a matrix and give both areas of every method."""
     adata = kx.datasets.kronecker_sum(*shape, graph=graph, signs=signs, noise=noise, random_state=seed)
     x = adata.X
     scaled = x.copy()
     for axis in (1, 0) * 200:
         scaled /= np.sqrt(np.mean(scaled**2, axis=axis, keepdims=True))
     estimates = [
-        fitted(adata, penalty),
+        fitted(adata, "shrinkage"),
+        fitted(adata, "l1"),
         closed_form(adata),
         (scaled @ scaled.T, scaled.T @ scaled),
         (x @ x.T, x.T @ x),
@@ -80,14 +86,26 @@ def recovered(shape: tuple[int, int], graph: str, signs: str, noise: float, seed
         estimates.append(peers.gmgm(x))
     truth = adata.obsp["truth"], adata.varp["truth"]
     return [
-        np.mean([kx.metrics.edge_average_precision(e, truth=t) for e, t in zip(pair, truth, strict=True)])
-        for pair in estimates
+        [np.mean([area(e, t) for e, t in zip(pair, truth, strict=True)]) for pair in estimates]
+        for area in AREAS.values()
     ]
 
 
-def fitted(adata: AnnData, penalty: str, *, center: bool = False) -> Pair:
+def by_steps(estimate: np.ndarray, truth: sparse.csr_matrix) -> float:
+    return kx.metrics.edge_average_precision(estimate, truth=truth)
+
+
+def by_trapezoids(estimate: np.ndarray, truth: sparse.csr_matrix) -> float:
+    curve = kx.metrics.edge_precision_recall(estimate, truth=truth)
+    return auc(np.append(0.0, curve["recall"]), np.append(1.0, curve["precision"]))
+
+
+AREAS = {"Average precision": by_steps, "Area by trapezoids": by_trapezoids}
+
+
+def fitted(adata: AnnData, penalty: str, *, center: bool = False, joint: bool = False) -> Pair:
     """Give both precision matrices, complete."""
-    found = kx.tl.med_magma(adata, n_neighbors=None, penalty=penalty, center=center, copy=True)
+    found = kx.tl.med_magma(adata, n_neighbors=None, penalty=penalty, center=center, joint=joint, copy=True)
     return found.obsp["med_magma_precision"].toarray(), found.varp["med_magma_precision"].toarray()
 
 
@@ -103,7 +121,7 @@ def closed_form(adata: AnnData) -> Pair:
 # Gene networks
 
 
-def network_table(folder: Path, penalty: str, *, markdown: bool) -> str:
+def network_table(folder: Path, *, markdown: bool) -> str:
     """Compare the gene precision with what is done on log-normalised values, with noise and without."""
     (edge_list,) = folder.glob("*.csv")
     edges = np.loadtxt(edge_list, delimiter=",", dtype=int)
@@ -115,13 +133,13 @@ def network_table(folder: Path, penalty: str, *, markdown: bool) -> str:
             noisy = with_noise(clean, noise)
             row = [file.stem, f"{noise:g}"]
             for name, method in NETWORKS.items():
-                score = kx.metrics.edge_average_precision(method(noisy, penalty), truth=truth)
+                score = kx.metrics.edge_average_precision(method(noisy), truth=truth)
                 progress(f"{file.stem}, noise {noise:g}, {name}: {score:.4f}")
                 row.append(f"{score:.4f}")
             rows.append(row)
     share = truth.nnz / (truth.shape[0] * (truth.shape[0] - 1))
     title = f"Average precision of undirected edges; {share:.4f} of the pairs are edges"
-    columns = ["", "σ of log-noise", f"kronax ({penalty})", *list(NETWORKS)[1:]]
+    columns = ["", "σ of log-noise", *NETWORKS]
     return table(title, columns, rows, markdown=markdown)
 
 
@@ -147,31 +165,35 @@ def standard_logs(adata: AnnData) -> np.ndarray:
     return (values - values.mean(axis=0)) / values.std(axis=0)
 
 
-def kronax_partial(adata: AnnData, penalty: str) -> np.ndarray:
-    psi, phi = fitted(adata, penalty, center=True)
+def kronax_apart(adata: AnnData) -> np.ndarray:
+    return fitted(adata, "shrinkage", center=True)[1]
+
+
+def kronax_joint(adata: AnnData) -> np.ndarray:
+    psi, phi = fitted(adata, "shrinkage", center=True, joint=True)
     return partial_correlation(phi + np.diag(psi).mean() * np.eye(len(phi)))
 
 
-def correlation(adata: AnnData, _: str) -> np.ndarray:
+def correlation(adata: AnnData) -> np.ndarray:
     return np.corrcoef(standard_logs(adata).T)
 
 
-def ridge(adata: AnnData, _: str) -> np.ndarray:
-    return partial_correlation(np.linalg.inv(correlation(adata, _) + RIDGE * np.eye(adata.n_vars)))
+def ridge(adata: AnnData) -> np.ndarray:
+    return partial_correlation(np.linalg.inv(correlation(adata) + RIDGE * np.eye(adata.n_vars)))
 
 
-def ledoit_wolf(adata: AnnData, _: str) -> np.ndarray:
+def ledoit_wolf(adata: AnnData) -> np.ndarray:
     return partial_correlation(LedoitWolf().fit(standard_logs(adata)).precision_)
 
 
-def graphical_lasso(adata: AnnData, _: str) -> np.ndarray:
+def graphical_lasso(adata: AnnData) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.simplefilter("ignore", RuntimeWarning)  # its solver fails at some penalties
         return partial_correlation(GraphicalLassoCV().fit(standard_logs(adata)).precision_)
 
 
-def gmgm(adata: AnnData, _: str) -> np.ndarray:
+def gmgm(adata: AnnData) -> np.ndarray:
     return peers.gmgm(standard_logs(adata))[1]
 
 
@@ -182,8 +204,9 @@ def partial_correlation(precision: np.ndarray) -> np.ndarray:
     return 0.5 * (found + found.T)
 
 
-NETWORKS: dict[str, Callable[[AnnData, str], np.ndarray]] = {
-    "kronax": kronax_partial,
+NETWORKS: dict[str, Callable[[AnnData], np.ndarray]] = {
+    "kronax": kronax_apart,
+    "kronax, joint": kronax_joint,
     "correlation": correlation,
     f"partial correlation, ridge {RIDGE:g}": ridge,
     "partial correlation, Ledoit–Wolf": ledoit_wolf,

@@ -9,6 +9,7 @@ import numpy as np
 
 from kronax import _validate
 from kronax.solvers.completion import Completion
+from kronax.solvers.factorization import AttentionOptions, FactorizationOptions, attention_cp, bytes_needed, cp, mf
 from kronax.solvers.falrtc import FalrtcOptions, falrtc
 from kronax.solvers.halrtc import HalrtcOptions, halrtc
 from kronax.solvers.means import Mean1dOptions, Mean2dOptions, mean_1d, mean_2d
@@ -16,7 +17,16 @@ from kronax.solvers.neighbours import DnppOptions, dnpp
 from kronax.solvers.silrtc import SilrtcOptions, silrtc
 from kronax.solvers.wiener import KroneckerOptions, kronecker
 
-Options = KroneckerOptions | Mean1dOptions | Mean2dOptions | DnppOptions | FalrtcOptions | HalrtcOptions | SilrtcOptions
+Options = (
+    KroneckerOptions
+    | Mean1dOptions
+    | Mean2dOptions
+    | DnppOptions
+    | FalrtcOptions
+    | HalrtcOptions
+    | SilrtcOptions
+    | FactorizationOptions
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +44,9 @@ class Method:
     iterates
         Whether ``solve`` takes ``width`` and ``progress``.
     falls_back
-        Whether it predicts treatments, contexts and genes of which nothing was measured, by means.
+        Whether it predicts treatments, contexts and genes of which nothing was measured, by means or biases.
+    factorizes
+        Whether it is trained, takes `progress` and gives a :class:`~kronax.solvers.factorization.Factorization`.
     """
 
     solve: Callable[..., Completion]
@@ -42,6 +54,7 @@ class Method:
     copies: float
     iterates: bool = True
     falls_back: bool = True
+    factorizes: bool = False
 
     def __call__(
         self, values: np.ndarray, options: Any, *, width: int | None = None, progress: bool = False
@@ -49,7 +62,17 @@ class Method:
         """Complete a tensor."""
         if self.iterates:
             return self.solve(values, options, width=width, progress=progress)
+        if self.factorizes:
+            return self.solve(values, options, progress=progress)
         return self.solve(values, options)
+
+    def bytes_needed(self, measured: np.ndarray, options: Any) -> int:
+        """Estimate the memory that a tensor takes, of which these entries were measured."""
+        needed = int(8 * self.copies * measured.size)
+        if self.factorizes:
+            n_fibers = int(measured.any(axis=2).sum())
+            needed += bytes_needed(measured.shape, n_fibers, options, flat=self.solve is mf)
+        return needed
 
 
 METHODS: dict[str, Method] = {
@@ -60,6 +83,9 @@ METHODS: dict[str, Method] = {
     "falrtc": Method(falrtc, FalrtcOptions, copies=18, falls_back=False),
     "halrtc": Method(halrtc, HalrtcOptions, copies=24, falls_back=False),
     "silrtc": Method(silrtc, SilrtcOptions, copies=14, falls_back=False),
+    "mf": Method(mf, FactorizationOptions, copies=3, iterates=False, factorizes=True),
+    "cp": Method(cp, FactorizationOptions, copies=3, iterates=False, factorizes=True),
+    "attention_cp": Method(attention_cp, AttentionOptions, copies=3, iterates=False, factorizes=True),
 }
 
 
@@ -141,6 +167,33 @@ def _ascending(check: Callable[[Any, str], None]) -> Callable[[Any, str], None]:
     return checked
 
 
+def _one_of(*allowed: str | None) -> Callable[[Any, str], None]:
+    return lambda value, name: _validate.one_of(value, allowed, name)
+
+
+def _or_none(check: Callable[[Any, str], None]) -> Callable[[Any, str], None]:
+    return lambda value, name: None if value is None else check(value, name)
+
+
+def _cutoffs(value: Any, name: str) -> None:
+    ok = value is None or (
+        isinstance(value, tuple | list | np.ndarray)
+        and len(value) == 4
+        and all(_is_real(cutoff) and np.isfinite(cutoff) for cutoff in value)
+        and all(low < high for low, high in zip(value, value[1:], strict=False))
+    )
+    if not ok:
+        msg = f"`{name}` must be four ascending numbers, between the categories −2, −1, 0, 1 and 2, or None; found {value!r}."
+        raise ValueError(msg)
+
+
+def _modes(value: Any, name: str) -> None:
+    allowed = ("treatment", "context", "gene")
+    if not isinstance(value, tuple | list) or any(mode not in allowed for mode in value):
+        msg = f"`{name}` must be a tuple of some of {list(allowed)}, found {value!r}."
+        raise ValueError(msg)
+
+
 def _is_real(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
@@ -148,24 +201,45 @@ def _is_real(value: Any) -> bool:
 _CHECKS: dict[str, Callable[[Any, str], None]] = {
     "absolute": _validate.boolean,
     "alpha": _alpha,
+    "attention": _one_of("additive", "product", None),
+    "attention_decay": _validate.not_negative,
+    "batch_size": _at_least(1),
+    "biases": _validate.boolean,
     "common_share": _or_cv(_below_one),
     "common_shares": _ascending(_below_one),
     "context_weight": _validate.share,
+    "cutoffs": _cutoffs,
     "gene_power": _validate.not_negative,
+    "held_out": _below_one,
+    "learning_rate": _validate.positive,
     "lipschitz": _validate.positive,
+    "max_epochs": _at_least(1),
     "max_iter": _at_least(1),
     "n_continuation": _at_least(1),
     "n_folds": _at_least(2),
     "n_neighbors": _at_least(1),
+    "non_negative": _modes,
+    "n_starts": _at_least(1),
     "noise": _or_cv(_validate.positive),
     "noises": _ascending(_validate.positive),
     "own_share": _or_cv(_below_one),
     "own_shares": _ascending(_below_one),
+    "outlier_z": _or_none(_validate.positive),
+    "patience": _at_least(1),
+    "rank": _at_least(1),
+    "refit": _validate.boolean,
+    "refuse_unmeasured": _validate.boolean,
+    "scale": _one_of("standard", "minmax", None),
+    "scale_per_context": _validate.boolean,
     "random_state": _at_least(0),
     "restart": _validate.boolean,
     "single_precision": _validate.boolean,
+    "start": _one_of("alike", "random"),
     "smoothing": _validate.positive,
     "threshold": _validate.positive,
     "tol": _validate.positive,
     "variance": _validate.boolean,
+    "variance_weight": _below_one,
+    "weight_decay": _validate.not_negative,
+    "weight_power": _validate.not_negative,
 }

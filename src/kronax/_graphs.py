@@ -18,11 +18,13 @@ from scipy import sparse
 from kronax import _keys, _validate
 from kronax._isolated import expand, expand_square, warn_of_isolated
 from kronax._logging import logger
-from kronax.solvers import em, shared_rows
+from kronax.solvers import em, m_step, shared_rows
+from kronax.solvers import laplace as moments
 from kronax.solvers.graph import Graph, affinity_graph, on_edges, partial_correlation_graph
 from kronax.solvers.precision import Precision, mean_diagonal
 from kronax.solvers.precision import complete as all_entries
 
+PENALTIES = ("shrinkage", "ridge", "l1")
 WEIGHTS = ("affinity", "partial_correlation")
 
 
@@ -55,6 +57,7 @@ class Learnt:
     cells: em.Axis
     parts: dict[str, em.Structure]
     features: dict[str, Precision]
+    strength: tuple[float, ...]
     objective: np.ndarray
     converged: bool
     reason: str
@@ -78,22 +81,50 @@ def read(data: AnnData | MuData, layer: str | None) -> Matrices:
     return Matrices(counts, {name: np.searchsorted(cells, where) for name, where in at.items()}, cells, data.n_obs)
 
 
-def require(matrices: Matrices, n_neighbors: int | None) -> None:
+def require(matrices: Matrices, n_neighbors: int | None, penalty: m_step.Penalty, *, laplace: bool = False) -> None:
     """Require a number of neighbours that the cells allow, and the memory that the work needs."""
     n = len(matrices.cells)
     if n_neighbors is not None:
         _validate.integer(n_neighbors, "n_neighbors", low=2, high=n - 1, why=f" ({n} cells have non-zero values)")
     shapes = [found.matrix.shape for found in matrices.counts.values()]
-    largest = max(
+    needed = max(
         em.bytes_needed(*found.matrix.shape, found.matrix.nnz, complete=n_neighbors is None)
         for found in matrices.counts.values()
     )
-    joint = shared_rows.bytes_needed(n, sum(min(shape) for shape in shapes)) if len(shapes) > 1 else 0
-    _validate.memory(
-        largest + joint,
-        "Choose fewer genes with sc.pp.highly_variable_genes, or fewer cells"
-        + (", or a number for `n_neighbors`." if n_neighbors is None else "."),
-    )
+    if len(shapes) > 1:
+        needed += shared_rows.bytes_needed(n, sum(min(shape) for shape in shapes))
+    if penalty.kind == "l1":
+        needed += m_step.bytes_for_l1(n, sum(p for _, p in shapes))
+    if laplace:
+        needed += max(moments.bytes_needed(*shape) for shape in shapes)
+    remedies = ["Choose fewer genes with sc.pp.highly_variable_genes", "fewer cells"]
+    remedies += ["a number for `n_neighbors`"] * (n_neighbors is None)
+    remedies += ['penalty="shrinkage", which needs no cells × cells matrix'] * (penalty.kind == "l1")
+    remedies += ["laplace=False"] * laplace
+    _validate.memory(needed, ", or ".join(remedies) + ".")
+
+
+def penalty(kind: str, strength: float | tuple[float, float] | None, *, joint: bool) -> m_step.Penalty:
+    """Check the parameters of a penalty and put them together."""
+    _validate.one_of(kind, PENALTIES, "penalty")
+    _validate.boolean(joint, "joint")
+    if strength is None:
+        return m_step.Penalty(kind, None, joint)
+    if kind == "shrinkage":
+        msg = f"`strength` is for `penalty` 'ridge' or 'l1'; shrinkage finds its own. Found strength={strength!r}."
+        raise ValueError(msg)
+    both = strength if isinstance(strength, tuple | list) else (strength,)
+    if len(both) > (2 if kind == "l1" else 1):
+        msg = f"`strength` must be one number{', or two, for cells and genes' if kind == 'l1' else ''}, found {strength!r}."
+        raise ValueError(msg)
+    for value in both:
+        _validate.positive(value, "strength", high=1.0 if kind == "l1" else np.inf)
+    return m_step.Penalty(kind, tuple(map(float, both)) if len(both) > 1 else float(both[0]), joint)
+
+
+def of_each(matrices: Matrices, penalty: m_step.Penalty) -> m_step.Penalty:
+    """Give the penalty for a matrix of its own: what several share is fitted later, so the quickest will do for each."""
+    return penalty if len(matrices.counts) == 1 else m_step.Penalty()
 
 
 def log_start(method: str, matrices: Matrices) -> None:
@@ -106,25 +137,27 @@ def log_start(method: str, matrices: Matrices) -> None:
         )
 
 
-def combine(matrices: Matrices, parts: dict[str, em.Structure]) -> Learnt:
+def combine(matrices: Matrices, parts: dict[str, em.Structure], penalty: m_step.Penalty) -> Learnt:
     """Let the matrices agree on one structure of the cells."""
     if len(parts) == 1:
         ((name, part),) = parts.items()
         features = {name: part.cols.precision}
-        return Learnt(part.rows, parts, features, part.objective, part.converged, part.reason)
-    joint = shared_rows.combine(
+        return Learnt(part.rows, parts, features, part.strength, part.objective, part.converged, part.reason)
+    shared = shared_rows.combine(
         [part.spectrum for part in parts.values()],
         [part.rows.embedding for part in parts.values()],
         list(matrices.members.values()),
         len(matrices.cells),
+        penalty=penalty,
     )
     short = [f"{name}: {part.reason}" for name, part in parts.items() if not part.converged]
-    short += [] if joint.converged else ["the joint M-step's Newton iteration stopped short of its goal"]
+    short += [] if shared.converged else ["the joint M-step's Newton iteration stopped short of its goal"]
     return Learnt(
-        em.Axis(joint.embedding, joint.rows),
+        em.Axis(shared.embedding, shared.rows),
         parts,
-        dict(zip(parts, joint.cols, strict=True)),
-        np.array([joint.objective]),
+        dict(zip(parts, shared.cols, strict=True)),
+        shared.strength,
+        np.array([shared.objective]),
         not short,
         "; ".join(short) or "every modality's solve and the joint one reached their goals",
     )
@@ -195,6 +228,7 @@ def write(
         data.uns[keys.uns] = common | {
             "converged": learnt.converged,
             "reason": learnt.reason,
+            "strength": np.array(learnt.strength),
             "objective": learnt.objective,
             "modalities": np.array(list(learnt.parts), dtype=str),
             "n_cells": np.array([len(found.cells) for found in matrices.counts.values()]),
@@ -221,7 +255,7 @@ def _report(fit: em.Structure) -> dict[str, Any]:
     """Tell what ``uns`` holds of one fit."""
     names = ["converged", "reason", "n_iter", "objective", "rank", "noise"]
     names += ["power", "dispersion"] if isinstance(fit, em.Fit) else []
-    return {name: getattr(fit, name) for name in names}
+    return {name: getattr(fit, name) for name in names} | {"strength": np.array(fit.strength)}
 
 
 def finish(
@@ -229,6 +263,7 @@ def finish(
     method: str,
     matrices: Matrices,
     parts: dict[str, em.Structure],
+    penalty: m_step.Penalty,
     n_neighbors: int | None,
     settings: dict[str, Any],
     *,
@@ -240,7 +275,7 @@ def finish(
     for part in parts.values():
         scales = (part.log_rows, part.log_cols) if isinstance(part, em.Fit) else ()
         _require_finite(part.rows.embedding, part.cols.embedding, *scales)
-    learnt = combine(matrices, parts)
+    learnt = combine(matrices, parts, penalty)
     cells = cell_graph(learnt, n_neighbors, settings["weights"], progress=progress)
     features = {name: feature_graph(learnt, name, n_neighbors, progress=progress) for name in parts}
     _require_finite(*(matrix.data for graph in (cells, *features.values()) for matrix in graph.values()))

@@ -18,6 +18,8 @@ MEASURED = "measured"  # obs
 CONFIDENCE = "completion_confidence"  # obs
 VARIANCE = "completion_variance"  # obs
 FALLBACK = "completion_fallback"  # obs
+TREATMENT_FACTORS = "X_completion"  # obsm
+GENE_FACTORS = "completion"  # varm
 QUICKSTART_CLUSTERS = "med_magma_leiden"  # obs
 QUICKSTART_UMAP = "X_med_magma_umap"  # obsm
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 from sklearn.isotonic import IsotonicRegression
 
-from kronax.solvers import em, fiber, held_out, kronecker_sum
+from kronax.solvers import em, fiber, held_out, kronecker_lasso, kronecker_sum, laplace, m_step
 from kronax.solvers.blocks import from_csr
 from kronax.solvers.precision import LowRank, dense, mean_diagonal
 from kronax.solvers.quotient import pattern_counts, quotient
@@ -55,7 +55,7 @@ def assert_same(found: em.Fit, expected: em.Fit, tolerance: float = 1e-7, *, row
 
 
 def assert_sound(found: em.Fit, shape: tuple[int, int]):
-    """Finite, of the right shapes, one positive definite Kronecker sum, its constant fixed."""
+    """Finite, of the right shapes; each precision positive definite with the other axis at its mean, the constant fixed."""
     for axis, log_scale, size in (
         (found.rows, found.log_rows, shape[0]),
         (found.cols, found.log_cols, shape[1]),
@@ -65,8 +65,9 @@ def assert_sound(found: em.Fit, shape: tuple[int, int]):
         for values in (log_scale, axis.embedding, dense(axis.precision)):
             assert np.isfinite(values).all()
     psi, phi = dense(found.rows.precision), dense(found.cols.precision)
-    assert np.linalg.eigvalsh(psi)[0] + np.linalg.eigvalsh(phi)[0] > 0
-    np.testing.assert_allclose(np.diag(psi).mean(), np.diag(phi).mean(), rtol=1e-9)
+    mean = np.diag(psi).mean()
+    assert min(np.linalg.eigvalsh(psi)[0], np.linalg.eigvalsh(phi)[0]) + mean > 0
+    np.testing.assert_allclose(np.diag(phi).mean(), mean, rtol=1e-9)
     np.testing.assert_allclose(found.log_cols.mean(), 0.0, atol=1e-12 * max(1, np.abs(found.log_cols).max()))
     assert np.isfinite(found.objective).all()
     assert found.reason
@@ -153,6 +154,7 @@ def test_is_what_the_equations_give(shape, center, rng):
     n, m = shape
     x = matrix(rng, shape)
     found = fit(x, center=center)
+    jointly = fit(x, center=center, penalty=m_step.Penalty(joint=True))
     z = noise_free(x, found)
 
     u, s, vt = np.linalg.svd(z, full_matrices=False)
@@ -182,9 +184,19 @@ def test_is_what_the_equations_give(shape, center, rng):
         solved = kronecker_sum.fit(e, f, np.ones(df), np.ones(m))
     lam = np.append(solved.lam, [solved.lam[-1] if df > m else solved.lam.mean()] * (n - df))
     psi, phi = (u * lam) @ u.T, (vt.T * solved.mu) @ vt
+    assert np.linalg.eigvalsh(psi)[0] + np.linalg.eigvalsh(phi)[0] > 0
     t = 0.5 * (np.diag(phi).mean() - np.diag(psi).mean())
-    assert_close(dense(found.rows.precision), psi + t * np.eye(n), 1e-6)
-    assert_close(dense(found.cols.precision), phi - t * np.eye(m), 1e-6)
+    assert_close(dense(jointly.rows.precision), psi + t * np.eye(n), 1e-6)
+    assert_close(dense(jointly.cols.precision), phi - t * np.eye(m), 1e-6)
+    # each axis with the other at its mean: inverse covariances, in the unit in which all diagonals are ½
+    inverse = 1.0 / np.append(e, [e[-1] if df > m else 1.0 / (1.0 / e).mean()] * (n - df)), 1.0 / f
+    for precision, vectors, values in (
+        (found.rows.precision, u, inverse[0]),
+        (found.cols.precision, vt.T, inverse[1]),
+    ):
+        whole = (vectors * values) @ vectors.T
+        size = np.sqrt(np.diag(whole))
+        assert_close(dense(precision), whole / np.outer(size, size) - 0.5 * np.eye(len(whole)), 1e-6)
 
 
 def test_signed_data_are_gaussian_as_they_are(rng):
@@ -414,3 +426,96 @@ def test_patterns_that_hang_together_loosely(rng):
     assert float(slow.residual) > 1e-6
     assert float(mode.residual) < 1e-9
     assert fit(x).converged
+
+
+# Penalties, and moments beyond the mode
+
+
+@pytest.mark.parametrize("center", [False, True])
+def test_l1_solves_its_problem_for_z(center, rng):
+    """Exactly sparse, and the solver's own answer for S₁ and S₂ of the noise-free matrix."""
+    x = matrix(rng, (24, 18))
+    found = fit(x, center=center, penalty=m_step.Penalty("l1", 0.2))
+    z = noise_free(x, found)
+    z = z - z.mean(0) if center else z
+    s1, s2 = z @ z.T, z.T @ z
+    expected = kronecker_lasso.fit(s1, s2, kronecker_lasso.penalties(s1, s2, 0.2))
+    assert found.converged and expected.converged and found.strength == (0.2, 0.2)
+    for axis, other in ((found.rows, expected.rows), (found.cols, expected.cols)):
+        np.testing.assert_array_equal(dense(axis.precision) != 0, other != 0)
+        assert_close(dense(axis.precision), other, 1e-3)
+        assert 0.1 < (other == 0).mean() < 1.0
+
+
+@pytest.mark.parametrize("shape", [(24, 18), (18, 24)])
+def test_strengths_are_those_of_rows_and_columns(shape, rng):
+    x = matrix(rng, shape)
+    strong_rows = fit(x, penalty=m_step.Penalty("l1", (1.0, 0.05)))
+    strong_cols = fit(x, penalty=m_step.Penalty("l1", (0.05, 1.0)))
+    for found, diagonal, full in ((strong_rows, "rows", "cols"), (strong_cols, "cols", "rows")):
+        off = dense(getattr(found, diagonal).precision)
+        assert np.count_nonzero(off - np.diag(np.diag(off))) == 0
+        assert np.count_nonzero(dense(getattr(found, full).precision)) > 2 * shape[full == "cols"]
+    chosen = fit(x, penalty=m_step.Penalty("l1")).strength
+    np.testing.assert_allclose(chosen, [np.sqrt(2 * np.log(a) / b) for a, b in (shape, shape[::-1])])
+
+
+def test_ridge_solves_its_problem_for_z(rng):
+    """Gradient of Eqs. 3 and 3′ at the matrices found, in the matrices."""
+    x = matrix(rng, (30, 12))
+    found = fit(x, center=False, penalty=m_step.Penalty("ridge", 0.05))
+    z = noise_free(x, found)
+    psi, phi = dense(found.rows.precision), dense(found.cols.precision)
+    unit = ((z**2).sum() / z.size) ** 2
+    omega = np.kron(psi, np.eye(12)) + np.kron(np.eye(30), phi)
+    inverse = np.linalg.inv(omega) - 2 * 0.05 * unit * omega
+    blocks = inverse.reshape(30, 12, 30, 12)
+    assert_close(np.einsum("ijkj->ik", blocks), z @ z.T, 1e-6)
+    assert_close(np.einsum("ijil->jl", blocks), z.T @ z, 1e-6)
+    assert found.converged and found.strength == (0.05,)
+
+
+def test_ridge_that_held_out_data_choose(rng):
+    x = matrix(rng)
+    found = fit(x, penalty=m_step.Penalty("ridge"))
+    assert_sound(found, TALL)
+    assert found.converged and 1e-7 < found.strength[0] < 1e2
+
+
+def test_moments_beyond_the_mode(rng):
+    """What is added to ZZᵀ and ZᵀZ is the difference to Laplace's moments, of no trace, and changes the estimate."""
+    x = matrix(rng, (24, 18))
+    mode, found = fit(x), fit(x, laplace=True)
+    z = noise_free(x, found)
+    expected = laplace.moments(z, 0.5 * np.eye(24), 0.5 * np.eye(18))
+    for added, moments, square in zip(
+        found.spectrum.beyond, (expected.rows, expected.cols), (z @ z.T, z.T @ z), strict=True
+    ):
+        unit = np.trace(square)
+        assert_close(added, unit * (moments / np.trace(moments) - square / unit), 1e-6)
+        assert abs(np.trace(added)) < 1e-9 * unit
+        assert 1e-3 < np.abs(added).max() / np.abs(square).max() < 0.5
+    assert mode.spectrum.beyond is None
+    assert_sound(found, (24, 18))
+    assert np.abs(dense(found.rows.precision) - dense(mode.rows.precision)).max() > 1e-4
+
+
+def test_moments_beyond_the_mode_of_a_transposed_matrix(rng):
+    x = matrix(rng, (24, 18))
+    straight, transposed = fit(x, center=False, laplace=True), fit(x.T, center=False, laplace=True)
+    for one, other in zip(straight.spectrum.beyond, transposed.spectrum.beyond[::-1], strict=True):
+        assert_close(one, other, 1e-6)
+
+
+def test_goes_beyond_the_mode_where_it_is_worth_it(rng):
+    assert fit(matrix(rng, (24, 18)), laplace=None).spectrum.beyond is not None
+    assert fit(matrix(rng, (24, 18))).spectrum.beyond is None
+    assert not em.worth_laplace(300, 300, 90_000)
+    assert not em.worth_laplace(20, 5000, 100_000)
+    assert not em.worth_laplace(30, 30, 100)
+
+
+def test_steps_with_moments_beyond_the_mode(rng):
+    found = fit(matrix(rng, (24, 18)), laplace=True, max_iter=3, n_comps=2)
+    assert len(found.objective) >= 2
+    assert_sound(found, (24, 18))

@@ -210,3 +210,67 @@ def test_start_from_lumped_eigenvalues_leads_to_the_same_solution(rng, monkeypat
     assert lumped.n_iter < plain.n_iter
     np.testing.assert_allclose(lumped.lam, plain.lam, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(lumped.mu, plain.mu, rtol=1e-6, atol=1e-9)
+
+
+# The ridge
+
+
+@pytest.mark.parametrize("ridge", [1e-3, 0.3])
+def test_gradient_with_a_ridge_vanishes_at_the_solution(ridge, rng):
+    """Also where both spectra have zeros, for which Eq. 3 alone has no solution."""
+    e, f, m, q = spectra(rng)
+    e[:4], f[:2] = 0.0, 0.0
+    f *= e.sum() / f.sum()
+    found = kronecker_sum.fit(e, f, m, q, ridge=ridge)
+    assert found.converged
+    x = found.lam[:, None] + found.mu
+    assert x.min() > 0
+    expected = 1.0 / x - 2.0 * ridge * x  # the derivative of log x − ρx²
+    np.testing.assert_allclose(expected.sum(1), e, atol=1e-5 * e.max())
+    np.testing.assert_allclose(expected.sum(0), f, atol=1e-5 * f.max())
+    assert found.lam.mean() == pytest.approx(found.mu.mean(), rel=1e-9)
+
+
+def test_gradient_with_a_ridge_agrees_with_autodiff(rng):
+    problem = (*spectra(rng)[:2], rng.integers(1, 5, N) * 1.0, rng.integers(1, 5, M) * 1.0)
+    lam, mu = rng.uniform(0.1, 2, N), rng.uniform(0.1, 2, M)
+
+    def objective(lam, mu, e, f, m, q):
+        total = lam[:, None] + mu
+        return (m * e) @ lam + (q * f) @ mu - m @ (jnp.log(total) - 0.7 * total**2) @ q
+
+    assert kronecker_sum.objective(lam, mu, *problem, 0.7) == pytest.approx(
+        float(objective(lam, mu, *problem)), rel=1e-12
+    )
+    expected = jax.grad(objective, argnums=(0, 1))(lam, mu, *problem)
+    for found, by_jax in zip(kronecker_sum.gradient(lam, mu, *problem, 0.7), expected, strict=True):
+        np.testing.assert_allclose(found, by_jax, rtol=1e-10, atol=1e-10)
+
+
+def test_ridge_is_the_squared_norm_of_the_kronecker_sum(rng):
+    problem = tuple(map(jnp.asarray, spectra(rng)))
+    lam, mu = rng.uniform(0.1, 2, N), rng.uniform(0.1, 2, M)
+    omega = np.kron(np.diag(lam), np.eye(M)) + np.kron(np.eye(N), np.diag(mu))
+    arrays = jnp.asarray(lam), jnp.asarray(mu), *problem
+    added = kronecker_sum.objective(*arrays, 0.3) - kronecker_sum.objective(*arrays)
+    assert float(added) == pytest.approx(0.3 * np.linalg.norm(omega) ** 2, rel=1e-10)
+
+
+def test_weak_ridge_is_none(rng):
+    problem = spectra(rng)
+    none, weak = kronecker_sum.fit(*problem), kronecker_sum.fit(*problem, ridge=1e-9)
+    np.testing.assert_allclose(weak.lam[:, None] + weak.mu, none.lam[:, None] + none.mu, rtol=1e-4)
+
+
+def test_strong_ridge_leaves_a_multiple_of_the_identity(rng):
+    """Only −log x + ρx² is left: x = 1/√(2ρ)."""
+    found = kronecker_sum.fit(*spectra(rng), ridge=1e8)
+    np.testing.assert_allclose(np.sqrt(2e8) * (found.lam[:, None] + found.mu), 1.0, rtol=1e-3)
+
+
+def test_ridge_on_one_flat_axis():
+    """S₂ a multiple of I: every λ_i + μ solves the quadratic equation of its own eigenvalue."""
+    e, ridge = np.linspace(0.0, 5.0, N), 0.2
+    found = kronecker_sum.fit(e, np.full(M, e.sum() / M), np.ones(N), np.ones(M), ridge=ridge)
+    x = (-e / M + np.sqrt((e / M) ** 2 + 8 * ridge)) / (4 * ridge)
+    np.testing.assert_allclose(found.lam[:, None] + found.mu, np.tile(x[:, None], M), rtol=1e-6)

@@ -24,7 +24,7 @@ def structured(rng) -> np.ndarray:
 
 def estimated(z: np.ndarray, center: int | None = None):
     blocks = from_csr(sparse.csr_array(z))
-    return m_step.estimate(decompose(blocks, gram(blocks), center=center, n_comps=10)[1])
+    return m_step.estimate(decompose(blocks, gram(blocks), center=center, n_comps=10)[1], m_step.Penalty(joint=True))
 
 
 def test_spiked_is_the_damped_fit_to_a_pooled_spectrum(rng):
@@ -66,7 +66,7 @@ def test_without_spikes_omega_is_the_identity(rng):
 def test_objective_of_the_estimate_is_the_likelihood_of_the_data(rng):
     """½(tr ZZᵀΨ + tr ZᵀZΦ − log det Ψ⊕Φ) per entry."""
     z = structured(rng)
-    rows, (cols,), objective, converged = estimated(z)
+    rows, (cols,), _, objective, converged = estimated(z)
     assert converged
     psi, phi = dense(rows), dense(cols)
     total = np.linalg.eigvalsh(psi)[:, None] + np.linalg.eigvalsh(phi)

@@ -89,7 +89,21 @@ def test_sparse_precision(rng):
     assert len(kept) == N
 
 
-@pytest.mark.parametrize("form", [example, exactly_sparse])
+def uneven(rng) -> tuple[LowRank, np.ndarray]:
+    """A diagonal of its own for every row."""
+    base = rng.uniform(1.0, 2.0, N)
+    vectors, weights = rng.normal(size=(N, RANK)), rng.normal(size=RANK)
+    return LowRank(base, vectors, weights), np.diag(base) + (vectors * weights) @ vectors.T
+
+
+def test_diagonal_part(rng):
+    kept, full = uneven(rng)
+    np.testing.assert_allclose(precision.dense(kept), full, atol=1e-12)
+    np.testing.assert_allclose(precision.diagonal(kept), np.diag(full), atol=1e-12)
+    assert precision.mean_diagonal(kept) == pytest.approx(np.diag(full).mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("form", [example, uneven, exactly_sparse])
 def test_shifted(form, rng):
     matrix, full = form(rng)
     np.testing.assert_allclose(precision.dense(precision.shifted(matrix, 0.7)), full + 0.7 * np.eye(N), atol=1e-12)

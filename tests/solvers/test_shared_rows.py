@@ -20,8 +20,11 @@ def fitted(x: np.ndarray, **arguments) -> em.Structure:
     return em.fit_without_noise(sparse.csr_array(x), **arguments)
 
 
-def combined(fits, members, n: int = N) -> shared_rows.SharedRows:
-    return shared_rows.combine([fit.spectrum for fit in fits], [fit.rows.embedding for fit in fits], members, n)
+def combined(fits, members, **penalty) -> shared_rows.SharedRows:
+    embeddings = [fit.rows.embedding for fit in fits]
+    return shared_rows.combine(
+        [fit.spectrum for fit in fits], embeddings, members, N, penalty=m_step.Penalty(**penalty)
+    )
 
 
 def everywhere(count: int = 2) -> list[np.ndarray]:
@@ -43,7 +46,7 @@ def test_solves_the_equations_of_the_shared_model(rng):
     """Where the gradient of the common objective in Ψ and in every Φ vanishes, with the shrunk spectra as its data."""
     spectra = [fitted(x, center=False).spectrum for x in matrices(rng)]
     joint = shared_rows.side_by_side(spectra, everywhere(), N)
-    found = m_step.estimate_shared(joint, spectra)
+    found = m_step.estimate_shared(joint, spectra, m_step.Penalty(joint=True))
     assert found.converged
     psi, phis = dense(found.rows), [dense(phi) for phi in found.cols]
     lam, u = np.linalg.eigh(psi)
@@ -60,9 +63,10 @@ def test_solves_the_equations_of_the_shared_model(rng):
     assert np.diag(psi).mean() == pytest.approx(mean, rel=1e-9)
 
 
-def test_one_matrix_is_the_model_of_one_matrix(rng):
-    fit = fitted(matrices(rng)[0])
-    found = combined([fit], everywhere(1))
+@pytest.mark.parametrize("joint", [False, True])
+def test_one_matrix_is_the_model_of_one_matrix(joint, rng):
+    fit = fitted(matrices(rng)[0], penalty=m_step.Penalty(joint=joint))
+    found = combined([fit], everywhere(1), joint=joint)
     np.testing.assert_allclose(dense(found.rows), dense(fit.rows.precision), atol=1e-7)
     np.testing.assert_allclose(dense(found.cols[0]), dense(fit.cols.precision), atol=1e-7)
     np.testing.assert_allclose(
@@ -73,7 +77,7 @@ def test_one_matrix_is_the_model_of_one_matrix(rng):
 
 def test_order_of_the_matrices(rng):
     fits = [fitted(x) for x in matrices(rng)]
-    one, other = combined(fits, everywhere()), combined(fits[::-1], everywhere())
+    one, other = combined(fits, everywhere(), joint=True), combined(fits[::-1], everywhere(), joint=True)
     np.testing.assert_allclose(dense(one.rows), dense(other.rows), atol=1e-7)
     for a, b in zip(one.cols, other.cols[::-1], strict=True):
         np.testing.assert_allclose(dense(a), dense(b), atol=1e-7)

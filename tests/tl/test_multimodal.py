@@ -11,7 +11,7 @@ from sklearn.metrics import adjusted_mutual_info_score
 
 import kronax as kx
 from kronax import _graphs
-from kronax.solvers import em
+from kronax.solvers import em, m_step
 from kronax.solvers.precision import dense
 
 N, GENES, PROTEINS = 120, 90, 20
@@ -170,7 +170,7 @@ def test_copy(mdata):
 @METHODS
 def test_complete_precision_and_partial_correlations(method, mdata):
     key = method.__name__
-    method(mdata, n_neighbors=None, weights="partial_correlation")
+    method(mdata, n_neighbors=None, weights="partial_correlation", joint=True)
     psi = mdata.obsp[f"{key}_precision"].toarray()
     phis = [mdata[name].varp[f"{key}_precision"].toarray() for name in ("rna", "adt")]
     assert (psi != 0).all()
@@ -183,11 +183,41 @@ def test_complete_precision_and_partial_correlations(method, mdata):
     np.testing.assert_allclose(mdata.obsp[f"{key}_connectivities"].toarray(), np.maximum(rho, 0.0), atol=1e-9)
 
 
+def test_l1_of_several_modalities(mdata):
+    """Exact zeros in the whole precision matrices, most of them."""
+    kx.tl.med_magma(mdata, penalty="l1", n_neighbors=None)
+    for found in (mdata.obsp, mdata["rna"].varp, mdata["adt"].varp):
+        precision = found["med_magma_precision"]
+        assert precision.nnz < 0.8 * np.prod(precision.shape)
+        assert (precision.data != 0).all() and (precision.diagonal() != 0).all()
+    np.testing.assert_allclose(
+        mdata.uns["med_magma"]["strength"],
+        [np.sqrt(2 * np.log(N) / (GENES + PROTEINS)), np.sqrt(2 * np.log(GENES + PROTEINS) / N)],
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"penalty": "l2"}, r"`penalty` must be one of \['shrinkage', 'ridge', 'l1'\], found 'l2'"),
+        ({"strength": 0.2}, "shrinkage finds its own"),
+        ({"penalty": "l1", "strength": 2.0}, "`strength` must be a positive number of at most 1, found 2.0"),
+        ({"penalty": "l1", "strength": (0.1, 0.2, 0.3)}, "one number, or two, for cells and genes"),
+        ({"penalty": "ridge", "strength": (0.1, 0.2)}, "`strength` must be one number, found"),
+        ({"penalty": "ridge", "strength": 0}, "`strength` must be a positive number, found 0"),
+        ({"joint": 1}, "`joint` must be True or False"),
+        ({"laplace": "yes"}, "`laplace` must be one of"),
+    ],
+)
+def test_refuses_penalties(arguments, message, mdata):
+    refused(mdata, ValueError, message, **arguments)
+
+
 def test_gmgm_is_the_fit_to_the_values_as_they_are(mdata):
     """The eigenvectors of Ψ are those of the values' covariance matrix, gene means away."""
     adata = mdata["rna"]
     sc.pp.log1p(adata)
-    kx.tl.gmgm(adata, n_neighbors=None)
+    kx.tl.gmgm(adata, n_neighbors=None, joint=True)
     z = adata.X.toarray().astype(float)
     z -= z.mean(0)
     psi = adata.obsp["gmgm_precision"].toarray()
@@ -239,7 +269,9 @@ def test_refuses_modalities_that_share_features(rng):
 def test_precision_of_the_cells_is_that_of_the_solver(mdata):
     matrices = _graphs.read(mdata, None)
     kx.tl.med_magma(mdata, n_neighbors=None)
-    learnt = _graphs.combine(matrices, {name: em.fit(found.matrix) for name, found in matrices.counts.items()})
+    learnt = _graphs.combine(
+        matrices, {name: em.fit(found.matrix) for name, found in matrices.counts.items()}, m_step.Penalty()
+    )
     np.testing.assert_allclose(
         mdata.obsp["med_magma_precision"].toarray(), dense(learnt.cells.precision), rtol=1e-12, atol=1e-15
     )

@@ -3,6 +3,7 @@
 from kronax.metrics._agreement import top_k_agreement
 from kronax.metrics._ami import ami_sweep
 from kronax.metrics._assortativity import assortativity
+from kronax.metrics._by_category import by_category
 from kronax.metrics._cell_specificity import cell_specificity
 from kronax.metrics._cross_validate import CrossValidation, cross_validate
 from kronax.metrics._density_curve import DensityCurve, density_curve
@@ -17,6 +18,7 @@ __all__ = [
     "DownstreamAuc",
     "ami_sweep",
     "assortativity",
+    "by_category",
     "calibration_slope",
     "cell_specificity",
     "cross_validate",

@@ -56,6 +56,15 @@ def from_csr(matrix: sparse.csr_array) -> Blocks:
     return Blocks(jnp.asarray(values), jnp.asarray(rows), jnp.asarray(cols), (n, m), -(-n // n_blocks))
 
 
+def to_dense(blocks: Blocks) -> np.ndarray:
+    """Give the whole matrix, of a small one."""
+    rows, cols, values = (np.asarray(part).ravel() for part in (blocks.rows, blocks.cols, blocks.values))
+    inside = rows < blocks.shape[0]
+    dense = np.zeros(blocks.shape)
+    dense[rows[inside], cols[inside]] = values[inside]
+    return dense
+
+
 def _rounded_up(count: int) -> int:
     """Round up to a multiple of a sixteenth of a power of two, so that similar matrices share compiled code."""
     step = max(256, 2 ** (count.bit_length() - 4))

@@ -14,6 +14,7 @@ class Fallback(IntEnum):
     CONTEXT_MEAN = 2
     GENE_MEAN = 3
     OVERALL_MEAN = 4
+    BIASES = 5
 
 
 @dataclass(frozen=True)

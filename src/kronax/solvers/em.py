@@ -8,7 +8,7 @@ The E-step puts ``Z`` at the mode of the fiber over the quotient of ``X`` (Eqs. 
 ``Φ`` to its spectrum (Eq. 3).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -18,12 +18,15 @@ from scipy import sparse
 from tqdm.auto import tqdm
 
 from kronax.solvers import fiber, m_step
-from kronax.solvers.blocks import from_csr, gram
+from kronax.solvers import laplace as laplace_moments
+from kronax.solvers.blocks import from_csr, gram, to_dense
 from kronax.solvers.precision import Precision
 from kronax.solvers.quotient import pattern_counts, quotient
 from kronax.solvers.spectral import Leading, Spectrum, decompose
 
 GAUSSIAN_DISPERSION = 0.5  # of log|Y|: the most for which Z is treated as Gaussian as it is
+_WORTHWHILE = 0.01  # a relative change of the second moments
+_SMALL = 1000  # rows and columns: their Hessian is inverted
 _FIBER_TOLERANCE = 1e-9  # of row and column sums: what is aimed at ...
 _FIBER_ACCEPTED = 1e-6  # ... and what will do
 
@@ -56,6 +59,8 @@ class Structure:
         Of ``Z``, or of its deviations from the columns' means.
     noise, rank
         Standard deviation of the noise in ``Z``, and the number of directions above it.
+    strength
+        Of the penalty, rows before columns if there are two; NaN for shrinkage.
     objective
         Negative log-likelihood per entry of ``Z``, up to a constant, at every step of EM.
     n_iter
@@ -69,6 +74,7 @@ class Structure:
     spectrum: Spectrum
     noise: float
     rank: int
+    strength: tuple[float, ...]
     objective: np.ndarray
     n_iter: int
     converged: bool
@@ -121,6 +127,8 @@ def fit(
     *,
     power: float | None = None,
     center: bool = True,
+    penalty: m_step.Penalty = m_step.Penalty(),
+    laplace: bool | None = False,
     n_comps: int = 50,
     max_iter: int = 1,
     tol: float = 1e-3,
@@ -137,6 +145,10 @@ def fit(
         that brings the dispersion of ``log|Y|^γ`` down to ½, because a Gaussian cannot have the tails beyond.
     center
         Whether the location ``m`` is estimated, or 0.
+    penalty
+        How precisions are kept from following the noise.
+    laplace
+        Whether the E-step goes beyond its mode. If None, where :func:`worth_laplace` tells so.
     n_comps
         Most directions of the embedding, and most spikes of ``Ω`` in the E-step.
     max_iter
@@ -151,7 +163,8 @@ def fit(
         signed = bool((matrix.data < 0).any())
         power = 1.0 if signed else min(1.0, GAUSSIAN_DISPERSION / max(free.dispersion, GAUSSIAN_DISPERSION))
     transposed = matrix.shape[0] < matrix.shape[1]
-    problem = _Problem(_tall(free.matrix, power, transposed), n_comps, int(transposed) if center else None)
+    tall = _tall(free.matrix, power, transposed)
+    problem = _Problem(tall, n_comps, int(transposed) if center else None, _oriented(penalty, transposed), laplace)
     with jax.enable_x64(True):
         run = _iterate(problem, max_iter, tol, progress)
     a, b = np.asarray(run.step.mode.a), np.asarray(run.step.mode.b)
@@ -169,13 +182,18 @@ def fit(
     )
 
 
-def fit_without_noise(matrix: sparse.csr_array, *, center: bool = True, n_comps: int = 50) -> Structure:
+def fit_without_noise(
+    matrix: sparse.csr_array, *, center: bool = True, penalty: m_step.Penalty = m_step.Penalty(), n_comps: int = 50
+) -> Structure:
     """Fit Eq. 3 to the matrix itself, its scale apart: the model of GmGM (Andrew et al., AISTATS 2024), regularised.
 
     Parameters as in :func:`fit`.
     """
     transposed = matrix.shape[0] < matrix.shape[1]
-    problem = _Problem(_tall(matrix, 1.0, transposed), n_comps, int(transposed) if center else None)
+    tall = _tall(matrix, 1.0, transposed)
+    problem = _Problem(
+        tall, n_comps, int(transposed) if center else None, _oriented(penalty, transposed), laplace=False
+    )
     with jax.enable_x64(True):
         step = problem.without_noise()
     reason = "there is no noise to take away" if step.converged else _short_of_goal(step)
@@ -193,11 +211,28 @@ def _structure(run: "_Run", transposed: bool) -> dict[str, Any]:
         "spectrum": found.transposed() if transposed else found,
         "noise": lead.noise,
         "rank": lead.rank,
+        "strength": estimate.strength[::-1] if transposed else estimate.strength,
         "objective": np.array(run.objective),
         "n_iter": run.n_iter,
         "converged": run.converged,
         "reason": run.reason,
     }
+
+
+def worth_laplace(n: int, p: int, n_entries: int) -> bool:
+    """Tell whether second moments beyond the mode change more than 1%, cost little, and can be told from the entries.
+
+    They are of the order of ``1/n + 1/p``, and good to a few per cent where there are at least twice as many entries as
+    there are scales.
+    """
+    return 1.0 / n + 1.0 / p > _WORTHWHILE and n + p <= _SMALL and n_entries >= 2 * (n + p)
+
+
+def _oriented(penalty: m_step.Penalty, transposed: bool) -> m_step.Penalty:
+    """Put the strengths of a penalty in the order of rows and columns."""
+    if transposed and isinstance(penalty.strength, tuple):
+        return replace(penalty, strength=penalty.strength[::-1])
+    return penalty
 
 
 def bytes_needed(n: int, p: int, n_entries: int, *, complete: bool) -> int:
@@ -219,8 +254,11 @@ def _tall(y: sparse.csr_array, power: float, transposed: bool) -> sparse.csr_arr
 class _Problem:
     """One tall matrix and the steps of EM on it; ``center`` is the axis along which ``m`` is constant."""
 
-    def __init__(self, matrix: sparse.csr_array, n_comps: int, center: int | None) -> None:
-        self.n_comps, self.center = n_comps, center
+    def __init__(
+        self, matrix: sparse.csr_array, n_comps: int, center: int | None, penalty: m_step.Penalty, laplace: bool | None
+    ) -> None:
+        self.n_comps, self.center, self.penalty, self.laplace = n_comps, center, penalty, laplace
+        self.goes_beyond = laplace or laplace is None and worth_laplace(*matrix.shape, matrix.nnz)
         self.n_entries = float(matrix.nnz)  # and the sum of the squares of Z, the mean of which is 1
         with jax.enable_x64(True):
             self.y = from_csr(matrix)
@@ -228,29 +266,50 @@ class _Problem:
 
     def first(self) -> _Step:
         """Take the step from ``Ω = I``."""
+        omega = fiber.identity(*self.y.shape)
         mode = fiber.sinkhorn(self.y, *self.counts, _FIBER_TOLERANCE)
         if mode.residual > _FIBER_TOLERANCE:  # a pattern that hangs together loosely: Newton's method does not mind
-            mode = self._newton(fiber.identity(*self.y.shape), mode)
-        return self._from(mode)
+            mode = self._newton(omega, mode)
+        return self._from(mode, omega)
 
     def after(self, step: _Step) -> _Step:
         """Take the step from what the one before found."""
-        return self._from(self._newton(m_step.spiked(step.lead, self.n_entries, self.n_comps), step.mode))
+        omega = m_step.spiked(step.lead, self.n_entries, self.n_comps)
+        return self._from(self._newton(omega, step.mode), omega)
 
     def without_noise(self) -> _Step:
         """Take the matrix itself for ``Z``."""
         n, m = self.y.shape
-        return self._from(fiber.Mode(jnp.zeros(n), jnp.zeros(m), jnp.asarray(0.0), jnp.asarray(0)))
+        return self._from(fiber.Mode(jnp.zeros(n), jnp.zeros(m), jnp.asarray(0.0), jnp.asarray(0)), None)
 
     def _newton(self, omega: fiber.Omega, start: fiber.Mode) -> fiber.Mode:
         return fiber.newton(self.y, omega, *self.counts, start.a, start.b, _FIBER_TOLERANCE)
 
-    def _from(self, mode: fiber.Mode) -> _Step:
+    def _from(self, mode: fiber.Mode, omega: fiber.Omega | None) -> _Step:
+        beyond = self._beyond(mode, omega) if self.goes_beyond else None
         mode, z = fiber.of_unit_size(self.y, mode, self.n_entries)
         lead, found = decompose(z, gram(z), center=self.center, n_comps=self.n_comps)
-        estimate = m_step.estimate(found)
+        found = replace(found, beyond=beyond)
+        estimate = m_step.estimate(found, self.penalty)
         converged = estimate.converged and bool(mode.residual <= _FIBER_ACCEPTED)
         return _Step(mode, lead, found, estimate, converged)
+
+    def _beyond(self, mode: fiber.Mode, omega: fiber.Omega) -> tuple[np.ndarray, np.ndarray] | None:
+        """Give what Laplace's second moments add to those of the mode, in the unit in which the mean square is 1.
+
+        None where the mode is not strict, unless moments were asked for.
+        """
+        z = to_dense(fiber.at(self.y, mode.a, mode.b))
+        try:
+            moments = laplace_moments.moments(z, *fiber.precisions(omega))
+        except ValueError:
+            if self.laplace:
+                raise
+            return None
+        return tuple(
+            self.n_entries * (found / np.trace(found) - square / np.trace(square))
+            for found, square in ((moments.rows, z @ z.T), (moments.cols, z.T @ z))
+        )
 
     def distance(self, old: _Step, new: _Step) -> float:
         """Give the root mean square change of ``log|Z|``."""

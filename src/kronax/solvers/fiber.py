@@ -15,6 +15,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from kronax.solvers.blocks import Blocks, add_on_pattern, col_sums, outer_sum, rmatmul, row_sums
@@ -59,6 +60,17 @@ def identity(n: int, m: int) -> Omega:
     """Give ``Ω = I``."""
     none = jnp.zeros(1)
     return Omega(jnp.asarray(1.0), jnp.zeros((n, 1)), none, jnp.zeros((m, 1)), none)
+
+
+def precisions(omega: Omega) -> tuple[np.ndarray, np.ndarray]:
+    """Give ``Ψ`` and ``Φ`` of a small ``Ω``, which share its multiple of the identity."""
+    return tuple(
+        np.asarray(0.5 * omega.scale * jnp.eye(len(vectors)) + (vectors * weights) @ vectors.T)
+        for vectors, weights in (
+            (omega.row_vectors, omega.row_weights),
+            (omega.col_vectors, omega.col_weights),
+        )
+    )
 
 
 def at(quotient: Blocks, a: Array, b: Array) -> Blocks:

@@ -5,7 +5,12 @@
 
     ``min Σ m_i e_i λ_i + Σ q_j f_j μ_j − Σ_ij m_i q_j log(λ_i + μ_j)``,   ``λ_i + μ_j > 0``,                   (3)
 
-whose solution fixes ``λ + t, μ − t`` up to the constant ``t``.
+whose solution fixes ``λ + t, μ − t`` up to the constant ``t``. A ridge adds
+
+    ``ρ ‖Ψ ⊕ Φ‖² = ρ Σ_ij m_i q_j (λ_i + μ_j)²``,                                                               (3′)
+
+which, like the likelihood, does not see ``t``: off the diagonals it is ``ρ(p‖Ψ‖² + n‖Φ‖²)``. With it the solution exists
+even where eigenvalues are zero.
 
 There are never more distinct eigenvalues than the short side of a matrix has, and Newton's method takes a few steps: on
 the host that is done before a compiler is.
@@ -33,7 +38,7 @@ _ROUNDING = 1e-13
 class KroneckerSum:
     """Eigenvalues ``λ`` of ``Ψ`` and ``μ`` of ``Φ`` with equal means (so equal mean diagonals).
 
-    ``objective`` is Eq. 3 at the solution; ``decrement`` twice the decrease that the last Newton step promised, relative
+    ``objective`` is Eqs. 3 and 3′ at the solution; ``decrement`` twice the decrease that the last Newton step promised, relative
     to the number of matrix entries: what the solve was to bring below its tolerance.
     """
 
@@ -46,39 +51,50 @@ class KroneckerSum:
 
 
 def gradient(
-    lam: np.ndarray, mu: np.ndarray, e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray
+    lam: np.ndarray, mu: np.ndarray, e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, ridge: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give the gradient of Eq. 3: ``m_i (e_i − Σ_j q_j K_ij)`` and ``q_j (f_j − Σ_i m_i K_ij)``, ``K = 1/(λ_i+μ_j)``."""
-    k = 1.0 / np.add.outer(lam, mu)
+    """Give the gradient of Eqs. 3 and 3′: ``m_i (e_i − Σ_j q_j K_ij)`` and ``q_j (f_j − Σ_i m_i K_ij)``.
+
+    ``K_ij = 1/x − 2ρx`` with ``x = λ_i + μ_j``.
+    """
+    total = np.add.outer(lam, mu)
+    k = 1.0 / total - 2.0 * ridge * total
     return m * (e - k @ q), q * (f - m @ k)
 
 
-def objective(lam: np.ndarray, mu: np.ndarray, e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray) -> float:
-    """Evaluate Eq. 3; ``inf`` outside its domain."""
+def objective(
+    lam: np.ndarray, mu: np.ndarray, e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, ridge: float = 0.0
+) -> float:
+    """Evaluate Eqs. 3 and 3′; ``inf`` outside their domain."""
     if lam.min() + mu.min() <= 0:
         return np.inf
     total = np.add.outer(lam, mu)
-    return float((m * e) @ lam + (q * f) @ mu - m @ np.log(total, out=total) @ q)
+    logs = np.log(total) - ridge * total**2 if ridge else np.log(total, out=total)
+    return float((m * e) @ lam + (q * f) @ mu - m @ logs @ q)
 
 
-def fit(e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, tol: float = 1e-12) -> KroneckerSum:
-    """Solve Eq. 3 by Newton's method with a backtracking line search.
+def fit(
+    e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, tol: float = 1e-12, ridge: float = 0.0
+) -> KroneckerSum:
+    """Solve Eq. 3, with a ridge Eqs. 3 and 3′, by Newton's method with a backtracking line search.
 
     Parameters
     ----------
     e, f
-        Distinct eigenvalues, positive; ``m·e`` and ``q·f`` must have the same sum.
+        Distinct eigenvalues, positive, or with a ridge not negative; ``m·e`` and ``q·f`` must have the same sum.
     m, q
         Their multiplicities.
     tol
         Newton decrement to stop at, relative to ``Σm·Σq``.
+    ridge
+        ``ρ ≥ 0`` of Eq. 3′.
     """
     with one_thread_each():  # the products are small: threads would mostly wait for each other
-        return _fit(e, f, m, q, tol)
+        return _fit(e, f, m, q, tol, ridge)
 
 
-def _fit(e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, tol: float) -> KroneckerSum:
-    spectrum = e, f, m, q
+def _fit(e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, tol: float, ridge: float) -> KroneckerSum:
+    spectrum = e, f, m, q, ridge
     size = float(m.sum() * q.sum())
     lam, mu = _start(*spectrum, tol)
     value = objective(lam, mu, *spectrum)
@@ -101,17 +117,25 @@ def _fit(e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, tol: float)
     return KroneckerSum(lam - shift, mu + shift, value, decrement, decrement <= tol, n_iter)
 
 
-def _start(e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, tol: float) -> tuple[np.ndarray, np.ndarray]:
+def _start(
+    e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, ridge: float, tol: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Give a point inside the domain of Eq. 3.
 
-    For a small problem, half of what each axis would be without the other. For a large one, the solution of the problem
-    in which neighbouring eigenvalues are lumped together: ``λ`` is nearly linear in ``1/e``, and so is ``μ`` in ``1/f``.
+    For a small problem, or with a ridge, half of what each axis would be without the other. For a large one, the solution
+    of the problem in which neighbouring eigenvalues are lumped together: ``λ`` is nearly linear in ``1/e``, and so is ``μ``
+    in ``1/f``.
     """
-    if max(len(e), len(f)) <= _LARGE:
-        return 0.5 * q.sum() / e, 0.5 * m.sum() / f
+    if ridge > 0 or max(len(e), len(f)) <= _LARGE:
+        return 0.5 * _alone(e / q.sum(), ridge), 0.5 * _alone(f / m.sum(), ridge)
     (e_lump, m_lump), (f_lump, q_lump) = _lumped(e, m), _lumped(f, q)
-    coarse = _fit(e_lump, f_lump * (m_lump @ e_lump) / (q_lump @ f_lump), m_lump, q_lump, tol)
+    coarse = _fit(e_lump, f_lump * (m_lump @ e_lump) / (q_lump @ f_lump), m_lump, q_lump, tol, ridge)
     return np.interp(-1 / e, -1 / e_lump, coarse.lam), np.interp(-1 / f, -1 / f_lump, coarse.mu)
+
+
+def _alone(variance: np.ndarray, ridge: float) -> np.ndarray:
+    """Solve ``1/x − 2ρx = variance``."""
+    return 2.0 / (variance + np.sqrt(variance**2 + 8.0 * ridge))
 
 
 def _lumped(values: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -128,18 +152,21 @@ def _lumped(values: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _newton_direction(
-    lam: np.ndarray, mu: np.ndarray, e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray
+    lam: np.ndarray, mu: np.ndarray, e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, ridge: float
 ) -> tuple[np.ndarray, np.ndarray, float, float]:
     """Give the Newton direction of Eq. 3, the objective's slope along it, and the step that leaves the domain.
 
-    The Hessian is ``[diag(P1) P; Pᵀ diag(Pᵀ1)]`` with ``P_ij = m_i q_j K_ij²``. Its first block is eliminated; the
+    The Hessian is ``[diag(P1) P; Pᵀ diag(Pᵀ1)]`` with ``P_ij = m_i q_j (1/(λ_i+μ_j)² + 2ρ)``. Its first block is eliminated; the
     Schur complement, whose null vector is the constant, is solved by conjugate gradients with its diagonal as
     preconditioner, which takes a few matrix-vector products because ``P`` is close to rank one.
     """
     k = 1.0 / np.add.outer(lam, mu)
-    g_lam, g_mu = m * (e - k @ q), q * (f - m @ k)
-    p = k * k * m[:, None] * q
+    p = k * k
+    if ridge:
+        p += 2.0 * ridge
+    p *= m[:, None] * q
     rows, cols = p.sum(1), p.sum(0)
+    g_lam, g_mu = gradient(lam, mu, e, f, m, q, ridge)
     d_mu, _ = cg(
         LinearOperator((len(mu), len(mu)), lambda x: cols * x - (p @ x / rows) @ p, dtype=float),
         (g_lam / rows) @ p - g_mu,

@@ -3,45 +3,74 @@
 Two fits of the same model (Eq. 3) are kept apart. The estimate uses the whole spectrum, nonlinearly shrunk. The ``Ω``
 that the next E-step sees holds only what rises above the noise, damped: an ``Ω`` fitted closely to ``Z`` and a ``Z``
 fitted closely to ``Ω`` drive each other to extremes.
+
+The estimate comes in four forms. Shrinkage replaces the eigenvalues of both axes. Apart, each axis is then fitted with the
+other at its mean, ``Φ + ψ̄I = n(ZᵀZ)⁻¹``, and what both could explain is in both; jointly, they share it out. A ridge and an
+l1 penalty are fitted jointly to the eigenvalues, and the matrices, as they are.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import linalg, sparse
 
-from kronax.solvers import held_out, kronecker_sum
+from kronax.solvers import held_out, kronecker_lasso, kronecker_sum, ridge
 from kronax.solvers.fiber import Omega
-from kronax.solvers.precision import LowRank, Precision, mean_diagonal, shifted
+from kronax.solvers.linalg import eigh_all
+from kronax.solvers.precision import LowRank, Precision, Sparse, diagonal, mean_diagonal, shifted
 from kronax.solvers.shrinkage import quadratic_inverse_shrinkage
 from kronax.solvers.spectral import Leading, Spectrum
 
 NEARLY_SQUARE = 4  # the ratio of the sides up to which spectra are shrunk by cross-validation
 _FOLDS = 3
 _DAMPING = 0.5  # share of the spikes in the Ω that the E-step sees
+_LEAST = 1e-6  # of the mean eigenvalue: the least that a direction may be left with
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """How precisions are kept from following the noise.
+
+    Attributes
+    ----------
+    kind
+        ``"shrinkage"`` of both spectra, ``"ridge"`` (Eq. 3′) or ``"l1"`` (Eq. 5).
+    strength
+        Of a ridge, in units of the squared mean variance; of an l1 penalty, on the scale of correlations, one for the rows and one
+        for the columns if two. None: the ridge that held-out data choose, the universal threshold for l1.
+    joint
+        Of shrinkage: whether the axes share out what both could explain, or each is fitted with the other at its mean.
+    """
+
+    kind: Literal["shrinkage", "ridge", "l1"] = "shrinkage"
+    strength: float | tuple[float, float] | None = None
+    joint: bool = False
 
 
 class Estimate(NamedTuple):
-    """Precisions of the rows and of the columns of every matrix, and how they were reached.
+    """Precisions of the rows and of the columns of every matrix, with equal mean diagonals, and how they were reached.
 
-    ``objective`` is the negative log-likelihood per entry, up to a constant, ``converged`` whether the solve reached its
-    goal.
+    ``strength`` is that of the penalty, NaN for shrinkage; ``objective`` the negative log-likelihood per entry, up to a
+    constant; ``converged`` tells whether the solve reached its goal.
     """
 
     rows: Precision
     cols: list[Precision]
+    strength: tuple[float, ...]
     objective: float
     converged: bool
 
 
-def estimate(found: Spectrum) -> Estimate:
-    """Fit Eq. 3 to the nonlinearly shrunk spectra of both axes of ``Z``; the two precisions get equal mean diagonals."""
-    return estimate_shared(found, [found])
+def estimate(found: Spectrum, penalty: Penalty) -> Estimate:
+    """Fit Eq. 3 to both axes of ``Z``."""
+    return estimate_shared(found, [found], penalty)
 
 
-def estimate_shared(joint: Spectrum, parts: Sequence[Spectrum]) -> Estimate:
+def estimate_shared(whole: Spectrum, parts: Sequence[Spectrum], penalty: Penalty) -> Estimate:
     """Fit Eq. 3 to matrices that share their rows: one ``Ψ``, and a ``Φ_k`` for the columns of every matrix.
 
     ``min Σ_k [tr(S₁ₖΨ) + tr(S₂ₖΦ_k) − log det(Ψ ⊕ Φ_k)]`` sees of the rows only ``Σ_k S₁ₖ``, and its sum over ``(k, j)``
@@ -49,48 +78,134 @@ def estimate_shared(joint: Spectrum, parts: Sequence[Spectrum]) -> Estimate:
 
     Parameters
     ----------
-    joint
+    whole
         Spectrum of the matrices side by side.
     parts
         The spectrum of each.
+    penalty
+        How precisions are kept from following the noise.
     """
-    sides = [_rows(joint), *map(_cols, parts)]
-    shrunk = _shrunk(sides)
-    groups = [_group_sizes(values, side.dim) for values, side in zip(shrunk, sides, strict=True)]
-    ends = np.cumsum([len(values) for values in shrunk[1:]])[:-1]
-    solved = kronecker_sum.fit(shrunk[0], np.concatenate(shrunk[1:]), groups[0], np.concatenate(groups[1:]))
-    eigenvalues = [solved.lam, *np.split(solved.mu, ends)]
-    rows, *cols = (_precision(side.vectors, values) for side, values in zip(sides, eigenvalues, strict=True))
-    n_cols = sum(side.dim for side in sides[1:])
-    mean = sum(mean_diagonal(phi) * side.dim for phi, side in zip(cols, sides[1:], strict=True)) / n_cols
-    t = 0.5 * (mean - mean_diagonal(rows))  # Ψ + t and Φ − t are one model
-    # Eq. 3 with the sample's own eigenvalues; the null ones add nothing
-    shrunk_trace = sum(g * s @ v for g, s, v in zip(groups, shrunk, eigenvalues, strict=True))
-    trace = sum(s.eigenvalues @ v[: len(s.eigenvalues)] for s, v in zip(sides, eigenvalues, strict=True))
-    return Estimate(
-        rows=shifted(rows, t),
-        cols=[shifted(phi, -t) for phi in cols],
-        objective=0.5 * (solved.objective - shrunk_trace + trace) / (sides[0].dim * n_cols),
-        converged=solved.converged,
-    )
+    sides = [_rows(whole), *map(_cols, parts)]
+    if penalty.kind == "l1":
+        return _sparse(sides, penalty.strength)
+    return _ridge(sides, penalty.strength) if penalty.kind == "ridge" else _shrinkage(sides, joint=penalty.joint)
 
 
 class _Side(NamedTuple):
-    """One axis of ``Z``: ``vectors diag(√eigenvalues) othersᵀ``, the others being its samples."""
+    """One axis of ``Z``: ``vectors diag(√eigenvalues) othersᵀ``, the others being its samples.
+
+    ``beyond`` is what the E-step adds to the second moments beyond those of the mode, or None.
+    """
 
     vectors: np.ndarray
     others: np.ndarray
     eigenvalues: np.ndarray
     dim: int
     n_samples: int
+    beyond: np.ndarray | None
 
 
 def _rows(found: Spectrum) -> _Side:
-    return _Side(found.rows, found.cols, found.eigenvalues, *found.dims)
+    return _Side(found.rows, found.cols, found.eigenvalues, *found.dims, found.beyond and found.beyond[0])
 
 
 def _cols(found: Spectrum) -> _Side:
-    return _Side(found.cols, found.rows, found.eigenvalues, *reversed(found.dims))
+    return _Side(found.cols, found.rows, found.eigenvalues, *found.dims[::-1], found.beyond and found.beyond[1])
+
+
+def _shrinkage(sides: Sequence[_Side], *, joint: bool) -> Estimate:
+    """Fit the shrunk spectra; objective and convergence are those of the joint fit in any case."""
+    shrunk = _shrunk(sides)
+    solved, eigenvalues = _solve(shrunk, sides)
+    rows, *cols = _together(sides, eigenvalues) if joint else map(_apart, sides, shrunk)
+    return Estimate(rows, cols, (np.nan,), _objective(sides, eigenvalues), solved.converged)
+
+
+def _ridge(sides: Sequence[_Side], strength: float | None) -> Estimate:
+    """Fit the spectra as they are, null eigenvalues included, with the ridge given or the one that held-out data choose."""
+    sample = [_with_null(side) for side in sides]
+    e, f, m, q = _in_a_row(sample, sides)
+    unit = (float(m @ e) / float(m.sum() * q.sum())) ** 2
+    if strength is None:
+        held = held_out.eigenvalues(*map(_samples, sides))
+        chosen = ridge.choose(e, f, m, q, _in_a_row(held, sides)[:2])
+        solved, strength = chosen.solved, chosen.strength / unit
+    else:
+        solved = kronecker_sum.fit(e, f, m, q, ridge=strength * unit)
+    eigenvalues = _split(solved, sample)
+    rows, *cols = _together(sides, eigenvalues)
+    return Estimate(rows, cols, (strength,), _objective(sides, eigenvalues), solved.converged)
+
+
+def _sparse(sides: Sequence[_Side], strength: float | tuple[float, float] | None) -> Estimate:
+    """Fit the matrices with an l1 penalty; columns of different matrices stay independent."""
+    s1, *parts = map(_second_moments, sides)
+    s2 = linalg.block_diag(*parts)
+    if strength is None:
+        strength = kronecker_lasso.universal_strengths(len(s1), len(s2))
+    both = strength if isinstance(strength, tuple) else (strength, strength)
+    solved = kronecker_lasso.fit(s1, s2, kronecker_lasso.penalties(s1, s2, both))
+    ends = np.cumsum([0, *map(len, parts)])
+    blocks = [solved.cols[start:end, start:end] for start, end in zip(ends[:-1], ends[1:], strict=True)]
+    total = np.add.outer(np.linalg.eigvalsh(solved.rows), np.linalg.eigvalsh(solved.cols))
+    objective = np.vdot(s1, solved.rows) + np.vdot(s2, solved.cols) - np.log(total).sum()
+    rows, *cols = (Sparse(sparse.csr_array(matrix)) for matrix in (solved.rows, *blocks))
+    return Estimate(rows, cols, both, 0.5 * float(objective) / total.size, solved.converged)
+
+
+def bytes_for_l1(n: int, p: int) -> int:
+    """Estimate the memory of a fit with an l1 penalty, in bytes: so many matrices of each axis are alive at a time."""
+    return 8 * 30 * (n**2 + p**2)
+
+
+def _solve(
+    eigenvalues: Sequence[np.ndarray], sides: Sequence[_Side]
+) -> tuple[kronecker_sum.KroneckerSum, list[np.ndarray]]:
+    """Solve Eq. 3; give the precisions' eigenvalues, of every side in the order of its own."""
+    solved = kronecker_sum.fit(*_in_a_row(eigenvalues, sides))
+    return solved, _split(solved, eigenvalues)
+
+
+def _in_a_row(eigenvalues: Sequence[np.ndarray], sides: Sequence[_Side]) -> tuple[np.ndarray, ...]:
+    """Give ``e``, ``f``, ``m`` and ``q`` of Eq. 3: the rows' eigenvalues and those of all columns, and multiplicities."""
+    groups = [_group_sizes(values, side.dim) for values, side in zip(eigenvalues, sides, strict=True)]
+    return eigenvalues[0], np.concatenate(eigenvalues[1:]), groups[0], np.concatenate(groups[1:])
+
+
+def _split(solved: kronecker_sum.KroneckerSum, like: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [solved.lam, *np.split(solved.mu, np.cumsum([len(values) for values in like[1:]])[:-1])]
+
+
+def _objective(sides: Sequence[_Side], eigenvalues: Sequence[np.ndarray]) -> float:
+    """Evaluate Eq. 3 per entry with the sample's own eigenvalues; the null ones add nothing to the traces."""
+    _, mu, m, q = _in_a_row(eigenvalues, sides)
+    trace = sum(_own(side) @ values[: len(side.eigenvalues)] for side, values in zip(sides, eigenvalues, strict=True))
+    logs = m @ np.log(np.add.outer(eigenvalues[0], mu)) @ q
+    return 0.5 * float(trace - logs) / float(m.sum() * q.sum())
+
+
+def _own(side: _Side) -> np.ndarray:
+    """Give the eigenvalues of the second moments, to first order in what lies beyond the mode."""
+    return side.eigenvalues if side.beyond is None else np.maximum(side.eigenvalues + _along(side), 0.0)
+
+
+def _along(side: _Side) -> np.ndarray:
+    """Give ``u_iᵀ D u_i`` for what the E-step adds beyond the mode."""
+    return np.einsum("ji,jk,ki->i", side.vectors, side.beyond, side.vectors, optimize=True)
+
+
+def _second_moments(side: _Side) -> np.ndarray:
+    """Give ``S``, all of it."""
+    moments = (side.vectors * side.eigenvalues) @ side.vectors.T
+    if side.beyond is not None:  # around means that are those of the mode, so that positive definite is not for granted
+        ((values, vectors),) = eigh_all([moments + side.beyond])
+        moments = (vectors * np.maximum(values, _LEAST * values.mean())) @ vectors.T
+    return 0.5 * (moments + moments.T)
+
+
+def _with_null(side: _Side) -> np.ndarray:
+    """Give the sample's eigenvalues and, if there are null ones, a zero for them."""
+    return np.append(_own(side), [0.0] * (side.dim > len(side.eigenvalues)))
 
 
 def _shrunk(sides: Sequence[_Side]) -> list[np.ndarray]:
@@ -103,10 +218,23 @@ def _shrunk(sides: Sequence[_Side]) -> list[np.ndarray]:
         held_out.eigenvalues(*(_samples(side) for side, near in zip(sides, nearly_square, strict=True) if near))
     )
     shrunk = [next(held) if near else _closed_form(side) for side, near in zip(sides, nearly_square, strict=True)]
-    return [
-        values * (side.eigenvalues.sum() / (_group_sizes(values, side.dim) @ values))
-        for values, side in zip(shrunk, sides, strict=True)
-    ]
+    return [_with_the_trace(_beyond_the_mode(values, side), side) for values, side in zip(shrunk, sides, strict=True)]
+
+
+def _beyond_the_mode(values: np.ndarray, side: _Side) -> np.ndarray:
+    """Add what the E-step finds beyond the mode, along the eigenvectors and, on average, along the others."""
+    if side.beyond is None:
+        return values
+    added = _along(side)
+    if len(values) > len(added):
+        rest = np.trace(side.beyond) - added.sum()
+        added = np.append(added, rest / (side.dim - len(added)))
+    return np.maximum(values + added, _LEAST * values.mean())
+
+
+def _with_the_trace(values: np.ndarray, side: _Side) -> np.ndarray:
+    """Scale eigenvalues to the trace of the sample's."""
+    return values * (side.eigenvalues.sum() / (_group_sizes(values, side.dim) @ values))
 
 
 def _closed_form(side: _Side) -> np.ndarray:
@@ -128,6 +256,26 @@ def _samples(side: _Side) -> held_out.Samples:
 def _group_sizes(values: np.ndarray, dim: int) -> np.ndarray:
     """Count one for every eigenvalue, and for the last as many as are needed to make ``dim``."""
     return np.append(np.ones(len(values) - 1), dim - len(values) + 1.0)
+
+
+def _together(sides: Sequence[_Side], eigenvalues: Sequence[np.ndarray]) -> list[LowRank]:
+    """Give ``Ψ`` and every ``Φ`` of the joint fit; ``Ψ + t`` and ``Φ − t`` are one model, ``t`` makes their means equal."""
+    rows, *cols = (_precision(side.vectors, values) for side, values in zip(sides, eigenvalues, strict=True))
+    mean = np.average([mean_diagonal(phi) for phi in cols], weights=[side.dim for side in sides[1:]])
+    t = 0.5 * (float(mean) - mean_diagonal(rows))
+    return [shifted(rows, t), *(shifted(phi, -t) for phi in cols)]
+
+
+def _apart(side: _Side, shrunk: np.ndarray) -> LowRank:
+    """Give the precision of one axis with the other at its mean: ``ΔC⁻¹Δ − ½I``, ``Δ`` such that the diagonal is ½.
+
+    With unknown scales of rows and columns only partial correlations mean something, and these are what stands off the
+    diagonal, with their sign turned.
+    """
+    inverse = _precision(side.vectors, 1.0 / shrunk)
+    size = np.sqrt(diagonal(inverse))
+    vectors = inverse.vectors / size[:, None].astype(inverse.vectors.dtype)
+    return LowRank(inverse.base / size**2 - 0.5, vectors, inverse.weights)
 
 
 def _precision(vectors: np.ndarray, eigenvalues: np.ndarray) -> LowRank:

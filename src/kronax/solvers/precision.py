@@ -1,4 +1,4 @@
-"""The precision matrix of one axis: a multiple of the identity and a low-rank part, or exactly sparse."""
+"""The precision matrix of one axis: a diagonal and a low-rank part, or exactly sparse."""
 
 from dataclasses import dataclass, replace
 
@@ -13,19 +13,19 @@ _CHUNK = 2**22  # numbers gathered at a time
 
 @dataclass(frozen=True)
 class LowRank:
-    """``base·I + U diag(w) Uᵀ``, symmetric.
+    """``diag(base) + U diag(w) Uᵀ``, symmetric.
 
     Attributes
     ----------
     base
-        Eigenvalue of every direction outside the span of ``U``.
+        One number, or one for every row.
     vectors
-        ``U``, (n, r), orthonormal columns.
+        ``U``, (n, r).
     weights
         ``w``, (r,).
     """
 
-    base: float
+    base: float | np.ndarray
     vectors: np.ndarray
     weights: np.ndarray
 
@@ -62,9 +62,7 @@ def diagonal(precision: Precision) -> np.ndarray:
 
 def mean_diagonal(precision: Precision) -> float:
     """Give the mean of the diagonal."""
-    if isinstance(precision, Sparse):
-        return float(precision.matrix.diagonal().mean())
-    return precision.base + float(precision.weights.sum()) / len(precision)
+    return float(diagonal(precision).mean())
 
 
 def shifted(precision: Precision, t: float) -> Precision:

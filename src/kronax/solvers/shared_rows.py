@@ -29,6 +29,8 @@ class SharedRows:
         Coordinates of the rows in the denoised matrices side by side, (n, k), in the order of their variance.
     rows, cols
         ``Ψ``, and ``Φ_k`` of every matrix.
+    strength
+        That of the penalty.
     objective
         Negative log-likelihood per entry, up to a constant.
     converged
@@ -38,12 +40,18 @@ class SharedRows:
     embedding: np.ndarray
     rows: Precision
     cols: list[Precision]
+    strength: tuple[float, ...]
     objective: float
     converged: bool
 
 
 def combine(
-    spectra: Sequence[Spectrum], embeddings: Sequence[np.ndarray], members: Sequence[np.ndarray], n: int
+    spectra: Sequence[Spectrum],
+    embeddings: Sequence[np.ndarray],
+    members: Sequence[np.ndarray],
+    n: int,
+    *,
+    penalty: m_step.Penalty,
 ) -> SharedRows:
     """Fit one model to several matrices.
 
@@ -57,9 +65,11 @@ def combine(
         For every matrix, which of the ``n`` rows its own are.
     n
         Number of rows; each is a row of at least one matrix.
+    penalty
+        How precisions are kept from following the noise.
     """
-    found = m_step.estimate_shared(side_by_side(spectra, members, n), spectra)
-    return SharedRows(joint_embedding(embeddings, members, n), found.rows, found.cols, found.objective, found.converged)
+    found = m_step.estimate_shared(side_by_side(spectra, members, n), spectra, penalty)
+    return SharedRows(joint_embedding(embeddings, members, n), *found)
 
 
 def side_by_side(spectra: Sequence[Spectrum], members: Sequence[np.ndarray], n: int) -> Spectrum:
@@ -80,7 +90,18 @@ def side_by_side(spectra: Sequence[Spectrum], members: Sequence[np.ndarray], n: 
     rows, weights = (vectors, others) if wide else (others, vectors)
     ends = np.cumsum([part.shape[1] for part in parts])[:-1]
     cols = [part.cols @ weight for part, weight in zip(spectra, np.split(weights, ends), strict=True)]
-    return Spectrum(rows, np.vstack(cols), values, dims)
+    return Spectrum(rows, np.vstack(cols), values, dims, _beyond(spectra, members, n))
+
+
+def _beyond(spectra: Sequence[Spectrum], members: Sequence[np.ndarray], n: int) -> tuple[np.ndarray, None] | None:
+    """Add up what is known of the rows' second moments beyond the modes."""
+    if all(part.beyond is None for part in spectra):
+        return None
+    total = np.zeros((n, n))
+    for part, at in zip(spectra, members, strict=True):
+        if part.beyond is not None:
+            total[np.ix_(at, at)] += part.beyond[0]
+    return total, None
 
 
 def joint_embedding(embeddings: Sequence[np.ndarray], members: Sequence[np.ndarray], n: int) -> np.ndarray:

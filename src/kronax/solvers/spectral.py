@@ -27,16 +27,19 @@ class Spectrum:
         ``e`` (r,), positive, in descending order.
     dims
         Degrees of freedom of rows and columns.
+    beyond
+        What is known of ``E[ZZᵀ]`` and ``E[ZᵀZ]`` beyond ``ZZᵀ`` and ``ZᵀZ``, or None.
     """
 
     rows: np.ndarray
     cols: np.ndarray
     eigenvalues: np.ndarray
     dims: tuple[int, int]
+    beyond: tuple[np.ndarray, np.ndarray | None] | None = None
 
     def transposed(self) -> "Spectrum":
         """Give the spectrum of ``Zᵀ``."""
-        return Spectrum(self.cols, self.rows, self.eigenvalues, self.dims[::-1])
+        return Spectrum(self.cols, self.rows, self.eigenvalues, self.dims[::-1], self.beyond and self.beyond[::-1])
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Tools: what learns something from the data."""
 
+from kronax.solvers.factorization import TOXITENCOMPL, AttentionOptions, FactorizationOptions
 from kronax.solvers.falrtc import HODOS_2018, FalrtcOptions
 from kronax.solvers.halrtc import HalrtcOptions
 from kronax.solvers.means import Mean1dOptions, Mean2dOptions
@@ -14,7 +15,10 @@ from kronax.tl._med_magma import med_magma
 from kronax.tl._module_activity import module_activity
 
 __all__ = [
+    "TOXITENCOMPL",
+    "AttentionOptions",
     "DnppOptions",
+    "FactorizationOptions",
     "FalrtcOptions",
     "HODOS_2018",
     "HalrtcOptions",

@@ -10,11 +10,12 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
-from kronax import _align, _keys, _tensor, _validate
+from kronax import _align, _factors, _keys, _tensor, _validate
 from kronax._completion_methods import METHODS, Options, options_of
 from kronax._logging import logger, shows_progress
 from kronax._tensor import Tensor
 from kronax.solvers.completion import Completion, Fallback, without_work
+from kronax.solvers.factorization import Factorization, FactorizationOptions
 from kronax.solvers.wiener import MOST_FIBERS, KroneckerOptions
 
 _CONSTANT = 1e-12  # spread of a profile, of its largest value, below which it is rounding
@@ -23,7 +24,9 @@ _CONSTANT = 1e-12  # spread of a profile, of its largest value, below which it i
 def complete_tensor(
     mdata: MuData,
     *,
-    method: Literal["kronecker", "mean_1d", "mean_2d", "dnpp", "falrtc", "halrtc", "silrtc"] = "kronecker",
+    method: Literal[
+        "kronecker", "mean_1d", "mean_2d", "dnpp", "falrtc", "halrtc", "silrtc", "mf", "cp", "attention_cp"
+    ] = "kronecker",
     layer: str | None = None,
     key_added: str = _keys.COMPLETED,
     options: Options | None = None,
@@ -48,6 +51,11 @@ def complete_tensor(
     ``"falrtc"``, ``"halrtc"``, ``"silrtc"``
         The tensor of least trace norm that has the measured values, by three algorithms. Entries, single or not, are
         one case.
+    ``"mf"``, ``"cp"``, ``"attention_cp"``
+        Factors trained with Adam on whole profiles, and stopped by held-out ones: of treatments and of genes in every
+        context apart; of treatments, contexts and genes; the same with components that are weighted anew for every
+        entry, by a softmax. Made for skewed data with rare large values. Single entries are left out of the training
+        and predicted like others.
 
     Values stay in their scale; nothing is normalised. Differences from controls, or standardised values, are good input.
 
@@ -88,19 +96,28 @@ def complete_tensor(
         With ``KroneckerOptions(variance=True)``: posterior variance of a missing entry, the mean over the profile's
         genes, in squared units; 0 where nothing is missing.
 
+    From ``"mf"``, ``"cp"`` and ``"attention_cp"`` also:
+
+    ``obsm["X_completion"]``, ``varm["completion"]`` : float32
+        Factors of treatments and genes, with as many columns as components; the same in all modalities, but those of
+        genes from ``"mf"``. NaN for genes that some context lacks.
+
     and
 
     ``mdata.uns["completion"]`` : dict
         ``method``, ``params``, ``chosen`` (what the method chose itself), ``converged``, ``reason``, ``n_iter``,
         ``objective`` (at every iteration), ``n_predicted`` and ``n_entries`` (profiles and entries predicted),
-        ``fallbacks`` (profiles by kind of fallback), ``version``.
+        ``fallbacks`` (profiles by kind of fallback), ``version``. From ``"mf"``, ``"cp"`` and ``"attention_cp"`` also
+        ``contexts`` (their names), ``context_factors`` (contexts × components; not from ``"mf"``), ``held_out_loss``
+        (at every epoch, beside ``objective``, the loss in training), and ``n_clipped``, ``shift`` and ``factor`` of
+        every context (how values were scaled for training).
 
     All but the layer describe the latest completion.
 
     Raises
     ------
     FloatingPointError
-        If the predictions are not finite. Nothing is written then.
+        If the predictions, or the loss in training, are not finite. Nothing is written then.
     KeyError
         If a modality lacks the layer.
     MemoryError
@@ -116,7 +133,7 @@ def complete_tensor(
     References
     ----------
     :cite:t:`Hodos2018` for the means, ``"dnpp"`` and ``"falrtc"`` on treatments × contexts × genes;
-    :cite:t:`Liu2013` for the trace norms. ``"kronecker"`` is described in :doc:`/tensors`.
+    :cite:t:`Liu2013` for the trace norms; :cite:t:`ToxiTenCompl2025` for ``"attention_cp"``. ``"kronecker"`` is described in :doc:`/tensors`.
 
     Examples
     --------
@@ -136,6 +153,8 @@ def complete_tensor(
     measured = ~np.isnan(tensor.values)
     if not METHODS[method].falls_back:
         _require_predictable(tensor, measured, method)
+    if isinstance(options, FactorizationOptions) and options.refuse_unmeasured:
+        _refuse_unmeasured(tensor, measured)
     _require_memory(measured, method, options)
     _log_start(tensor, method)
 
@@ -144,7 +163,7 @@ def complete_tensor(
     _require_finite(tensor, layers)
     obs = {context: _described(tensor, measured, result, c) for c, context in enumerate(tensor.contexts)}
     params = {"layer": layer, "key_added": key_added, "options": _storable(asdict(options))}
-    uns = _summary(measured, result, method, params)
+    uns = _summary(measured, result, method, params) | _factors.described(tensor, result)
     modalities = _aligned(mdata, tensor)
 
     mdata = _align.copied(mdata) if copy else mdata
@@ -152,6 +171,7 @@ def complete_tensor(
         _align.replace(mdata, modalities)
     for context in tensor.contexts:
         _write(mdata.mod[context], key_added, layers[context], obs[context])
+    _factors.write(mdata, tensor, result)
     mdata.uns[_keys.COMPLETION] = uns
     _warn(tensor, measured, result, method, options)
     return mdata if copy else None
@@ -180,6 +200,17 @@ def _require_predictable(tensor: Tensor, measured: np.ndarray, method: str) -> N
         raise ValueError(msg)
 
 
+def _refuse_unmeasured(tensor: Tensor, measured: np.ndarray) -> None:
+    """Refuse what would be predicted from biases alone."""
+    empty = [f"{kind} {_tensor.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
+    if empty:
+        msg = (
+            f"Nothing was measured of {' and of '.join(empty)}. Leave them out, or have them predicted from the biases "
+            "alone with `refuse_unmeasured=False`."
+        )
+        raise ValueError(msg)
+
+
 def _never_measured(tensor: Tensor, measured: np.ndarray) -> Iterable[tuple[str, np.ndarray]]:
     """Name treatments, contexts and genes without a measured value."""
     names = {"treatments": tensor.treatments, "contexts": tensor.contexts, "genes": tensor.genes}
@@ -189,7 +220,7 @@ def _never_measured(tensor: Tensor, measured: np.ndarray) -> Iterable[tuple[str,
 
 
 def _require_memory(measured: np.ndarray, method: str, options: Options) -> None:
-    needed = 8 * METHODS[method].copies * measured.size
+    needed = METHODS[method].bytes_needed(measured, options)
     remedy = "Choose fewer genes or treatments, or a method that needs less, such as 'mean_2d'."
     if isinstance(options, KroneckerOptions) and options.variance:
         n_whole = int(measured.all(axis=2).sum())
@@ -201,6 +232,8 @@ def _require_memory(measured: np.ndarray, method: str, options: Options) -> None
             raise ValueError(msg)
         needed = max(needed, 8 * 2 * measured.size + 24 * n_whole**2)
         remedy += " Or complete with `variance=False`."
+    if isinstance(options, FactorizationOptions):
+        remedy += f" Or a smaller `rank` than {options.rank}, or `batch_size` than {options.batch_size}."
     _validate.memory(int(needed), remedy)
 
 
@@ -311,7 +344,7 @@ def _storable(options: dict[str, Any]) -> dict[str, Any]:
     plain = {}
     for key, value in options.items():
         if isinstance(value, tuple | list | np.ndarray):
-            plain[key] = np.asarray(value, np.float64)
+            plain[key] = np.asarray(value, str if any(isinstance(v, str) for v in value) else np.float64)
         else:
             plain[key] = value.item() if isinstance(value, np.generic) else value
     return plain
@@ -322,13 +355,19 @@ def _warn(tensor: Tensor, measured: np.ndarray, result: Completion, method: str,
     messages = []
     if not result.converged:
         kind = type(options).__name__
-        messages.append(
-            f"{method} did not converge: {result.reason}. Give it more iterations, options=kx.tl.{kind}(max_iter="
-            f"{4 * options.max_iter}), or a larger `tol` than {options.tol:g}."
-        )
+        if isinstance(options, FactorizationOptions):
+            more = f"epochs, options=kx.tl.{kind}(max_epochs={4 * options.max_epochs}), or a larger learning rate"
+        else:
+            more = f"iterations, options=kx.tl.{kind}(max_iter={4 * options.max_iter}), or a larger `tol`"
+            more += f" than {options.tol:g}"
+        messages.append(f"{method} did not converge: {result.reason}. Give it more {more}.")
     never = [f"{kind} {_tensor.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
     if never:
-        messages.append(f"Nothing was measured of {' and of '.join(never)}; means were predicted in their place.")
+        what = "biases" if isinstance(options, FactorizationOptions) and options.biases else "means"
+        messages.append(f"Nothing was measured of {' and of '.join(never)}; {what} were predicted in their place.")
+    if isinstance(result, Factorization) and (n_clipped := int(result.scaling.n_clipped.sum())):
+        share = n_clipped / measured.sum()
+        logger.info("%d measured entries (%.2g%%) were outliers and clipped for training alone", n_clipped, 100 * share)
     if method == "dnpp" and (n_constant := _constant(tensor.values)):
         messages.append(
             f"{n_constant} measured profiles are constant: their correlations are undefined and make no neighbours."

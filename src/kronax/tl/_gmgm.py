@@ -1,5 +1,6 @@
 from typing import Literal
 
+import numpy as np
 from anndata import AnnData
 from mudata import MuData
 
@@ -15,8 +16,11 @@ def gmgm(
     layer: str | None = None,
     n_neighbors: int | None = 15,
     weights: Literal["affinity", "partial_correlation"] = "affinity",
+    penalty: Literal["shrinkage", "ridge", "l1"] = "shrinkage",
+    strength: float | tuple[float, float] | None = None,
     nonparanormal: bool = False,
     center: bool = True,
+    joint: bool = False,
     n_comps: int = 50,
     key_added: str = _keys.GMGM,
     random_state: int = 0,
@@ -40,11 +44,15 @@ def gmgm(
         As in :func:`kronax.tl.med_magma`.
     weights
         As in :func:`kronax.tl.med_magma`.
+    penalty, strength
+        As in :func:`kronax.tl.med_magma`.
     nonparanormal
         Replace the values of every gene by normal scores of their ranks first, so that any increasing function of a gene
         gives the same graphs. Ties, such as zeros, share their mean rank.
     center
         Estimate a mean for every gene.
+    joint
+        As in :func:`kronax.tl.med_magma`; True is the published method's.
     n_comps
         Most coordinates of the embedding.
     key_added
@@ -87,28 +95,43 @@ def gmgm(
     """
     _validate.name(key_added, "key_added")
     _validate.one_of(weights, _graphs.WEIGHTS, "weights")
-    _validate.one_of(nonparanormal, (True, False), "nonparanormal")
-    _validate.one_of(center, (True, False), "center")
+    _validate.boolean(nonparanormal, "nonparanormal")
+    _validate.boolean(center, "center")
     _validate.integer(random_state, "random_state", low=0)
     _validate.integer(n_comps, "n_comps", low=2)
     if n_neighbors is not None:
         _validate.integer(n_neighbors, "n_neighbors", low=2)
+    chosen = _graphs.penalty(penalty, strength, joint=joint)
     matrices = _graphs.read(data, layer)
-    _graphs.require(matrices, n_neighbors)
+    _graphs.require(matrices, n_neighbors, chosen)
     _graphs.log_start("gmgm", matrices)
 
     fits = {}
     for name, found in matrices.counts.items():
         matrix = normal_scores(found.matrix) if nonparanormal else found.matrix
-        fits[name] = em.fit_without_noise(matrix, center=center, n_comps=n_comps)
+        fits[name] = em.fit_without_noise(
+            matrix, center=center, penalty=_graphs.of_each(matrices, chosen), n_comps=n_comps
+        )
     settings = {
         "layer": layer,
         "weights": weights,
         "nonparanormal": bool(nonparanormal),
         "center": bool(center),
+        "penalty": penalty,
+        "strength": None if strength is None else np.atleast_1d(np.asarray(strength, dtype=float)),
+        "joint": bool(joint),
         "n_comps": int(n_comps),
         "random_state": int(random_state),
     }
     return _graphs.finish(
-        data, "gmgm", matrices, fits, n_neighbors, settings, key_added=key_added, copy=copy, progress=shows_progress()
+        data,
+        "gmgm",
+        matrices,
+        fits,
+        chosen,
+        n_neighbors,
+        settings,
+        key_added=key_added,
+        copy=copy,
+        progress=shows_progress(),
     )

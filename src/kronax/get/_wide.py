@@ -1,0 +1,80 @@
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+
+from kronax import _keys, _tensor, _validate
+
+
+def wide(mdata: MuData, *, layer: str | None = _keys.COMPLETED) -> AnnData:
+    """Lay a tensor out as a matrix: rows are genes in contexts, columns are treatments.
+
+    :func:`kronax.pp.from_wide` is the inverse.
+
+    Parameters
+    ----------
+    mdata
+        One modality per context: treatments × genes. Not changed.
+    layer
+        Layer to take: that of :func:`kronax.tl.complete_tensor`, or None for `X`, with NaN where nothing was measured.
+
+    Returns
+    -------
+    AnnData, (context × gene) × treatments, context after context, rows named ``context:gene``. X is dense, with the
+    genes that all contexts share and the treatments of all of them. In ``obs``:
+
+    ``context``, ``gene`` : categorical
+        What the row is.
+
+    ``var`` has the columns of ``obs`` on which all modalities agree.
+
+    Raises
+    ------
+    KeyError
+        If a modality lacks the layer.
+    TypeError
+        If `mdata` is no MuData object of AnnData objects in memory, with numbers.
+    ValueError
+        If `mdata` is backed; there are fewer than two modalities, or one whose name cannot be saved; treatments or genes
+        of a modality are not unique, or it has none; the modalities share no gene, or a value is infinite.
+
+    References
+    ----------
+    :cite:t:`ToxiTenCompl2025`, section 3.1.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> mdata = kx.datasets.skewed_response(n_treatments=40, n_genes=30)
+    >>> kx.get.wide(mdata, layer=None).shape
+    (240, 40)
+    """
+    contexts = _tensor.check(mdata)
+    genes, treatments = _tensor.shared_genes(mdata), _tensor.union(mdata)
+    blocks = []
+    for context in contexts:
+        adata = mdata.mod[context]
+        if layer is not None:
+            _validate.key_in(layer, adata.layers, f"mdata[{context!r}].layers")
+        found = _tensor.matrix(adata, layer, f"mdata[{context!r}]")[:, adata.var_names.get_indexer(genes)]
+        block = found if isinstance(found, np.ndarray) else found.toarray()
+        rows = adata.obs_names.get_indexer(treatments)
+        values = np.full((len(treatments), len(genes)), np.nan, np.result_type(block.dtype, np.float32))
+        values[rows >= 0] = block[rows[rows >= 0]]
+        blocks.append(values.T)
+    labels = pd.MultiIndex.from_product([contexts, genes], names=["context", "gene"])
+    obs = pd.DataFrame(
+        {
+            "context": pd.Categorical(labels.get_level_values(0), categories=contexts),
+            "gene": pd.Categorical(labels.get_level_values(1), categories=genes),
+        },
+        index=[f"{context}:{gene}" for context, gene in labels],
+    )
+    return AnnData(np.concatenate(blocks), obs=obs, var=_common(mdata, treatments))
+
+
+def _common(mdata: MuData, treatments: pd.Index) -> pd.DataFrame:
+    """Give the columns of obs on which all modalities agree."""
+    first, *others = (adata.obs.reindex(treatments) for adata in mdata.mod.values())
+    agreed = [key for key in first if all(key in other and first[key].equals(other[key]) for other in others)]
+    return first[agreed].drop(columns=_keys.MEASURED, errors="ignore")

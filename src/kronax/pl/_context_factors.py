@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from mudata import MuData
+from scipy.cluster.hierarchy import dendrogram, linkage
+
+from kronax import _keys
+from kronax.pl import _canvas
+from kronax.pl._completion import completion_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_FIELD = 0.24  # inches
+_MOST = 50  # components drawn
+
+
+def context_factors(
+    mdata: MuData, *, ax: Axes | None = None, save: str | Path | None = None, show: bool = False
+) -> Figure:
+    """Show how the contexts relate: their factors, with similar contexts beside each other.
+
+    A row is a context, a column a component, the strongest first; of more than 50, the 50 strongest. Components have no
+    scale of their own: each is divided by its largest absolute value. Contexts are in the order of the leaves of average
+    linkage by cosine distance. Easiest to read where ``options.non_negative`` contains ``"context"``.
+
+    Parameters
+    ----------
+    mdata
+        With the result of :func:`kronax.tl.complete_tensor` by ``"cp"`` or ``"attention_cp"``.
+    ax
+        Axes to draw into, with room for the labels; if None, a figure is made whose size fits.
+    save
+        File to write; its ending chooses the format.
+    show
+        Open a window. A notebook shows the figure that is returned.
+
+    Returns
+    -------
+    The figure. Nothing is written to `mdata`.
+
+    Raises
+    ------
+    KeyError
+        If there is no such result.
+
+    References
+    ----------
+    :cite:t:`ToxiTenCompl2025`, on the non-negative variant.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> mdata = kx.datasets.skewed_response(n_treatments=40, n_genes=30)
+    >>> options = kx.tl.FactorizationOptions(max_epochs=20, patience=20, non_negative=("context",))
+    >>> kx.tl.complete_tensor(mdata, method="cp", options=options)
+    >>> figure = kx.pl.context_factors(mdata)
+    """
+    found = completion_of(mdata, "context_factors")
+    factors = np.asarray(found["context_factors"], np.float64)
+    contexts = list(found["contexts"])
+    strength = _strengths(mdata, contexts, factors)
+    factors = factors[:, np.argsort(-strength, kind="stable")][:, :_MOST]
+    size = np.abs(factors).max(axis=0)
+    shown = np.divide(factors, size, out=np.zeros_like(factors), where=size > 0)
+    order = _leaves(shown)
+    signed = shown.min() < 0
+    sized = ax is None
+    if sized:
+        ax = _canvas.axes((shown.shape[1] * _FIELD, len(order) * _FIELD), show=show)
+    image = ax.pcolormesh(shown[order], cmap="RdBu_r" if signed else "cividis", vmin=-1.0 if signed else 0.0, vmax=1.0)
+    ax.invert_yaxis()
+    names = [_canvas.short(contexts[i]) for i in order]
+    ax.set_yticks(np.arange(len(order)) + 0.5, names, fontsize=_canvas.TEXT, parse_math=False)
+    ax.set_xticks([])
+    ax.set_xlabel("components, strongest first", fontsize=_canvas.TEXT)
+    ax.tick_params(length=0)
+    place = {"cax": _beside(ax)} if sized else {"ax": ax}
+    bar = ax.figure.colorbar(image, **place)
+    bar.set_label("relative factor", fontsize=_canvas.TEXT)
+    bar.ax.tick_params(labelsize=_canvas.TEXT)
+    bar.outline.set_visible(False)
+    return _canvas.hand_over(ax.figure, sized=sized, save=save, show=show)
+
+
+def _beside(ax: Axes) -> Axes:
+    """Make axes for the colour bar, on the right."""
+    width, height = ax.figure.get_size_inches()
+    bar = min(max(height, 0.9), 1.8)
+    return ax.figure.add_axes((1 + 0.2 / width, 1 - bar / height, 0.12 / width, bar / height))
+
+
+def _strengths(mdata: MuData, contexts: list[str], factors: np.ndarray) -> np.ndarray:
+    """Give the product of the norms of a component's three factors."""
+    adata = mdata.mod[contexts[0]]
+    others = adata.obsm[_keys.TREATMENT_FACTORS], np.nan_to_num(adata.varm[_keys.GENE_FACTORS])
+    return np.prod([np.linalg.norm(np.asarray(f, np.float64), axis=0) for f in (factors, *others)], axis=0)
+
+
+def _leaves(factors: np.ndarray) -> list[int]:
+    """Give the contexts in an order in which similar ones are neighbours; those without factors last."""
+    has = np.flatnonzero(factors.any(axis=1))
+    rest = np.flatnonzero(~factors.any(axis=1))
+    if len(has) > 2:
+        tree = linkage(factors[has], "average", metric="cosine", optimal_ordering=True)
+        has = has[dendrogram(tree, no_plot=True)["leaves"]]
+    return [int(i) for i in (*has, *rest)]

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kronax import _validate
+from kronax.pl import _canvas
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_PANEL = (1.7, 1.3)  # inches
+_COLUMNS = 4
+_MOST = 40  # panels
+_BINS = 60
+_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
+
+
+def prediction_distributions(
+    truth: np.ndarray,
+    predicted: dict[str, np.ndarray],
+    *,
+    contexts: Sequence[str] | None = None,
+    save: str | Path | None = None,
+    show: bool = False,
+) -> Figure:
+    """Show how predictions are distributed beside the truth, context by context.
+
+    Where predictions crowd around zero and the truth does not, a method tends to the centre. Counts have a logarithmic
+    axis, since the large values are few. The last bins hold all that lies beyond the 99.9th percentile of the truth's size.
+
+    Parameters
+    ----------
+    truth
+        Measured values, treatments × contexts × genes. NaN where not measured.
+    predicted
+        Predictions, of the same shape, by the name of the method; at most seven. NaN where there is no prediction:
+        entries count that neither `truth` nor any of them misses.
+    contexts
+        Names of the contexts; their numbers if None.
+    save
+        File to write; its ending chooses the format.
+    show
+        Open a window. A notebook shows the figure that is returned.
+
+    Returns
+    -------
+    The figure, with a panel for every context that has entries to compare, or the 40 with the most.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, there are no predictions or more than seven, or no entries to compare.
+
+    References
+    ----------
+    :cite:t:`ToxiTenCompl2025`, Figures 4 and 5.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> import numpy as np
+    >>> truth = np.random.default_rng(0).normal(size=(20, 3, 30))
+    >>> figure = kx.pl.prediction_distributions(truth, {"half": truth / 2})
+    """
+    truth = np.asarray(truth, np.float64)
+    predicted = {name: np.asarray(values, np.float64) for name, values in predicted.items()}
+    _validate.integer(len(predicted), "len(predicted)", low=1, high=len(_canvas.COLORS))
+    if truth.ndim != 3 or any(values.shape != truth.shape for values in predicted.values()):
+        shapes = ", ".join(str(values.shape) for values in (truth, *predicted.values()))
+        msg = f"All must have the same shape, treatments × contexts × genes; found {shapes}."
+        raise ValueError(msg)
+    names = list(map(str, range(truth.shape[1]) if contexts is None else contexts))
+    if len(names) != truth.shape[1]:
+        msg = f"`contexts` names {len(names)} contexts; `truth` has {truth.shape[1]}."
+        raise ValueError(msg)
+    both = np.logical_and.reduce([~np.isnan(values) for values in (truth, *predicted.values())])
+    count = both.sum(axis=(0, 2))
+    drawn = np.sort(np.argsort(-count, kind="stable")[: min(_MOST, int((count > 0).sum()))])
+    if not len(drawn):
+        msg = "There is nothing to compare: no entry has both a measured and a predicted value."
+        raise ValueError(msg)
+    reach = np.quantile(np.abs(truth[both]), 0.999) or 1.0
+    edges = np.linspace(-reach, reach, _BINS + 1)
+    figure, panels = _panels(len(drawn), show=show)
+    for ax, c in zip(panels, drawn, strict=True):
+        here = both[:, c]
+        ax.stairs(_counts(truth[:, c][here], edges), edges, fill=True, color="0.8", label="truth")
+        for (name, values), color, style in zip(predicted.items(), _canvas.COLORS, _STYLES, strict=False):
+            counts = _counts(values[:, c][here], edges)
+            ax.stairs(counts, edges, color=color, linestyle=style, linewidth=1.1, label=name)
+        ax.set_yscale("log")
+        ax.set_ylim(bottom=0.5)
+        ax.set_title(_canvas.short(names[c]), fontsize=_canvas.TEXT, parse_math=False)
+        _canvas.plain(ax)
+    for ax in panels[::_COLUMNS]:
+        ax.set_ylabel("entries")
+    for ax in panels[-min(_COLUMNS, len(panels)) :]:
+        ax.set_xlabel("value")
+    _canvas.legend(panels[min(_COLUMNS, len(panels)) - 1])
+    return _canvas.hand_over(figure, sized=True, save=save, show=show)
+
+
+def _counts(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    return np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0]
+
+
+def _panels(n: int, *, show: bool) -> tuple[Figure, list[Axes]]:
+    """Make a figure with so many panels, row by row."""
+    n_columns = min(n, _COLUMNS)
+    n_rows = -(-n // n_columns)
+    wide, high = _PANEL[0] + 0.45, _PANEL[1] + 0.5
+    size = n_columns * wide, n_rows * high
+    figure = _canvas.canvas(size, show=show)
+    panels = []
+    for i in range(n):
+        row, column = divmod(i, n_columns)
+        corner = column * wide / size[0], 1 - (row * high + _PANEL[1]) / size[1]
+        panels.append(figure.add_axes((*corner, _PANEL[0] / size[0], _PANEL[1] / size[1])))
+    return figure, panels

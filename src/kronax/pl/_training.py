@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from mudata import MuData
+
+from kronax.pl import _canvas
+from kronax.pl._completion import completion_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_SIZE = (3.4, 2.2)  # inches
+
+
+def training(mdata: MuData, *, ax: Axes | None = None, save: str | Path | None = None, show: bool = False) -> Figure:
+    """Show the loss of the training and of the held-out fibers at every epoch.
+
+    The dotted line marks the epoch that held-out fibers chose. The factors are trained for as many epochs.
+
+    Parameters
+    ----------
+    mdata
+        With the result of :func:`kronax.tl.complete_tensor` by ``"mf"``, ``"cp"`` or ``"attention_cp"``.
+    ax
+        Axes to draw into; if None, a figure is made.
+    save
+        File to write; its ending chooses the format.
+    show
+        Open a window. A notebook shows the figure that is returned.
+
+    Returns
+    -------
+    The figure. Nothing is written to `mdata`. Losses are in squared units of the scaled values.
+
+    Raises
+    ------
+    KeyError
+        If there is no such result.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> mdata = kx.datasets.skewed_response(n_treatments=40, n_genes=30)
+    >>> options = kx.tl.FactorizationOptions(max_epochs=20, patience=20)
+    >>> kx.tl.complete_tensor(mdata, method="cp", options=options)
+    >>> figure = kx.pl.training(mdata)
+    """
+    found = completion_of(mdata, "held_out_loss")
+    sized = ax is None
+    ax = _canvas.axes(_SIZE, show=show) if sized else ax
+    epochs = np.arange(1, len(found["objective"]) + 1)
+    ax.plot(epochs, found["objective"], color="#0072B2", label="training")
+    if np.isfinite(found["held_out_loss"]).any():
+        ax.plot(epochs, found["held_out_loss"], color="#D55E00", label="held-out fibers")
+        ax.axvline(found["chosen"]["n_best"], color="0.4", linestyle=":", linewidth=1)
+    positive = min(np.nanmin(found["objective"]), np.nanmin([*found["held_out_loss"], np.inf])) > 0
+    ax.set_yscale("log" if positive else "linear")
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("loss")
+    ax.tick_params(labelsize=_canvas.TEXT, which="both")
+    _canvas.plain(ax)
+    _canvas.legend(ax)
+    return _canvas.hand_over(ax.figure, sized=sized, save=save, show=show)

@@ -1,0 +1,102 @@
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+from scipy import sparse
+
+from kronax import _keys, _tensor, _validate
+
+
+def from_wide(
+    adata: AnnData, *, context_key: str = "context", gene_key: str = "gene", layer: str | None = None
+) -> MuData:
+    """Make a tensor of a matrix whose rows are genes in contexts, and whose columns are treatments.
+
+    That is how DrugMatrix is laid out. :func:`kronax.get.wide` is the inverse.
+
+    Parameters
+    ----------
+    adata
+        (Context × gene) × treatments; NaN where missing. Contexts that lack some genes get them, missing.
+    context_key
+        Column of ``obs`` that names the row's context.
+    gene_key
+        Column of ``obs`` that names the row's gene.
+    layer
+        Layer to read; X if None.
+
+    Returns
+    -------
+    MuData with one modality per context (``axis=-1``, aligned as by :func:`kronax.pp.align`), contexts and genes in the
+    order in which they first appear. In each modality, treatments × genes:
+
+    ``X`` : float
+        The values; NaN where missing.
+    ``obs["measured"]`` : bool
+        Whether the treatment has a value.
+
+    and columns of ``adata.var`` in ``obs``.
+
+    Raises
+    ------
+    KeyError
+        If a column or the layer does not exist.
+    ValueError
+        If a row has no context or gene, a gene occurs twice in a context, there are fewer than two contexts, or one
+        whose name cannot be saved.
+
+    References
+    ----------
+    :cite:t:`ToxiTenCompl2025`, section 3.1.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> mdata = kx.datasets.skewed_response(n_treatments=40, n_genes=30)
+    >>> wide = kx.get.wide(mdata, layer=None)
+    >>> wide.shape
+    (240, 40)
+    >>> kx.pp.from_wide(wide)["tissue0"].shape
+    (40, 30)
+    """
+    _validate.is_anndata(adata)
+    for key in (context_key, gene_key):
+        _validate.key_in(key, adata.obs, "adata.obs")
+    context, gene = (_labels(adata, key) for key in (context_key, gene_key))
+    repeated = pd.MultiIndex.from_arrays([context, gene]).duplicated()
+    if repeated.any():
+        first = int(np.flatnonzero(repeated)[0])
+        msg = (
+            f"{int(repeated.sum())} rows repeat a gene of their context, such as {gene[first]!r} in {context[first]!r}. "
+            "Average them first."
+        )
+        raise ValueError(msg)
+    contexts, genes = (list(dict.fromkeys(labels)) for labels in (context, gene))
+    _tensor.require_names(contexts)
+    if len(contexts) < 2:
+        msg = f"A tensor needs at least 2 contexts; `adata.obs[{context_key!r}]` has {len(contexts)}: {contexts}."
+        raise ValueError(msg)
+    _tensor.require_unique(adata.var_names, "treatments (var_names)", "Average them first.", "`adata`")
+    found = _tensor.matrix(adata, layer, "adata")
+    dtype = np.result_type(found.dtype, np.float32)
+    column = pd.Index(genes).get_indexer(gene)
+    modalities = {}
+    for name in contexts:
+        rows = np.flatnonzero(context == name)
+        block = found[rows].toarray() if sparse.issparse(found) else found[rows]
+        values = np.full((adata.n_vars, len(genes)), np.nan, dtype)
+        values[:, column[rows]] = block.T
+        obs = adata.var.copy()
+        obs[_keys.MEASURED] = ~np.isnan(values).all(axis=1)
+        modalities[name] = AnnData(values, obs=obs, var=pd.DataFrame(index=pd.Index(genes)))
+    with _tensor.without_pulling():
+        return MuData(modalities, axis=-1)
+
+
+def _labels(adata: AnnData, key: str) -> np.ndarray:
+    """Give a column as str."""
+    column = adata.obs[key]
+    if column.isna().any():
+        msg = f"`adata.obs[{key!r}]` is missing in {int(column.isna().sum())} rows. Remove them, or name them."
+        raise ValueError(msg)
+    return np.array([str(label) for label in column], dtype=object)

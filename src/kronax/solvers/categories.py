@@ -1,0 +1,38 @@
+"""Categories of expression, from −2 (strongly under-expressed) over 0 to 2 (strongly over-expressed)."""
+
+import numpy as np
+
+CATEGORIES = (-2, -1, 0, 1, 2)
+_QUANTILES = (0.92, 0.9995)  # of |x|: 92% of the entries in category 0, a few in ten thousand in ±2
+
+
+def cutoffs_of(values: np.ndarray) -> tuple[float, float, float, float]:
+    """Choose cut-offs, symmetric about 0, by quantiles of ``|x|``: 8% of the entries outside category 0, 0.05% in ±2."""
+    inner, outer = np.nanquantile(np.abs(values), _QUANTILES)
+    return -float(outer), -float(inner), float(inner), float(outer)
+
+
+def categories(values: np.ndarray, cutoffs: tuple[float, float, float, float]) -> np.ndarray:
+    """Give the category of every value; a value on a cut-off belongs to the inner one. NaN get 0."""
+    low, mild, high, top = cutoffs
+    above = (values >= low, values >= mild, values > high, values > top)
+    return np.where(np.isnan(values), 0, sum(a.astype(np.int8) for a in above) - 2)
+
+
+def frequencies(values: np.ndarray, cutoffs: tuple[float, float, float, float]) -> np.ndarray:
+    """Give the share of the measured entries in every category, ``(5,)``."""
+    measured = values[~np.isnan(values)]
+    return np.bincount(categories(measured, cutoffs) + 2, minlength=5) / len(measured)
+
+
+def require_entries(share: np.ndarray, cutoffs: tuple[float, float, float, float]) -> None:
+    """Refuse cut-offs that leave a category empty."""
+    if (share > 0).all():
+        return
+    empty = ", ".join(str(category) for category, part in zip(CATEGORIES, share, strict=True) if part == 0)
+    shown = ", ".join(f"{cutoff:g}" for cutoff in cutoffs)
+    msg = (
+        f"No measured entry falls into expression category {empty} with the cut-offs {shown}. "
+        "Move the cut-offs inwards, or give none: they are then quantiles of the measured values."
+    )
+    raise ValueError(msg)

@@ -1,0 +1,657 @@
+"""``mf``, ``cp`` and ``attention_cp``: tensors completed by factors that Adam trains on whole fibers.
+
+With factors ``r`` of contexts, ``u`` of genes and ``i`` of treatments, ``k`` components each,
+
+    ``mf``              ``ŷ = Σ_d i_d u_d``, its own ``u`` in every context                                        (1)
+    ``cp``              ``ŷ = Σ_d r_d i_d u_d``                                                                    (2)
+    ``attention_cp``    ``ŷ = Σ_d r_d i_d u_d a_d``,                                                               (3)
+
+each with the biases ``b_u + b_i + b``. Additive attention is ``a = k·softmax(W_r r + W_i i + W_u u)``, so that equal
+weights are those of ``cp``. Its exponentials factorise: with ``α = exp(W_r r + W_i i)`` of the fiber and ``β = exp(W_u u)``
+of the gene
+
+    ``ŷ = k · Σ_d (r_d i_d α_d)(u_d β_d) / Σ_d α_d β_d``,                                                          (4)
+
+and all fibers of a minibatch are predicted by two matrix products, without an array of entries × components. What is
+minimised is, over measured entries with weights ``w``,
+
+    ``(1/N) Σ w (y − ŷ)² − λ Var(ŷ)``  plus the decay of the weights.                                              (5)
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from tqdm.auto import tqdm
+
+from kronax.solvers.categories import cutoffs_of, frequencies, require_entries
+from kronax.solvers.completion import Completion, Fallback, merged, require_values
+from kronax.solvers.means import two_means
+from kronax.solvers.scaling import Scale, Scaling, scaled
+from kronax.solvers.tensor_folds import fiber_folds
+
+Attention = Literal["additive", "product"]
+Mode = Literal["treatment", "context", "gene"]
+
+
+@dataclass(frozen=True)
+class FactorizationOptions:
+    """Options that ``mf``, ``cp`` and ``attention_cp`` share.
+
+    Attributes
+    ----------
+    rank
+        ``k``, the number of components.
+    learning_rate
+        Of Adam.
+    weight_decay
+        Times a parameter, it is added to the parameter's gradient; biases do not decay.
+    max_epochs
+        Passes over all fibers, at most.
+    patience
+        Training ends after so many epochs in which the loss of the held-out fibers did not fall.
+    held_out
+        Share of the measured fibers by which training is stopped, and that take no other part in it; 0 for none.
+    refit
+        Whether the factors are then trained anew, on all fibers, for as many epochs as were best.
+    start
+        The contexts' factors at first: ``"alike"``, about 1, which suits responses that are similar in most contexts; or
+        ``"random"``, which finds opposite ones more surely. ``mf`` has none.
+    n_starts
+        Trainings from different starting values, of which the one counts that predicts the held-out fibers best, or,
+        without these, has the least loss in training.
+    batch_size
+        Fibers in a minibatch.
+    biases
+        Whether genes, treatments and the whole tensor have a bias.
+    weight_power
+        ``p`` in the weights of Eq. 5, ``w ∝ (share of the entry's category)^−p`` with mean 1; 0 for equal weights.
+    cutoffs
+        Between the expression categories −2 to 2, ascending, in the units of the values. None for quantiles.
+    variance_weight
+        ``λ`` of Eq. 5, in [0, 1).
+    non_negative
+        Modes whose factors are kept non-negative.
+    scale, scale_per_context, outlier_z
+        How the values are prepared, see :func:`kronax.solvers.scaling.scaled`; undone in the predictions.
+    refuse_unmeasured
+        Whether treatments and contexts without any measurement are an error; else they are predicted from the biases,
+        or, without these, by ``mean_2d``, and flagged.
+    random_state
+        Seed of the starting values, of the order of the fibers, and of those held out.
+    """
+
+    rank: int = 8
+    learning_rate: float = 1e-2
+    weight_decay: float = 1e-5
+    max_epochs: int = 1000
+    patience: int = 100
+    held_out: float = 0.1
+    refit: bool = True
+    start: Literal["alike", "random"] = "alike"
+    n_starts: int = 1
+    batch_size: int = 32
+    biases: bool = True
+    weight_power: float = 0.0
+    cutoffs: tuple[float, float, float, float] | None = None
+    variance_weight: float = 0.0
+    non_negative: tuple[Mode, ...] = ()
+    scale: Scale | None = "standard"
+    scale_per_context: bool = True
+    outlier_z: float | None = None
+    refuse_unmeasured: bool = False
+    random_state: int = 0
+
+
+@dataclass(frozen=True)
+class AttentionOptions(FactorizationOptions):
+    """Options of ``attention_cp``.
+
+    Attributes
+    ----------
+    attention
+        Of Eq. 3: ``"additive"``; ``"product"``, ``k·softmax(r∘i∘u)``; or None, which is ``cp``.
+    attention_decay
+        The weight decay of ``W_r``, ``W_i`` and ``W_u``.
+    """
+
+    attention: Attention | None = "additive"
+    attention_decay: float = 1e-3
+
+
+TOXITENCOMPL = AttentionOptions(
+    rank=300,
+    learning_rate=1e-3,
+    weight_decay=5e-4,
+    attention_decay=5e-4,
+    max_epochs=100,
+    patience=5,
+    refit=False,
+    scale="minmax",
+    outlier_z=3.0,
+)
+"""The paper's settings, as far as it gives them; the outliers' limit is ours."""
+
+
+@dataclass(frozen=True)
+class Factorization(Completion):
+    """A tensor completed by factors.
+
+    Attributes
+    ----------
+    treatments
+        ``(D, k)``.
+    contexts
+        ``(C, k)``; None from ``mf``.
+    genes
+        ``(G, k)``; from ``mf`` ``(C, G, k)``.
+    held_out_loss
+        Beside ``objective``, which is the loss in training, the weighted squared error of the held-out fibers at every
+        epoch; NaN where none were held out. Both in units of the scaled values.
+    scaling
+        What was clipped and how values were scaled.
+    """
+
+    treatments: np.ndarray
+    contexts: np.ndarray | None
+    genes: np.ndarray
+    held_out_loss: np.ndarray
+    scaling: Scaling
+
+
+class _Form(NamedTuple):
+    """Which equation; all that a compiled step depends on besides shapes."""
+
+    flat: bool  # Eq. 1
+    attention: Attention | None
+    biases: bool
+    weighted: bool
+    non_negative: tuple[Mode, ...]
+
+
+class _Fibers(NamedTuple):
+    """Measured fibers, scaled; NaN in single missing entries."""
+
+    values: Array  # (n, G)
+    treatment: Array  # (n,)
+    context: Array  # (n,)
+
+
+class _Settings(NamedTuple):
+    """What may change without compiling anew."""
+
+    learning_rate: Array
+    weight_decay: Array
+    attention_decay: Array
+    variance_weight: Array
+    cutoffs: Array  # (C, 4), scaled
+    weights: Array  # (5,)
+
+
+Parameters = dict[str, Array]
+
+_UNLIKE = 0.1  # standard deviation of the contexts' first factors, where they are alike
+_SIZE = 0.3  # standard deviation of the first predictions, relative to that of the scaled values
+_LEAST_SPARE = 4  # fibers of treatments measured twice: with fewer, none are held out
+
+
+def predict(parameters: Parameters, form: _Form, treatment: Array, context: Array) -> Array:
+    """Predict fibers, ``(n, G)``: Eq. 1, 2 or 3 and the biases."""
+    i, u = parameters["treatment"][treatment], parameters["gene"]
+    if form.flat:
+        n_contexts, _, n_genes = u.shape
+        own = jax.nn.one_hot(context, n_contexts, dtype=i.dtype)
+        predicted = (own[:, :, None] * i[:, None, :]).reshape(len(i), -1) @ u.reshape(-1, n_genes)  # (1)
+    else:
+        predicted = _multilinear(parameters, form.attention, i, parameters["context"][context], u)
+    if not form.biases:
+        return predicted
+    gene = parameters["gene_bias"][context] if form.flat else parameters["gene_bias"]
+    return predicted + gene + parameters["treatment_bias"][treatment][:, None] + parameters["bias"]
+
+
+def _multilinear(parameters: Parameters, attention: Attention | None, i: Array, r: Array, u: Array) -> Array:
+    """Give Eq. 2 or 3 without biases."""
+    if attention is None:
+        return (r * i) @ u.T  # (2)
+    rank = u.shape[1]
+    if attention == "product":
+        products = (r * i)[:, None, :] * u
+        return rank * jnp.sum(products * jax.nn.softmax(products, axis=2), axis=2)  # (3)
+    alpha = _exponential(r @ parameters["w_context"] + i @ parameters["w_treatment"])
+    beta = _exponential(u @ parameters["w_gene"])
+    return rank * ((r * i * alpha) @ (u * beta).T) / (alpha @ beta.T)  # (4)
+
+
+def _exponential(logits: Array) -> Array:
+    """Take exponentials relative to the largest of a row, which the softmax does not notice."""
+    return jnp.exp(logits - jax.lax.stop_gradient(logits.max(axis=1, keepdims=True)))
+
+
+def _entry_weights(fibers: _Fibers, settings: _Settings) -> Array:
+    """Give the weight of every entry's category."""
+    y = fibers.values
+    low, mild, high, top = jnp.moveaxis(settings.cutoffs[fibers.context], 1, 0)[:, :, None]
+    weight = jnp.broadcast_to(settings.weights[0], y.shape)
+    for category, above in enumerate((y >= low, y >= mild, y > high, y > top), start=1):
+        weight = jnp.where(above, settings.weights[category], weight)
+    return weight
+
+
+def loss(
+    parameters: Parameters, form: _Form, fibers: _Fibers, real: Array, settings: _Settings
+) -> tuple[Array, tuple[Array, Array]]:
+    """Give Eq. 5 without the decay; and the weighted sum of squares and the number of entries.
+
+    ``real`` (n,) is False for fibers that only fill a minibatch up.
+    """
+    predicted = predict(parameters, form, fibers.treatment, fibers.context)
+    known = ~jnp.isnan(fibers.values) & real[:, None]
+    square = jnp.square(jnp.where(known, fibers.values - predicted, 0.0))
+    if form.weighted:
+        square = square * _entry_weights(fibers, settings)
+    total, count = square.sum(), jnp.maximum(known.sum().astype(square.dtype), 1.0)
+    mean = jnp.where(known, predicted, 0.0).sum() / count
+    variance = jnp.square(jnp.where(known, predicted - mean, 0.0)).sum() / count
+    return total / count - settings.variance_weight * variance, (total, count)  # (5)
+
+
+def _take(fibers: _Fibers, batch: Array) -> tuple[_Fibers, Array]:
+    """Take a minibatch, which −1 fill up."""
+    return jax.tree.map(lambda a: a[jnp.maximum(batch, 0)], fibers), batch >= 0
+
+
+def _decayed(gradient: Parameters, parameters: Parameters, settings: _Settings) -> Parameters:
+    """Add the decay to a gradient."""
+
+    def decay(name: str) -> Array:
+        return settings.attention_decay if name.startswith("w_") else settings.weight_decay
+
+    return {n: g if n.endswith("bias") else g + decay(n) * parameters[n] for n, g in gradient.items()}
+
+
+_ADAM = optax.scale_by_adam()
+
+
+@partial(jax.jit, static_argnames="form", donate_argnames=("parameters", "state"))
+def _epoch(
+    parameters: Parameters,
+    state: optax.OptState,
+    form: _Form,
+    fibers: _Fibers,
+    batches: Array,
+    held_out: Array,
+    settings: _Settings,
+) -> tuple[Parameters, optax.OptState, Array, Array]:
+    """Make a step of Adam with every minibatch; give the mean loss on the way, and the error of the held-out fibers."""
+
+    def step(carry, batch):
+        parameters, state = carry
+        differentiated = jax.value_and_grad(loss, has_aux=True)
+        (value, (_, count)), gradient = differentiated(parameters, form, *_take(fibers, batch), settings)
+        with jax.numpy_dtype_promotion("standard"):  # what optax is written for
+            updates, state = _ADAM.update(_decayed(gradient, parameters, settings), state)
+        parameters = {n: p - settings.learning_rate * updates[n] for n, p in parameters.items()}
+        for mode in form.non_negative:
+            parameters[mode] = jnp.maximum(parameters[mode], 0.0)
+        return (parameters, state), (value * count, count)
+
+    (parameters, state), (losses, counts) = jax.lax.scan(step, (parameters, state), batches)
+    squares, number = jax.lax.map(lambda batch: loss(parameters, form, *_take(fibers, batch), settings)[1], held_out)
+    return parameters, state, losses.sum() / counts.sum(), squares.sum() / jnp.maximum(number.sum(), 1.0)
+
+
+_predict = jax.jit(predict, static_argnames="form")
+
+
+def mf(
+    values: np.ndarray, options: FactorizationOptions = FactorizationOptions(), *, progress: bool = False
+) -> Factorization:
+    """Complete a tensor laid out as a matrix, context × gene by treatments, by its factors (Eq. 1).
+
+    The contexts share nothing but the treatments' factors.
+
+    Parameters
+    ----------
+    values
+        ``(D, C, G)``, NaN where missing.
+    options
+        See :class:`FactorizationOptions`.
+    progress
+        Whether long work shows a progress bar.
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss becomes infinite or NaN.
+    ValueError
+        If nothing was measured, an expression category is empty, or unmeasured treatments or contexts are to be refused.
+    """
+    return _complete(values, options, _Form(True, None, *_common(options)), progress)
+
+
+def cp(
+    values: np.ndarray, options: FactorizationOptions = FactorizationOptions(), *, progress: bool = False
+) -> Factorization:
+    """Complete a tensor by canonical polyadic factors (Eq. 2).
+
+    Parameters
+    ----------
+    values
+        ``(D, C, G)``, NaN where missing.
+    options
+        See :class:`FactorizationOptions`.
+    progress
+        Whether long work shows a progress bar.
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss becomes infinite or NaN.
+    ValueError
+        If nothing was measured, an expression category is empty, or unmeasured treatments or contexts are to be refused.
+    """
+    return _complete(values, options, _Form(False, None, *_common(options)), progress)
+
+
+def attention_cp(
+    values: np.ndarray, options: AttentionOptions = AttentionOptions(), *, progress: bool = False
+) -> Factorization:
+    """Complete a tensor by factors whose components are weighted anew for every entry (Eq. 3).
+
+    ``attention="product"`` makes arrays of minibatch × genes × components: choose `batch_size` with care.
+
+    Parameters
+    ----------
+    values
+        ``(D, C, G)``, NaN where missing.
+    options
+        See :class:`AttentionOptions`.
+    progress
+        Whether long work shows a progress bar.
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss becomes infinite or NaN.
+    ValueError
+        If nothing was measured, an expression category is empty, or unmeasured treatments or contexts are to be refused.
+    """
+    return _complete(values, options, _Form(False, options.attention, *_common(options)), progress)
+
+
+def _common(options: FactorizationOptions) -> tuple[bool, bool, tuple[Mode, ...]]:
+    return options.biases, options.weight_power != 0, tuple(sorted(options.non_negative))
+
+
+def bytes_needed(shape: tuple[int, int, int], n_measured: int, options: FactorizationOptions, *, flat: bool) -> int:
+    """Estimate the memory that a solve takes besides its input and output.
+
+    Parameters
+    ----------
+    shape
+        ``(D, C, G)``.
+    n_measured
+        Fibers with a measured entry.
+    options
+        Of the method.
+    flat
+        Whether the method is ``mf``.
+    """
+    n_treatments, n_contexts, n_genes = shape
+    k = options.rank
+    factors = k * (n_treatments + (n_contexts * n_genes if flat else n_contexts + n_genes))
+    attention = getattr(options, "attention", None)
+    factors += 3 * k**2 * (attention == "additive")
+    entries = options.batch_size * n_genes * (8 + 4 * k * (attention == "product"))
+    prepared = 16 * n_treatments * n_contexts * n_genes  # scaled, in the dtype of the input, and predicted
+    return prepared + 4 * (n_measured * n_genes + 7 * factors + entries)  # value, gradient, two moments, copies
+
+
+def _complete(values: np.ndarray, options: FactorizationOptions, form: _Form, progress: bool) -> Factorization:
+    """Prepare, train, predict."""
+    measured = ~np.isnan(values)
+    require_values(measured)
+    some = measured.any(axis=2)
+    if form.flat and "context" in form.non_negative:
+        msg = "`mf` has no factors of contexts that could be non-negative; use cp or attention_cp."
+        raise ValueError(msg)
+    if options.refuse_unmeasured:
+        _refuse_unmeasured(some)
+    ready, scaling = scaled(values, options.scale, per_context=options.scale_per_context, outlier_z=options.outlier_z)
+    settings = _settings(values, options, scaling)
+    task = _Task(ready, some, _held_out(some, options), form, settings, options, progress)
+    run = min((_train(task, number) for number in range(options.n_starts)), key=lambda run: run.loss)
+    if options.refit and task.held_out.any():
+        again = _train(task, run.number, run.n_best)
+        run = run._replace(parameters=again.parameters)
+    parameters = _without_unknown(run.parameters, measured, form)
+    predicted = scaling.undo(_predict_missing(parameters, form, measured, options.batch_size))
+    predicted, fallback = _fall_back(values, measured, predicted, form)
+    return Factorization(
+        values=merged(values, predicted),
+        fallback=fallback,
+        confidence=None,
+        variance=None,
+        objective=run.objective,
+        n_iter=len(run.objective),
+        converged=run.converged,
+        reason=run.reason,
+        parameters={"n_best": run.n_best, "n_held_out": int(task.held_out.sum())},
+        treatments=parameters["treatment"],
+        contexts=parameters.get("context"),
+        genes=np.moveaxis(parameters["gene"], 1, 2) if form.flat else parameters["gene"],
+        held_out_loss=run.held_out_loss,
+        scaling=scaling,
+    )
+
+
+class _Task(NamedTuple):
+    """What is trained on, and how."""
+
+    values: np.ndarray  # (D, C, G), scaled
+    some: np.ndarray  # (D, C): fibers with a measured entry
+    held_out: np.ndarray  # (D, C)
+    form: _Form
+    settings: _Settings
+    options: FactorizationOptions
+    progress: bool
+
+
+class _Run(NamedTuple):
+    """Trained parameters, and how training went; ``n_best`` is the number of epochs that led there."""
+
+    number: int  # of the start
+    parameters: dict[str, np.ndarray]
+    objective: np.ndarray
+    held_out_loss: np.ndarray
+    n_best: int
+    converged: bool
+    reason: str
+
+    @property
+    def loss(self) -> float:
+        """What starts are compared by."""
+        trace = self.objective if np.isnan(self.held_out_loss).all() else self.held_out_loss
+        return float(trace[self.n_best - 1])
+
+
+def _refuse_unmeasured(some: np.ndarray) -> None:
+    """Refuse treatments and contexts without any measurement, by their positions."""
+    for name, without in (("Treatments", ~some.any(axis=1)), ("Contexts", ~some.any(axis=0))):
+        if without.any():
+            places = ", ".join(map(str, np.flatnonzero(without)[:10])) + (", …" if without.sum() > 10 else "")
+            msg = (
+                f"{name} never measured: {int(without.sum())} of {len(without)}, at positions {places}. Remove them, or "
+                "have them predicted from the biases alone with `refuse_unmeasured=False`."
+            )
+            raise ValueError(msg)
+
+
+def _settings(values: np.ndarray, options: FactorizationOptions, scaling: Scaling) -> _Settings:
+    """Gather the numbers of a training, with the weights of the expression categories."""
+    weights, cutoffs = np.ones(5), np.zeros((values.shape[1], 4))
+    if options.weight_power:
+        chosen = options.cutoffs or cutoffs_of(values)
+        share = frequencies(values, chosen)
+        require_entries(share, chosen)
+        weights = share**-options.weight_power
+        weights /= (share * weights).sum()
+        cutoffs = (np.array(chosen) - scaling.shift[:, None]) / scaling.factor[:, None]
+    attention_decay = getattr(options, "attention_decay", 0.0)
+    rates = options.learning_rate, options.weight_decay, attention_decay, options.variance_weight
+    return _Settings(*(jnp.asarray(number, jnp.float32) for number in (*rates, cutoffs, weights)))
+
+
+def _held_out(some: np.ndarray, options: FactorizationOptions) -> np.ndarray:
+    """Choose the fibers that stop the training; every treatment and context keeps a measured one."""
+    n_spare = int(some[some.sum(axis=1) > 1].sum())
+    n_wanted = options.held_out * some.sum()
+    if n_wanted == 0 or n_spare < _LEAST_SPARE:
+        return np.zeros_like(some)
+    n_folds = int(np.clip(round(n_spare / n_wanted), 2, n_spare))
+    held_out = next(iter(fiber_folds(some, n_folds, options.random_state)))
+    held_out[:, ~(some & ~held_out).any(axis=0)] = False
+    return held_out
+
+
+def _start(task: _Task, rng: np.random.Generator) -> Parameters:
+    """Draw factors whose products are small; attention starts with equal weights."""
+    form, rank = task.form, task.options.rank
+    n_treatments, n_contexts, n_genes = task.values.shape
+    sizes = {"treatment": (n_treatments, rank)}
+    if form.flat:
+        sizes["gene"] = (n_contexts, rank, n_genes)
+    else:
+        sizes |= {"context": (n_contexts, rank), "gene": (n_genes, rank)}
+    alike = task.options.start == "alike" and not form.flat
+    spread = (_SIZE / np.sqrt(rank)) ** (1 / (2 if form.flat or alike else 3))
+    parameters = {mode: rng.normal(scale=spread, size=size) for mode, size in sizes.items()}
+    if alike:
+        parameters["context"] = 1.0 + _UNLIKE * rng.normal(size=sizes["context"])
+    for mode in form.non_negative:
+        parameters[mode] = np.abs(parameters[mode])
+    if form.attention == "additive":
+        parameters |= {f"w_{mode}": np.zeros((rank, rank)) for mode in sizes}
+    if form.biases:
+        parameters["gene_bias"] = np.zeros((n_contexts, n_genes) if form.flat else n_genes)
+        parameters |= {"treatment_bias": np.zeros(n_treatments), "bias": np.zeros(())}
+    return {name: jnp.asarray(value, jnp.float32) for name, value in parameters.items()}
+
+
+def _train(task: _Task, number: int, n_epochs: int | None = None) -> _Run:
+    """Train until the held-out fibers are predicted no better, or, on all fibers, for a number of epochs."""
+    options, rng = task.options, np.random.default_rng((task.options.random_state, number))
+    where = np.nonzero(task.some)
+    fibers = _Fibers(jnp.asarray(task.values[where], jnp.float32), *(jnp.asarray(a, jnp.int32) for a in where))
+    out = task.held_out[where] if n_epochs is None else np.zeros(len(where[0]), bool)
+    in_training, held = np.flatnonzero(~out), _batches(np.flatnonzero(out), options.batch_size)
+    parameters = _start(task, rng)
+    state = _ADAM.init(parameters)
+    trace, held_trace, best, n_best = [], [], parameters, 0
+    limit = options.max_epochs if n_epochs is None else n_epochs
+    patient = True
+    with tqdm(total=limit, desc=_name(task.form), unit="epoch", delay=2, leave=False, disable=not task.progress) as bar:
+        while patient and len(trace) < limit:
+            batches = _batches(rng.permutation(in_training), options.batch_size)
+            parameters, state, value, error = _epoch(parameters, state, task.form, fibers, batches, held, task.settings)
+            trace.append(float(value))
+            held_trace.append(float(error) if out.any() else np.nan)
+            _require_finite(trace[-1], len(trace), task)
+            bar.set_postfix(training=f"{trace[-1]:.4g}", held_out=f"{held_trace[-1]:.4g}", refresh=False)
+            bar.update()
+            if not out.any() or held_trace[-1] <= np.min(held_trace):
+                n_best = len(trace)
+                best = jax.tree.map(jnp.copy, parameters) if out.any() else parameters
+            patient = len(trace) - n_best < options.patience
+    reason = _reason(options, len(trace), n_best, bool(out.any()))
+    arrays = {name: np.array(value) for name, value in best.items()}
+    return _Run(number, arrays, np.array(trace), np.array(held_trace), n_best, not patient or not out.any(), reason)
+
+
+def _name(form: _Form) -> str:
+    return "mf" if form.flat else "attention_cp" if form.attention else "cp"
+
+
+def _reason(options: FactorizationOptions, n_epochs: int, n_best: int, stops: bool) -> str:
+    """Say why training ended."""
+    if not stops:
+        return f"trained for {n_epochs} epochs; no fibers were held out"
+    if n_epochs - n_best >= options.patience:
+        return f"the loss of the held-out fibers was least after epoch {n_best}, and not lower in the {options.patience} after it"
+    return f"the loss of the held-out fibers was least after epoch {n_best}, the patience not yet exhausted after {n_epochs}"
+
+
+def _require_finite(value: float, epoch: int, task: _Task) -> None:
+    """Stop where training has diverged."""
+    if np.isfinite(value):
+        return
+    options = task.options
+    msg = (
+        f"The loss is {value} in epoch {epoch} of {_name(task.form)} with rank={options.rank}, "
+        f"learning_rate={options.learning_rate:g}, weight_decay={options.weight_decay:g}, "
+        f"variance_weight={options.variance_weight:g}, scale={options.scale!r}. Lower the learning rate or the variance "
+        "weight, or scale the values."
+    )
+    raise FloatingPointError(msg)
+
+
+def _batches(rows: np.ndarray, size: int) -> np.ndarray:
+    """Deal rows into minibatches ``(n, size)``, the last filled up with −1; at least one."""
+    n_batches = max(-(-len(rows) // size), 1)
+    filled = np.full(n_batches * size, -1, np.int32)
+    filled[: len(rows)] = rows
+    return filled.reshape(n_batches, size)
+
+
+def _without_unknown(parameters: dict[str, np.ndarray], measured: np.ndarray, form: _Form) -> dict[str, np.ndarray]:
+    """Put 0 in the place of what no measurement has trained."""
+    known = {
+        "treatment": measured.any(axis=(1, 2)),
+        "context": measured.any(axis=(0, 2)),
+        "gene": measured.any(axis=(0, 1)),
+    }
+    cleared = dict(parameters)
+    for mode, has in known.items():
+        for name in {mode, f"{mode}_bias"} & cleared.keys():
+            if not (form.flat and mode == "gene"):
+                cleared[name] = np.where(has if cleared[name].ndim == 1 else has[:, None], cleared[name], 0.0)
+    if form.flat:
+        has = measured.any(axis=0)
+        cleared["gene"] = np.where(has[:, None], cleared["gene"], 0.0)
+        if form.biases:
+            cleared["gene_bias"] = np.where(has, cleared["gene_bias"], 0.0)
+    return {name: value.astype(np.float32) for name, value in cleared.items()}
+
+
+def _predict_missing(parameters: dict[str, np.ndarray], form: _Form, measured: np.ndarray, size: int) -> np.ndarray:
+    """Predict the fibers in which something is missing, scaled; 0 elsewhere."""
+    predicted = np.zeros(measured.shape)
+    on_device = {name: jnp.asarray(value) for name, value in parameters.items()}
+    where = np.argwhere(~measured.all(axis=2)).astype(np.int32)
+    for batch in _batches(np.arange(len(where)), size):
+        real = batch[batch >= 0]
+        treatment, context = where[batch].T if len(where) else np.zeros((2, size), np.int32)
+        found = np.asarray(_predict(on_device, form, jnp.asarray(treatment), jnp.asarray(context)))
+        predicted[tuple(where[real].T)] = found[: len(real)]
+    return predicted
+
+
+def _fall_back(
+    values: np.ndarray, measured: np.ndarray, predicted: np.ndarray, form: _Form
+) -> tuple[np.ndarray, np.ndarray]:
+    """Flag what was predicted without a factor; without biases, put ``mean_2d`` there."""
+    unknown = ~measured.any(axis=(1, 2))[:, None, None] | ~measured.any(axis=(0, 2))[:, None]
+    unknown = unknown | ~(measured.any(axis=0) if form.flat else measured.any(axis=(0, 1)))
+    unknown = unknown & ~measured
+    if not unknown.any():
+        return predicted, np.zeros(values.shape[:2], np.int8)
+    if form.biases:
+        return predicted, np.where(unknown.any(axis=2), Fallback.BIASES, Fallback.NONE).astype(np.int8)
+    mean, code = two_means(values)
+    return np.where(unknown, mean, predicted), np.where(unknown, code, 0).max(axis=2)

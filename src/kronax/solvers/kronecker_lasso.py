@@ -1,0 +1,432 @@
+"""The Kronecker-sum Gaussian with exactly sparse precision matrices.
+
+    ``min F = tr(S₁Ψ) + tr(S₂Φ) − log det(Ψ ⊕ Φ) + Σ_ik R_ik |Ψ_ik| + Σ_jl C_jl |Φ_jl|``,   ``Ψ ⊕ Φ ≻ 0``,      (5)
+
+with penalties ``R ≥ 0`` (n, n) and ``C ≥ 0`` (p, p) that leave the diagonals alone: TeraLasso (Greenewald, Zhou and Hero,
+JRSS B 2019) with one strength per entry. With ``Ψ = U diag(λ) Uᵀ``, ``Φ = V diag(μ) Vᵀ`` and ``K_ij = 1/(λ_i + μ_j)``,
+
+- gradient: ``S₁ − U diag(K1) Uᵀ`` and ``S₂ − V diag(Kᵀ1) Vᵀ``;
+- Hessian times ``(D, E)``, in the eigenbases ``D̃ = UᵀDU``, ``Ẽ = VᵀEV``: ``(KKᵀ)∘D̃ + diag((K∘K) diag Ẽ)`` and the same with
+  the axes exchanged.
+
+So once two eigenproblems are solved, curvature costs matrix products alone: proximal Newton steps, each the minimum of the
+quadratic model with its penalty kept, need few of them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from kronax.solvers import kronecker_sum
+from kronax.solvers.linalg import eigh_all
+
+_STEPS = 200
+_SHORTEST_STEP = 1e-10
+_SUFFICIENT = 1e-4  # share of the decrease that the slope promises
+_CYCLES = 30
+_CG_STEPS = 20
+_CROWDED = 0.2  # share of entries that are not zero from which the Hessian's inverse on all of them is a better guide
+_CG_GOAL = 1e-4  # of the squared norm of what the solve is for
+_ROUNDING = 1e-13  # of the objective
+
+Pair = tuple[Array, Array]  # something of the rows (n, n) and of the columns (p, p)
+
+
+@dataclass(frozen=True)
+class KroneckerLasso:
+    """The solution of Eq. 5 with equal mean diagonals, and how it was reached.
+
+    Attributes
+    ----------
+    rows, cols
+        ``Ψ`` (n, n) and ``Φ`` (p, p), symmetric, exactly sparse.
+    objective
+        ``F`` at the start and after every iteration.
+    residual
+        Largest entry of the smallest subgradient of ``F``, for ``Ψ`` relative to the mean diagonal of ``S₁`` and for
+        ``Φ`` to that of ``S₂``: zero at the solution, and nowhere else.
+    converged
+        Whether ``residual`` got below the tolerance.
+    n_iter
+        Iterations taken.
+    """
+
+    rows: np.ndarray
+    cols: np.ndarray
+    objective: np.ndarray
+    residual: float
+    converged: bool
+    n_iter: int
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["theta", "values", "vectors", "objective"],
+    meta_fields=[],
+)
+@dataclass(frozen=True)
+class _Point:
+    """``(Ψ, Φ)``, their eigenvalues and eigenvectors, and ``F``."""
+
+    theta: Pair
+    values: Pair
+    vectors: Pair
+    objective: Array
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["gradient", "curvature", "residual"], meta_fields=[])
+@dataclass(frozen=True)
+class _Slope:
+    """Gradient and (nearly) the Hessian's diagonal of the smooth part of Eq. 5, and the residual."""
+
+    gradient: Pair
+    curvature: Pair
+    residual: Array
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["theta", "curved", "length", "residual", "n_iter"],
+    meta_fields=[],
+)
+@dataclass(frozen=True)
+class _Model:
+    """Where the minimisation of the quadratic model stands: ``θ``, ``H(θ − θ₀)``, last proximal step, residual, cycles."""
+
+    theta: Pair
+    curved: Pair
+    length: Array
+    residual: Array
+    n_iter: Array
+
+
+def fit(
+    s1: np.ndarray,
+    s2: np.ndarray,
+    penalties: tuple[np.ndarray, np.ndarray],
+    *,
+    start: tuple[np.ndarray, np.ndarray] | None = None,
+    tol: float = 1e-5,
+) -> KroneckerLasso:
+    """Solve Eq. 5.
+
+    Parameters
+    ----------
+    s1, s2
+        ``S₁`` (n, n) and ``S₂`` (p, p), symmetric, positive diagonals, the same trace.
+    penalties
+        ``R`` and ``C``, symmetric, zero diagonals; see :func:`penalty`.
+    start
+        ``Ψ`` and ``Φ`` to start from, such as the solution for a stronger penalty. If None, the better of a diagonal and a dense guess.
+    tol
+        Residual to stop at.
+    """
+    with jax.enable_x64(True):
+        s = jnp.asarray(s1, jnp.float64), jnp.asarray(s2, jnp.float64)
+        penalties = jnp.asarray(penalties[0], jnp.float64), jnp.asarray(penalties[1], jnp.float64)
+        problem = s, penalties
+        point = _point(start, problem) if start else _start(problem)
+        slope = _slope(point, problem)
+        trace, n_iter = [float(point.objective)], 0
+        while slope.residual > tol and n_iter < _STEPS:
+            direction, promised = _newton_direction(point, slope, problem)
+            new = _descend(point, direction, promised, problem)
+            if new is None:
+                break
+            last, point, slope = slope.residual, new, _slope(new, problem)
+            trace.append(float(point.objective))
+            n_iter += 1
+            # where nothing is promised and nothing gained, rounding is all that is left
+            if -promised < _ROUNDING * abs(point.objective) and slope.residual > 0.5 * last:
+                break
+        rows, cols = map(np.array, point.theta)
+        residual = float(slope.residual)
+    t = 0.5 * (np.trace(cols) / len(cols) - np.trace(rows) / len(rows))  # Ψ + t and Φ − t are one model
+    rows[np.diag_indices_from(rows)] += t
+    cols[np.diag_indices_from(cols)] -= t
+    return KroneckerLasso(rows, cols, np.array(trace), residual, residual <= tol, n_iter)
+
+
+def penalties(s1: np.ndarray, s2: np.ndarray, strength: float | tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Give ``R`` and ``C`` of Eq. 5 for a strength on the scale of correlations.
+
+    ``R_ik = ρ √(S₁_ii S₁_kk)``, and so for ``C``: two rows whose correlation ``S₁_ik/√(S₁_ii S₁_kk)`` is what the other
+    entries account for, give or take ``ρ``, get no edge, whatever their variances. Where all rows and columns of ``Z`` have a
+    mean square of 1, that is ``ρp`` and ``ρn``.
+
+    Parameters
+    ----------
+    s1, s2
+        ``S₁`` (n, n) and ``S₂`` (p, p).
+    strength
+        ``ρ``, or one for the rows and one for the columns.
+    """
+    both = strength if isinstance(strength, tuple) else (strength, strength)
+    return tuple(
+        rho * np.sqrt(np.outer(np.diag(s), np.diag(s))) * (1.0 - np.eye(len(s)))
+        for s, rho in zip((s1, s2), both, strict=True)
+    )
+
+
+def strongest(s1: np.ndarray, s2: np.ndarray) -> float:
+    """Give the least strength for which ``Ψ`` and ``Φ`` are diagonal: the largest absolute correlation."""
+    return max(float(np.max(np.abs(_correlations(s)), initial=0.0)) for s in (s1, s2))
+
+
+def _correlations(s: np.ndarray) -> np.ndarray:
+    size = np.sqrt(np.diag(s))
+    return (s / size / size[:, None]) * (1.0 - np.eye(len(s)))
+
+
+def universal_strengths(n: int, p: int) -> tuple[float, float]:
+    """Give strengths that noise seldom exceeds: ``√(2 log n / p)`` for the rows and ``√(2 log p / n)`` for the columns.
+
+    Correlations of independent rows over ``p`` entries have a standard deviation of ``1/√p``, so that a row has on average
+    less than one of ``n`` beyond the universal threshold (Donoho and Johnstone, Biometrika 1994). At most 1, where all is
+    diagonal.
+    """
+    return tuple(float(min(1.0, np.sqrt(2.0 * np.log(a) / b))) for a, b in ((n, p), (p, n)))
+
+
+def _start(problem) -> _Point:
+    """Give the better of two points: the solution among diagonal matrices, and that of Eq. 3 for shrunk correlations.
+
+    Without the second, samples with strong correlations take many short steps. Shrinking all of them by the share ``2ρ``
+    costs about as little as a penalty ``ρ`` does.
+    """
+    s, penalties = ([np.asarray(x) for x in pair] for pair in problem)
+    starts = [_point(_diagonal(*s), problem)]
+    shares = [float(np.clip(2.0 * _mean_strength(*part), 0.01, 1.0)) for part in zip(s, penalties, strict=True)]
+    if min(shares) < 1.0:
+        shrunk = [(1.0 - share) * a + share * np.diag(np.diag(a)) for share, a in zip(shares, s, strict=True)]
+        starts.append(_point(_without_penalty(*shrunk), problem))
+    return min(starts, key=lambda point: float(point.objective))
+
+
+def _mean_strength(s: np.ndarray, penalty: np.ndarray) -> float:
+    size = np.sqrt(np.diag(s))
+    return float((penalty / size / size[:, None]).sum() / max(len(s) * (len(s) - 1), 1))
+
+
+def _diagonal(s1: np.ndarray, s2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give the solution among diagonal matrices: Eq. 3 with the diagonals as spectra."""
+    solved = kronecker_sum.fit(np.diag(s1).copy(), np.diag(s2).copy(), np.ones(len(s1)), np.ones(len(s2)))
+    return np.diag(solved.lam), np.diag(solved.mu)
+
+
+def _without_penalty(s1: np.ndarray, s2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    (e, u), (f, v) = eigh_all([s1, s2])
+    solved = kronecker_sum.fit(e, f, np.ones(len(e)), np.ones(len(f)))
+    rows, cols = (u * solved.lam) @ u.T, (v * solved.mu) @ v.T
+    return 0.5 * (rows + rows.T), 0.5 * (cols + cols.T)
+
+
+def _point(theta: tuple, problem) -> _Point:
+    solved = eigh_all([np.asarray(matrix) for matrix in theta])
+    values = jnp.asarray(solved[0][0]), jnp.asarray(solved[1][0])
+    vectors = jnp.asarray(solved[0][1]), jnp.asarray(solved[1][1])
+    theta = jnp.asarray(theta[0]), jnp.asarray(theta[1])
+    return _Point(theta, values, vectors, _objective(theta, values, problem))
+
+
+@jax.jit
+def _objective(theta: Pair, values: Pair, problem) -> Array:
+    """Evaluate Eq. 5; ``inf`` outside its domain."""
+    s, penalties = problem
+    total = values[0][:, None] + values[1]
+    inside = jnp.min(total) > 0
+    logs = jnp.log(jnp.where(inside, total, 1.0)).sum()
+    smooth = sum(jnp.vdot(a, x) for a, x in zip(s, theta, strict=True)) - logs
+    return jnp.where(inside, smooth + _l1(theta, penalties), jnp.inf)
+
+
+def _l1(theta: Pair, penalties: Pair) -> Array:
+    return sum(jnp.vdot(r, jnp.abs(x)) for r, x in zip(penalties, theta, strict=True))
+
+
+@jax.jit
+def _slope(point: _Point, problem) -> _Slope:
+    """Give the derivatives of the smooth part of Eq. 5, and the residual."""
+    s, _ = problem
+    k = 1.0 / (point.values[0][:, None] + point.values[1])
+    products, sums = (k @ k.T, k.T @ k), (k.sum(1), k.sum(0))
+    gradient = tuple(a - (u * w) @ u.T for a, u, w in zip(s, point.vectors, sums, strict=True))
+    curvature = tuple((u**2) @ w @ (u**2).T for u, w in zip(point.vectors, products, strict=True))
+    return _Slope(gradient, curvature, _residual(point.theta, gradient, problem))
+
+
+def _residual(theta: Pair, gradient: Pair, problem) -> Array:
+    """Give the largest entry of the smallest subgradient, relative to ``√(S_ii S_kk)``."""
+    s, penalties = problem
+    parts = []
+    for x, g, r, a in zip(theta, gradient, penalties, s, strict=True):
+        size = jnp.sqrt(jnp.diag(a))
+        parts.append(jnp.max(jnp.abs(_least_subgradient(x, g, r)) / (size[:, None] * size)))
+    return jnp.maximum(*parts)
+
+
+def _least_subgradient(x: Array, gradient: Array, penalty: Array) -> Array:
+    at_zero = jnp.sign(gradient) * jnp.maximum(jnp.abs(gradient) - penalty, 0.0)
+    return jnp.where(x == 0, at_zero, gradient + penalty * jnp.sign(x))
+
+
+def _descend(point: _Point, direction: Pair, promised: Array, problem) -> _Point | None:
+    """Step along a direction, shortened until ``F`` decreases by a share of what the direction promised."""
+    length, rounding = 1.0, _ROUNDING * abs(float(point.objective))
+    while length > _SHORTEST_STEP:
+        new = _point(tuple(x + length * d for x, d in zip(point.theta, direction, strict=True)), problem)
+        if new.objective <= point.objective + _SUFFICIENT * length * promised + rounding:
+            return new
+        length /= 2
+    return None
+
+
+@jax.jit
+def _newton_direction(point: _Point, slope: _Slope, problem) -> tuple[Pair, Array]:
+    """Minimise the quadratic model of ``F``, its penalty kept; also the decrease that it promises, negative.
+
+    The model is treated as ``F`` would be: proximal gradient steps find the support, conjugate gradients move the entries
+    on it. Its products with the Hessian ``H`` cost matrix products alone.
+    """
+    _, penalties = problem
+    times_h, over_h = _hessian(point)
+
+    def model_gradient(state: _Model) -> Pair:
+        return _plus(slope.gradient, 1.0, state.curved)
+
+    def moved(state: _Model, step: Pair, curved: Pair) -> _Model:
+        return replace(state, theta=_plus(state.theta, 1.0, step), curved=_plus(state.curved, 1.0, curved))
+
+    def proximal(state: _Model) -> _Model:
+        gradient = model_gradient(state)
+
+        def trial(length):
+            step = _soft_threshold(state.theta, gradient, slope.curvature, length, penalties)
+            return length, step, times_h(step)
+
+        def too_long(search):
+            length, step, curved = search
+            return _dot(step, curved) > _dot(step, _times(slope.curvature, step)) / length
+
+        length, step, curved = jax.lax.while_loop(
+            too_long, lambda search: trial(search[0] / 2), trial(jnp.minimum(1.0, 2.0 * state.length))
+        )
+        return replace(moved(state, step, curved), length=length)
+
+    def on_support(state: _Model) -> _Model:
+        gradient = model_gradient(state)
+        free = tuple((x != 0) | (r == 0) for x, r in zip(state.theta, penalties, strict=True))
+        signs = tuple(map(jnp.sign, state.theta))
+        downhill = tuple(
+            jnp.where(f, -g - r * sign, 0.0) for f, g, r, sign in zip(free, gradient, penalties, signs, strict=True)
+        )
+        crowded = sum(jnp.count_nonzero(f) for f in free) > int(_CROWDED * sum(f.size for f in free))
+
+        def precondition(x: Pair) -> Pair:
+            return jax.lax.cond(crowded, lambda y: _masked(free, over_h(y)), lambda y: _over(y, slope.curvature), x)
+
+        direction = _conjugate_gradients(lambda x: _masked(free, times_h(x)), precondition, downhill)
+
+        def trial(length):
+            reached = _plus(state.theta, length, direction)
+            reached = tuple(
+                jnp.where((r > 0) & (sign * y <= 0), 0.0, y)
+                for r, sign, y in zip(penalties, signs, reached, strict=True)
+            )
+            step = _plus(reached, -1.0, state.theta)
+            curved = times_h(step)
+            change = _l1(reached, penalties) - _l1(state.theta, penalties)
+            return length, step, curved, _dot(gradient, step) + 0.5 * _dot(step, curved) + change
+
+        length, step, curved, change = jax.lax.while_loop(
+            lambda search: (search[3] > 0) & (search[0] > 0.1), lambda search: trial(search[0] / 2), trial(1.0)
+        )
+        keep = jnp.where(change < 0, 1.0, 0.0)
+        return moved(state, _scaled(keep, step), _scaled(keep, curved))
+
+    def cycle(state: _Model) -> _Model:
+        state = on_support(proximal(state))
+        rest = _residual(state.theta, model_gradient(state), problem)
+        return replace(state, residual=rest, n_iter=state.n_iter + 1)
+
+    start = _Model(point.theta, tuple(map(jnp.zeros_like, point.theta)), jnp.asarray(1.0), slope.residual, 0)
+    goal = slope.residual * jnp.minimum(0.1, slope.residual)
+    solved = jax.lax.while_loop(lambda state: (state.residual > goal) & (state.n_iter < _CYCLES), cycle, start)
+    direction = _plus(solved.theta, -1.0, point.theta)
+    promised = _dot(slope.gradient, direction) + _l1(solved.theta, penalties) - _l1(point.theta, penalties)
+    return tuple(0.5 * (d + d.T) for d in direction), promised
+
+
+def _hessian(point: _Point) -> tuple[Callable[[Pair], Pair], Callable[[Pair], Pair]]:
+    """Give the product with the Hessian of the smooth part of Eq. 5; and with its inverse, were the axes not coupled."""
+    u, v = point.vectors
+    k = 1.0 / (point.values[0][:, None] + point.values[1])
+    square, of_rows, of_cols = k**2, k @ k.T, k.T @ k
+
+    def times(d: Pair) -> Pair:
+        rows, cols = u.T @ d[0] @ u, v.T @ d[1] @ v
+        on_rows = of_rows * rows + jnp.diag(square @ jnp.diag(cols))
+        on_cols = of_cols * cols + jnp.diag(jnp.diag(rows) @ square)
+        return u @ on_rows @ u.T, v @ on_cols @ v.T
+
+    def over(d: Pair) -> Pair:
+        return u @ ((u.T @ d[0] @ u) / of_rows) @ u.T, v @ ((v.T @ d[1] @ v) / of_cols) @ v.T
+
+    return times, over
+
+
+def _soft_threshold(theta: Pair, gradient: Pair, curvature: Pair, length: Array, penalties: Pair) -> Pair:
+    """Give the proximal gradient step in the metric of the curvature."""
+    moves = []
+    for x, g, h, r in zip(theta, gradient, curvature, penalties, strict=True):
+        y = x - length * g / h
+        moves.append(jnp.sign(y) * jnp.maximum(jnp.abs(y) - length * r / h, 0.0) - x)
+    return tuple(moves)
+
+
+def _conjugate_gradients(times_h: Callable, precondition: Callable, right: Pair) -> Pair:
+    """Solve ``H d = right`` loosely."""
+
+    def step(state):
+        solution, rest, search, rho, n_iter = state
+        curved = times_h(search)
+        alpha = rho / _dot(search, curved)
+        solution, rest = _plus(solution, alpha, search), _plus(rest, -alpha, curved)
+        scaled = precondition(rest)
+        new_rho = _dot(rest, scaled)
+        return solution, rest, _plus(scaled, new_rho / rho, search), new_rho, n_iter + 1
+
+    first = precondition(right)
+    rho = _dot(right, first)
+    start = tuple(map(jnp.zeros_like, right)), right, first, rho, 0
+    solution, *_ = jax.lax.while_loop(lambda state: (state[3] > _CG_GOAL * rho) & (state[4] < _CG_STEPS), step, start)
+    return solution
+
+
+def _dot(x: Pair, y: Pair) -> Array:
+    return sum(jnp.vdot(a, b) for a, b in zip(x, y, strict=True))
+
+
+def _plus(x: Pair, scale: float | Array, y: Pair) -> Pair:
+    return tuple(a + scale * b for a, b in zip(x, y, strict=True))
+
+
+def _times(x: Pair, y: Pair) -> Pair:
+    return tuple(a * b for a, b in zip(x, y, strict=True))
+
+
+def _over(x: Pair, y: Pair) -> Pair:
+    return tuple(a / b for a, b in zip(x, y, strict=True))
+
+
+def _masked(free: Pair, x: Pair) -> Pair:
+    return tuple(jnp.where(f, a, 0.0) for f, a in zip(free, x, strict=True))
+
+
+def _scaled(scale: Array, x: Pair) -> Pair:
+    return tuple(scale * a for a in x)

@@ -1,0 +1,61 @@
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from scipy import sparse
+
+import kronax as kx
+
+
+@pytest.fixture
+def mdata():
+    mdata = kx.datasets.skewed_response(n_treatments=30, n_contexts=3, n_genes=7)
+    for adata in mdata.mod.values():
+        adata.obs["dose"] = np.arange(30.0)
+    return mdata
+
+
+def test_wide_and_back(mdata):
+    wide = kx.get.wide(mdata, layer=None)
+    assert wide.shape == (21, 30)
+    back = kx.pp.from_wide(wide)
+    assert list(back.mod) == list(mdata.mod)
+    for context, adata in mdata.mod.items():
+        np.testing.assert_array_equal(back[context].X, adata.X)
+        pd.testing.assert_frame_equal(back[context].obs, adata.obs, check_like=True)
+        assert list(back[context].var_names) == list(adata.var_names)
+    again = kx.get.wide(back, layer=None)
+    np.testing.assert_array_equal(again.X, wide.X)
+    pd.testing.assert_frame_equal(again.obs, wide.obs)
+    pd.testing.assert_frame_equal(again.var, wide.var)
+
+
+def test_rows_are_context_by_gene(mdata):
+    wide = kx.get.wide(mdata, layer="truth")
+    row = wide["tissue1:gene4"]
+    np.testing.assert_array_equal(row.X.ravel(), mdata["tissue1"][:, "gene4"].layers["truth"].ravel())
+    assert row.obs["context"].item() == "tissue1"
+
+
+def test_incomplete_and_sparse(rng):
+    obs = pd.DataFrame({"tissue": ["b", "a", "a"], "transcript": ["x", "y", "x"]}, index=["1", "2", "3"])
+    values = np.array([[1.0, 0.0], [2.0, np.nan], [3.0, np.nan]], np.float32)
+    for matrix in (values, sparse.csr_matrix(values)):
+        mdata = kx.pp.from_wide(AnnData(matrix, obs=obs), context_key="tissue", gene_key="transcript")
+        assert list(mdata.mod) == ["b", "a"]
+        np.testing.assert_array_equal(mdata["b"].X, [[1.0, np.nan], [0.0, np.nan]])
+        np.testing.assert_array_equal(mdata["a"].X, [[3.0, 2.0], [np.nan, np.nan]])
+        assert mdata["a"].X.dtype == np.float32
+        assert list(mdata["a"].obs["measured"]) == [True, False]
+
+
+def test_refused():
+    obs = pd.DataFrame({"context": ["a", "a"], "gene": ["x", "x"]}, index=["1", "2"])
+    with pytest.raises(ValueError, match="1 rows repeat a gene of their context, such as 'x' in 'a'"):
+        kx.pp.from_wide(AnnData(np.ones((2, 2)), obs=obs))
+    with pytest.raises(KeyError, match="tissue"):
+        kx.pp.from_wide(AnnData(np.ones((2, 2)), obs=obs), context_key="tissue")
+    with pytest.raises(ValueError, match="at least 2 contexts"):
+        kx.pp.from_wide(AnnData(np.ones((1, 2)), obs=obs[:1]))
+    with pytest.raises(ValueError, match="missing in 1 rows"):
+        kx.pp.from_wide(AnnData(np.ones((2, 2)), obs=obs.assign(context=["a", None])))
