@@ -1,7 +1,9 @@
 """Configuration of the documentation: ``sphinx-build -W docs docs/_build/html``."""
 
 import os
+import shutil
 from importlib.metadata import version as version_of
+from pathlib import Path
 
 project = "kronax"
 author = "kronax developers"
@@ -33,6 +35,11 @@ napoleon_use_rtype = False
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"
+
+# The tutorials stand beside this folder, and Sphinx reads only what is in it.
+HERE = Path(__file__).parent
+shutil.rmtree(HERE / "tutorials", ignore_errors=True)
+shutil.copytree(HERE.parent / "tutorials", HERE / "tutorials", ignore=shutil.ignore_patterns(".*"))
 
 # References
 bibtex_bibfiles = ["references.bib"]

@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from kronax import datasets, get, metrics, pl, pp, tl
+from kronax import _logging, datasets, get, metrics, pl, pp, tl
 
 __version__ = version("kronax")
 __all__ = ["__version__", "datasets", "get", "metrics", "pl", "pp", "tl"]

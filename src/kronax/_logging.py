@@ -1,6 +1,12 @@
 """kronax' logger: one line per call on standard error, silenced by ``logging.getLogger("kronax").setLevel("WARNING")``."""
 
 import logging
+import warnings
+
+with warnings.catch_warnings():
+    # In a notebook without ipywidgets, the first import warns that bars will be plain text; the solvers' are the next ones
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    import tqdm.auto  # noqa: F401
 
 logger = logging.getLogger("kronax")
 if not logger.handlers:

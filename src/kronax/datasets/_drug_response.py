@@ -57,6 +57,10 @@ def drug_response(
     ValueError
         If a parameter is out of range, or `missing` leaves a treatment without a profile.
 
+    References
+    ----------
+    :cite:t:`Hodos2018`, for tensors of this kind and for cell-specific treatments.
+
     Examples
     --------
     >>> import kronax as kx

@@ -42,6 +42,10 @@ def profiles(mdata: MuData, *, layer: str | None = _keys.COMPLETED) -> AnnData:
         If `mdata` is backed; there are fewer than two modalities, or one whose name cannot be saved; treatments or genes
         of a modality are not unique, or it has none; the modalities share no gene, or a value is infinite.
 
+    References
+    ----------
+    The format is that of :cite:t:`Virshup2024`.
+
     Examples
     --------
     >>> import kronax as kx

@@ -47,6 +47,10 @@ def top_k_agreement(
         If the graphs have different numbers of vertices, are not square or not symmetric, or have a weight that is negative
         or not finite; or if two AnnData objects name their cells (genes) differently.
 
+    References
+    ----------
+    :cite:t:`Cooley2019` compare neighbourhoods in the same spirit, by Jaccard distance.
+
     Examples
     --------
     >>> import kronax as kx

@@ -64,6 +64,10 @@ def edge_average_precision(
     --------
     edge_precision_recall : The whole curve.
 
+    References
+    ----------
+    :cite:t:`Davis2006`; used in this way in :cite:t:`Andrew2026`, section 4.
+
     Examples
     --------
     >>> import kronax as kx
@@ -102,6 +106,10 @@ def edge_precision_recall(
     ------
     KeyError, TypeError, ValueError
         As for :func:`kronax.metrics.edge_average_precision`.
+
+    References
+    ----------
+    :cite:t:`Davis2006`; used in this way in :cite:t:`Andrew2026`, section 4.
 
     Examples
     --------

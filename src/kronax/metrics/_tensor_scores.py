@@ -99,6 +99,10 @@ def calibration_slope(truth: np.ndarray, predicted: np.ndarray) -> float:
     ValueError
         If the shapes differ.
 
+    References
+    ----------
+    The regression of what came true on what was forecast: :cite:t:`Mincer1969`.
+
     Examples
     --------
     >>> import kronax as kx

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kronax.pl._figure import shrink_wrap
+from kronax.pl._figure import new_figure, shrink_wrap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,11 +39,8 @@ def axes(size: tuple[float, float], *, show: bool) -> Axes:
 
 
 def canvas(size: tuple[float, float], *, show: bool) -> Figure:
-    """Make an empty figure, one that pyplot knows of if a window shall open."""
-    from matplotlib import pyplot as plt
-    from matplotlib.figure import Figure
-
-    return plt.figure(figsize=size) if show else Figure(size)  # a notebook shows open pyplot figures once more
+    """Make an empty figure; see :func:`kronax.pl._figure.new_figure`."""
+    return new_figure(show=show, figsize=size)
 
 
 def hand_over(figure: Figure, *, sized: bool, save: str | Path | None, show: bool) -> Figure:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +13,18 @@ if TYPE_CHECKING:
 
 _MARGIN = 0.08  # around everything, inches
 _DPI = (72, 100, 150, 200, 300)  # hinting makes a text up to 4% wider at one resolution than at another
+
+
+def new_figure(*, show: bool, **options: Any) -> Figure:
+    """Make an empty figure, one that pyplot knows of if a window shall open."""
+    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
+
+    if show:
+        return plt.figure(**options)
+    if "ipykernel" in sys.modules:
+        plt.draw_if_interactive()  # loads pyplot's backend, without which a notebook shows figures as a line of text
+    return Figure(**options)  # a notebook would show an open pyplot figure once more
 
 
 def shrink_wrap(figure: Figure) -> None:

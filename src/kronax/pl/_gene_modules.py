@@ -11,7 +11,7 @@ from scipy import sparse
 from kronax import _keys, _validate
 from kronax._module_shares import categorical, indicator, learnt_from, shares
 from kronax._stored_graph import stored_graph
-from kronax.pl._figure import shrink_wrap
+from kronax.pl._figure import new_figure, shrink_wrap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -222,12 +222,8 @@ def _name_rows(ax: Axes, rows: dict[str, str]) -> None:
 
 def _axes(shape: tuple[int, int], *, show: bool) -> Axes:
     """Make a figure that the axes fill, every field of the heat map as large as the next figure's."""
-    from matplotlib import pyplot as plt
-    from matplotlib.figure import Figure
-
     size = (shape[1] * _COLUMN, shape[0] * _ROW)
-    figure = plt.figure(figsize=size) if show else Figure(size)  # a notebook shows open pyplot figures once more
-    return figure.add_axes((0, 0, 1, 1))
+    return new_figure(show=show, figsize=size).add_axes((0, 0, 1, 1))
 
 
 def _beside(ax: Axes) -> Axes:

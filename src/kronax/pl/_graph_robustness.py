@@ -7,6 +7,7 @@ import numpy as np
 from anndata import AnnData
 
 from kronax import _keys, _validate
+from kronax.pl._figure import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,9 +99,4 @@ def graph_robustness(
 
 
 def _axes(*, show: bool) -> Axes:
-    from matplotlib import pyplot as plt
-    from matplotlib.figure import Figure
-
-    options = {"figsize": (4.2, 3.2), "layout": "constrained"}
-    figure = plt.figure(**options) if show else Figure(**options)  # a notebook shows open pyplot figures once more
-    return figure.add_subplot()
+    return new_figure(show=show, figsize=(4.2, 3.2), layout="constrained").add_subplot()

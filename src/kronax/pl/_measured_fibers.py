@@ -58,6 +58,10 @@ def measured_fibers(
     ValueError
         If the modalities do not make a tensor.
 
+    References
+    ----------
+    :cite:t:`Hodos2018`, for tensors of this kind.
+
     Examples
     --------
     >>> import kronax as kx

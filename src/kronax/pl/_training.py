@@ -41,6 +41,10 @@ def training(mdata: MuData, *, ax: Axes | None = None, save: str | Path | None =
     KeyError
         If there is no such result.
 
+    References
+    ----------
+    :cite:t:`Prechelt1998`, for stopping where held-out data say so.
+
     Examples
     --------
     >>> import kronax as kx

@@ -36,6 +36,10 @@ def align(mdata: MuData, *, copy: bool = False) -> MuData | None:
         If `mdata` is backed or a view; there are fewer than two modalities, or one whose name cannot be saved;
         treatments or genes of a modality are not unique, or it has none.
 
+    References
+    ----------
+    :cite:t:`Hodos2018`, for tensors of this kind.
+
     Examples
     --------
     >>> import anndata as ad

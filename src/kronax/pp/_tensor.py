@@ -55,6 +55,10 @@ def tensor(
         If `adata` is backed, a value is infinite, genes are not unique, there are fewer than two contexts, or one whose
         name cannot be saved.
 
+    References
+    ----------
+    :cite:t:`Hodos2018`, for tensors of this kind; :cite:t:`Wolf2018`, for the aggregation.
+
     Examples
     --------
     >>> import anndata as ad

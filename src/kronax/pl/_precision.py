@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from kronax import _keys, _validate
+from kronax._module_shares import categorical
+from kronax._partial_correlations import partial_correlations
+from kronax._stored_graph import AXES
+from kronax.pl._canvas import LINE, TEXT, axes, hand_over, short, spaced
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_SIDE = 4.0  # of the heat map, inches
+_MOST_FIELDS = 400  # along a side; beyond, neighbouring rows and columns share one
+_LIMIT = 99  # percentile of the absolute values at the ends of the colour bar
+_STRIP = 0.03  # width of the groups' colours, share of the side
+
+
+def precision(
+    adata: AnnData,
+    *,
+    groupby: str,
+    axis: Literal["obs", "var"] = "obs",
+    neighbors_key: str = _keys.MED_MAGMA,
+    ax: Axes | None = None,
+    save: str | Path | None = None,
+    show: bool = False,
+) -> Figure:
+    """Show the signed precision of cells or genes as a heat map, ordered by groups.
+
+    What is drawn are partial correlations, the precision's entries at unit scale and with the sign reversed: purple
+    where two cells (genes) go together given all others, orange where they exclude each other. Along the diagonal lie the groups,
+    in the order of their categories; within a group, those with the strongest ties to it come first. A good clustering
+    has its colour in the blocks. With more than 400 cells (genes), a field shows the largest absolute value of those
+    that share it.
+
+    Parameters
+    ----------
+    adata
+        Cells × genes, with the result of :func:`kronax.tl.med_magma`. The graph of nearest neighbours has few
+        entries; ``n_neighbors=None`` keeps them all.
+    groupby
+        Column of ``obs`` (``var`` for ``axis="var"``), such as ``"leiden"`` or ``"gene_module"``. Those with a missing
+        value stand at the end, without a name.
+    axis
+        ``"obs"`` for the cells, ``"var"`` for the genes.
+    neighbors_key
+        Where in ``uns`` the graph is described.
+    ax
+        Axes to draw into, with room for the names on the left; if None, a figure is made.
+    save
+        File to write; its ending chooses the format.
+    show
+        Open a window. A notebook shows the figure that is returned.
+
+    Returns
+    -------
+    The figure. Nothing is written to `adata`. The colours beside the groups are those of
+    ``adata.uns[f"{groupby}_colors"]``, where they are.
+
+    Raises
+    ------
+    KeyError
+        If the column or the precision matrix does not exist.
+    ValueError
+        If `adata` is backed, or all values of the column are missing.
+
+    References
+    ----------
+    :cite:t:`Andrew2024`.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> adata = kx.datasets.kronecker_sum(60, 50)
+    >>> kx.tl.med_magma(adata, n_neighbors=5)
+    >>> kx.tl.gene_modules(adata)
+    >>> figure = kx.pl.precision(adata, groupby="gene_module", axis="var")
+    """
+    _validate.is_anndata(adata)
+    _validate.one_of(axis, AXES, "axis")
+    table = getattr(adata, axis)
+    _validate.key_in(groupby, table, f"adata.{axis}")
+    group_of = categorical(table[groupby], f"adata.{axis}[{groupby!r}]")
+    found = partial_correlations(adata, neighbors_key, axis)
+
+    order, bounds = _ordered(found, group_of)
+    sized = ax is None
+    ax = axes((_SIDE, _SIDE), show=show) if sized else ax
+    image = _draw(ax, found[order][:, order])
+    for bound in bounds[1:-1]:
+        ax.axhline(bound, color="0.6", linewidth=0.4)
+        ax.axvline(bound, color="0.6", linewidth=0.4)
+    _name_groups(ax, list(group_of.categories), bounds, _colors(adata, groupby, table[groupby], group_of))
+    ax.set_xlabel(
+        f"{len(order):,} {'cells' if axis == 'obs' else 'genes'}, by {groupby}", fontsize=TEXT + 1, parse_math=False
+    )
+    place = {"cax": _beside(ax)} if sized else {"ax": ax}
+    bar = ax.figure.colorbar(image, **place, extend="both")
+    bar.set_label("partial correlation", fontsize=TEXT)
+    bar.ax.tick_params(labelsize=TEXT)
+    bar.outline.set_visible(False)
+    return hand_over(ax.figure, sized=sized, save=save, show=show)
+
+
+def _ordered(found: sparse.csr_array, group_of: pd.Categorical) -> tuple[np.ndarray, np.ndarray]:
+    """Order by group, and within it by the ties to it: positions, and where groups begin and end."""
+    code = np.where(group_of.codes < 0, len(group_of.categories), group_of.codes)
+    edges = found.tocoo()
+    within = code[edges.row] == code[edges.col]
+    ties = np.bincount(edges.row[within], weights=edges.data[within], minlength=len(code))
+    order = np.lexsort((-ties, code))
+    return order, np.concatenate([[0], np.cumsum(np.bincount(code, minlength=len(group_of.categories)))])
+
+
+def _draw(ax: Axes, found: sparse.csr_array):
+    """Draw a field for every entry, or for several."""
+    n = found.shape[0]
+    n_fields = min(n, _MOST_FIELDS)
+    edges = found.tocoo()
+    row, col = (index.astype(np.int64) * n_fields // n for index in (edges.row, edges.col))
+    fields = np.zeros((n_fields, n_fields))
+    by_size = np.argsort(np.abs(edges.data), kind="stable")  # of several entries, the largest is written last
+    fields[row[by_size], col[by_size]] = edges.data[by_size]
+    limit = np.percentile(np.abs(edges.data), _LIMIT) if edges.nnz else 1.0
+    image = ax.imshow(
+        fields, cmap="PuOr", vmin=-limit, vmax=limit, extent=(0, n, n, 0), interpolation="nearest", aspect="equal"
+    )
+    ax.spines[:].set_color("0.6")
+    ax.set_xticks([])
+    return image
+
+
+def _name_groups(ax: Axes, names: list[str], bounds: np.ndarray, colors: list[str] | None) -> None:
+    """Write the groups' names on the left, where there is room for them, beside their colours."""
+    n = bounds[-1]
+    centres = (bounds[: len(names)] + bounds[1 : len(names) + 1]) / 2
+    side = ax.get_window_extent().height / ax.figure.dpi
+    named = spaced(centres, LINE * n / side)
+    ax.set_yticks(centres[named], [short(names[group]) for group in named], fontsize=TEXT, parse_math=False)
+    ax.tick_params(length=0)
+    if colors is not None:
+        ax.tick_params(axis="y", pad=3 + 72 * 1.3 * _STRIP * side)
+        for color, low, high in zip(colors, bounds, bounds[1:], strict=False):
+            ax.add_patch(_strip(ax, color, low / n, high / n))
+
+
+def _strip(ax: Axes, color: str, low: float, high: float):
+    from matplotlib.patches import Rectangle
+
+    corner = (-1.3 * _STRIP, 1 - high)
+    return Rectangle(corner, _STRIP, high - low, transform=ax.transAxes, clip_on=False, facecolor=color, linewidth=0)
+
+
+def _colors(adata: AnnData, groupby: str, column: pd.Series, group_of: pd.Categorical) -> list[str] | None:
+    """Find the groups' colours, which stand in the order of all categories, used or not."""
+    stored = adata.uns.get(f"{groupby}_colors")
+    names = [str(name) for name in pd.Categorical(column).categories]
+    if stored is None or len(stored) < len(names):
+        return None
+    of = dict(zip(names, map(str, stored), strict=False))
+    return [of[name] for name in group_of.categories]
+
+
+def _beside(ax: Axes) -> Axes:
+    """Make axes for the colour bar, on the right."""
+    return ax.figure.add_axes((1.05, 0.55, 0.03, 0.45))

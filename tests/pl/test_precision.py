@@ -1,0 +1,109 @@
+"""kx.pl.precision: what it shows and where, and that every name can be read."""
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex
+from scipy import sparse
+
+import kronax as kx
+
+
+def with_groups(n: int, n_groups: int) -> ad.AnnData:
+    """Cells of groups, in no order: negative precision within them, positive between."""
+    rng = np.random.default_rng(0)
+    group = rng.permutation(np.arange(n) % n_groups)
+    same = group[:, None] == group
+    precision = np.where(same, -0.1, 0.05) + np.eye(n)
+    adata = ad.AnnData(np.ones((n, 2)), obsp={"p": sparse.csr_matrix(precision)})
+    adata.obs["group"] = pd.Categorical([f"a group of cells, {number:03d}" for number in group])
+    adata.uns["med_magma"] = {"precision_key": "p"}
+    return adata
+
+
+def fields(figure) -> np.ndarray:
+    return np.asarray(figure.axes[0].images[0].get_array())
+
+
+def test_groups_lie_along_the_diagonal():
+    figure = kx.pl.precision(with_groups(30, 3), groupby="group")
+    shown = fields(figure)
+    block = np.kron(np.eye(3), np.ones((10, 10))) - np.eye(30)
+    assert (shown[block > 0] > 0).all()
+    assert (shown[np.kron(1 - np.eye(3), np.ones((10, 10))) > 0] < 0).all()
+    assert not shown.diagonal().any()
+    low, high = figure.axes[0].images[0].get_clim()
+    assert low == -high < 0
+
+
+def test_genes_without_a_group_stand_at_the_end():
+    adata = with_groups(30, 3)
+    flipped = ad.AnnData(adata.X.T, var=adata.obs, varp={"p": adata.obsp["p"]}, uns=adata.uns)
+    flipped.var.loc[flipped.var["group"] == "a group of cells, 001", "group"] = None
+    figure = kx.pl.precision(flipped, groupby="group", axis="var")
+    assert [text.get_text()[-3:] for text in figure.axes[0].get_yticklabels()] == ["000", "002"]
+    assert (fields(figure)[:20, 20:] < 0).all()  # those without one, apart from both groups
+    assert figure.axes[0].get_xlabel() == "30 genes, by group"
+
+
+@pytest.mark.parametrize(("n", "n_groups"), [(20, 2), (200, 20), (900, 200)])
+def test_names_can_be_read(n, n_groups):
+    figure = kx.pl.precision(with_groups(n, n_groups), groupby="group")
+    assert max(fields(figure).shape) <= 400
+    for dpi in (72, 150):
+        figure.set_dpi(dpi)
+        figure.draw_without_rendering()
+        boxes = [text.get_window_extent() for text in figure.axes[0].get_yticklabels()]
+        assert len(boxes) == n_groups or n_groups == 200
+        assert all(above.y0 >= below.y1 for above, below in zip(boxes, boxes[1:], strict=False))
+        assert min(box.x0 for box in boxes) >= 0
+
+
+def test_fields_share_the_largest_value():
+    adata = with_groups(800, 2)
+    adata.obsp["p"] = sparse.csr_matrix(
+        (np.r_[np.ones(800), [-0.5, -0.5]], (np.r_[np.arange(800), [0, 799]], np.r_[np.arange(800), [799, 0]]))
+    )
+    shown = fields(kx.pl.precision(adata, groupby="group"))
+    assert shown.shape == (400, 400)
+    assert np.count_nonzero(shown) in (
+        1,
+        2,
+    )  # one pair of cells, on both sides of the diagonal unless they share a field
+    assert shown.max() == pytest.approx(0.5 / 2)  # every diagonal is 1, and so is their mean
+
+
+def test_colours_of_the_groups():
+    adata = with_groups(30, 3)
+    adata.uns["group_colors"] = ["#ff0000", "#00ff00", "#0000ff"]
+    ax = kx.pl.precision(adata, groupby="group").axes[0]
+    assert [to_hex(patch.get_facecolor()) for patch in ax.patches] == adata.uns["group_colors"]
+    without = adata[adata.obs["group"] != "a group of cells, 001"].copy()
+    without.uns["group_colors"] = adata.uns["group_colors"][::2]
+    ax = kx.pl.precision(without, groupby="group").axes[0]
+    assert [to_hex(patch.get_facecolor()) for patch in ax.patches] == ["#ff0000", "#0000ff"]
+
+
+def test_axes_of_the_user_and_file(tmp_path):
+    figure, ax = plt.subplots()
+    adata = with_groups(20, 2)
+    before = adata.copy()
+    assert kx.pl.precision(adata, groupby="group", ax=ax, save=tmp_path / "p.pdf") is figure
+    assert (tmp_path / "p.pdf").stat().st_size > 0
+    assert str(adata) == str(before)
+    plt.close(figure)
+
+
+def test_what_is_not_there():
+    adata = with_groups(20, 2)
+    with pytest.raises(KeyError, match="'none' not found in `adata.obs`"):
+        kx.pl.precision(adata, groupby="none")
+    with pytest.raises(ValueError, match="`axis`"):
+        kx.pl.precision(adata, groupby="group", axis="cells")
+    with pytest.raises(KeyError, match=r"Run kx\.tl\.med_magma first"):
+        kx.pl.precision(adata, groupby="group", neighbors_key="other")
+    adata.obs["group"] = None
+    with pytest.raises(ValueError, match="are missing"):
+        kx.pl.precision(adata, groupby="group")
