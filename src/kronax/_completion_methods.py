@@ -39,8 +39,8 @@ class Method:
         ``solve(values, options, …)``, from a tensor ``(D, C, G)`` with NaN to a :class:`Completion`.
     options
         The class of its options.
-    copies
-        The most memory that it takes, in tensors of float64.
+    copies, copies_with_gaps
+        The most memory that it takes, in tensors of float64; and where gaps are single entries of profiles, if that is more.
     iterates
         Whether ``solve`` takes ``width`` and ``progress``.
     falls_back
@@ -52,6 +52,7 @@ class Method:
     solve: Callable[..., Completion]
     options: type
     copies: float
+    copies_with_gaps: float = 0.0
     iterates: bool = True
     falls_back: bool = True
     factorizes: bool = False
@@ -68,7 +69,8 @@ class Method:
 
     def bytes_needed(self, measured: np.ndarray, options: Any) -> int:
         """Estimate the memory that a tensor takes, of which these entries were measured."""
-        needed = int(8 * self.copies * measured.size)
+        whole = bool((measured.all(axis=2) == measured.any(axis=2)).all())
+        needed = int(8 * (self.copies if whole else max(self.copies, self.copies_with_gaps)) * measured.size)
         if self.factorizes:
             n_fibers = int(measured.any(axis=2).sum())
             needed += bytes_needed(measured.shape, n_fibers, options, flat=self.solve is mf)
@@ -76,11 +78,11 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "kronecker": Method(kronecker, KroneckerOptions, copies=22),
+    "kronecker": Method(kronecker, KroneckerOptions, copies=11, copies_with_gaps=22),
     "mean_1d": Method(mean_1d, Mean1dOptions, copies=6, iterates=False),
     "mean_2d": Method(mean_2d, Mean2dOptions, copies=6, iterates=False),
     "dnpp": Method(dnpp, DnppOptions, copies=6, iterates=False),
-    "falrtc": Method(falrtc, FalrtcOptions, copies=18, falls_back=False),
+    "falrtc": Method(falrtc, FalrtcOptions, copies=12, falls_back=False),
     "halrtc": Method(halrtc, HalrtcOptions, copies=24, falls_back=False),
     "silrtc": Method(silrtc, SilrtcOptions, copies=14, falls_back=False),
     "mf": Method(mf, FactorizationOptions, copies=3, iterates=False, factorizes=True),
