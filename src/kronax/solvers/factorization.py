@@ -89,7 +89,7 @@ class FactorizationOptions:
 
     rank: int = 8
     learning_rate: float = 1e-2
-    weight_decay: float = 1e-5
+    weight_decay: float = 3e-6
     max_epochs: int = 1500
     patience: int = 500
     held_out: float = 0.1
