@@ -79,7 +79,8 @@ class FactorizationOptions:
     non_negative
         Modes whose factors are kept non-negative.
     scale, scale_per_context, outlier_z
-        How the values are prepared, see :func:`kronax.solvers.scaling.scaled`; undone in the predictions.
+        How the values are prepared, see :func:`kronax.solvers.scaling.scaled`; undone in the predictions. The other
+        defaults suit ``"standard"``: skewed values scaled to [0, 1] are mostly alike, and are predicted badly with them.
     refuse_unmeasured
         Whether treatments and contexts without any measurement are an error; else they are predicted from the biases,
         or, without these, by ``mean_2d``, and flagged.
