@@ -226,6 +226,7 @@ _CHECKS: dict[str, Callable[[Any, str], None]] = {
     "noises": _ascending(_validate.positive),
     "own_share": _or_cv(_below_one),
     "own_shares": _ascending(_below_one),
+    "or_cp": _validate.boolean,
     "outlier_z": _or_none(_validate.positive),
     "patience": _at_least(1),
     "rank": _at_least(1),

@@ -33,6 +33,7 @@ def test_written_and_saved(simulated, tmp_path, method):
         assert adata.varm["completion"].shape == (12, 3)
     assert len(found["objective"]) == len(found["held_out_loss"]) == found["n_iter"]
     assert ("context_factors" in found) == (method != "mf")
+    assert ("attention" in found["chosen"]) == (method == "attention_cp")
     assert found["n_clipped"].sum() > 0
     mdata.write_h5mu(tmp_path / "tensor.h5mu")
     mdata.write_zarr(tmp_path / "tensor.zarr")

@@ -54,7 +54,8 @@ class FactorizationOptions:
     max_epochs
         Passes over all fibers, at most.
     patience
-        Training ends after so many epochs in which the loss of the held-out fibers did not fall.
+        Training ends after so many epochs in which the loss of the held-out fibers did not fall. It often falls for a few
+        epochs, rises for some hundred, and then falls to a fraction: less patience ends the training at the first dip.
     held_out
         Share of the measured fibers by which training is stopped, and that take no other part in it; 0 for none.
     refit
@@ -78,7 +79,8 @@ class FactorizationOptions:
     non_negative
         Modes whose factors are kept non-negative.
     scale, scale_per_context, outlier_z
-        How the values are prepared, see :func:`kronax.solvers.scaling.scaled`; undone in the predictions.
+        How the values are prepared, see :func:`kronax.solvers.scaling.scaled`; undone in the predictions. The other
+        defaults suit ``"standard"``: skewed values scaled to [0, 1] are mostly alike, and are predicted badly with them.
     refuse_unmeasured
         Whether treatments and contexts without any measurement are an error; else they are predicted from the biases,
         or, without these, by ``mean_2d``, and flagged.
@@ -88,9 +90,9 @@ class FactorizationOptions:
 
     rank: int = 8
     learning_rate: float = 1e-2
-    weight_decay: float = 1e-5
-    max_epochs: int = 1000
-    patience: int = 100
+    weight_decay: float = 3e-6
+    max_epochs: int = 1500
+    patience: int = 500
     held_out: float = 0.1
     refit: bool = True
     start: Literal["alike", "random"] = "alike"
@@ -118,10 +120,14 @@ class AttentionOptions(FactorizationOptions):
         Of Eq. 3: ``"additive"``; ``"product"``, ``k·softmax(r∘i∘u)``; or None, which is ``cp``.
     attention_decay
         The weight decay of ``W_r``, ``W_i`` and ``W_u``.
+    or_cp
+        Whether ``cp`` is trained as well, from the same starts, and is the result where it predicts the held-out fibers
+        better. Has no effect where none are held out.
     """
 
     attention: Attention | None = "additive"
     attention_decay: float = 1e-3
+    or_cp: bool = True
 
 
 TOXITENCOMPL = AttentionOptions(
@@ -129,6 +135,7 @@ TOXITENCOMPL = AttentionOptions(
     learning_rate=1e-3,
     weight_decay=5e-4,
     attention_decay=5e-4,
+    or_cp=False,
     max_epochs=100,
     patience=5,
     refit=False,
@@ -197,6 +204,7 @@ Parameters = dict[str, Array]
 
 _UNLIKE = 0.1  # standard deviation of the contexts' first factors, where they are alike
 _SIZE = 0.3  # standard deviation of the first predictions, relative to that of the scaled values
+_LEAST_LOGIT = -40.0  # relative to the largest; e^−40 squared is still a normal float32
 _LEAST_SPARE = 4  # fibers of treatments measured twice: with fewer, none are held out
 
 
@@ -229,8 +237,12 @@ def _multilinear(parameters: Parameters, attention: Attention | None, i: Array, 
 
 
 def _exponential(logits: Array) -> Array:
-    """Take exponentials relative to the largest of a row, which the softmax does not notice."""
-    return jnp.exp(logits - jax.lax.stop_gradient(logits.max(axis=1, keepdims=True)))
+    """Take exponentials relative to the largest of a row, which the softmax does not notice.
+
+    They stay so large that the sum in the denominator of Eq. 4 is never 0.
+    """
+    relative = logits - jax.lax.stop_gradient(logits.max(axis=1, keepdims=True))
+    return jnp.exp(jnp.maximum(relative, _LEAST_LOGIT))
 
 
 def _entry_weights(fibers: _Fibers, settings: _Settings) -> Array:
@@ -364,6 +376,7 @@ def attention_cp(
 ) -> Factorization:
     """Complete a tensor by factors whose components are weighted anew for every entry (Eq. 3).
 
+    Held-out fibers decide whether attention helps: if not, the result is that of :func:`cp` (`or_cp`).
     ``attention="product"`` makes arrays of minibatch × genes × components: choose `batch_size` with care.
 
     Parameters
@@ -426,9 +439,10 @@ def _complete(values: np.ndarray, options: FactorizationOptions, form: _Form, pr
     ready, scaling = scaled(values, options.scale, per_context=options.scale_per_context, outlier_z=options.outlier_z)
     settings = _settings(values, options, scaling)
     task = _Task(ready, some, _held_out(some, options), form, settings, options, progress)
-    run = min((_train(task, number) for number in range(options.n_starts)), key=lambda run: run.loss)
+    run = min((_train(rival, n) for rival in _rivals(task) for n in range(options.n_starts)), key=lambda run: run.loss)
+    form = run.form
     if options.refit and task.held_out.any():
-        again = _train(task, run.number, run.n_best)
+        again = _train(task._replace(form=form), run.number, run.n_best)
         run = run._replace(parameters=again.parameters)
     parameters = _without_unknown(run.parameters, measured, form)
     predicted = scaling.undo(_predict_missing(parameters, form, measured, options.batch_size))
@@ -442,7 +456,7 @@ def _complete(values: np.ndarray, options: FactorizationOptions, form: _Form, pr
         n_iter=len(run.objective),
         converged=run.converged,
         reason=run.reason,
-        parameters={"n_best": run.n_best, "n_held_out": int(task.held_out.sum())},
+        parameters=_chosen(run, task),
         treatments=parameters["treatment"],
         contexts=parameters.get("context"),
         genes=np.moveaxis(parameters["gene"], 1, 2) if form.flat else parameters["gene"],
@@ -466,6 +480,7 @@ class _Task(NamedTuple):
 class _Run(NamedTuple):
     """Trained parameters, and how training went; ``n_best`` is the number of epochs that led there."""
 
+    form: _Form
     number: int  # of the start
     parameters: dict[str, np.ndarray]
     objective: np.ndarray
@@ -479,6 +494,19 @@ class _Run(NamedTuple):
         """What starts are compared by."""
         trace = self.objective if np.isnan(self.held_out_loss).all() else self.held_out_loss
         return float(trace[self.n_best - 1])
+
+
+def _rivals(task: _Task) -> list[_Task]:
+    """Give the task, and the one without attention where held-out fibers are to decide between them."""
+    if task.form.attention is None or not task.options.or_cp or not task.held_out.any():
+        return [task]
+    return [task, task._replace(form=task.form._replace(attention=None))]
+
+
+def _chosen(run: _Run, task: _Task) -> dict[str, float]:
+    """Tell what training chose."""
+    found = {"n_best": run.n_best, "n_held_out": int(task.held_out.sum())}
+    return found | ({"attention": run.form.attention is not None} if isinstance(task.options, AttentionOptions) else {})
 
 
 def _refuse_unmeasured(some: np.ndarray) -> None:
@@ -562,7 +590,8 @@ def _train(task: _Task, number: int, n_epochs: int | None = None) -> _Run:
             parameters, state, value, error = _epoch(parameters, state, task.form, fibers, batches, held, task.settings)
             trace.append(float(value))
             held_trace.append(float(error) if out.any() else np.nan)
-            _require_finite(trace[-1], len(trace), task)
+            for found in (value, error):
+                _require_finite(float(found), len(trace), task)
             bar.set_postfix(training=f"{trace[-1]:.4g}", held_out=f"{held_trace[-1]:.4g}", refresh=False)
             bar.update()
             if not out.any() or held_trace[-1] <= np.min(held_trace):
@@ -571,7 +600,8 @@ def _train(task: _Task, number: int, n_epochs: int | None = None) -> _Run:
             patient = len(trace) - n_best < options.patience
     reason = _reason(options, len(trace), n_best, bool(out.any()))
     arrays = {name: np.array(value) for name, value in best.items()}
-    return _Run(number, arrays, np.array(trace), np.array(held_trace), n_best, not patient or not out.any(), reason)
+    converged = not patient or not out.any()
+    return _Run(task.form, number, arrays, np.array(trace), np.array(held_trace), n_best, converged, reason)
 
 
 def _name(form: _Form) -> str:

@@ -54,8 +54,8 @@ def complete_tensor(
     ``"mf"``, ``"cp"``, ``"attention_cp"``
         Factors trained with Adam on whole profiles, and stopped by held-out ones: of treatments and of genes in every
         context apart; of treatments, contexts and genes; the same with components that are weighted anew for every
-        entry, by a softmax. Made for skewed data with rare large values. Single entries are left out of the training
-        and predicted like others.
+        entry, by a softmax, unless held-out profiles are predicted better without (``chosen["attention"]`` is then 0). Made
+        for skewed data with rare large values. Single entries are left out of the training and predicted like others.
 
     Values stay in their scale; nothing is normalised. Differences from controls, or standardised values, are good input.
 
