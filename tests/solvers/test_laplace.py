@@ -69,7 +69,8 @@ def mode(y, psi, phi) -> np.ndarray:
         values, vectors = np.linalg.eigh(h + np.trace(h) * null @ null.T)
         step = -vectors @ ((vectors.T @ gradient) / np.maximum(np.abs(values), 1e-3 * values.max()))
         length, value = min(1.0, 2.0 / np.abs(step).max()), g(z, psi, phi) - counts @ theta
-        while g(at(theta + length * step), psi, phi) - counts @ (theta + length * step) > value and length > 1e-9:
+        highest = value + 1e-12 * abs(value)  # near the mode rounding is all that a step changes
+        while g(at(theta + length * step), psi, phi) - counts @ (theta + length * step) > highest and length > 1e-9:
             length /= 2
         theta = theta + length * step
     raise AssertionError("no mode found")

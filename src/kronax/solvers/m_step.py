@@ -146,7 +146,7 @@ def _sparse(sides: Sequence[_Side], strength: float | tuple[float, float] | None
     if strength is None:
         strength = kronecker_lasso.universal_strengths(len(s1), len(s2))
     both = strength if isinstance(strength, tuple) else (strength, strength)
-    solved = kronecker_lasso.fit(s1, s2, kronecker_lasso.penalties(s1, s2, both))
+    solved = kronecker_lasso.fit_along_path(s1, s2, both)
     ends = np.cumsum([0, *map(len, parts)])
     blocks = [solved.cols[start:end, start:end] for start, end in zip(ends[:-1], ends[1:], strict=True)]
     total = np.add.outer(np.linalg.eigvalsh(solved.rows), np.linalg.eigvalsh(solved.cols))
