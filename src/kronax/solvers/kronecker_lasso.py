@@ -25,7 +25,7 @@ from jax import Array
 from kronax.solvers import kronecker_sum
 from kronax.solvers.linalg import eigh_all
 
-_STEPS = 200
+_FEW_STEPS = 10
 _PATH = (3.0, 2.0, 1.5, 1.2)  # strengths on the way, in units of the one asked for ...
 _ON_THE_WAY = 1e-2  # ... and the residual that will do there
 _SHORTEST_STEP = 1e-10
@@ -114,6 +114,7 @@ def fit(
     *,
     start: tuple[np.ndarray, np.ndarray] | None = None,
     tol: float = 1e-5,
+    max_iter: int = 200,
 ) -> KroneckerLasso:
     """Solve Eq. 5.
 
@@ -127,6 +128,8 @@ def fit(
         ``Ψ`` and ``Φ`` to start from, such as the solution for a stronger penalty. If None, the better of a diagonal and a dense guess.
     tol
         Residual to stop at.
+    max_iter
+        Steps to stop after.
     """
     with jax.enable_x64(True):
         s = jnp.asarray(s1, jnp.float64), jnp.asarray(s2, jnp.float64)
@@ -135,7 +138,7 @@ def fit(
         point = _point(start, problem) if start else _start(problem)
         slope = _slope(point, problem)
         trace, n_iter = [float(point.objective)], 0
-        while slope.residual > tol and n_iter < _STEPS:
+        while slope.residual > tol and n_iter < max_iter:
             direction, promised = _newton_direction(point, slope, problem)
             new = _descend(point, direction, promised, problem)
             if new is None:
@@ -155,10 +158,14 @@ def fit(
 
 
 def fit_along_path(s1: np.ndarray, s2: np.ndarray, strengths: tuple[float, float]) -> KroneckerLasso:
-    """Solve Eq. 5 for strengths on the scale of correlations by way of stronger ones, each solution the start of the next.
+    """Solve Eq. 5 for strengths on the scale of correlations.
 
-    Where a sample has a few strong directions this takes a tenth of the steps.
+    Most problems take a handful of steps. Where a sample has a few strong directions they are many; by way of stronger
+    penalties, each solution the start of the next, they are a tenth of those.
     """
+    direct = fit(s1, s2, penalties(s1, s2, strengths), max_iter=_FEW_STEPS)
+    if direct.converged:
+        return direct
     start = None
     for factor in _PATH:
         stronger = tuple(min(1.0, factor * rho) for rho in strengths)
