@@ -271,14 +271,24 @@ def test_universal_strengths_on_noise(rng):
     assert degrees[1] > 5
 
 
-def test_path_leads_to_the_solution():
-    """Strong common directions, more rows than columns have degrees of freedom: the same minimum, in fewer steps."""
+def test_path_leads_to_the_solution(monkeypatch):
+    """Strong common directions: the same minimum, the last solve starting so near that it takes fewer steps."""
     rng = np.random.default_rng(0)
     z = 3.0 * rng.normal(size=(20, 2)) @ rng.normal(size=(2, 12)) + rng.normal(size=(20, 12))
     s1, s2 = z @ z.T, z.T @ z
-    straight = kronecker_lasso.fit(s1, s2, kronecker_lasso.penalties(s1, s2, 0.3))
-    by_path = kronecker_lasso.fit_along_path(s1, s2, (0.3, 0.3))
+    straight = kronecker_lasso.fit(s1, s2, kronecker_lasso.penalties(s1, s2, 0.1))
+    monkeypatch.setattr(kronecker_lasso, "_FEW_STEPS", 0)
+    by_path = kronecker_lasso.fit_along_path(s1, s2, (0.1, 0.1))
     assert straight.converged and by_path.converged
+    assert 0 < by_path.n_iter < straight.n_iter
+    assert by_path.objective[0] < straight.objective[0]
     assert by_path.objective[-1] == pytest.approx(straight.objective[-1], rel=1e-8)
     np.testing.assert_array_equal(by_path.rows != 0, straight.rows != 0)
     np.testing.assert_allclose(by_path.rows, straight.rows, atol=1e-3 * np.abs(straight.rows).max())
+
+
+def test_path_is_left_out_where_few_steps_do():
+    z = np.random.default_rng(0).normal(size=(20, 12))
+    s1, s2 = z @ z.T, z.T @ z
+    direct = kronecker_lasso.fit(s1, s2, kronecker_lasso.penalties(s1, s2, 0.3))
+    np.testing.assert_array_equal(kronecker_lasso.fit_along_path(s1, s2, (0.3, 0.3)).objective, direct.objective)

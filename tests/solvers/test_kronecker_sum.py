@@ -274,3 +274,9 @@ def test_ridge_on_one_flat_axis():
     found = kronecker_sum.fit(e, np.full(M, e.sum() / M), np.ones(N), np.ones(M), ridge=ridge)
     x = (-e / M + np.sqrt((e / M) ** 2 + 8 * ridge)) / (4 * ridge)
     np.testing.assert_allclose(found.lam[:, None] + found.mu, np.tile(x[:, None], M), rtol=1e-6)
+
+
+def test_newton_is_quadratic_with_a_ridge(rng):
+    """A Hessian without the ridge's part would still lead there, in many more steps."""
+    found = kronecker_sum.fit(*spectra(rng), ridge=10.0)
+    assert found.converged and found.n_iter <= 8

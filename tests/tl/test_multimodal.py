@@ -114,6 +114,20 @@ def test_scales_of_every_modality_leave_the_graphs(mdata, rng):
             np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())
 
 
+def test_cells_are_matched_by_name(mdata, rng):
+    """The order of the cells in a modality changes nothing, nor does it where some are missing."""
+    present = np.flatnonzero(np.arange(N) % 5)
+    straight = md.MuData({"rna": mdata["rna"].copy(), "adt": mdata["adt"][present].copy()})
+    shuffled = md.MuData({"rna": mdata["rna"].copy(), "adt": mdata["adt"][rng.permutation(present)].copy()})
+    for data in (straight, shuffled):
+        kx.tl.med_magma(data, n_neighbors=None)
+    assert list(straight.obs_names) == list(shuffled.obs_names)
+    for kind in ("connectivities", "precision"):
+        expected = straight.obsp[f"med_magma_{kind}"].toarray()
+        found = shuffled.obsp[f"med_magma_{kind}"].toarray()
+        np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())
+
+
 def test_missing_cells_stand_where_their_kind_does(mdata):
     """A third of the cells have no proteins: they are placed by what genes tell of proteins, and counted."""
     missing = np.arange(N) % 3 == 1
