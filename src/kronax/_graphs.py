@@ -105,6 +105,19 @@ def require(matrices: Matrices, n_neighbors: int | None, penalty: m_step.Penalty
     _validate.memory(needed, ", or ".join(remedies) + ".")
 
 
+def check(
+    *, key_added: str, weights: str, center: bool, n_comps: int, n_neighbors: int | None, random_state: int
+) -> None:
+    """Check the parameters that all graph methods have."""
+    _validate.name(key_added, "key_added")
+    _validate.one_of(weights, WEIGHTS, "weights")
+    _validate.boolean(center, "center")
+    _validate.integer(n_comps, "n_comps", low=2)
+    _validate.integer(random_state, "random_state", low=0)
+    if n_neighbors is not None:
+        _validate.integer(n_neighbors, "n_neighbors", low=2)
+
+
 def penalty(kind: str, strength: float | tuple[float, float] | None, *, joint: bool) -> m_step.Penalty:
     """Check the parameters of a penalty and put them together."""
     _validate.one_of(kind, PENALTIES, "penalty")

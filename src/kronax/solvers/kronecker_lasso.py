@@ -195,16 +195,6 @@ def penalties(s1: np.ndarray, s2: np.ndarray, strength: float | tuple[float, flo
     )
 
 
-def strongest(s1: np.ndarray, s2: np.ndarray) -> float:
-    """Give the least strength for which ``Ψ`` and ``Φ`` are diagonal: the largest absolute correlation."""
-    return max(float(np.max(np.abs(_correlations(s)), initial=0.0)) for s in (s1, s2))
-
-
-def _correlations(s: np.ndarray) -> np.ndarray:
-    size = np.sqrt(np.diag(s))
-    return (s / size / size[:, None]) * (1.0 - np.eye(len(s)))
-
-
 def universal_strengths(n: int, p: int) -> tuple[float, float]:
     """Give strengths that noise seldom exceeds: ``√(2 log n / p)`` for the rows and ``√(2 log p / n)`` for the columns.
 

@@ -93,14 +93,15 @@ def gmgm(
     >>> kx.tl.gmgm(adata)
     >>> sc.tl.leiden(adata, neighbors_key="gmgm", flavor="igraph", n_iterations=2, directed=False)
     """
-    _validate.name(key_added, "key_added")
-    _validate.one_of(weights, _graphs.WEIGHTS, "weights")
+    _graphs.check(
+        key_added=key_added,
+        weights=weights,
+        center=center,
+        n_comps=n_comps,
+        n_neighbors=n_neighbors,
+        random_state=random_state,
+    )
     _validate.boolean(nonparanormal, "nonparanormal")
-    _validate.boolean(center, "center")
-    _validate.integer(random_state, "random_state", low=0)
-    _validate.integer(n_comps, "n_comps", low=2)
-    if n_neighbors is not None:
-        _validate.integer(n_neighbors, "n_neighbors", low=2)
     chosen = _graphs.penalty(penalty, strength, joint=joint)
     matrices = _graphs.read(data, layer)
     _graphs.require(matrices, n_neighbors, chosen)

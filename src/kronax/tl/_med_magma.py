@@ -161,19 +161,20 @@ def med_magma(
     >>> adata.obsp["med_magma_connectivities"].shape
     (700, 700)
     """
-    _validate.name(key_added, "key_added")
-    _validate.one_of(weights, _graphs.WEIGHTS, "weights")
-    _validate.integer(random_state, "random_state", low=0)
-    _validate.integer(n_comps, "n_comps", low=2)
+    _graphs.check(
+        key_added=key_added,
+        weights=weights,
+        center=center,
+        n_comps=n_comps,
+        n_neighbors=n_neighbors,
+        random_state=random_state,
+    )
     _validate.integer(max_iter, "max_iter", low=1)
     _validate.positive(tol, "tol")
-    _validate.boolean(center, "center")
     _validate.auto_or_boolean(laplace, "laplace")
     if power is not None:
         _validate.positive(power, "power")
         power = float(power)
-    if n_neighbors is not None:
-        _validate.integer(n_neighbors, "n_neighbors", low=2)
     chosen = _graphs.penalty(penalty, strength, joint=joint)
     matrices = _graphs.read(data, layer)
     _graphs.require(matrices, n_neighbors, chosen, laplace=laplace != "auto" and bool(laplace))
