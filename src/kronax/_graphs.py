@@ -5,6 +5,7 @@ object itself, what is learnt of features to their modality.
 """
 
 import warnings
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -21,6 +22,7 @@ from kronax._logging import logger
 from kronax.solvers import em, m_step, shared_rows
 from kronax.solvers import laplace as moments
 from kronax.solvers.graph import Graph, affinity_graph, on_edges, partial_correlation_graph
+from kronax.solvers.linalg import threads_for
 from kronax.solvers.precision import Precision, mean_diagonal
 from kronax.solvers.precision import complete as all_entries
 
@@ -139,6 +141,11 @@ def penalty(kind: str, strength: float | tuple[float, float] | None, *, joint: b
 def of_each(matrices: Matrices, penalty: m_step.Penalty) -> m_step.Penalty:
     """Give the penalty for a matrix of its own: what several share is fitted later, so the quickest will do for each."""
     return penalty if len(matrices.counts) == 1 else m_step.Penalty()
+
+
+def threads(matrices: Matrices) -> AbstractContextManager[None]:
+    """Give LAPACK as many threads as the matrices are worth."""
+    return threads_for(max(min(found.matrix.shape) for found in matrices.counts.values()))
 
 
 def log_start(method: str, matrices: Matrices) -> None:

@@ -291,5 +291,21 @@ def test_path_leads_to_the_solution(monkeypatch):
 def test_path_is_left_out_where_few_steps_do():
     z = np.random.default_rng(0).normal(size=(20, 12))
     s1, s2 = z @ z.T, z.T @ z
-    direct = kronecker_lasso.fit(s1, s2, kronecker_lasso.penalties(s1, s2, 0.3))
+    direct = kronecker_lasso.fit(s1, s2, kronecker_lasso.penalties(s1, s2, 0.3), dtype=np.float32)
     np.testing.assert_array_equal(kronecker_lasso.fit_along_path(s1, s2, (0.3, 0.3)).objective, direct.objective)
+
+
+@SHAPES
+def test_directions_in_single_precision_lead_to_the_same_solution(shape, rng):
+    """Zeros are exact, those too of entries that the start had filled."""
+    s = grams(rng, shape)
+    r = penalties(*s, 0.1)
+    filled = kronecker_lasso.fit(*s, penalties(*s, 0.01))
+    found = kronecker_lasso.fit(*s, r, start=(filled.rows, filled.cols), dtype=np.float32)
+    exact = kronecker_lasso.fit(*s, r, tol=TOL)
+    assert_optimal(found, s, r, tol=1e-5)
+    assert found.objective[-1] == pytest.approx(exact.objective[-1], rel=1e-10)
+    np.testing.assert_array_equal(found.rows != 0, exact.rows != 0)
+    np.testing.assert_array_equal(found.cols != 0, exact.cols != 0)
+    step = kronecker_lasso.fit(*s, r, start=(filled.rows, filled.cols), dtype=np.float32, max_iter=1)
+    assert ((filled.rows != 0) & (step.rows == 0)).any()

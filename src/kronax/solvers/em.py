@@ -268,7 +268,9 @@ class _Problem:
         """Take the step from ``Ω = I``."""
         omega = fiber.identity(*self.y.shape)
         mode = fiber.sinkhorn(self.y, *self.counts, _FIBER_TOLERANCE)
-        if mode.residual > _FIBER_TOLERANCE:  # a pattern that hangs together loosely: Newton's method does not mind
+        if (
+            float(mode.residual) > _FIBER_TOLERANCE
+        ):  # a pattern that hangs together loosely: Newton's method does not mind
             mode = self._newton(omega, mode)
         return self._from(mode, omega)
 
@@ -291,7 +293,7 @@ class _Problem:
         lead, found = decompose(z, gram(z), center=self.center, n_comps=self.n_comps)
         found = replace(found, beyond=beyond)
         estimate = m_step.estimate(found, self.penalty)
-        converged = not estimate.shortfall and bool(mode.residual <= _FIBER_ACCEPTED)
+        converged = not estimate.shortfall and float(mode.residual) <= _FIBER_ACCEPTED
         return _Step(mode, lead, found, estimate, converged)
 
     def _beyond(self, mode: fiber.Mode, omega: fiber.Omega) -> tuple[np.ndarray, np.ndarray] | None:
@@ -347,6 +349,6 @@ def _iterate(problem: _Problem, max_iter: int, tol: float, progress: bool) -> _R
 def _short_of_goal(step: _Step) -> str:
     return (
         f"row and column sums are off their targets by {float(step.mode.residual):.2g}"
-        if step.mode.residual > _FIBER_ACCEPTED
+        if float(step.mode.residual) > _FIBER_ACCEPTED
         else step.estimate.shortfall
     )

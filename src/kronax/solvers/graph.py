@@ -17,7 +17,7 @@ _SCORES = 2**23  # numbers held at a time: 64 MiB in float64
 _SPARE = 10  # candidates beyond the neighbours asked for: what float32 may misplace
 _WIDTH = 16  # embeddings are padded to a multiple of it, so that those of different ranks share compiled code
 _BISECTIONS = 64
-_SMALLEST_WIDTH = 1e-3  # of the kernel, relative to the mean distance to the neighbours
+_SMALLEST_WIDTH, _LARGEST_WIDTH = 1e-3, 1e3  # of the kernel, relative to the mean distance to the neighbours
 _SMALLEST_DISTANCE = 1e-8  # what two equal rows are given: distances in a graph are positive
 
 
@@ -57,7 +57,7 @@ def affinity_graph(embedding: np.ndarray, n_neighbors: int, *, progress: bool = 
     rows = np.pad(rows, ((0, 0), (0, -rows.shape[1] % _WIDTH)))
     with jax.enable_x64(True):
         affinity, neighbours = _most_similar(rows, rows, n_neighbors, progress=progress)
-        distance, weight = map(np.asarray, _fuzzy_weights(rows, neighbours, affinity > 0))
+    distance, weight = _fuzzy_weights(rows, neighbours, affinity > 0)
     one_sided = _to_csr(neighbours, weight)
     other_side = one_sided.T.tocsr()
     union = one_sided + other_side - one_sided * other_side
@@ -188,23 +188,22 @@ def _best_of_groups(
     return values, jnp.take_along_axis(candidates, order, axis=1)
 
 
-@jax.jit
-def _fuzzy_weights(rows: Array, neighbours: Array, connected: Array) -> tuple[Array, Array]:
+def _fuzzy_weights(rows: np.ndarray, neighbours: np.ndarray, connected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Turn the distances to the neighbours into weights in (0, 1]; 0 where not connected."""
-    k = neighbours.shape[1]
-    distance = jax.lax.map(lambda other: jnp.linalg.norm(rows - rows[other], axis=1), neighbours.T).T
-    distance = jnp.maximum(distance, _SMALLEST_DISTANCE)
-    beyond = distance - jnp.min(jnp.where(connected, distance, jnp.inf), axis=1, keepdims=True)
+    distance = np.stack([np.linalg.norm(rows - rows[other], axis=1) for other in neighbours.T], axis=1)
+    distance = np.maximum(distance, _SMALLEST_DISTANCE)
+    nearest = np.min(distance, axis=1, keepdims=True, where=connected, initial=np.inf)
+    beyond = np.maximum(distance - nearest, 0.0, out=np.full_like(distance, np.inf), where=connected)
+    weights = np.empty_like(beyond)
 
-    def weights(width):
-        return jnp.where(connected, jnp.exp(-jnp.maximum(beyond, 0.0) / width[:, None]), 0.0)
-
-    def halve(_, bounds):
-        low, high = bounds
-        middle = 0.5 * (low + high)
-        small = weights(middle).sum(1) < jnp.log2(float(k))
-        return jnp.where(small, middle, low), jnp.where(small, high, middle)
+    def at(width: np.ndarray) -> np.ndarray:
+        np.divide(beyond, -width[:, None], out=weights)
+        return np.exp(weights, out=weights)
 
     scale = distance.mean(1)
-    low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, (_SMALLEST_WIDTH * scale, 1e3 * scale))
-    return distance, weights(0.5 * (low + high))
+    low, high = _SMALLEST_WIDTH * scale, _LARGEST_WIDTH * scale
+    for _ in range(_BISECTIONS):
+        middle = 0.5 * (low + high)
+        small = at(middle).sum(1) < np.log2(neighbours.shape[1])
+        low, high = np.where(small, middle, low), np.where(small, high, middle)
+    return distance, at(0.5 * (low + high))

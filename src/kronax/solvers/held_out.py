@@ -8,12 +8,14 @@ quadratic-inverse shrinkage loses its footing there, just where a precision matr
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from kronax.solvers.linalg import eigh_all
+from kronax.solvers.linalg import eigh_of_platform, side_by_side
 
+Solve = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 _ROUNDING = 1e-12  # eigenvalues below this share of the largest count as zero
 _LEAST = 1e-6  # of the mean eigenvalue: the least that any direction is given
 
@@ -57,37 +59,49 @@ def eigenvalues(*axes: Samples) -> list[np.ndarray]:
     """
     if not axes:
         return []
-    splits = [(axis, *split) for axis in axes for split in _splits(axis)]
+    folds = [(axis, fold) for axis in axes for fold in _folds(axis)]
+    solve = eigh_of_platform()
+    size = max(min(axis.coordinates.shape) for axis in axes)
+    energies = side_by_side(lambda item: item[1](solve), folds, size)
     found = {id(axis): np.zeros(axis.dim) for axis in axes}
-    for (axis, _, energy, total), solved in zip(splits, eigh_all([matrix for _, matrix, *_ in splits]), strict=True):
-        positive = solved[0] > _ROUNDING * solved[0][0]
-        values, vectors = (part[..., positive][..., : axis.dim] for part in solved)
-        found[id(axis)] += _spread_over_null(energy(values, vectors), total, axis.dim)
+    for (axis, _), energy in zip(folds, energies, strict=True):
+        found[id(axis)] += energy
     return [_monotone(found[id(axis)], axis.kept) for axis in axes]
 
 
-def _splits(axis: Samples) -> Iterator[tuple[np.ndarray, Callable, float]]:
-    """For every fold give a Gram matrix of the others, and what makes held-out energies of its spectrum; and their total.
+def _folds(axis: Samples) -> Iterator[Callable[[Solve], np.ndarray]]:
+    """For every fold give what finds the energies that it shows along the eigenvectors of the other folds.
 
-    With ``T`` the other samples and ``H`` those held out, ``u_i`` is an eigenvector of ``TᵀT`` or, where the samples are
+    With ``T`` the other samples and ``H`` those of the fold, ``u_i`` is an eigenvector of ``TᵀT`` or, where the samples are
     fewer than the coordinates, ``Tᵀw_i/√t_i`` from one of ``TTᵀ``. The energy along it is ``‖Hu_i‖²``.
     """
     samples = axis.coordinates
     n_trained = len(samples) - np.bincount(axis.fold).min()
+    tests = [axis.fold == fold for fold in np.unique(axis.fold)]
     if n_trained < samples.shape[1]:
         gram = samples @ samples.T
-        for test in (axis.fold == fold for fold in np.unique(axis.fold)):
-            cross = gram[np.ix_(~test, test)]
-            yield (
-                gram[np.ix_(~test, ~test)],
-                lambda t, w, cross=cross: ((w.T @ cross) ** 2).sum(1) / t,
-                float(np.diagonal(gram)[test].sum()),
-            )
+        yield from (partial(_by_samples, gram, test, axis.dim) for test in tests)
     else:
         gram = samples.T @ samples
-        for held in (samples[axis.fold == fold] for fold in np.unique(axis.fold)):
-            part = held.T @ held
-            yield gram - part, lambda _, u, held=held: ((held @ u) ** 2).sum(0), float(np.trace(part))
+        yield from (partial(_by_coordinates, gram, samples[test], axis.dim) for test in tests)
+
+
+def _by_samples(gram: np.ndarray, test: np.ndarray, dim: int, solve: Solve) -> np.ndarray:
+    t, w = _positive(*solve(gram[np.ix_(~test, ~test)]), dim)
+    energy = ((w.T @ gram[np.ix_(~test, test)]) ** 2).sum(1) / t
+    return _spread_over_null(energy, float(np.diagonal(gram)[test].sum()), dim)
+
+
+def _by_coordinates(gram: np.ndarray, held: np.ndarray, dim: int, solve: Solve) -> np.ndarray:
+    part = held.T @ held
+    _, u = _positive(*solve(gram - part), dim)
+    return _spread_over_null(((held @ u) ** 2).sum(0), float(np.trace(part)), dim)
+
+
+def _positive(values: np.ndarray, vectors: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Keep the positive eigenvalues, at most ``dim``, and their vectors."""
+    n_positive = min(int((values > _ROUNDING * values[0]).sum()), dim)
+    return values[:n_positive], vectors[:, :n_positive]
 
 
 def _spread_over_null(energy: np.ndarray, total: float, dim: int) -> np.ndarray:

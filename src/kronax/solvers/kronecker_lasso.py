@@ -115,6 +115,7 @@ def fit(
     start: tuple[np.ndarray, np.ndarray] | None = None,
     tol: float = 1e-5,
     max_iter: int = 200,
+    dtype: type = np.float64,
 ) -> KroneckerLasso:
     """Solve Eq. 5.
 
@@ -130,6 +131,9 @@ def fit(
         Residual to stop at.
     max_iter
         Steps to stop after.
+    dtype
+        Floating-point type in which a step's direction is computed. All else, and so what ``tol`` refers to, is in double
+        precision.
     """
     with jax.enable_x64(True):
         s = jnp.asarray(s1, jnp.float64), jnp.asarray(s2, jnp.float64)
@@ -139,7 +143,7 @@ def fit(
         slope = _slope(point, problem)
         trace, n_iter = [float(point.objective)], 0
         while slope.residual > tol and n_iter < max_iter:
-            direction, promised = _newton_direction(point, slope, problem)
+            direction, promised = _newton_direction(point, slope, problem, 0.1 * tol, dtype=dtype)
             new = _descend(point, direction, promised, problem)
             if new is None:
                 break
@@ -160,10 +164,10 @@ def fit(
 def fit_along_path(s1: np.ndarray, s2: np.ndarray, strengths: tuple[float, float]) -> KroneckerLasso:
     """Solve Eq. 5 for strengths on the scale of correlations.
 
-    Most problems take a handful of steps. Where a sample has a few strong directions they are many; by way of stronger
-    penalties, each solution the start of the next, they are a tenth of those.
+    Most problems take a handful of steps, with directions in single precision. Where a sample has a few strong directions
+    they are many; by way of stronger penalties, each solution the start of the next, they are a tenth of those.
     """
-    direct = fit(s1, s2, penalties(s1, s2, strengths), max_iter=_FEW_STEPS)
+    direct = fit(s1, s2, penalties(s1, s2, strengths), max_iter=_FEW_STEPS, dtype=np.float32)
     if direct.converged:
         return direct
     start = None
@@ -298,15 +302,20 @@ def _descend(point: _Point, direction: Pair, promised: Array, problem) -> _Point
     return None
 
 
-@jax.jit
-def _newton_direction(point: _Point, slope: _Slope, problem) -> tuple[Pair, Array]:
+@partial(jax.jit, static_argnames=["dtype"])
+def _newton_direction(
+    point: _Point, slope: _Slope, problem, least_residual: float, *, dtype: type
+) -> tuple[Pair, Array]:
     """Minimise the quadratic model of ``F``, its penalty kept; also the decrease that it promises, negative.
 
     The model is treated as ``F`` would be: proximal gradient steps find the support, conjugate gradients move the entries
     on it. Its products with the Hessian ``H`` cost matrix products alone.
     """
+    exactly = point.theta
+    point, slope, problem = jax.tree.map(lambda x: x.astype(dtype), (point, slope, problem))
     _, penalties = problem
     times_h, over_h = _hessian(point)
+    one = jnp.asarray(1.0, dtype)
 
     def model_gradient(state: _Model) -> Pair:
         return _plus(slope.gradient, 1.0, state.curved)
@@ -356,9 +365,9 @@ def _newton_direction(point: _Point, slope: _Slope, problem) -> tuple[Pair, Arra
             return length, step, curved, _dot(gradient, step) + 0.5 * _dot(step, curved) + change
 
         length, step, curved, change = jax.lax.while_loop(
-            lambda search: (search[3] > 0) & (search[0] > 0.1), lambda search: trial(search[0] / 2), trial(1.0)
+            lambda search: (search[3] > 0) & (search[0] > 0.1), lambda search: trial(search[0] / 2), trial(one)
         )
-        keep = jnp.where(change < 0, 1.0, 0.0)
+        keep = (change < 0).astype(dtype)
         return moved(state, _scaled(keep, step), _scaled(keep, curved))
 
     def cycle(state: _Model) -> _Model:
@@ -366,12 +375,17 @@ def _newton_direction(point: _Point, slope: _Slope, problem) -> tuple[Pair, Arra
         rest = _residual(state.theta, model_gradient(state), problem)
         return replace(state, residual=rest, n_iter=state.n_iter + 1)
 
-    start = _Model(point.theta, tuple(map(jnp.zeros_like, point.theta)), jnp.asarray(1.0), slope.residual, 0)
-    goal = slope.residual * jnp.minimum(0.1, slope.residual)
+    start = _Model(point.theta, tuple(map(jnp.zeros_like, point.theta)), one, slope.residual, 0)
+    goal = jnp.maximum(slope.residual * jnp.minimum(0.1, slope.residual), least_residual)
     solved = jax.lax.while_loop(lambda state: (state.residual > goal) & (state.n_iter < _CYCLES), cycle, start)
-    direction = _plus(solved.theta, -1.0, point.theta)
-    promised = _dot(slope.gradient, direction) + _l1(solved.theta, penalties) - _l1(point.theta, penalties)
-    return tuple(0.5 * (d + d.T) for d in direction), promised
+    promised = (
+        _dot(slope.gradient, _plus(solved.theta, -1.0, point.theta))
+        + _l1(solved.theta, penalties)
+        - _l1(point.theta, penalties)
+    )
+    # from the point itself, so that the step's end is zero where the model's minimum is
+    direction = _plus(tuple(x.astype(jnp.float64) for x in solved.theta), -1.0, exactly)
+    return tuple(0.5 * (d + d.T) for d in direction), promised.astype(jnp.float64)
 
 
 def _hessian(point: _Point) -> tuple[Callable[[Pair], Pair], Callable[[Pair], Pair]]:

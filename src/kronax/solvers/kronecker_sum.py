@@ -24,10 +24,9 @@ from scipy.sparse.linalg import LinearOperator, cg
 from kronax.solvers.linalg import one_thread_each
 
 _STEPS = 200
-_LARGE = 1024  # eigenvalues from which a coarse problem is solved first
+_LARGE = 256  # eigenvalues from which a coarse problem is solved first
 _LUMPS = 128
 _SHORTEST_STEP = 1e-12
-_SHARE_OF_DOMAIN = 0.95  # of the way to its boundary, for the first trial step
 _ARMIJO = 1e-4
 _CG_STEPS = 500
 _CG_RESIDUAL = 1e-10
@@ -51,26 +50,44 @@ class KroneckerSum:
 
 
 def gradient(
-    lam: np.ndarray, mu: np.ndarray, e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, ridge: float = 0.0
+    lam: np.ndarray,
+    mu: np.ndarray,
+    e: np.ndarray,
+    f: np.ndarray,
+    m: np.ndarray,
+    q: np.ndarray,
+    ridge: float = 0.0,
+    *,
+    inverse: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Give the gradient of Eqs. 3 and 3′: ``m_i (e_i − Σ_j q_j K_ij)`` and ``q_j (f_j − Σ_i m_i K_ij)``.
 
-    ``K_ij = 1/x − 2ρx`` with ``x = λ_i + μ_j``.
+    ``K_ij = 1/x − 2ρx`` with ``x = λ_i + μ_j``; ``inverse`` is ``1/x``, where it is known.
     """
-    total = np.add.outer(lam, mu)
-    k = 1.0 / total - 2.0 * ridge * total
-    return m * (e - k @ q), q * (f - m @ k)
+    inverse = 1.0 / np.add.outer(lam, mu) if inverse is None else inverse
+    sum_rows = lam * q.sum() + q @ mu  # Σ_j q_j x_ij
+    sum_cols = mu * m.sum() + m @ lam
+    return m * (e - inverse @ q + 2.0 * ridge * sum_rows), q * (f - m @ inverse + 2.0 * ridge * sum_cols)
 
 
 def objective(
-    lam: np.ndarray, mu: np.ndarray, e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, ridge: float = 0.0
+    lam: np.ndarray,
+    mu: np.ndarray,
+    e: np.ndarray,
+    f: np.ndarray,
+    m: np.ndarray,
+    q: np.ndarray,
+    ridge: float = 0.0,
+    *,
+    work: np.ndarray | None = None,
 ) -> float:
-    """Evaluate Eqs. 3 and 3′; ``inf`` outside their domain."""
+    """Evaluate Eqs. 3 and 3′; ``inf`` outside their domain. ``work`` is room for one number per pair of eigenvalues."""
     if lam.min() + mu.min() <= 0:
         return np.inf
-    total = np.add.outer(lam, mu)
-    logs = np.log(total) - ridge * total**2 if ridge else np.log(total, out=total)
-    return float((m * e) @ lam + (q * f) @ mu - m @ logs @ q)
+    logs = np.add.outer(lam, mu, out=work)
+    np.log(logs, out=logs)
+    square = q.sum() * (m @ lam**2) + 2.0 * (m @ lam) * (q @ mu) + m.sum() * (q @ mu**2)  # Σ_ij m_i q_j (λ_i + μ_j)²
+    return float((m * e) @ lam + (q * f) @ mu - m @ logs @ q + ridge * square)
 
 
 def fit(
@@ -96,16 +113,17 @@ def fit(
 def _fit(e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, tol: float, ridge: float) -> KroneckerSum:
     spectrum = e, f, m, q, ridge
     size = float(m.sum() * q.sum())
+    work = np.empty((len(e), len(f)))  # of every step: fresh memory would cost as much as what is computed in it
     lam, mu = _start(*spectrum, tol)
-    value = objective(lam, mu, *spectrum)
+    value = objective(lam, mu, *spectrum, work=work)
     n_iter, decrement = 0, np.inf
     while decrement > tol and n_iter < _STEPS:
-        d_lam, d_mu, slope, to_boundary = _newton_direction(lam, mu, *spectrum)
+        d_lam, d_mu, slope = _newton_direction(lam, mu, *spectrum, work)
         decrement = -slope / size
-        length, rounding = min(1.0, _SHARE_OF_DOMAIN * to_boundary), _ROUNDING * abs(value)
+        length, rounding = 1.0, _ROUNDING * abs(value)
         while length > _SHORTEST_STEP:
             trial = lam + length * d_lam, mu + length * d_mu
-            trial_value = objective(*trial, *spectrum)
+            trial_value = objective(*trial, *spectrum, work=work)
             if trial_value <= value + _ARMIJO * length * slope + rounding:
                 break
             length /= 2
@@ -152,29 +170,35 @@ def _lumped(values: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _newton_direction(
-    lam: np.ndarray, mu: np.ndarray, e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, ridge: float
-) -> tuple[np.ndarray, np.ndarray, float, float]:
-    """Give the Newton direction of Eq. 3, the objective's slope along it, and the step that leaves the domain.
+    lam: np.ndarray,
+    mu: np.ndarray,
+    e: np.ndarray,
+    f: np.ndarray,
+    m: np.ndarray,
+    q: np.ndarray,
+    ridge: float,
+    work: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Give the Newton direction of Eq. 3 and the objective's slope along it.
 
-    The Hessian is ``[diag(P1) P; Pᵀ diag(Pᵀ1)]`` with ``P_ij = m_i q_j (1/(λ_i+μ_j)² + 2ρ)``. Its first block is eliminated; the
-    Schur complement, whose null vector is the constant, is solved by conjugate gradients with its diagonal as
-    preconditioner, which takes a few matrix-vector products because ``P`` is close to rank one.
+    The Hessian is ``[diag(P1) P; Pᵀ diag(Pᵀ1)]`` with ``P_ij = m_i q_j p_ij``, ``p_ij = 1/(λ_i+μ_j)² + 2ρ``. Its first block is
+    eliminated; the Schur complement, whose null vector is the constant, is solved by conjugate gradients with its diagonal
+    as preconditioner, which takes a few matrix-vector products because ``P`` is close to rank one.
     """
-    k = 1.0 / np.add.outer(lam, mu)
-    p = k * k
+    inverse = np.add.outer(lam, mu, out=work)
+    np.reciprocal(inverse, out=inverse)
+    g_lam, g_mu = gradient(lam, mu, e, f, m, q, ridge, inverse=inverse)
+    p = np.square(inverse, out=inverse)
     if ridge:
         p += 2.0 * ridge
-    p *= m[:, None] * q
-    rows, cols = p.sum(1), p.sum(0)
-    g_lam, g_mu = gradient(lam, mu, e, f, m, q, ridge)
+    rows, cols = p @ q, q * (m @ p)  # P1 = m∘rows, Pᵀ1 = cols
     d_mu, _ = cg(
-        LinearOperator((len(mu), len(mu)), lambda x: cols * x - (p @ x / rows) @ p, dtype=float),
-        (g_lam / rows) @ p - g_mu,
+        LinearOperator((len(mu), len(mu)), lambda x: cols * x - q * ((m * (p @ (q * x)) / rows) @ p), dtype=float),
+        q * ((g_lam / rows) @ p) - g_mu,
         rtol=_CG_RESIDUAL,
         atol=_ROUNDING * float(np.linalg.norm(q * f)),
         maxiter=_CG_STEPS,
         M=LinearOperator((len(mu), len(mu)), lambda x: x / cols, dtype=float),
     )
-    d_lam = -(g_lam + p @ d_mu) / rows
-    shrinking = -float((np.add.outer(d_lam, d_mu) * k).min())
-    return d_lam, d_mu, float(g_lam @ d_lam + g_mu @ d_mu), 1.0 / max(shrinking, 1e-300)
+    d_lam = -(g_lam / m + p @ (q * d_mu)) / rows
+    return d_lam, d_mu, float(g_lam @ d_lam + g_mu @ d_mu)

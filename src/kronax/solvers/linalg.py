@@ -4,45 +4,66 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
 LARGE = 4096  # rows from which one eigenproblem is worth all threads
-_one_at_a_time = threading.Lock()  # the limit belongs to the process: two that overlap would not restore it
+Item, Result = TypeVar("Item"), TypeVar("Result")
+_one_at_a_time = threading.RLock()  # the limit belongs to the process: two that overlap would not restore it
 
 
 def eigh_all(matrices: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Give eigenvalues, descending, and eigenvectors, their largest entry positive, of symmetric matrices.
+    """Give eigenvalues, descending, and eigenvectors, their largest entry positive, of symmetric matrices."""
+    return side_by_side(eigh_of_platform(), matrices, max(map(len, matrices)))
 
-    Without an accelerator by NumPy's LAPACK, which is ten times as fast as the one that XLA calls on a CPU. There the
-    problems share the cores and each has one thread: threads that work on one small problem wait for each other, and
-    where other programs are at work too, a hundred times longer than the problem takes.
+
+def eigh_of_platform() -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Give what solves one eigenproblem as :func:`eigh_all` does, in any thread.
+
+    Without an accelerator it is NumPy's LAPACK, which is ten times as fast as the one that XLA calls on a CPU.
     """
-    if platform() != "cpu":
-        return [_ordered(*jnp.linalg.eigh(jnp.asarray(matrix))) for matrix in matrices]
-    if max(map(len, matrices)) >= LARGE:
-        return [_ordered(*np.linalg.eigh(matrix)) for matrix in matrices]
-    with one_thread_each(), ThreadPoolExecutor(min(len(matrices), _cores())) as pool:
-        return list(pool.map(lambda matrix: _ordered(*np.linalg.eigh(matrix)), matrices))
+    if platform() == "cpu":
+        return lambda matrix: _ordered(*np.linalg.eigh(matrix))
+    return lambda matrix: _ordered(*jnp.linalg.eigh(jnp.asarray(matrix)))
+
+
+def side_by_side(function: Callable[[Item], Result], items: Sequence[Item], size: int) -> list[Result]:
+    """Call a function that decomposes matrices of ``size`` rows on every item.
+
+    On a CPU the calls share the cores and each has one thread: threads that work on one small problem wait for each other,
+    and where other programs are at work too, a hundred times longer than the problem takes.
+    """
+    if platform() != "cpu" or size >= LARGE:
+        return [function(item) for item in items]
+    with one_thread_each(), ThreadPoolExecutor(min(len(items), _cores())) as pool:
+        return list(pool.map(function, items))
 
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Give LAPACK one thread in every call: more would wait for each other in problems that are not large."""
+    """Give LAPACK one thread in every call: more would wait for each other in problems that are not large.
+
+    They would also stay awake for a while after each product, in the way of those of XLA.
+    """
     with _one_at_a_time, _blas().limit(limits=1, user_api="blas"):
+        yield
+
+
+@contextmanager
+def threads_for(size: int) -> Iterator[None]:
+    """Give LAPACK one thread unless the matrices, of ``size`` rows, are large."""
+    with nullcontext() if size >= LARGE else one_thread_each():
         yield
 
 
 def lapack(function: Callable[[np.ndarray], Any], matrix: np.ndarray) -> Any:
     """Call one of NumPy's decompositions, with one thread unless the matrix is large."""
-    if min(matrix.shape) >= LARGE:
-        return function(matrix)
-    with one_thread_each():
+    with threads_for(min(matrix.shape)):
         return function(matrix)
 
 
@@ -63,5 +84,4 @@ def _cores() -> int:
 
 def _ordered(values: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     values, vectors = np.asarray(values)[::-1], np.asarray(vectors)[:, ::-1]
-    largest = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None], axis=0)
-    return values, vectors * np.sign(largest)
+    return values, vectors * np.where(vectors.max(axis=0) >= -vectors.min(axis=0), 1.0, -1.0)

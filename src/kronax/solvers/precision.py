@@ -92,7 +92,7 @@ def entries(precision: Precision, rows: np.ndarray, cols: np.ndarray) -> np.ndar
     if isinstance(precision, Sparse):
         return np.asarray(precision.matrix[rows, cols]).ravel() if len(rows) else np.zeros(0)
     if len(precision) <= _SMALL:
-        return dense(precision)[rows, cols]
+        return ((precision.vectors * precision.weights) @ precision.vectors.T)[rows, cols]
     size = max(1, _CHUNK // precision.vectors.shape[1])
     pad = (0, -len(rows) % size)
     chunks = zip(*(np.pad(side, pad).reshape(-1, size) for side in (rows, cols)), strict=True)

@@ -11,13 +11,11 @@ are no zeros.
 
 from dataclasses import dataclass
 
-import jax
 import numpy as np
-from jax.scipy.sparse.linalg import cg
 from scipy import sparse
+from scipy.sparse.linalg import LinearOperator, cg
 
-from kronax.solvers.blocks import Blocks, col_sums, from_csr, row_sums
-
+_STEPS = 10_000
 _RESIDUAL = 1e-14  # of the normal equations, relative: keeps the quotient invariant to about 1e-13
 
 
@@ -54,11 +52,10 @@ def quotient(matrix: sparse.csr_array) -> Quotient:
         ``X``, CSR, float64, no stored zeros.
     """
     counts = pattern_counts(matrix)
-    with jax.enable_x64(True):
-        logs = from_csr(sparse.csr_array((np.log(np.abs(matrix.data)), matrix.indices, matrix.indptr), matrix.shape))
-        alpha, beta = map(np.asarray, _two_way_fit(logs, *counts))
+    logs = np.log(np.abs(matrix.data))
+    alpha, beta = _two_way_fit(matrix, logs, *counts)
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    log_abs = np.log(np.abs(matrix.data)) - alpha[rows] - beta[matrix.indices]
+    log_abs = logs - alpha[rows] - beta[matrix.indices]
     values = np.copysign(np.exp(log_abs), matrix.data)
     means = np.bincount(rows, log_abs) / counts[0], np.bincount(matrix.indices, log_abs) / counts[1]
     return Quotient(
@@ -77,16 +74,23 @@ def pattern_counts(matrix: sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
     return rows, cols
 
 
-@jax.jit
-def _two_way_fit(logs: Blocks, row_counts: jax.Array, col_counts: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _two_way_fit(
+    matrix: sparse.csr_array, logs: np.ndarray, row_counts: np.ndarray, col_counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Minimise ``Σ (L_ij − α_i − β_j)²`` over the pattern: ``α`` eliminated, conjugate gradients for ``β``."""
+    values, pattern = (
+        sparse.csr_array((data, matrix.indices, matrix.indptr), matrix.shape) for data in (logs, np.ones_like(logs))
+    )
 
-    def row_means(values):
-        return row_sums(logs.with_values(values)) / row_counts
+    def times_schur(beta):  # (diag(n_j) − Bᵀ diag(1/p_i) B) β, B the pattern
+        return col_counts * beta - pattern.T @ (pattern @ beta / row_counts)
 
-    def schur(beta):  # (diag(n_j) − Bᵀ diag(1/p_i) B) β, B the pattern
-        return col_counts * beta - col_sums(logs.with_values(row_means(beta[logs.cols])[logs.rows]))
-
-    right = col_sums(logs.with_values(logs.values - row_means(logs.values)[logs.rows]))
-    beta, _ = cg(schur, right, tol=_RESIDUAL, maxiter=10_000, M=lambda residual: residual / col_counts)
-    return row_means(logs.values - beta[logs.cols]), beta
+    row_means = values.sum(1) / row_counts
+    beta, _ = cg(
+        LinearOperator((len(col_counts),) * 2, times_schur, dtype=float),
+        values.sum(0) - pattern.T @ row_means,
+        rtol=_RESIDUAL,
+        maxiter=_STEPS,
+        M=LinearOperator((len(col_counts),) * 2, lambda residual: residual / col_counts, dtype=float),
+    )
+    return row_means - pattern @ beta / row_counts, beta

@@ -1,10 +1,8 @@
 """Spectra of a noise-free matrix ``Z``, tall: ``n × m``, ``n ≥ m``. Only ``m × m`` eigenproblems are solved."""
 
 from dataclasses import dataclass
-from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from kronax.solvers.blocks import Blocks, col_sums, matmul
@@ -81,8 +79,8 @@ def decompose(z: Blocks, square: jax.Array, *, center: int | None, n_comps: int)
     n_comps
         Directions kept, at most.
     """
-    mean = np.asarray(_mean(z, center))
-    square, centred = np.asarray(square), np.asarray(_centred(z, square, mean, center))
+    mean, square = _mean(z, center), np.asarray(square)
+    centred = _centred(z, square, mean, center)
     solved = eigh_all([square, centred] if center is not None else [square])
     return _leading(z, *solved[0], n_comps), _spectrum(z, centred, mean, *solved[-1], center)
 
@@ -118,17 +116,19 @@ def _spectrum(
     return Spectrum(rows, cols, values, dims)
 
 
-@partial(jax.jit, static_argnames=["center"])
-def _mean(z: Blocks, center: int | None) -> jax.Array:
+def _mean(z: Blocks, center: int | None) -> np.ndarray:
     """Give the columns' means; 0 where they are not taken away."""
-    return col_sums(z) / z.shape[0] if center == 0 else jnp.zeros(z.shape[1], z.values.dtype)
+    return np.asarray(_col_sums(z)) / z.shape[0] if center == 0 else np.zeros(z.shape[1])
 
 
-@partial(jax.jit, static_argnames=["center"])
-def _centred(z: Blocks, square: jax.Array, mean: jax.Array, center: int | None) -> jax.Array:
+_col_sums = jax.jit(col_sums)
+
+
+def _centred(z: Blocks, square: np.ndarray, mean: np.ndarray, center: int | None) -> np.ndarray:
     """Give the Gram matrix of the deviations from means."""
     if center == 0:  # Σ_i (z_i − μ)(z_i − μ)ᵀ = ZᵀZ − nμμᵀ
-        return square - z.shape[0] * jnp.outer(mean, mean)
+        return square - z.shape[0] * np.outer(mean, mean)
     if center == 1:  # J ZᵀZ J, J = I − 11ᵀ/m
-        return square - square.mean(0) - square.mean(1)[:, None] + square.mean()
+        means = square.mean(0)
+        return square - means - (means - means.mean())[:, None]
     return square

@@ -107,12 +107,6 @@ def gmgm(
     _graphs.require(matrices, n_neighbors, chosen)
     _graphs.log_start("gmgm", matrices)
 
-    fits = {}
-    for name, found in matrices.counts.items():
-        matrix = normal_scores(found.matrix) if nonparanormal else found.matrix
-        fits[name] = em.fit_without_noise(
-            matrix, center=center, penalty=_graphs.of_each(matrices, chosen), n_comps=n_comps
-        )
     settings = {
         "layer": layer,
         "weights": weights,
@@ -124,15 +118,22 @@ def gmgm(
         "n_comps": int(n_comps),
         "random_state": int(random_state),
     }
-    return _graphs.finish(
-        data,
-        "gmgm",
-        matrices,
-        fits,
-        chosen,
-        n_neighbors,
-        settings,
-        key_added=key_added,
-        copy=copy,
-        progress=shows_progress(),
-    )
+    with _graphs.threads(matrices):
+        fits = {}
+        for name, found in matrices.counts.items():
+            matrix = normal_scores(found.matrix) if nonparanormal else found.matrix
+            fits[name] = em.fit_without_noise(
+                matrix, center=center, penalty=_graphs.of_each(matrices, chosen), n_comps=n_comps
+            )
+        return _graphs.finish(
+            data,
+            "gmgm",
+            matrices,
+            fits,
+            chosen,
+            n_neighbors,
+            settings,
+            key_added=key_added,
+            copy=copy,
+            progress=shows_progress(),
+        )

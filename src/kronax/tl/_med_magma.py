@@ -181,20 +181,6 @@ def med_magma(
     _graphs.log_start("med_magma", matrices)
 
     progress = shows_progress()
-    fits = {
-        name: em.fit(
-            found.matrix,
-            power=power,
-            center=center,
-            penalty=_graphs.of_each(matrices, chosen),
-            laplace=None if laplace == "auto" else bool(laplace),
-            n_comps=n_comps,
-            max_iter=max_iter,
-            tol=tol,
-            progress=progress,
-        )
-        for name, found in matrices.counts.items()
-    }
     settings = {
         "layer": layer,
         "weights": weights,
@@ -209,15 +195,30 @@ def med_magma(
         "tol": float(tol),
         "random_state": int(random_state),
     }
-    return _graphs.finish(
-        data,
-        "med_magma",
-        matrices,
-        fits,
-        chosen,
-        n_neighbors,
-        settings,
-        key_added=key_added,
-        copy=copy,
-        progress=progress,
-    )
+    with _graphs.threads(matrices):
+        fits = {
+            name: em.fit(
+                found.matrix,
+                power=power,
+                center=center,
+                penalty=_graphs.of_each(matrices, chosen),
+                laplace=None if laplace == "auto" else bool(laplace),
+                n_comps=n_comps,
+                max_iter=max_iter,
+                tol=tol,
+                progress=progress,
+            )
+            for name, found in matrices.counts.items()
+        }
+        return _graphs.finish(
+            data,
+            "med_magma",
+            matrices,
+            fits,
+            chosen,
+            n_neighbors,
+            settings,
+            key_added=key_added,
+            copy=copy,
+            progress=progress,
+        )
