@@ -348,9 +348,23 @@ def _warn(
 
 def count_blocks(matrices: Matrices) -> int:
     """Count the blocks of cells and features, of all matrices together, that no non-zero value connects."""
+    if _hang_together(matrices):
+        return 1
     entries = {name: found.matrix.tocoo() for name, found in matrices.counts.items()}
     rows = np.concatenate([matrices.members[name][matrix.row] for name, matrix in entries.items()])
     starts = np.cumsum([len(matrices.cells), *(matrix.shape[1] for matrix in entries.values())])
     cols = np.concatenate([start + matrix.col for start, matrix in zip(starts[:-1], entries.values(), strict=True)])
     edges = sparse.coo_array((np.ones(len(rows), np.int8), (rows, cols)), (starts[-1], starts[-1]))
     return int(sparse.csgraph.connected_components(edges, directed=False)[0])
+
+
+def _hang_together(matrices: Matrices) -> bool:
+    """Tell whether features lead from one cell to all others: a few steps where they do, as they nearly always do."""
+    patterns = {name: found.matrix.astype(bool) for name, found in matrices.counts.items()}
+    reached, n_reached = np.arange(len(matrices.cells)) == 0, 0
+    while n_reached < reached.sum():
+        n_reached = reached.sum()
+        for name, pattern in patterns.items():
+            members = matrices.members[name]
+            reached[members] |= pattern @ (pattern.T @ reached[members])
+    return bool(reached.all())

@@ -260,14 +260,14 @@ class _Problem:
         self.n_comps, self.center, self.penalty, self.laplace = n_comps, center, penalty, laplace
         self.goes_beyond = laplace or laplace is None and worth_laplace(*matrix.shape, matrix.nnz)
         self.n_entries = float(matrix.nnz)  # and the sum of the squares of Z, the mean of which is 1
+        self.matrix, self.counts = matrix, pattern_counts(matrix)
         with jax.enable_x64(True):
             self.y = from_csr(matrix)
-            self.counts = tuple(map(jnp.asarray, pattern_counts(matrix)))
 
     def first(self) -> _Step:
         """Take the step from ``Ω = I``."""
         omega = fiber.identity(*self.y.shape)
-        mode = fiber.sinkhorn(self.y, *self.counts, _FIBER_TOLERANCE)
+        mode = fiber.sinkhorn(self.matrix, *self.counts, _FIBER_TOLERANCE)
         if (
             float(mode.residual) > _FIBER_TOLERANCE
         ):  # a pattern that hangs together loosely: Newton's method does not mind
@@ -285,7 +285,7 @@ class _Problem:
         return self._from(fiber.Mode(jnp.zeros(n), jnp.zeros(m), jnp.asarray(0.0), jnp.asarray(0)), None)
 
     def _newton(self, omega: fiber.Omega, start: fiber.Mode) -> fiber.Mode:
-        return fiber.newton(self.y, omega, *self.counts, start.a, start.b, _FIBER_TOLERANCE)
+        return fiber.newton(self.y, omega, *map(jnp.asarray, self.counts), start.a, start.b, _FIBER_TOLERANCE)
 
     def _from(self, mode: fiber.Mode, omega: fiber.Omega | None) -> _Step:
         beyond = self._beyond(mode, omega) if self.goes_beyond else None

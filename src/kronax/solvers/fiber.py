@@ -17,12 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from scipy import sparse
 
 from kronax.solvers.blocks import Blocks, add_on_pattern, col_sums, outer_sum, rmatmul, row_sums
 
 _SINKHORN_SWEEPS = 300
 _NEWTON_STEPS = 100
 _CG_STEPS = 200
+_ROUNDING = 1e-14  # of the objective's terms
 _LARGEST_STEP = 2.0  # in one Newton step no entry of Z changes by more than a factor e²
 
 
@@ -109,24 +111,18 @@ def _deviation(sums: tuple[Array, Array], targets: tuple[Array, Array]) -> Array
     return jnp.maximum(*(jnp.max(jnp.abs(s / t - 1.0)) for s, t in zip(sums, targets, strict=True)))
 
 
-@jax.jit
-def sinkhorn(quotient: Blocks, row_counts: Array, col_counts: Array, tol: float) -> Mode:
+def sinkhorn(quotient: sparse.csr_array, row_counts: np.ndarray, col_counts: np.ndarray, tol: float) -> Mode:
     """Find the mode for ``Ω = I``: scale ``Y∘Y`` until its row and column sums are the counts."""
-    squares = quotient.with_values(quotient.values**2)
-
-    def sweep(state):
-        _, cols, _, n_iter = state
-        rows = row_counts / row_sums(squares.with_values(squares.values * cols[squares.cols]))
-        sums = col_sums(squares.with_values(squares.values * rows[squares.rows]))
+    squares = sparse.csr_array((quotient.data**2, quotient.indices, quotient.indptr), quotient.shape)
+    cols, residual, n_iter = np.ones(len(col_counts)), np.inf, 0
+    while residual > tol and n_iter < _SINKHORN_SWEEPS:
+        rows = row_counts / (squares @ cols)
+        sums = squares.T @ rows
         # before this sweep's change of the columns, their sums tell how far the last sweep was from the goal
-        residual = jnp.max(jnp.abs(cols * sums / col_counts - 1.0))
-        return rows, col_counts / sums, residual, n_iter + 1
-
-    start = jnp.ones_like(row_counts), jnp.ones_like(col_counts), jnp.inf, 0
-    rows, cols, residual, n_iter = jax.lax.while_loop(
-        lambda state: (state[2] > tol) & (state[3] < _SINKHORN_SWEEPS), sweep, start
-    )
-    return Mode(0.5 * jnp.log(rows), 0.5 * jnp.log(cols), residual, n_iter)
+        residual = float(np.abs(cols * sums / col_counts - 1.0).max())
+        cols = col_counts / sums
+        n_iter += 1
+    return Mode(*map(jnp.asarray, (0.5 * np.log(rows), 0.5 * np.log(cols), residual, n_iter)))
 
 
 @jax.jit
@@ -135,6 +131,7 @@ def newton(
 ) -> Mode:
     """Find the mode for any positive definite ``Ω`` by truncated Newton steps from ``(a, b)``."""
     targets = row_counts, col_counts
+    rounding = _ROUNDING * row_counts.sum()  # ⟨Z, Ω·Z⟩ at the mode is the sum of the counts
 
     def objective(a, b, z, omega_z):  # g of Eq. 2
         return 0.5 * jnp.vdot(z.values, omega_z) - row_counts @ a - col_counts @ b
@@ -157,7 +154,7 @@ def newton(
 
         def too_long(search):
             length, (*_, trial_value) = search
-            return ~(trial_value <= value + 1e-4 * length * slope) & (length > 1e-10)
+            return ~(trial_value <= value + 1e-4 * length * slope + rounding) & (length > 1e-10)
 
         length = jnp.minimum(1.0, _LARGEST_STEP / longest)
         _, (a, b, z, omega_z, value) = jax.lax.while_loop(

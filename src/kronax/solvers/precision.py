@@ -56,8 +56,9 @@ def diagonal(precision: Precision) -> np.ndarray:
     """Give the diagonal, (n,), float64."""
     if isinstance(precision, Sparse):
         return precision.matrix.diagonal()
-    squares = np.einsum("ik,ik,k->i", precision.vectors, precision.vectors, precision.weights)
-    return precision.base + squares
+    size = max(1, _CHUNK // max(1, precision.vectors.shape[1]))
+    blocks = (precision.vectors[start : start + size] for start in range(0, len(precision), size))
+    return precision.base + np.concatenate([block.astype(np.float64) ** 2 @ precision.weights for block in blocks])
 
 
 def mean_diagonal(precision: Precision) -> float:
