@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
-from kronax.solvers.completion import Completion, Fallback, merged, require_values
+from kronax.solvers.completion import Completion, Fallback, merged, require_values, whole_fibers
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,33 @@ def means(values: np.ndarray) -> Means:
     """Take the means over every margin of a tensor ``(D, C, G)``, NaN where missing."""
     measured = ~np.isnan(values)
     require_values(measured)
+    if whole_fibers(measured):
+        return _means_of_fibers(values, measured[:, :, 0])
     filled = np.where(measured, values, 0.0)
 
     def mean(*axes: int) -> np.ndarray:
-        count = measured.sum(axis=axes, keepdims=True)
         total = filled.sum(axis=axes, keepdims=True, dtype=np.float64)
-        return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
+        return _mean(total, measured.sum(axis=axes, keepdims=True))
 
     return Means(mean(1), mean(0), mean(0, 1), float(filled.sum(dtype=np.float64) / measured.sum()))
+
+
+def _means_of_fibers(values: np.ndarray, measured: np.ndarray) -> Means:
+    """Take the means where fibers are measured whole or not at all: most of a tensor need not be looked at."""
+    place = np.nonzero(measured)
+    fibers = values[place].astype(np.float64)
+    treatment, context = (
+        _mean(
+            sparse.csr_array((np.ones(len(fibers)), (groups, np.arange(len(fibers)))), (n, len(fibers))) @ fibers,
+            np.bincount(groups, minlength=n)[:, None],
+        )
+        for groups, n in zip(place, measured.shape, strict=True)
+    )
+    return Means(treatment[:, None], context[None], fibers.mean(axis=0)[None, None], float(fibers.mean()))
+
+
+def _mean(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
 def first_of(shape: tuple[int, ...], *choices: tuple[np.ndarray | float, Fallback]) -> tuple[np.ndarray, np.ndarray]:

@@ -142,13 +142,16 @@ def _average_in_context(completed: np.ndarray, profiles: np.ndarray, similarity:
         weight = np.divide(weight, total, out=np.full(weight.shape, np.nan), where=total > 0)
         rows = np.repeat(np.arange(len(missing)), best.shape[1])
         average = sparse.csr_array((weight.ravel(), (rows, best.ravel())), shape=near.shape)
-        completed[np.ix_(missing, genes)] = average @ profiles[np.ix_(candidates, genes)]
+        if isinstance(genes, slice):
+            completed[missing] = average @ profiles[candidates]
+        else:
+            completed[np.ix_(missing, genes)] = average @ profiles[np.ix_(candidates, genes)]
 
 
-def _genes_by_gaps(measured: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Give every pattern of gaps among the rows of ``(D, G)``, and the columns that have it."""
+def _genes_by_gaps(measured: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray | slice]]:
+    """Give every pattern of gaps among the rows of ``(D, G)``, and the columns that have it: a slice if all do."""
     if (measured == measured[:, :1]).all():
-        yield measured[:, 0], np.arange(measured.shape[1])
+        yield measured[:, 0], slice(None)
         return
     patterns, group = np.unique(measured, axis=1, return_inverse=True)
     for number, pattern in enumerate(patterns.T):
