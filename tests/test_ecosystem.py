@@ -1,5 +1,6 @@
 """The entry for the registry of scverse's ecosystem packages says what the package's own metadata say."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -67,7 +68,8 @@ def test_agrees_with_the_project(entry, project):
     assert entry["description"].startswith(f"{project['description']}. ")
     assert entry["project_home"] == project["urls"]["Repository"]
     assert entry["documentation_home"] == project["urls"]["Documentation"]
-    assert entry["contact"] == [project["urls"]["Repository"].split("/")[-2]]
+    assert entry["contact"]
+    assert all(re.fullmatch(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)*", account) for account in entry["contact"])
 
 
 def test_tutorials_are_a_page_of_the_documentation(entry):
