@@ -93,6 +93,19 @@ def test_solvers_know_arrays_only(file):
     assert outside_of_solvers(file.read_text(encoding="utf-8"), module_of(file)) == set()
 
 
+@pytest.mark.parametrize("file", EVERY_FILE)
+def test_every_file_is_on_the_map(file):
+    """Those of the interface stand there by their folder."""
+    page = (ROOT / "docs/contributing.md").read_text(encoding="utf-8")
+    folder = file.parent.relative_to(PACKAGE).as_posix()
+    if folder == "solvers":
+        assert file.stem == "__init__" or f"`{file.stem}`" in page
+    elif folder == ".":
+        assert file.name == "__init__.py" or re.search(rf"[`/]{file.name}`", page)
+    else:
+        assert re.search(rf"[`/]{folder}`", page)
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -248,10 +248,19 @@ def without_pulling() -> Iterator[None]:
 
     Its advice to make names unique is left out: the modalities of a tensor share them.
     """
+    with warnings.catch_warnings(), _columns_stay():
+        warnings.filterwarnings("ignore", message="(var|obs)_names are not unique", category=UserWarning)
+        yield
+
+
+@contextmanager
+def _columns_stay() -> Iterator[None]:
+    if not hasattr(mudata, "set_options"):  # from version 0.4 on, where it is only a question of the user's settings
+        with mudata.settings.override(pull_on_update=False):
+            yield
+        return
     option = mudata.set_options(pull_on_update=False)
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="(var|obs)_names are not unique", category=UserWarning)
-            yield
+        yield
     finally:
         mudata.set_options(**option.opts)

@@ -16,7 +16,7 @@ def adata() -> ad.AnnData:
     """Four groups of 15 cells in a noisy block graph."""
     rng = np.random.default_rng(0)
     group = np.repeat(np.arange(4), 15)
-    chance = np.where(group[:, None] == group, 0.6, 0.06)
+    chance = np.where(group[:, None] == group, 0.8, 0.03)
     upper = np.triu((rng.random((60, 60)) < chance) * rng.random((60, 60)), 1)
     adata = ad.AnnData(np.zeros((60, 3)), obs=pd.DataFrame({"type": group.astype(str)}, index=[*map(str, range(60))]))
     adata.obsp["c"] = sparse.csr_matrix(upper + upper.T)

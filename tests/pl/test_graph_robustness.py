@@ -54,20 +54,21 @@ def test_everything_is_inside_and_nothing_overlaps(n):
 
 
 def test_axes_of_the_user_and_no_open_figure(tmp_path):
+    before = plt.get_fignums()
     figure, axes = plt.subplots(1, 2)
     assert kx.pl.graph_robustness(with_result(), ax=axes[1], save=tmp_path / "x.png") is figure
     assert not axes[0].lines
     plt.close(figure)
     assert (tmp_path / "x.png").stat().st_size
     kx.pl.graph_robustness(with_result())
-    assert not plt.get_fignums()
+    assert plt.get_fignums() == before
 
 
 def test_show_opens_a_window(monkeypatch):
-    shown = []
+    before, shown = plt.get_fignums(), []
     monkeypatch.setattr(plt, "show", lambda: shown.append(plt.get_fignums()))
     figure = kx.pl.graph_robustness(with_result(), show=True)
-    assert shown == [[figure.number]]
+    assert shown == [[*before, figure.number]]
     plt.close(figure)
 
 

@@ -69,13 +69,15 @@ def test_writes_what_the_solver_finds(mdata, method):
     before = state(mdata)
     assert kx.tl.complete_tensor(mdata, method=method, options=QUICK.get(method)) is None
     expected = METHODS[method](values, QUICK.get(method) or METHODS[method].options())
-    np.testing.assert_array_equal(array(mdata), expected.values)
+    same = {"rtol": 1e-12}  # two runs: a BLAS may round otherwise where arrays lie otherwise in memory
+    np.testing.assert_allclose(array(mdata), expected.values, **same)
     gaps = np.isnan(values)
+    np.testing.assert_array_equal(array(mdata)[~gaps], values[~gaps])
     for c, (context, adata) in enumerate(mdata.mod.items()):
         np.testing.assert_array_equal(adata.obs["measured"], ~gaps[:, c].all(axis=1))
         some = gaps[:, c].any(axis=1)
         confidence = np.full(D, np.nan) if expected.confidence is None else expected.confidence[:, c]
-        np.testing.assert_array_equal(adata.obs["completion_confidence"], np.where(some, confidence, np.nan))
+        np.testing.assert_allclose(adata.obs["completion_confidence"], np.where(some, confidence, np.nan), **same)
         fallback = adata.obs["completion_fallback"]
         assert list(fallback == "measured") == list(~some)
         assert list(fallback == "none") == list(some & (expected.fallback[:, c] == 0))
@@ -84,7 +86,7 @@ def test_writes_what_the_solver_finds(mdata, method):
     uns = mdata.uns["completion"]
     assert uns["method"] == method and uns["version"] == kx.__version__
     assert (uns["converged"], uns["n_iter"], uns["reason"]) == (expected.converged, expected.n_iter, expected.reason)
-    np.testing.assert_array_equal(uns["objective"], expected.objective)
+    np.testing.assert_allclose(uns["objective"], expected.objective, **same)
     assert uns["n_predicted"] == gaps.all(axis=2).sum() and uns["n_entries"] == gaps.sum()
     assert uns["chosen"] == expected.parameters
     assert uns["params"]["layer"] is None and uns["params"]["key_added"] == "completed"
@@ -179,7 +181,7 @@ def test_variance(mdata):
     kx.tl.complete_tensor(mdata, options=options)
     expected = METHODS["kronecker"](array(mdata, None), options).variance
     for c, adata in enumerate(mdata.mod.values()):
-        np.testing.assert_array_equal(adata.obs["completion_variance"], expected[:, c])
+        np.testing.assert_allclose(adata.obs["completion_variance"], expected[:, c], rtol=1e-12)
     kx.tl.complete_tensor(mdata, method="mean_1d")  # which has none: what is there would be another method's
     assert "completion_variance" not in mdata["line0"].obs
 
@@ -233,7 +235,9 @@ def test_mudata_is_not_heard(mdata, recwarn):
     other = ragged(mdata)
     kx.tl.complete_tensor(other, method="mean_2d")
     kx.get.profiles(kx.tl.complete_tensor(other, method="mean_1d", copy=True))
-    assert not [str(warning.message) for warning in recwarn]
+    assert not [
+        w.message for w in recwarn if not issubclass(w.category, DeprecationWarning)
+    ]  # those are pandas' affair
 
 
 def test_log(mdata, monkeypatch, caplog):

@@ -1,0 +1,100 @@
+"""The page "What is in my AnnData afterwards?" names everything that the functions write."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from anndata import AnnData
+from mudata import MuData
+
+import kronax as kx
+from kronax import _tensor
+
+PAGE = (Path(__file__).parents[1] / "docs/what_is_written.md").read_text(encoding="utf-8")
+PARTS = ("layers", "obs", "var", "obsm", "varm", "obsp", "varp")
+NOT_LISTED = ("params", "fallbacks")  # hold arguments, and kinds of means
+
+
+@pytest.fixture(scope="module")
+def cells() -> AnnData:
+    adata = kx.datasets.kronecker_sum(60, 50)
+    adata.layers["absolute"] = np.abs(adata.X)
+    adata.obs["group"] = np.array(["a", "b"])[np.arange(60) % 2]
+    kx.tl.med_magma(adata, n_neighbors=5)
+    return adata
+
+
+@pytest.fixture(scope="module")
+def modalities() -> MuData:
+    return MuData({name: kx.datasets.kronecker_sum(60, 50, random_state=seed) for seed, name in enumerate("ab")})
+
+
+@pytest.fixture(scope="module")
+def tensor() -> MuData:
+    return kx.datasets.skewed_response(n_treatments=40, n_contexts=3, n_genes=12, noise=0.1)
+
+
+@pytest.fixture(scope="module")
+def unaligned() -> MuData:
+    with _tensor.without_pulling():
+        return MuData({context: AnnData(np.ones((n, 3))) for context, n in {"a": 4, "b": 5}.items()}, axis=-1)
+
+
+def by_modules(adata: AnnData) -> None:
+    kx.tl.gene_modules(adata)
+    kx.tl.module_activity(adata, groupby="group", layer="absolute")
+
+
+FACTORS = kx.tl.FactorizationOptions(rank=3, max_epochs=4, patience=4, batch_size=16)
+WRITERS: dict[str, tuple[str, Callable]] = {
+    "med_magma": ("cells", lambda a: kx.tl.med_magma(a, n_neighbors=5, key_added="key")),
+    "med_magma, modalities": ("modalities", lambda m: kx.tl.med_magma(m, n_neighbors=5, key_added="key")),
+    "gmgm": ("cells", lambda a: kx.tl.gmgm(a, n_neighbors=5, key_added="key")),
+    "gene_modules, module_activity": ("cells", by_modules),
+    "graph_robustness": ("cells", lambda a: kx.tl.graph_robustness(a, shares=[0, 0.2], n_repeats=2)),
+    "quotient": ("cells", kx.pp.quotient),
+    "kronecker": ("tensor", lambda m: kx.tl.complete_tensor(m, options=kx.tl.KroneckerOptions(variance=True))),
+    "align": ("unaligned", kx.pp.align),
+    "cp": ("tensor", lambda m: kx.tl.complete_tensor(m, method="cp", options=FACTORS)),
+}
+
+
+def names(data: AnnData | MuData) -> Iterator[str]:
+    """Every place where something is, as the page writes it; of ``uns`` also the names within."""
+    for part in PARTS:
+        found = getattr(data, part, None)
+        keys = [] if found is None else [key for key in found.keys() if key is not None]
+        of_mudata = getattr(data, "mod", {})  # mudata keeps places such as "rna" and "rna:measured" itself
+        yield from (f'`{part}["{key}"]`' for key in keys if key.split(":")[0] not in of_mudata)
+    for key, value in data.uns.items():
+        yield f'uns["{key}"]`'
+        yield from within(value)
+    for adata in getattr(data, "mod", {}).values():
+        yield from names(adata)
+
+
+def within(found: object) -> Iterator[str]:
+    for key, value in found.items() if isinstance(found, dict) else ():
+        yield f"`{key}`"
+        if key not in NOT_LISTED:
+            yield from within(value)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_everything_is_named(request, name):
+    fixture, write = WRITERS[name]
+    before = request.getfixturevalue(fixture)
+    after = before.copy()
+    write(after)
+    written = set(names(after)) - set(names(before))
+    assert written
+    assert {name for name in written if name not in PAGE} == set()
+
+
+def test_new_objects(tensor):
+    wide = kx.pp.from_wide(kx.get.wide(tensor, layer=None))
+    long = kx.pp.tensor(kx.get.profiles(tensor, layer=None), obs_key="treatment", context_key="context")
+    written = {*names(wide), *names(long)}
+    assert {'`obs["n_profiles"]`', '`obs["measured"]`'} <= written
+    assert {name for name in written if name not in PAGE} == set()
