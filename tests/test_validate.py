@@ -2,8 +2,16 @@
 
 import numpy as np
 import pytest
+from anndata import AnnData
+from mudata import MuData
 
 from kronax import _validate
+
+
+def test_a_modality_is_named_where_an_anndata_object_is_asked_for():
+    mdata = MuData({"rna": AnnData(np.ones((2, 3)))})
+    with pytest.raises(TypeError, match=r"found mudata.*MuData. Pass one of its modalities, such as `mdata\['rna'\]`"):
+        _validate.is_anndata(mdata)
 
 
 @pytest.mark.parametrize("value", [2, 7, np.int64(3), np.uint8(7)])

@@ -16,6 +16,8 @@ def is_anndata(adata: Any) -> None:
     """Require an AnnData object in memory."""
     if not isinstance(adata, AnnData):
         msg = f"Expected an AnnData object, found {type(adata).__module__}.{type(adata).__qualname__}."
+        if isinstance(adata, MuData):
+            msg += f" Pass one of its modalities, such as `mdata[{next(iter(adata.mod), 'name')!r}]`."
         raise TypeError(msg)
     if adata.isbacked:
         msg = f"The AnnData object is backed by {str(adata.filename)!r}. Run `adata = adata.to_memory()` first."
