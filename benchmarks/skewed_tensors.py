@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--truth", nargs="*", choices=TRUTHS, default=list(TRUTHS))
     parser.add_argument("--scale-over-all", action="store_true", help="tissues are not scaled each for itself")
     parser.add_argument("--markdown", action="store_true")
-    names = ["simulated", "ablation", "splits", "tissues", "tggates"]
+    names = ["simulated", "tggates", "ablation", "splits", "tissues"]
     parser.add_argument("--table", nargs="*", choices=names, default=names)
     args = parser.parse_args()
     if args.scale_over_all:
@@ -149,12 +149,12 @@ def simulated(args):
             for method, solve in OTHERS.items()
         ]
         if attention == 0:
-            rows += [[f"CP, {known}", RANK, *spread(runs)] for known, runs in knowing(tasks).items()]
+            rows += [[f"CP, {known}", str(RANK), *spread(runs)] for known, runs in knowing(tasks).items()]
         tried = {rank: factorized(tasks, rank) for rank in RANKS}
         for method in tried[DEFAULT]:
             best = min(RANKS, key=lambda rank: np.mean([held_out for _, held_out in tried[rank][method]]))
             for rank in dict.fromkeys([DEFAULT, best]):
-                rows.append([method, rank, *spread([found for found, _ in tried[rank][method]])])
+                rows.append([method, str(rank), *spread([found for found, _ in tried[rank][method]])])
         yield f"Truth: {name}", ("method", "rank", *COLUMNS, "extreme, seeds"), rows
 
 

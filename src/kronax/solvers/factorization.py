@@ -48,7 +48,8 @@ class FactorizationOptions:
     rank
         ``k``, the number of components.
     learning_rate
-        Of Adam.
+        Of Adam. Where no fibers are held out, as in the refit, it falls to 0 over the last third of the epochs, so that the
+        factors come to rest.
     weight_decay
         Times a parameter, it is added to the parameter's gradient; biases do not decay.
     max_epochs
@@ -59,8 +60,7 @@ class FactorizationOptions:
     held_out
         Share of the measured fibers by which training is stopped, and that take no other part in it; 0 for none.
     refit
-        Whether the factors are then trained anew, on all fibers, for as many epochs as were best. In the last third of
-        them the learning rate falls to 0, by which the factors come to rest.
+        Whether the factors are then trained anew, on all fibers, for as many epochs as were best.
     start
         The contexts' factors at first: ``"alike"``, about 1, which suits responses that are similar in most contexts; or
         ``"random"``, which finds opposite ones more surely. ``mf`` has none.
@@ -206,7 +206,7 @@ Parameters = dict[str, Array]
 _UNLIKE = 0.1  # standard deviation of the contexts' first factors, where they are alike
 _SIZE = 0.3  # standard deviation of the first predictions, relative to that of the scaled values
 _LEAST_LOGIT = -40.0  # relative to the largest; e^−40 squared is still a normal float32
-_RESTING = 1 / 3  # share of the epochs of the refit, the last ones, in which the learning rate falls
+_RESTING = 1 / 3  # share of the epochs, the last ones, in which the learning rate falls
 _LEAST_SPARE = 4  # fibers of treatments measured twice: with fewer, none are held out
 
 
@@ -589,7 +589,7 @@ def _train(task: _Task, number: int, n_epochs: int | None = None) -> _Run:
     with tqdm(total=limit, desc=_name(task.form), unit="epoch", delay=2, leave=False, disable=not task.progress) as bar:
         while patient and len(trace) < limit:
             batches = _batches(rng.permutation(in_training), options.batch_size)
-            settings = task.settings if n_epochs is None else _coming_to_rest(task.settings, len(trace), n_epochs)
+            settings = task.settings if out.any() else _coming_to_rest(task.settings, len(trace), limit)
             parameters, state, value, error = _epoch(parameters, state, task.form, fibers, batches, held, settings)
             trace.append(float(value))
             held_trace.append(float(error) if out.any() else np.nan)
