@@ -517,6 +517,25 @@ def test_penalties_with_moments_beyond_the_mode(kind, center, rng):
     assert_sound(found, (30, 14))
 
 
+def test_l1_goes_on_from_the_step_before(rng, monkeypatch):
+    """The second step of EM solves for a Z nearby: it starts where the first one ended, and ends where a cold start does."""
+    solves, along_path = [], kronecker_lasso.fit_along_path
+
+    def recorded(*problem, start):
+        solves.append((problem, start, along_path(*problem, start=start)))
+        return solves[-1][2]
+
+    monkeypatch.setattr(kronecker_lasso, "fit_along_path", recorded)
+    fit(matrix(rng, (24, 18)), penalty=m_step.Penalty("l1", 0.2), max_iter=2, tol=1e-12)
+    (_, cold, first), (problem, start, second) = solves
+    assert cold is None
+    for found, expected in zip(start, (first.rows, first.cols), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    expected = along_path(*problem)
+    assert second.objective[-1] == pytest.approx(expected.objective[-1], rel=1e-9)
+    assert second.n_iter < expected.n_iter
+
+
 def test_l1_needs_variances(rng):
     x = rng.normal(size=(20, 10))
     x[:, 4] = 1.0

@@ -318,3 +318,10 @@ def test_zeros_are_exact_after_one_step_in_single_precision(rng):
     step = kronecker_lasso.fit(*s, r, start=(start, exact.cols), dtype=np.float32, max_iter=1)
     assert step.n_iter == 1
     assert step.rows[i, k] == 0
+
+
+def test_path_is_left_out_where_the_start_is_the_solution(rng):
+    s1, s2 = grams(rng)
+    known = kronecker_lasso.fit_along_path(s1, s2, (0.1, 0.1))
+    assert known.n_iter > 0
+    assert kronecker_lasso.fit_along_path(s1, s2, (0.1, 0.1), start=(known.rows, known.cols)).n_iter == 0

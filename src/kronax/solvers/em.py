@@ -277,7 +277,7 @@ class _Problem:
     def after(self, step: _Step) -> _Step:
         """Take the step from what the one before found."""
         omega = m_step.spiked(step.lead, self.n_entries, self.n_comps)
-        return self._from(self._newton(omega, step.mode), omega)
+        return self._from(self._newton(omega, step.mode), omega, step.estimate)
 
     def without_noise(self) -> _Step:
         """Take the matrix itself for ``Z``."""
@@ -287,12 +287,12 @@ class _Problem:
     def _newton(self, omega: fiber.Omega, start: fiber.Mode) -> fiber.Mode:
         return fiber.newton(self.y, omega, *map(jnp.asarray, self.counts), start.a, start.b, _FIBER_TOLERANCE)
 
-    def _from(self, mode: fiber.Mode, omega: fiber.Omega | None) -> _Step:
+    def _from(self, mode: fiber.Mode, omega: fiber.Omega | None, last: m_step.Estimate | None = None) -> _Step:
         beyond = self._beyond(mode, omega) if self.goes_beyond else None
         mode, z = fiber.of_unit_size(self.y, mode, self.n_entries)
         lead, found = decompose(z, gram(z), center=self.center, n_comps=self.n_comps)
         found = replace(found, beyond=beyond)
-        estimate = m_step.estimate(found, self.penalty)
+        estimate = m_step.estimate(found, self.penalty, last)
         converged = not estimate.shortfall and float(mode.residual) <= _FIBER_ACCEPTED
         return _Step(mode, lead, found, estimate, converged)
 

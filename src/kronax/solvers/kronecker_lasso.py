@@ -161,13 +161,19 @@ def fit(
     return KroneckerLasso(rows, cols, np.array(trace), residual, residual <= tol, n_iter)
 
 
-def fit_along_path(s1: np.ndarray, s2: np.ndarray, strengths: tuple[float, float]) -> KroneckerLasso:
-    """Solve Eq. 5 for strengths on the scale of correlations.
+def fit_along_path(
+    s1: np.ndarray,
+    s2: np.ndarray,
+    strengths: tuple[float, float],
+    *,
+    start: tuple[np.ndarray, np.ndarray] | None = None,
+) -> KroneckerLasso:
+    """Solve Eq. 5 for strengths on the scale of correlations, starting from ``Ψ`` and ``Φ`` of a problem nearby, if known.
 
     Most problems take a handful of steps, with directions in single precision. Where a sample has a few strong directions
     they are many; by way of stronger penalties, each solution the start of the next, they are a tenth of those.
     """
-    direct = fit(s1, s2, penalties(s1, s2, strengths), max_iter=_FEW_STEPS, dtype=np.float32)
+    direct = fit(s1, s2, penalties(s1, s2, strengths), start=start, max_iter=_FEW_STEPS, dtype=np.float32)
     if direct.converged:
         return direct
     start = None

@@ -21,7 +21,7 @@ from scipy import linalg, sparse
 from kronax.solvers import held_out, kronecker_lasso, kronecker_sum, ridge
 from kronax.solvers.fiber import Omega
 from kronax.solvers.linalg import eigh_all
-from kronax.solvers.precision import LowRank, Precision, Sparse, diagonal, mean_diagonal, shifted
+from kronax.solvers.precision import LowRank, Precision, Sparse, dense, diagonal, mean_diagonal, shifted
 from kronax.solvers.shrinkage import quadratic_inverse_shrinkage
 from kronax.solvers.spectral import Leading, Spectrum
 
@@ -66,12 +66,14 @@ class Estimate(NamedTuple):
     shortfall: str
 
 
-def estimate(found: Spectrum, penalty: Penalty) -> Estimate:
-    """Fit Eq. 3 to both axes of ``Z``."""
-    return estimate_shared(found, [found], penalty)
+def estimate(found: Spectrum, penalty: Penalty, last: Estimate | None = None) -> Estimate:
+    """Fit Eq. 3 to both axes of ``Z``; with an l1 penalty starting from the ``last`` estimate, if there is one."""
+    return estimate_shared(found, [found], penalty, last)
 
 
-def estimate_shared(whole: Spectrum, parts: Sequence[Spectrum], penalty: Penalty) -> Estimate:
+def estimate_shared(
+    whole: Spectrum, parts: Sequence[Spectrum], penalty: Penalty, last: Estimate | None = None
+) -> Estimate:
     """Fit Eq. 3 to matrices that share their rows: one ``Ψ``, and a ``Φ_k`` for the columns of every matrix.
 
     ``min Σ_k [tr(S₁ₖΨ) + tr(S₂ₖΦ_k) − log det(Ψ ⊕ Φ_k)]`` sees of the rows only ``Σ_k S₁ₖ``, and its sum over ``(k, j)``
@@ -85,10 +87,12 @@ def estimate_shared(whole: Spectrum, parts: Sequence[Spectrum], penalty: Penalty
         The spectrum of each.
     penalty
         How precisions are kept from following the noise.
+    last
+        An earlier estimate, from which the solve with an l1 penalty starts.
     """
     sides = [_rows(whole), *map(_cols, parts)]
     if penalty.kind == "l1":
-        return _sparse(sides, penalty.strength)
+        return _sparse(sides, penalty.strength, last)
     return _ridge(sides, penalty.strength) if penalty.kind == "ridge" else _shrinkage(sides, joint=penalty.joint)
 
 
@@ -138,7 +142,7 @@ def _ridge(sides: Sequence[_Side], strength: float | None) -> Estimate:
     return Estimate(rows, cols, (strength,), _objective(sides, eigenvalues), _shortfall(solved))
 
 
-def _sparse(sides: Sequence[_Side], strength: float | tuple[float, float] | None) -> Estimate:
+def _sparse(sides: Sequence[_Side], strength: float | tuple[float, float] | None, last: Estimate | None) -> Estimate:
     """Fit the matrices with an l1 penalty; columns of different matrices stay independent."""
     s1, *parts = map(_second_moments, sides)
     s2 = linalg.block_diag(*parts)
@@ -146,7 +150,8 @@ def _sparse(sides: Sequence[_Side], strength: float | tuple[float, float] | None
     if strength is None:
         strength = kronecker_lasso.universal_strengths(len(s1), len(s2))
     both = strength if isinstance(strength, tuple) else (strength, strength)
-    solved = kronecker_lasso.fit_along_path(s1, s2, both)
+    start = last and (dense(last.rows), linalg.block_diag(*map(dense, last.cols)))
+    solved = kronecker_lasso.fit_along_path(s1, s2, both, start=start)
     ends = np.cumsum([0, *map(len, parts)])
     blocks = [solved.cols[start:end, start:end] for start, end in zip(ends[:-1], ends[1:], strict=True)]
     total = np.add.outer(np.linalg.eigvalsh(solved.rows), np.linalg.eigvalsh(solved.cols))
