@@ -283,6 +283,17 @@ def test_refit_uses_all_fibers(gaps):
     assert not np.array_equal(plain.values, refitted.values)
 
 
+def test_factors_come_to_rest(gaps, monkeypatch):
+    """In a place that the restless training circles around; the epochs before are the same."""
+    options = replace(QUICK, max_epochs=150, held_out=0.0, learning_rate=5e-2)
+    found = cp(gaps, options).objective
+    monkeypatch.setattr(factorization, "_RESTING", 0.0)
+    restless = cp(gaps, options).objective
+    np.testing.assert_array_equal(found[:101], restless[:101])
+    assert found[-1] < restless[-50:].min()
+    assert np.abs(np.diff(found[-5:])).max() < 0.1 * np.abs(np.diff(restless[-5:])).max()
+
+
 def test_held_out_fibers_leave_something_of_everyone(rng):
     some = rng.random((40, 6)) < 0.3
     some[:, 5] = False

@@ -48,7 +48,8 @@ class FactorizationOptions:
     rank
         ``k``, the number of components.
     learning_rate
-        Of Adam.
+        Of Adam. Where no fibers are held out, as in the refit, it falls to 0 over the last third of the epochs, so that the
+        factors come to rest.
     weight_decay
         Times a parameter, it is added to the parameter's gradient; biases do not decay.
     max_epochs
@@ -92,7 +93,7 @@ class FactorizationOptions:
     learning_rate: float = 1e-2
     weight_decay: float = 3e-6
     max_epochs: int = 1500
-    patience: int = 500
+    patience: int = 1000
     held_out: float = 0.1
     refit: bool = True
     start: Literal["alike", "random"] = "alike"
@@ -205,6 +206,7 @@ Parameters = dict[str, Array]
 _UNLIKE = 0.1  # standard deviation of the contexts' first factors, where they are alike
 _SIZE = 0.3  # standard deviation of the first predictions, relative to that of the scaled values
 _LEAST_LOGIT = -40.0  # relative to the largest; e^−40 squared is still a normal float32
+_RESTING = 1 / 3  # share of the epochs, the last ones, in which the learning rate falls
 _LEAST_SPARE = 4  # fibers of treatments measured twice: with fewer, none are held out
 
 
@@ -587,7 +589,8 @@ def _train(task: _Task, number: int, n_epochs: int | None = None) -> _Run:
     with tqdm(total=limit, desc=_name(task.form), unit="epoch", delay=2, leave=False, disable=not task.progress) as bar:
         while patient and len(trace) < limit:
             batches = _batches(rng.permutation(in_training), options.batch_size)
-            parameters, state, value, error = _epoch(parameters, state, task.form, fibers, batches, held, task.settings)
+            settings = task.settings if out.any() else _coming_to_rest(task.settings, len(trace), limit)
+            parameters, state, value, error = _epoch(parameters, state, task.form, fibers, batches, held, settings)
             trace.append(float(value))
             held_trace.append(float(error) if out.any() else np.nan)
             for found in (value, error):
@@ -602,6 +605,12 @@ def _train(task: _Task, number: int, n_epochs: int | None = None) -> _Run:
     arrays = {name: np.array(value) for name, value in best.items()}
     converged = not patient or not out.any()
     return _Run(task.form, number, arrays, np.array(trace), np.array(held_trace), n_best, converged, reason)
+
+
+def _coming_to_rest(settings: _Settings, n_done: int, n_epochs: int) -> _Settings:
+    """Lower the learning rate, in a straight line to 0, in the last epochs."""
+    share = min((n_epochs - n_done) / max(_RESTING * n_epochs, 1.0), 1.0)
+    return settings._replace(learning_rate=settings.learning_rate * np.float32(share))
 
 
 def _name(form: _Form) -> str:
