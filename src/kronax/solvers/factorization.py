@@ -595,7 +595,8 @@ def _train(task: _Task, number: int, n_epochs: int | None = None) -> _Run:
             held_trace.append(float(error) if out.any() else np.nan)
             for found in (value, error):
                 _require_finite(float(found), len(trace), task)
-            bar.set_postfix(training=f"{trace[-1]:.4g}", held_out=f"{held_trace[-1]:.4g}", refresh=False)
+            losses = {"training": trace[-1]} | ({"held_out": held_trace[-1]} if out.any() else {})
+            bar.set_postfix({name: f"{value:.4g}" for name, value in losses.items()}, refresh=False)
             bar.update()
             if not out.any() or held_trace[-1] <= np.min(held_trace):
                 n_best = len(trace)
