@@ -30,6 +30,12 @@ def test_wide_and_back(mdata):
     pd.testing.assert_frame_equal(again.var, wide.var)
 
 
+def test_what_is_said_of_profiles_stays_with_them(mdata):
+    options = kx.tl.FactorizationOptions(rank=1, max_epochs=2, patience=1)
+    kx.tl.complete_tensor(mdata, method="cp", options=options)  # has no confidence: NaN in all contexts
+    assert list(kx.get.wide(mdata).var) == ["dose"]
+
+
 def test_rows_are_context_by_gene(mdata):
     wide = kx.get.wide(mdata, layer="truth")
     row = wide["tissue1:gene4"]

@@ -254,6 +254,21 @@ def test_seed_and_order_of_methods(mdata, result):
     assert not other.profiles.obs["fold"].equals(result.profiles.obs["fold"])
 
 
+def test_options_that_methods_share_go_with_a_name():
+    mdata = kx.datasets.skewed_response(n_treatments=20, n_contexts=3, n_genes=12, measured=np.ones((20, 3), bool))
+    few = kx.tl.FactorizationOptions(rank=2, max_epochs=8, patience=8)
+    found = kx.metrics.cross_validate(mdata, methods={"flat": ("mf", few), "cubic": ("cp", few)}, n_folds=2)
+    fold = found.profiles.obs["fold"].to_numpy() == 0
+    hidden = mdata.copy()
+    for treatment, context in found.profiles.obs.loc[fold, ["treatment", "context"]].astype(str).to_numpy():
+        hidden[context].X[hidden[context].obs_names.get_loc(treatment)] = np.nan
+    for label, method in (("flat", "mf"), ("cubic", "cp")):
+        completed = kx.get.profiles(kx.tl.complete_tensor(hidden, method=method, options=few, copy=True))
+        alone = completed[found.profiles.obs_names[fold]].X
+        np.testing.assert_allclose(found.profiles.layers[label][fold], alone, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(found.profiles.layers["flat"], found.profiles.layers["cubic"])
+
+
 def compilations(caplog, mdata, n_folds) -> int:
     caplog.clear()
     methods = {
@@ -308,6 +323,14 @@ def test_profiles_can_be_saved(result, tmp_path):
         ({"methods": {"a/b": "dnpp"}}, ValueError, "without '/'"),
         ({"methods": {"a": 3}}, TypeError, "or its options such as"),
         ({"methods": {"a": kx.tl.DnppOptions(n_neighbors=0)}}, ValueError, "n_neighbors"),
+        (
+            {"methods": {"a": kx.tl.FactorizationOptions()}},
+            ValueError,
+            r"say of which: \('mf', kx.tl.Fac.* or \('cp', ",
+        ),
+        ({"methods": {"a": ("cp", kx.tl.DnppOptions())}}, TypeError, "`options` of method 'cp' must be"),
+        ({"methods": {"a": ("magic", kx.tl.DnppOptions())}}, ValueError, "`methods` must be one of"),
+        ({"methods": {"a": ("cp", "dnpp", 3)}}, TypeError, "or a tuple of both"),
         ({"layer": "counts"}, KeyError, "counts"),
         ({"unit_norm": "yes"}, ValueError, "`unit_norm` must be True or False"),
     ],

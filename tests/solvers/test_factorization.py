@@ -276,11 +276,34 @@ def test_early_stopping_keeps_the_best_epoch(rng):
 
 
 def test_refit_uses_all_fibers(gaps):
-    plain, refitted = (cp(gaps, replace(QUICK, max_epochs=20, refit=refit)) for refit in (False, True))
+    """Long enough for the refit's loss to fall below that of the first training."""
+    plain, refitted = (cp(gaps, replace(QUICK, max_epochs=100, refit=refit)) for refit in (False, True))
     np.testing.assert_array_equal(plain.held_out_loss, refitted.held_out_loss)
     everything = cp(gaps, replace(QUICK, held_out=0.0, max_epochs=int(plain.parameters["n_best"])))
     np.testing.assert_array_equal(refitted.values, everything.values)
     assert not np.array_equal(plain.values, refitted.values)
+
+
+def test_refit_takes_no_worse_minimum(gaps, monkeypatch):
+    """From factors of 0, where all gradients are, the refit gets nowhere; then the first training goes on."""
+    options = replace(QUICK, biases=False, max_epochs=60, patience=60)
+    first = cp(gaps, options)
+    starts, start = [], factorization._start
+
+    def vanishing(task, rng):
+        starts.append(start(task, rng))
+        return starts[-1] if len(starts) == 1 else jax.tree.map(jnp.zeros_like, starts[-1])
+
+    monkeypatch.setattr(factorization, "_start", vanishing)
+    refitted = cp(gaps, replace(options, refit=True))
+    assert len(starts) == 2
+    np.testing.assert_array_equal(first.held_out_loss, refitted.held_out_loss)
+    known = ~np.isnan(gaps)
+    errors = []
+    for found in (first, refitted):
+        products = np.einsum("dk,ck,gk->dcg", found.treatments, found.contexts, found.genes)
+        errors.append(np.mean((found.scaling.undo(products) - gaps)[known] ** 2))
+    assert errors[1] < errors[0] < 0.5 * np.nanvar(gaps)
 
 
 def test_factors_come_to_rest(gaps, monkeypatch):

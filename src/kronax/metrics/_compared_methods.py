@@ -12,6 +12,8 @@ from kronax.solvers.completion import Completion
 TRUTH = "measured"  # beside the methods, in tables
 DEFAULT = ("kronecker", "falrtc", "dnpp", "mean_2d", "mean_1d")
 
+Chosen = str | Options | tuple[str, Options]  # a method; its settings; or both, where methods share a class of settings
+
 
 @dataclass(frozen=True)
 class ComparedMethod:
@@ -36,7 +38,7 @@ class ComparedMethod:
         return METHODS[self.name](values, self.options, width=width)
 
 
-def compared_methods(methods: str | Iterable[str] | Mapping[str, str | Options]) -> list[ComparedMethod]:
+def compared_methods(methods: str | Iterable[str] | Mapping[str, Chosen]) -> list[ComparedMethod]:
     """Read which methods a user named, and check their options."""
     if isinstance(methods, str):
         methods = [methods]
@@ -51,17 +53,28 @@ def compared_methods(methods: str | Iterable[str] | Mapping[str, str | Options])
     return [_compared(label, chosen) for label, chosen in methods.items()]
 
 
-def _compared(label: str, chosen: str | Options) -> ComparedMethod:
-    if isinstance(chosen, str):
-        _validate.one_of(chosen, METHODS, "methods")
-        _validate.name(label, "methods")
-        return ComparedMethod(label, chosen, options_of(chosen, None))
+def _compared(label: str, chosen: Chosen) -> ComparedMethod:
     _validate.name(label, "methods")
-    for name, method in METHODS.items():
-        if type(chosen) is method.options:
-            return ComparedMethod(label, name, options_of(name, chosen))
+    name, options = _named(label, chosen)
+    _validate.one_of(name, METHODS, "methods")
+    return ComparedMethod(label, name, options_of(name, options))
+
+
+def _named(label: str, chosen: Chosen) -> tuple[str, Options | None]:
+    """Give the method's name, and its options if there are any."""
+    if isinstance(chosen, str):
+        return chosen, None
+    if isinstance(chosen, tuple) and len(chosen) == 2:
+        return chosen
+    able = [name for name, method in METHODS.items() if type(chosen) is method.options]
+    if len(able) > 1:
+        pairs = " or ".join(f"({name!r}, kx.tl.{type(chosen).__name__}(…))" for name in able)
+        msg = f"`methods[{label!r}]` are options of more than one method; say of which: {pairs}."
+        raise ValueError(msg)
+    if able:
+        return able[0], chosen
     msg = (
         f"`methods[{label!r}]` must be the name of a method, of {list(METHODS)}, or its options such as "
-        f"kx.tl.KroneckerOptions(), found {chosen!r}."
+        f"kx.tl.KroneckerOptions(), or a tuple of both, found {chosen!r}."
     )
     raise TypeError(msg)

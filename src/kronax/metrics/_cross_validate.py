@@ -12,10 +12,9 @@ from mudata import MuData
 from tqdm.auto import tqdm
 
 from kronax import _tensor, _validate
-from kronax._completion_methods import Options
 from kronax._logging import logger, shows_progress
 from kronax.metrics import _tensor_scores as scores
-from kronax.metrics._compared_methods import DEFAULT, ComparedMethod, compared_methods
+from kronax.metrics._compared_methods import DEFAULT, Chosen, ComparedMethod, compared_methods
 from kronax.solvers.completion import Fallback
 from kronax.solvers.tensor_folds import cold_start_folds, entry_folds, fiber_folds, hide, pooled_correlation
 from kronax.solvers.tensor_folds import unit_norm as to_unit_norm
@@ -136,7 +135,7 @@ def _categories(truth: np.ndarray, edges: tuple[float, ...]) -> tuple[np.ndarray
 def cross_validate(
     mdata: MuData,
     *,
-    methods: str | Iterable[str] | Mapping[str, str | Options] = DEFAULT,
+    methods: str | Iterable[str] | Mapping[str, Chosen] = DEFAULT,
     n_folds: int = 10,
     split: Literal["fiber", "entry", "cold_start_treatment", "cold_start_context"] = "fiber",
     keep: int = 0,
@@ -158,7 +157,8 @@ def cross_validate(
         was not measured there.
     methods
         Names, as in :func:`kronax.tl.complete_tensor`; or a mapping from any label to a method's name or its options, for settings
-        other than the default ones.
+        other than the default ones. Options that several methods share go with the name:
+        ``{"rank 6": ("cp", kx.tl.FactorizationOptions(rank=6))}``.
     n_folds
         At least 2.
     split
@@ -191,7 +191,7 @@ def cross_validate(
     TypeError
         If `mdata` is no MuData object, or `methods` holds something else than names and options.
     ValueError
-        If a method or split does not exist, or there are fewer fibers, treatments or contexts to hold out than folds.
+        If a method or split does not exist, options do not tell of which method they are, or there are fewer fibers, treatments or contexts to hold out than folds.
 
     References
     ----------

@@ -10,9 +10,8 @@ from mudata import MuData
 from tqdm.auto import tqdm
 
 from kronax import _tensor, _validate
-from kronax._completion_methods import Options
 from kronax._logging import shows_progress
-from kronax.metrics._compared_methods import DEFAULT, ComparedMethod, compared_methods
+from kronax.metrics._compared_methods import DEFAULT, Chosen, ComparedMethod, compared_methods
 from kronax.solvers.tensor_folds import hide, pooled_correlation
 from kronax.solvers.tensor_folds import unit_norm as to_unit_norm
 
@@ -44,7 +43,7 @@ class DensityCurve:
 def density_curve(
     mdata: MuData,
     *,
-    methods: str | Iterable[str] | Mapping[str, str | Options] = DEFAULT,
+    methods: str | Iterable[str] | Mapping[str, Chosen] = DEFAULT,
     densities: Iterable[float] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6),
     held_out: float = 0.1,
     n_repeats: int = 5,

@@ -60,7 +60,8 @@ class FactorizationOptions:
     held_out
         Share of the measured fibers by which training is stopped, and that take no other part in it; 0 for none.
     refit
-        Whether the factors are then trained anew, on all fibers, for as many epochs as were best.
+        Whether the factors are then trained anew, on all fibers, for as many epochs as were best. Where that ends with a larger
+        loss in training than the first time, the first training is continued instead.
     start
         The contexts' factors at first: ``"alike"``, about 1, which suits responses that are similar in most contexts; or
         ``"random"``, which finds opposite ones more surely. ``mf`` has none.
@@ -444,8 +445,7 @@ def _complete(values: np.ndarray, options: FactorizationOptions, form: _Form, pr
     run = min((_train(rival, n) for rival in _rivals(task) for n in range(options.n_starts)), key=lambda run: run.loss)
     form = run.form
     if options.refit and task.held_out.any():
-        again = _train(task._replace(form=form), run.number, run.n_best)
-        run = run._replace(parameters=again.parameters)
+        run = run._replace(parameters=_refitted(task._replace(form=form), run))
     parameters = _without_unknown(run.parameters, measured, form)
     predicted = scaling.undo(_predict_missing(parameters, form, measured, options.batch_size))
     predicted, fallback = _fall_back(values, measured, predicted, form)
@@ -574,14 +574,30 @@ def _start(task: _Task, rng: np.random.Generator) -> Parameters:
     return {name: jnp.asarray(value, jnp.float32) for name, value in parameters.items()}
 
 
-def _train(task: _Task, number: int, n_epochs: int | None = None) -> _Run:
+def _refitted(task: _Task, run: _Run) -> dict[str, np.ndarray]:
+    """Give parameters trained on all fibers, for as many epochs as held-out ones chose.
+
+    No held-out fibers watch over it, and other minibatches may lead to another minimum: one in which large components
+    cancel where little was measured, say, and err where nothing was. Its loss in training is then larger than that of the
+    first training, which is continued instead.
+    """
+    anew = _train(task, run.number, run.n_best)
+    if anew.objective[-1] <= run.objective[run.n_best - 1]:
+        return anew.parameters
+    onward = _train(task, run.number, run.n_best, run.parameters)
+    return min(anew, onward, key=lambda found: found.objective[-1]).parameters
+
+
+def _train(task: _Task, number: int, n_epochs: int | None = None, start: dict[str, np.ndarray] | None = None) -> _Run:
     """Train until the held-out fibers are predicted no better, or, on all fibers, for a number of epochs."""
     options, rng = task.options, np.random.default_rng((task.options.random_state, number))
     where = np.nonzero(task.some)
     fibers = _Fibers(jnp.asarray(task.values[where], jnp.float32), *(jnp.asarray(a, jnp.int32) for a in where))
     out = task.held_out[where] if n_epochs is None else np.zeros(len(where[0]), bool)
     in_training, held = np.flatnonzero(~out), _batches(np.flatnonzero(out), options.batch_size)
-    parameters = _start(task, rng)
+    parameters = (
+        _start(task, rng) if start is None else jax.tree.map(jnp.array, start)
+    )  # a copy: a step may reuse its input
     state = _ADAM.init(parameters)
     trace, held_trace, best, n_best = [], [], parameters, 0
     limit = options.max_epochs if n_epochs is None else n_epochs
@@ -595,7 +611,8 @@ def _train(task: _Task, number: int, n_epochs: int | None = None) -> _Run:
             held_trace.append(float(error) if out.any() else np.nan)
             for found in (value, error):
                 _require_finite(float(found), len(trace), task)
-            bar.set_postfix(training=f"{trace[-1]:.4g}", held_out=f"{held_trace[-1]:.4g}", refresh=False)
+            losses = {"training": trace[-1]} | ({"held_out": held_trace[-1]} if out.any() else {})
+            bar.set_postfix({name: f"{value:.4g}" for name, value in losses.items()}, refresh=False)
             bar.update()
             if not out.any() or held_trace[-1] <= np.min(held_trace):
                 n_best = len(trace)
