@@ -158,7 +158,9 @@ def log_start(method: str, matrices: Matrices) -> None:
         )
 
 
-def combine(matrices: Matrices, parts: dict[str, em.Structure], penalty: m_step.Penalty) -> Learnt:
+def combine(
+    matrices: Matrices, parts: dict[str, em.Structure], penalty: m_step.Penalty, *, progress: bool = False
+) -> Learnt:
     """Let the matrices agree on one structure of the cells."""
     if len(parts) == 1:
         ((name, part),) = parts.items()
@@ -170,6 +172,7 @@ def combine(matrices: Matrices, parts: dict[str, em.Structure], penalty: m_step.
         list(matrices.members.values()),
         len(matrices.cells),
         penalty=penalty,
+        progress=progress,
     )
     short = [f"{name}: {part.reason}" for name, part in parts.items() if not part.converged]
     short += [f"all together: {shared.shortfall}"] if shared.shortfall else []
@@ -296,7 +299,7 @@ def finish(
     for part in parts.values():
         scales = (part.log_rows, part.log_cols) if isinstance(part, em.Fit) else ()
         _require_finite(part.rows.embedding, part.cols.embedding, *scales)
-    learnt = combine(matrices, parts, penalty)
+    learnt = combine(matrices, parts, penalty, progress=progress)
     cells = cell_graph(learnt, n_neighbors, settings["weights"], progress=progress)
     features = {name: feature_graph(learnt, name, n_neighbors, progress=progress) for name in parts}
     _require_finite(*(matrix.data for graph in (cells, *features.values()) for matrix in graph.values()))

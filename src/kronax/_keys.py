@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 MED_MAGMA = "med_magma"
 GMGM = "gmgm"
+SCANPY_DEFAULT = "neighbors"
 QUOTIENT = "quotient"
 GENE_MODULE = "gene_module"
 MODULE_ACTIVITY = "module_activity"  # obsm and uns
@@ -37,11 +38,15 @@ class GraphKeys(NamedTuple):
 
 
 def graph_keys(key_added: str) -> GraphKeys:
-    """Give the names under which a graph method writes."""
+    """Give the names under which a graph method writes.
+
+    The default graph of scanpy, ``uns["neighbors"]``, is looked for under these two names alone, whatever is said there.
+    """
+    prefix = "" if key_added == SCANPY_DEFAULT else f"{key_added}_"
     return GraphKeys(
         uns=key_added,
-        connectivities=f"{key_added}_connectivities",
-        distances=f"{key_added}_distances",
+        connectivities=f"{prefix}connectivities",
+        distances=f"{prefix}distances",
         precision=f"{key_added}_precision",
         obsm=f"X_{key_added}",
         varm=key_added,

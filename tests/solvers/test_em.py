@@ -521,7 +521,7 @@ def test_l1_goes_on_from_the_step_before(rng, monkeypatch):
     """The second step of EM solves for a Z nearby: it starts where the first one ended, and ends where a cold start does."""
     solves, along_path = [], kronecker_lasso.fit_along_path
 
-    def recorded(*problem, start):
+    def recorded(*problem, start, progress):
         solves.append((problem, start, along_path(*problem, start=start)))
         return solves[-1][2]
 

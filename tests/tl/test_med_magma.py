@@ -859,3 +859,15 @@ def test_rna_mixtures_are_told_apart_at_least_as_well_as_by_scanpy(shared_data):
 def test_cells_that_differ_in_scale_only(rng):
     rank_one = np.outer(rng.uniform(1, 9, 30), rng.uniform(1, 9, 20))
     refused(furnished(rank_one), ValueError, "Nothing varies")
+
+
+def test_as_the_default_graph_of_scanpy(counts, result):
+    """Under the key of scanpy's own graph scanpy finds ours, and not one that was there before."""
+    adata = annotated(counts)
+    sc.pp.neighbors(adata, use_rep="X")
+    kx.tl.med_magma(adata, key_added="neighbors")
+    assert (adata.obsp["connectivities"] != result.obsp["med_magma_connectivities"]).nnz == 0
+    sc.tl.leiden(adata, flavor="igraph", n_iterations=2, directed=False, random_state=0)
+    np.testing.assert_array_equal(adata.obs["leiden"], leiden(result))
+    sc.tl.umap(adata)
+    kx.tl.gene_modules(adata, neighbors_key="neighbors")

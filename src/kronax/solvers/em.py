@@ -164,7 +164,8 @@ def fit(
         power = 1.0 if signed else min(1.0, GAUSSIAN_DISPERSION / max(free.dispersion, GAUSSIAN_DISPERSION))
     transposed = matrix.shape[0] < matrix.shape[1]
     tall = _tall(free.matrix, power, transposed)
-    problem = _Problem(tall, n_comps, int(transposed) if center else None, _oriented(penalty, transposed), laplace)
+    axis, penalty = int(transposed) if center else None, _oriented(penalty, transposed)
+    problem = _Problem(tall, n_comps, axis, penalty, laplace=laplace, progress=progress)
     with jax.enable_x64(True):
         run = _iterate(problem, max_iter, tol, progress)
     a, b = np.asarray(run.step.mode.a), np.asarray(run.step.mode.b)
@@ -183,7 +184,12 @@ def fit(
 
 
 def fit_without_noise(
-    matrix: sparse.csr_array, *, center: bool = True, penalty: m_step.Penalty = m_step.Penalty(), n_comps: int = 50
+    matrix: sparse.csr_array,
+    *,
+    center: bool = True,
+    penalty: m_step.Penalty = m_step.Penalty(),
+    n_comps: int = 50,
+    progress: bool = False,
 ) -> Structure:
     """Fit Eq. 3 to the matrix itself, its scale apart: the model of GmGM (Andrew et al., AISTATS 2024), regularised.
 
@@ -191,9 +197,8 @@ def fit_without_noise(
     """
     transposed = matrix.shape[0] < matrix.shape[1]
     tall = _tall(matrix, 1.0, transposed)
-    problem = _Problem(
-        tall, n_comps, int(transposed) if center else None, _oriented(penalty, transposed), laplace=False
-    )
+    axis, penalty = int(transposed) if center else None, _oriented(penalty, transposed)
+    problem = _Problem(tall, n_comps, axis, penalty, laplace=False, progress=progress)
     with jax.enable_x64(True):
         step = problem.without_noise()
     reason = "there is no noise to take away" if step.converged else _short_of_goal(step)
@@ -255,9 +260,17 @@ class _Problem:
     """One tall matrix and the steps of EM on it; ``center`` is the axis along which ``m`` is constant."""
 
     def __init__(
-        self, matrix: sparse.csr_array, n_comps: int, center: int | None, penalty: m_step.Penalty, laplace: bool | None
+        self,
+        matrix: sparse.csr_array,
+        n_comps: int,
+        center: int | None,
+        penalty: m_step.Penalty,
+        *,
+        laplace: bool | None,
+        progress: bool,
     ) -> None:
-        self.n_comps, self.center, self.penalty, self.laplace = n_comps, center, penalty, laplace
+        self.n_comps, self.center, self.penalty = n_comps, center, penalty
+        self.laplace, self.progress = laplace, progress
         self.goes_beyond = laplace or laplace is None and worth_laplace(*matrix.shape, matrix.nnz)
         self.n_entries = float(matrix.nnz)  # and the sum of the squares of Z, the mean of which is 1
         self.matrix, self.counts = matrix, pattern_counts(matrix)
@@ -292,7 +305,7 @@ class _Problem:
         mode, z = fiber.of_unit_size(self.y, mode, self.n_entries)
         lead, found = decompose(z, gram(z), center=self.center, n_comps=self.n_comps)
         found = replace(found, beyond=beyond)
-        estimate = m_step.estimate(found, self.penalty, last)
+        estimate = m_step.estimate(found, self.penalty, last, progress=self.progress)
         converged = not estimate.shortfall and float(mode.residual) <= _FIBER_ACCEPTED
         return _Step(mode, lead, found, estimate, converged)
 

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from tqdm.auto import tqdm
 
 from kronax.solvers import kronecker_sum
 from kronax.solvers.linalg import eigh_all
@@ -93,18 +94,17 @@ class _Slope:
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["theta", "curved", "length", "residual", "n_iter"],
+    data_fields=["theta", "curved", "length", "residual"],
     meta_fields=[],
 )
 @dataclass(frozen=True)
 class _Model:
-    """Where the minimisation of the quadratic model stands: ``θ``, ``H(θ − θ₀)``, last proximal step, residual, cycles."""
+    """Where the minimisation of the quadratic model stands: ``θ``, ``H(θ − θ₀)``, last proximal step, residual."""
 
     theta: Pair
     curved: Pair
     length: Array
     residual: Array
-    n_iter: Array
 
 
 def fit(
@@ -116,6 +116,7 @@ def fit(
     tol: float = 1e-5,
     max_iter: int = 200,
     dtype: type = np.float64,
+    progress: str | None = None,
 ) -> KroneckerLasso:
     """Solve Eq. 5.
 
@@ -134,8 +135,11 @@ def fit(
     dtype
         Floating-point type in which a step's direction is computed. All else, and so what ``tol`` refers to, is in double
         precision.
+    progress
+        Name of the bar that long work shows; None for no bar.
     """
-    with jax.enable_x64(True):
+    bar = tqdm(desc=progress, unit="step", delay=2, leave=False, disable=progress is None)
+    with jax.enable_x64(True), bar:
         s = jnp.asarray(s1, jnp.float64), jnp.asarray(s2, jnp.float64)
         penalties = jnp.asarray(penalties[0], jnp.float64), jnp.asarray(penalties[1], jnp.float64)
         problem = s, penalties
@@ -150,6 +154,8 @@ def fit(
             last, point, slope = slope.residual, new, _slope(new, problem)
             trace.append(float(point.objective))
             n_iter += 1
+            bar.set_postfix(residual=f"{float(slope.residual):.1e}", refresh=False)
+            bar.update()
             # where nothing is promised and nothing gained, rounding is all that is left
             if -promised < _ROUNDING * abs(point.objective) and slope.residual > 0.5 * last:
                 break
@@ -167,21 +173,26 @@ def fit_along_path(
     strengths: tuple[float, float],
     *,
     start: tuple[np.ndarray, np.ndarray] | None = None,
+    progress: bool = False,
 ) -> KroneckerLasso:
     """Solve Eq. 5 for strengths on the scale of correlations, starting from ``Ψ`` and ``Φ`` of a problem nearby, if known.
 
     Most problems take a handful of steps, with directions in single precision. Where a sample has a few strong directions
     they are many; by way of stronger penalties, each solution the start of the next, they are a tenth of those.
     """
-    direct = fit(s1, s2, penalties(s1, s2, strengths), start=start, max_iter=_FEW_STEPS, dtype=np.float32)
+    name = "l1 penalty" if progress else None
+    direct = fit(
+        s1, s2, penalties(s1, s2, strengths), start=start, max_iter=_FEW_STEPS, dtype=np.float32, progress=name
+    )
     if direct.converged:
         return direct
     start = None
     for factor in _PATH:
         stronger = tuple(min(1.0, factor * rho) for rho in strengths)
-        found = fit(s1, s2, penalties(s1, s2, stronger), start=start, tol=_ON_THE_WAY)
+        bar = f"{name} × {factor:g}" if progress else None
+        found = fit(s1, s2, penalties(s1, s2, stronger), start=start, tol=_ON_THE_WAY, progress=bar)
         start = found.rows, found.cols
-    return fit(s1, s2, penalties(s1, s2, strengths), start=start)
+    return fit(s1, s2, penalties(s1, s2, strengths), start=start, progress=name)
 
 
 def penalties(s1: np.ndarray, s2: np.ndarray, strength: float | tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
@@ -308,20 +319,53 @@ def _descend(point: _Point, direction: Pair, promised: Array, problem) -> _Point
     return None
 
 
-@partial(jax.jit, static_argnames=["dtype"])
 def _newton_direction(
     point: _Point, slope: _Slope, problem, least_residual: float, *, dtype: type
 ) -> tuple[Pair, Array]:
     """Minimise the quadratic model of ``F``, its penalty kept; also the decrease that it promises, negative.
 
     The model is treated as ``F`` would be: proximal gradient steps find the support, conjugate gradients move the entries
-    on it. Its products with the Hessian ``H`` cost matrix products alone.
+    on it. Every cycle of the two is a call, so that an interrupt need not wait for all of them.
     """
-    exactly = point.theta
+    model, state = _model(point, slope, problem, dtype=dtype)
+    goal = max(float(slope.residual) * min(0.1, float(slope.residual)), least_residual)
+    n_cycles = 0
+    while float(state.residual) > goal and n_cycles < _CYCLES:
+        state = _cycle(state, *model)
+        n_cycles += 1
+    return _promise(state.theta, point.theta, *model)
+
+
+@partial(jax.jit, static_argnames=["dtype"])
+def _model(point: _Point, slope: _Slope, problem, *, dtype: type) -> tuple[tuple, _Model]:
+    """Give what the quadratic model is made of, in the precision asked for, and where its minimisation starts."""
     point, slope, problem = jax.tree.map(lambda x: x.astype(dtype), (point, slope, problem))
+    start = _Model(point.theta, tuple(map(jnp.zeros_like, point.theta)), jnp.asarray(1.0, dtype), slope.residual)
+    return (point, slope, problem), start
+
+
+@jax.jit
+def _promise(reached: Pair, exactly: Pair, point: _Point, slope: _Slope, problem) -> tuple[Pair, Array]:
+    """Give the direction to the model's minimum, and the change of ``F`` to first order.
+
+    From the point ``exactly`` as it is, so that the step's end is zero where the minimum is.
+    """
+    _, penalties = problem
+    promised = (
+        _dot(slope.gradient, _plus(reached, -1.0, point.theta)) + _l1(reached, penalties) - _l1(point.theta, penalties)
+    )
+    direction = _plus(tuple(x.astype(jnp.float64) for x in reached), -1.0, exactly)
+    return tuple(0.5 * (d + d.T) for d in direction), promised.astype(jnp.float64)
+
+
+@jax.jit
+def _cycle(state: _Model, point: _Point, slope: _Slope, problem) -> _Model:
+    """Take a proximal gradient step on the quadratic model, and minimise it on the support.
+
+    Its products with the Hessian ``H`` cost matrix products alone.
+    """
     _, penalties = problem
     times_h, over_h = _hessian(point)
-    one = jnp.asarray(1.0, dtype)
 
     def model_gradient(state: _Model) -> Pair:
         return _plus(slope.gradient, 1.0, state.curved)
@@ -371,27 +415,15 @@ def _newton_direction(
             return length, step, curved, _dot(gradient, step) + 0.5 * _dot(step, curved) + change
 
         length, step, curved, change = jax.lax.while_loop(
-            lambda search: (search[3] > 0) & (search[0] > 0.1), lambda search: trial(search[0] / 2), trial(one)
+            lambda search: (search[3] > 0) & (search[0] > 0.1),
+            lambda search: trial(search[0] / 2),
+            trial(jnp.ones_like(state.length)),
         )
-        keep = (change < 0).astype(dtype)
+        keep = (change < 0).astype(change.dtype)
         return moved(state, _scaled(keep, step), _scaled(keep, curved))
 
-    def cycle(state: _Model) -> _Model:
-        state = on_support(proximal(state))
-        rest = _residual(state.theta, model_gradient(state), problem)
-        return replace(state, residual=rest, n_iter=state.n_iter + 1)
-
-    start = _Model(point.theta, tuple(map(jnp.zeros_like, point.theta)), one, slope.residual, 0)
-    goal = jnp.maximum(slope.residual * jnp.minimum(0.1, slope.residual), least_residual)
-    solved = jax.lax.while_loop(lambda state: (state.residual > goal) & (state.n_iter < _CYCLES), cycle, start)
-    promised = (
-        _dot(slope.gradient, _plus(solved.theta, -1.0, point.theta))
-        + _l1(solved.theta, penalties)
-        - _l1(point.theta, penalties)
-    )
-    # from the point itself, so that the step's end is zero where the model's minimum is
-    direction = _plus(tuple(x.astype(jnp.float64) for x in solved.theta), -1.0, exactly)
-    return tuple(0.5 * (d + d.T) for d in direction), promised.astype(jnp.float64)
+    state = on_support(proximal(state))
+    return replace(state, residual=_residual(state.theta, model_gradient(state), problem))
 
 
 def _hessian(point: _Point) -> tuple[Callable[[Pair], Pair], Callable[[Pair], Pair]]:

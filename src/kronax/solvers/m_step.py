@@ -66,13 +66,18 @@ class Estimate(NamedTuple):
     shortfall: str
 
 
-def estimate(found: Spectrum, penalty: Penalty, last: Estimate | None = None) -> Estimate:
+def estimate(found: Spectrum, penalty: Penalty, last: Estimate | None = None, *, progress: bool = False) -> Estimate:
     """Fit Eq. 3 to both axes of ``Z``; with an l1 penalty starting from the ``last`` estimate, if there is one."""
-    return estimate_shared(found, [found], penalty, last)
+    return estimate_shared(found, [found], penalty, last, progress=progress)
 
 
 def estimate_shared(
-    whole: Spectrum, parts: Sequence[Spectrum], penalty: Penalty, last: Estimate | None = None
+    whole: Spectrum,
+    parts: Sequence[Spectrum],
+    penalty: Penalty,
+    last: Estimate | None = None,
+    *,
+    progress: bool = False,
 ) -> Estimate:
     """Fit Eq. 3 to matrices that share their rows: one ``Ψ``, and a ``Φ_k`` for the columns of every matrix.
 
@@ -89,10 +94,12 @@ def estimate_shared(
         How precisions are kept from following the noise.
     last
         An earlier estimate, from which the solve with an l1 penalty starts.
+    progress
+        Whether long work shows a progress bar.
     """
     sides = [_rows(whole), *map(_cols, parts)]
     if penalty.kind == "l1":
-        return _sparse(sides, penalty.strength, last)
+        return _sparse(sides, penalty.strength, last, progress=progress)
     return _ridge(sides, penalty.strength) if penalty.kind == "ridge" else _shrinkage(sides, joint=penalty.joint)
 
 
@@ -142,7 +149,9 @@ def _ridge(sides: Sequence[_Side], strength: float | None) -> Estimate:
     return Estimate(rows, cols, (strength,), _objective(sides, eigenvalues), _shortfall(solved))
 
 
-def _sparse(sides: Sequence[_Side], strength: float | tuple[float, float] | None, last: Estimate | None) -> Estimate:
+def _sparse(
+    sides: Sequence[_Side], strength: float | tuple[float, float] | None, last: Estimate | None, *, progress: bool
+) -> Estimate:
     """Fit the matrices with an l1 penalty; columns of different matrices stay independent."""
     s1, *parts = map(_second_moments, sides)
     s2 = linalg.block_diag(*parts)
@@ -151,7 +160,7 @@ def _sparse(sides: Sequence[_Side], strength: float | tuple[float, float] | None
         strength = kronecker_lasso.universal_strengths(len(s1), len(s2))
     both = strength if isinstance(strength, tuple) else (strength, strength)
     start = last and (dense(last.rows), linalg.block_diag(*map(dense, last.cols)))
-    solved = kronecker_lasso.fit_along_path(s1, s2, both, start=start)
+    solved = kronecker_lasso.fit_along_path(s1, s2, both, start=start, progress=progress)
     ends = np.cumsum([0, *map(len, parts)])
     blocks = [solved.cols[start:end, start:end] for start, end in zip(ends[:-1], ends[1:], strict=True)]
     total = np.add.outer(np.linalg.eigvalsh(solved.rows), np.linalg.eigvalsh(solved.cols))

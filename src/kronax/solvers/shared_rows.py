@@ -52,6 +52,7 @@ def combine(
     n: int,
     *,
     penalty: m_step.Penalty,
+    progress: bool = False,
 ) -> SharedRows:
     """Fit one model to several matrices.
 
@@ -67,8 +68,10 @@ def combine(
         Number of rows; each is a row of at least one matrix.
     penalty
         How precisions are kept from following the noise.
+    progress
+        Whether long work shows a progress bar.
     """
-    found = m_step.estimate_shared(side_by_side(spectra, members, n), spectra, penalty)
+    found = m_step.estimate_shared(side_by_side(spectra, members, n), spectra, penalty, progress=progress)
     return SharedRows(joint_embedding(embeddings, members, n), *found)
 
 

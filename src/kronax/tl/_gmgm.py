@@ -118,12 +118,13 @@ def gmgm(
         "n_comps": int(n_comps),
         "random_state": int(random_state),
     }
+    progress = shows_progress()
     with _graphs.threads(matrices):
         fits = {}
         for name, found in matrices.counts.items():
             matrix = normal_scores(found.matrix) if nonparanormal else found.matrix
             fits[name] = em.fit_without_noise(
-                matrix, center=center, penalty=_graphs.of_each(matrices, chosen), n_comps=n_comps
+                matrix, center=center, penalty=_graphs.of_each(matrices, chosen), n_comps=n_comps, progress=progress
             )
         return _graphs.finish(
             data,
@@ -135,5 +136,5 @@ def gmgm(
             settings,
             key_added=key_added,
             copy=copy,
-            progress=shows_progress(),
+            progress=progress,
         )

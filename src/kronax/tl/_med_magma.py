@@ -59,8 +59,9 @@ def med_magma(
     penalty
         How the precision matrices are kept from following the noise. ``"shrinkage"``: nonlinear shrinkage of both
         spectra. ``"ridge"``: :math:`ρ\,\|Ψ ⊕ Φ\|^2` is added to the negative log-likelihood. ``"l1"``: the absolute
-        entries off the diagonals, so that most are exactly zero; needs cells × cells and genes × genes matrices, for a
-        few thousand cells at most.
+        entries off the diagonals, so that most are exactly zero; needs cells × cells and genes × genes matrices. How long
+        it takes depends on the data: seconds for a thousand variables with sparse graphs, minutes already for a
+        hundred cells and genes of real counts, whose correlations are strong.
     strength
         Of a ridge, in units of the squared mean variance, up to 1e10; if None, what makes held-out data most likely. Of an l1
         penalty, on the scale of correlations, up to 1, one for cells and genes or one for each; if None
@@ -91,7 +92,9 @@ def med_magma(
     tol
         Expectation maximisation has converged when a step changes :math:`\log|Z|` by less, root mean square.
     key_added
-        Name of what is written; ``key`` below.
+        Name of what is written; ``key`` below. With ``"neighbors"``, graphs are written as ``connectivities`` and
+        ``distances``, in the place of those of :func:`scanpy.pp.neighbors`, and scanpy's functions find them without a
+        `neighbors_key`.
     random_state
         Stored for the scanpy functions that read it. The method itself draws no random numbers.
     copy
