@@ -115,7 +115,9 @@ def test_what_is_refused(graph, labels):
         kx.metrics.assortativity(sparse.triu(graph).tocsr(), labels=labels)
     with pytest.raises(ValueError, match="negative, NaN or infinite"):
         kx.metrics.assortativity(-graph, labels=labels)
-    with pytest.raises(TypeError, match="Expected an AnnData object, an array or a sparse matrix, found list"):
+    with pytest.raises(
+        TypeError, match="Expected an AnnData or MuData object, an array or a sparse matrix, found list"
+    ):
         kx.metrics.assortativity([[0, 1], [1, 0]], labels=[0, 1])
     with pytest.raises(ValueError, match=r"`axis` must be one of \['obs', 'var'\]"):
         kx.metrics.assortativity(adata, labels="type", axis="rows")
