@@ -68,3 +68,20 @@ def test_what_a_mudata_has_not(multimodal):
         kx.metrics.assortativity(multimodal, labels="none")
     with pytest.raises(TypeError, match="Expected an AnnData or MuData object, found builtins.list"):
         kx.tl.graph_robustness([1])
+
+
+def test_graphs_that_are_there_are_named(multimodal):
+    adata = AnnData(obs=multimodal.obs, obsp=dict(multimodal.obsp))
+    with pytest.raises(KeyError, match=r"'med_magma' not found in `adata\.uns`.*Run kx\.tl\.med_magma first\."):
+        kx.metrics.ami_sweep(adata, labels="group")
+    adata.uns["neighbors"] = {"connectivities_key": "g"}
+    adata.uns["gmgm"] = {"connectivities_key": "g", "precision_key": "p"}
+    adata.uns["elsewhere"] = {"connectivities_key": "not there"}
+    with pytest.raises(KeyError, match=r"Pass `neighbors_key=`, one of \['gmgm', 'neighbors'\]\."):
+        kx.metrics.ami_sweep(adata, labels="group")
+    with pytest.raises(KeyError, match=r"Pass `neighbors_key=`, one of \['gmgm'\]\."):
+        kx.pl.precision(adata, groupby="group")
+    with pytest.raises(KeyError, match=r"no precision; only kx\.tl\.med_magma and kx\.tl\.gmgm write one\. Pass"):
+        kx.pl.precision(adata, groupby="group", neighbors_key="neighbors")
+    with pytest.raises(KeyError, match=r"Run kx\.tl\.med_magma first\."):
+        kx.tl.gene_modules(adata)

@@ -102,7 +102,7 @@ def test_what_is_not_there():
         kx.pl.precision(adata, groupby="none")
     with pytest.raises(ValueError, match="`axis`"):
         kx.pl.precision(adata, groupby="group", axis="cells")
-    with pytest.raises(KeyError, match=r"Run kx\.tl\.med_magma first"):
+    with pytest.raises(KeyError, match=r"Pass `neighbors_key=`, one of \['med_magma'\]"):
         kx.pl.precision(adata, groupby="group", neighbors_key="other")
     adata.obs["group"] = None
     with pytest.raises(ValueError, match="are missing"):

@@ -97,7 +97,7 @@ def gene_network(
     _validate.integer(n_genes, "n_genes", low=1, high=MOST_GENES)
     _validate.integer(random_state, "random_state", low=0)
     module_of = categorical(adata.var[modules], f"adata.var[{modules!r}]")
-    _validate.key_in(str(module), list(module_of.categories), f"the modules of `adata.var[{modules!r}]`")
+    _validate.key_in(str(module), list(module_of.categories), f"adata.var[{modules!r}]")
     whole = partial_correlations(adata, adata.uns[modules]["params"]["neighbors_key"], "var")
 
     members = np.flatnonzero(module_of == str(module))
