@@ -99,7 +99,9 @@ def test_nothing_to_compare(graph):
 
 def test_what_is_refused(graph, labels):
     adata = with_graph(graph, labels)
-    with pytest.raises(KeyError, match=r"'med_magma' not found in `adata\.uns`.*Pass `neighbors_key=`, one of \['my_graph'\]"):
+    with pytest.raises(
+        KeyError, match=r"'med_magma' not found in `adata\.uns`.*Pass `neighbors_key=`, one of \['my_graph'\]"
+    ):
         kx.metrics.assortativity(adata, labels="type")
     with pytest.raises(KeyError, match=r"'none' not found in `adata\.obs`.*\['type'\]"):
         kx.metrics.assortativity(adata, labels="none", neighbors_key="my_graph")

@@ -62,7 +62,7 @@ def gene_network(
     ax
         Axes to draw into, with room for the names; if None, a figure is made in which none hides another.
     save
-        File to write; its ending chooses the format.
+        File to write, in a folder that is made if need be; its ending chooses the format.
     show
         Open a window. A notebook shows the figure that is returned.
 

@@ -8,7 +8,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from kronax import _keys, _validate
-from kronax.pl._figure import new_figure
+from kronax.pl._figure import new_figure, save_and_show
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,7 @@ def graph_robustness(
     ax
         Axes to draw into; if None, a figure is made.
     save
-        File to write; its ending chooses the format.
+        File to write, in a folder that is made if need be; its ending chooses the format.
     show
         Open a window. A notebook shows the figure that is returned.
 
@@ -91,13 +91,7 @@ def graph_robustness(
     ax.tick_params(labelsize=8)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, ncols=2)
-    if save is not None:
-        ax.figure.savefig(save, dpi=150)
-    if show:
-        import matplotlib.pyplot as plt
-
-        plt.show()
-    return ax.figure
+    return save_and_show(ax.figure, save=save, show=show)
 
 
 def _axes(*, show: bool) -> Axes:

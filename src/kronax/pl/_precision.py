@@ -11,7 +11,7 @@ from mudata import MuData
 from scipy import sparse
 
 from kronax import _keys, _validate
-from kronax._module_shares import categorical
+from kronax._module_shares import categorical, require_few
 from kronax._partial_correlations import partial_correlations
 from kronax._stored_graph import AXES
 from kronax.pl._canvas import LINE, TEXT, axes, hand_over, short, spaced
@@ -60,7 +60,7 @@ def precision(
     ax
         Axes to draw into, with room for the names on the left; if None, a figure is made.
     save
-        File to write; its ending chooses the format.
+        File to write, in a folder that is made if need be; its ending chooses the format.
     show
         Open a window. A notebook shows the figure that is returned.
 
@@ -74,7 +74,7 @@ def precision(
     KeyError
         If the column or the precision matrix does not exist.
     ValueError
-        If `data` is backed, or all values of the column are missing.
+        If `data` is backed, or all values of the column are missing, or it holds more than 100 different numbers.
 
     References
     ----------
@@ -93,6 +93,8 @@ def precision(
     table, of = getattr(data, axis), _validate.called(data)
     _validate.key_in(groupby, table, f"{of}.{axis}")
     group_of = categorical(table[groupby], f"{of}.{axis}[{groupby!r}]")
+    if pd.api.types.is_numeric_dtype(table[groupby]):
+        require_few(group_of, f"{of}.{axis}[{groupby!r}]")
     found = partial_correlations(data, neighbors_key, axis)
 
     order, bounds = _ordered(found, group_of)
