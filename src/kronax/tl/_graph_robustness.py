@@ -77,7 +77,8 @@ def graph_robustness(
         Shares of the edges that are rewired, ascending, from 0 to less than 1, at least two. At 0, clusters differ only because
         the Leiden algorithm draws random numbers.
     n_repeats
-        Chains of perturbations of the graph, and random graphs; :math:`R`.
+        Chains of perturbations of the graph, and random graphs; :math:`R`. Each takes one to two seconds on 1,000 cells with
+        15 neighbours, and about five on 3,000.
     key_added
         Name of what is written.
     random_state
