@@ -334,7 +334,7 @@ def test_missing_file_and_others(tmp_path):
         (".", "is a folder"),
         ("text.h5ad", "cannot be read as an .h5ad file"),
         ("other.h5ad", "is not an .h5ad file"),
-        ("several.h5ad", "holds several modalities"),
+        ("several.h5ad", "holds several modalities. In Python, kx.tl.med_magma(mudata.read_h5mu(path))"),
     ]:
         code, out, err = run(tmp_path / path, "--out", tmp_path / "results")
         assert (code, out) == (2, "")

@@ -1,9 +1,13 @@
 """Checks let through what is right, and say what was found where it is not."""
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 from anndata import AnnData
 from mudata import MuData
+from scipy import sparse
 
 from kronax import _validate
 
@@ -12,6 +16,21 @@ def test_a_modality_is_named_where_an_anndata_object_is_asked_for():
     mdata = MuData({"rna": AnnData(np.ones((2, 3)))})
     with pytest.raises(TypeError, match=r"found mudata.*MuData. Pass one of its modalities, such as `mdata\['rna'\]`"):
         _validate.is_anndata(mdata)
+
+
+@pytest.mark.parametrize(
+    ("data", "remedy"),
+    [
+        (np.ones((2, 3)), r"`anndata\.AnnData\(X\)`"),
+        (pd.DataFrame({"a": [1]}), r"`anndata\.AnnData\(X\)`"),
+        (sparse.csr_array((2, 3)), r"`anndata\.AnnData\(X\)`"),
+        ("cells.h5ad", r"`scanpy\.read_h5ad\(path\)`"),
+        (Path("cells.h5ad"), r"`scanpy\.read_h5ad\(path\)`"),
+    ],
+)
+def test_matrices_and_files_are_no_anndata(data, remedy):
+    with pytest.raises(TypeError, match=rf"Expected an AnnData object, found .*{remedy}"):
+        _validate.is_anndata(data)
 
 
 @pytest.mark.parametrize("value", [2, 7, np.int64(3), np.uint8(7)])

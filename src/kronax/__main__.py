@@ -171,7 +171,10 @@ def read(path: Path) -> AnnData:
 
     parts = parts_of(path, "an .h5ad")
     if "mod" in parts:
-        msg = f"{path} holds several modalities; write one of them to an .h5ad file."
+        msg = (
+            f"{path} holds several modalities. In Python, kx.tl.med_magma(mudata.read_h5mu(path)) makes one cell graph of "
+            "all; here, write one of them to an .h5ad file."
+        )
         raise InputError(msg)
     if not {"obs", "var"} <= parts:
         msg = f"{path} is not an .h5ad file: it has no obs and var, but {sorted(parts)}."

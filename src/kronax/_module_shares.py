@@ -7,6 +7,8 @@ from scipy import sparse
 
 from kronax._validate import Counts
 
+MOST_GROUPS = 100  # in a figure
+
 
 def shares(counts: Counts, module_of: pd.Categorical) -> np.ndarray:
     """Give every module's share of every cell's total: cells with counts × modules."""
@@ -30,6 +32,16 @@ def categorical(column: pd.Series, name: str) -> pd.Categorical:
         msg = f"All values of `{name}` are missing."
         raise ValueError(msg)
     return found.rename_categories([str(category) for category in found.categories])
+
+
+def require_few(groups: pd.Categorical, name: str) -> None:
+    """Require as few groups as a figure has room for."""
+    if (n_groups := len(groups.categories)) > MOST_GROUPS:
+        msg = (
+            f"`{name}` has {n_groups:,} groups; at most {MOST_GROUPS} can be drawn. "
+            "Name a column with fewer, such as clusters or cell types, or merge some."
+        )
+        raise ValueError(msg)
 
 
 def indicator(categories: pd.Categorical) -> sparse.csr_array:

@@ -2,23 +2,24 @@
 
 import numpy as np
 from anndata import AnnData
+from mudata import MuData
 from scipy import sparse
 
 from kronax._stored_graph import Axis, stored_matrix
 
 
-def partial_correlations(adata: AnnData, neighbors_key: str, axis: Axis) -> sparse.csr_array:
+def partial_correlations(data: AnnData | MuData, neighbors_key: str, axis: Axis) -> sparse.csr_array:
     r"""Give ρ of cells or genes: CSR, no diagonal, no stored zeros.
 
     In a Kronecker sum, the other axis' mean diagonal :math:`\bar ψ` goes along:
     :math:`ρ_{jl} = -Φ_{jl} / \sqrt{(Φ_{jj} + \bar ψ)(Φ_{ll} + \bar ψ)}`. Where the other axis is not at hand (a modality
     of a MuData object), the axis' own mean diagonal takes its place: the two are equal by convention.
     """
-    precision, _ = stored_matrix(adata, neighbors_key, axis, "precision")
+    precision, _ = stored_matrix(data, neighbors_key, axis, "precision")
     diagonal = precision.diagonal()
     other = "var" if axis == "obs" else "obs"
-    key = adata.uns[neighbors_key]["precision_key"]
-    matrices = getattr(adata, f"{other}p")
+    key = data.uns[neighbors_key]["precision_key"]
+    matrices = getattr(data, f"{other}p")
     shift = _mean(matrices[key].diagonal() if key in matrices else diagonal)
     edges = precision.tocoo()
     off = edges.row != edges.col

@@ -17,8 +17,8 @@ from scipy import sparse
 from kronax import _keys, _validate, pl, tl
 from kronax._command_line import InputError, told_to_the_user
 from kronax._logging import logger
+from kronax._module_shares import MOST_GROUPS
 from kronax.pl._figure import shrink_wrap
-from kronax.pl._gene_modules import MOST_GROUPS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

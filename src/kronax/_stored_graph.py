@@ -1,33 +1,45 @@
 """The graphs that a graph method wrote, found through ``uns`` as scanpy finds its cell graph."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 from anndata import AnnData
+from mudata import MuData
 from scipy import sparse
 
 from kronax import _validate
 
 Axis = Literal["obs", "var"]
 AXES = ("obs", "var")
-_REMEDY = "Run kx.tl.med_magma first."
 
 
-def stored_matrix(adata: AnnData, neighbors_key: str, axis: Axis, what: str) -> tuple[sparse.csr_matrix, str]:
+def stored_matrix(data: AnnData | MuData, neighbors_key: str, axis: Axis, what: str) -> tuple[sparse.csr_matrix, str]:
     """Read ``"connectivities"`` or ``"precision"`` of an axis: CSR, float64, a copy, no stored zeros; and its place."""
-    _validate.key_in(neighbors_key, adata.uns, "adata.uns", _REMEDY)
-    _validate.key_in(f"{what}_key", adata.uns[neighbors_key], f"adata.uns[{neighbors_key!r}]", _REMEDY)
-    key = adata.uns[neighbors_key][f"{what}_key"]
-    name = f"adata.{axis}p"
-    _validate.key_in(key, getattr(adata, f"{axis}p"), name, _REMEDY)
-    matrix = sparse.csr_matrix(getattr(adata, f"{axis}p")[key], dtype=np.float64, copy=True)
+    of = _validate.called(data)
+    name, stored = f"{of}.{axis}p", getattr(data, f"{axis}p")
+    remedy = _remedy(data.uns, stored, what)
+    _validate.key_in(neighbors_key, data.uns, f"{of}.uns", remedy)
+    described = data.uns[neighbors_key]
+    if what == "precision" and "connectivities_key" in described and "precision_key" not in described:
+        remedy = f"This graph has no precision; only kx.tl.med_magma and kx.tl.gmgm write one. {remedy}"
+    _validate.key_in(f"{what}_key", described, f"{of}.uns[{neighbors_key!r}]", remedy)
+    key = described[f"{what}_key"]
+    _validate.key_in(key, stored, name, remedy)
+    matrix = sparse.csr_matrix(stored[key], dtype=np.float64, copy=True)
     matrix.eliminate_zeros()
     return matrix, f"`{name}[{key!r}]`"
 
 
-def stored_graph(adata: AnnData, neighbors_key: str, axis: Axis) -> sparse.csr_matrix:
+def _remedy(uns: Mapping, stored: Mapping, what: str) -> str:
+    """Name the graphs that are there, if any."""
+    there = [key for key, entry in uns.items() if isinstance(entry, Mapping) and entry.get(f"{what}_key") in stored]
+    return f"Pass `neighbors_key=`, one of {sorted(there)}." if there else "Run kx.tl.med_magma first."
+
+
+def stored_graph(data: AnnData | MuData, neighbors_key: str, axis: Axis) -> sparse.csr_matrix:
     """Read the connectivities of cells or genes: CSR, float64, a copy, no stored zeros, weights checked."""
-    graph, place = stored_matrix(adata, neighbors_key, axis, "connectivities")
+    graph, place = stored_matrix(data, neighbors_key, axis, "connectivities")
     require_weights(graph, place)
     return graph
 

@@ -7,21 +7,39 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
 
-def is_anndata(adata: Any) -> None:
-    """Require an AnnData object in memory."""
+def is_anndata(adata: Any, expected: str = "an AnnData object") -> None:
+    """Require an AnnData object in memory; ``expected`` is what the caller takes."""
     if not isinstance(adata, AnnData):
-        msg = f"Expected an AnnData object, found {type(adata).__module__}.{type(adata).__qualname__}."
+        msg = f"Expected {expected}, found {type(adata).__module__}.{type(adata).__qualname__}."
         if isinstance(adata, MuData):
             msg += f" Pass one of its modalities, such as `mdata[{next(iter(adata.mod), 'name')!r}]`."
+        elif isinstance(adata, str | os.PathLike):
+            msg += " Read the file first, e.g. with `scanpy.read_h5ad(path)`."
+        elif isinstance(adata, np.ndarray | pd.DataFrame) or sparse.issparse(adata):
+            msg += " Make one of the matrix, cells × genes: `anndata.AnnData(X)`."
         raise TypeError(msg)
     if adata.isbacked:
         msg = f"The AnnData object is backed by {str(adata.filename)!r}. Run `adata = adata.to_memory()` first."
         raise ValueError(msg)
+
+
+def holds_graph(data: Any, axis: str) -> None:
+    """Require an AnnData object in memory; for a graph of the cells, a MuData object will do."""
+    if axis == "var":
+        is_anndata(data)
+    elif not isinstance(data, MuData):
+        is_anndata(data, "an AnnData or MuData object")
+
+
+def called(data: AnnData | MuData) -> str:
+    """Give the name that messages have for an object."""
+    return "mdata" if isinstance(data, MuData) else "adata"
 
 
 def is_multimodal(mdata: MuData) -> None:

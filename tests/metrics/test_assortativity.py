@@ -99,7 +99,9 @@ def test_nothing_to_compare(graph):
 
 def test_what_is_refused(graph, labels):
     adata = with_graph(graph, labels)
-    with pytest.raises(KeyError, match=r"'med_magma' not found in `adata\.uns`.*Run kx\.tl\.med_magma"):
+    with pytest.raises(
+        KeyError, match=r"'med_magma' not found in `adata\.uns`.*Pass `neighbors_key=`, one of \['my_graph'\]"
+    ):
         kx.metrics.assortativity(adata, labels="type")
     with pytest.raises(KeyError, match=r"'none' not found in `adata\.obs`.*\['type'\]"):
         kx.metrics.assortativity(adata, labels="none", neighbors_key="my_graph")
@@ -115,7 +117,9 @@ def test_what_is_refused(graph, labels):
         kx.metrics.assortativity(sparse.triu(graph).tocsr(), labels=labels)
     with pytest.raises(ValueError, match="negative, NaN or infinite"):
         kx.metrics.assortativity(-graph, labels=labels)
-    with pytest.raises(TypeError, match="Expected an AnnData object, an array or a sparse matrix, found list"):
+    with pytest.raises(
+        TypeError, match="Expected an AnnData or MuData object, an array or a sparse matrix, found list"
+    ):
         kx.metrics.assortativity([[0, 1], [1, 0]], labels=[0, 1])
     with pytest.raises(ValueError, match=r"`axis` must be one of \['obs', 'var'\]"):
         kx.metrics.assortativity(adata, labels="type", axis="rows")

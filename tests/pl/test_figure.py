@@ -4,7 +4,7 @@ import sys
 
 from matplotlib import pyplot as plt
 
-from kronax.pl._figure import new_figure
+from kronax.pl._figure import new_figure, save_and_show
 
 
 def test_a_notebook_learns_to_show_figures(monkeypatch):
@@ -23,3 +23,10 @@ def test_a_notebook_learns_to_show_figures(monkeypatch):
 
 def test_options_are_those_of_the_figure():
     assert tuple(new_figure(show=False, figsize=(3, 2)).get_size_inches()) == (3, 2)
+
+
+def test_the_folder_of_a_file_is_made(tmp_path):
+    figure = new_figure(show=False)
+    assert save_and_show(figure, save=tmp_path / "a" / "b" / "x.png", show=False) is figure
+    save_and_show(figure, save=str(tmp_path / "a" / "b" / "x.pdf"), show=False)
+    assert {path.name for path in (tmp_path / "a" / "b").iterdir()} == {"x.png", "x.pdf"}

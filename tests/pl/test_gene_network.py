@@ -115,7 +115,7 @@ def test_same_seed_same_figure():
 
 def test_what_is_not_there():
     adata = with_module(4)
-    with pytest.raises(KeyError, match=r"'7' not found.*\['0', '1'\]"):
+    with pytest.raises(KeyError, match=r"'7' not found in `adata\.var\['gene_module'\]`\..*\['0', '1'\]"):
         kx.pl.gene_network(adata, module="7")
     with pytest.raises(ValueError, match="`n_genes` must be an integer"):
         kx.pl.gene_network(adata, module="0", n_genes=0)

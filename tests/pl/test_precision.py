@@ -102,8 +102,14 @@ def test_what_is_not_there():
         kx.pl.precision(adata, groupby="none")
     with pytest.raises(ValueError, match="`axis`"):
         kx.pl.precision(adata, groupby="group", axis="cells")
-    with pytest.raises(KeyError, match=r"Run kx\.tl\.med_magma first"):
+    with pytest.raises(KeyError, match=r"Pass `neighbors_key=`, one of \['med_magma'\]"):
         kx.pl.precision(adata, groupby="group", neighbors_key="other")
+    adata.obs["score"] = np.arange(20.0)
+    kx.pl.precision(adata, groupby="score")
+    many = with_groups(101, 2)
+    many.obs["score"] = np.arange(101.0)
+    with pytest.raises(ValueError, match=r"`adata\.obs\['score'\]` has 101 groups; at most 100 can be drawn"):
+        kx.pl.precision(many, groupby="score")
     adata.obs["group"] = None
     with pytest.raises(ValueError, match="are missing"):
         kx.pl.precision(adata, groupby="group")

@@ -1,15 +1,14 @@
 import numpy as np
-from anndata import AnnData
 from scipy import sparse
 
 from kronax import _keys, _validate
 from kronax._stored_graph import Axis
-from kronax.metrics._read import Matrix, read_graph
+from kronax.metrics._read import Holder, Matrix, read_graph
 
 
 def top_k_agreement(
-    first: AnnData | Matrix,
-    second: AnnData | Matrix,
+    first: Holder | Matrix,
+    second: Holder | Matrix,
     *,
     k: int = 15,
     neighbors_key: str | tuple[str, str] = _keys.MED_MAGMA,
@@ -23,8 +22,9 @@ def top_k_agreement(
     Parameters
     ----------
     first, second
-        AnnData objects with a graph, or the graphs themselves: symmetric matrices of weights, of the same vertices in the
-        same order. To compare two graphs of one AnnData object, hand it in twice and give two `neighbors_key`.
+        AnnData objects with a graph, MuData objects with one of their cells, or the graphs themselves: symmetric matrices
+        of weights, of the same vertices in the same order. To compare two graphs of one object, hand it in twice and give
+        two `neighbors_key`.
     k
         Neighbours to compare.
     neighbors_key
@@ -42,10 +42,10 @@ def top_k_agreement(
     KeyError
         If there is no such graph.
     TypeError
-        If an argument is neither an AnnData object nor a matrix.
+        If an argument is neither an AnnData or MuData object nor a matrix.
     ValueError
         If the graphs have different numbers of vertices, are not square or not symmetric, or have a weight that is negative
-        or not finite; or if two AnnData objects name their cells (genes) differently.
+        or not finite; or if two objects name their cells (genes) differently.
 
     References
     ----------
@@ -69,7 +69,7 @@ def top_k_agreement(
     if graphs[0].shape != graphs[1].shape:
         msg = f"The graphs have {graphs[0].shape[0]} and {graphs[1].shape[0]} vertices; they must have the same ones."
         raise ValueError(msg)
-    if isinstance(first, AnnData) and isinstance(second, AnnData):
+    if isinstance(first, Holder) and isinstance(second, Holder):
         names = [getattr(data, f"{axis}_names") for data in (first, second)]
         if not names[0].equals(names[1]):
             msg = f"`first.{axis}_names` and `second.{axis}_names` differ. Bring both into the same order."

@@ -2,18 +2,17 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
 
 from kronax import _keys, _validate
 from kronax._leiden import leiden
 from kronax._stored_graph import Axis
-from kronax.metrics._read import Matrix, read_graph, read_labels
+from kronax.metrics._read import Holder, Matrix, read_graph, read_labels
 
 RESOLUTIONS = tuple(step / 10 for step in range(1, 21))
 
 
 def ami_sweep(
-    data: AnnData | Matrix,
+    data: Holder | Matrix,
     *,
     labels: str | Sequence,
     resolutions: Sequence[float] = RESOLUTIONS,
@@ -31,7 +30,7 @@ def ami_sweep(
     Parameters
     ----------
     data
-        AnnData object with a graph, or the graph itself: a symmetric matrix of weights.
+        AnnData object with a graph, MuData object with one of its cells, or the graph itself: a symmetric matrix of weights.
     labels
         Column of ``obs`` (``var`` for ``axis="var"``), or one label per vertex. Vertices with a missing label are
         clustered, but not compared.
@@ -55,7 +54,7 @@ def ami_sweep(
     KeyError
         If there is no such graph or column.
     TypeError
-        If `data` is neither an AnnData object nor a matrix.
+        If `data` is neither an AnnData or MuData object nor a matrix.
     ValueError
         If a resolution is not positive or there is none; if the matrix is not square or not symmetric, has no edges or a
         weight that is negative or not finite; or if labels are too few, too many or all missing.

@@ -1,16 +1,15 @@
 from collections.abc import Sequence
 
 import numpy as np
-from anndata import AnnData
 from scipy import sparse
 
 from kronax import _keys, _validate
 from kronax._stored_graph import Axis
-from kronax.metrics._read import Matrix, read_graph, read_labels
+from kronax.metrics._read import Holder, Matrix, read_graph, read_labels
 
 
 def assortativity(
-    data: AnnData | Matrix,
+    data: Holder | Matrix,
     *,
     labels: str | Sequence,
     neighbors_key: str = _keys.MED_MAGMA,
@@ -29,7 +28,7 @@ def assortativity(
     Parameters
     ----------
     data
-        AnnData object with a graph, or the graph itself: a symmetric matrix of weights.
+        AnnData object with a graph, MuData object with one of its cells, or the graph itself: a symmetric matrix of weights.
     labels
         Column of ``obs`` (``var`` for ``axis="var"``), or one label per vertex. Vertices with a missing label are left
         out with their edges.
@@ -49,7 +48,7 @@ def assortativity(
     KeyError
         If there is no such graph or column.
     TypeError
-        If `data` is neither an AnnData object nor a matrix.
+        If `data` is neither an AnnData or MuData object nor a matrix.
     ValueError
         If the matrix is not square or not symmetric, a weight is negative or not finite, or labels are too few, too many
         or all missing.

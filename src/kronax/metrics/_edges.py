@@ -2,19 +2,18 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
 from scipy import sparse
 
 from kronax import _keys, _validate
 from kronax._stored_graph import AXES, Axis, stored_matrix
-from kronax.metrics._read import Matrix, require_symmetric, square
+from kronax.metrics._read import Holder, Matrix, require_symmetric, square
 
 By = Literal["absolute", "sign"]
 _BY = ("absolute", "sign")
 
 
 def edge_average_precision(
-    data: AnnData | Matrix,
+    data: Holder | Matrix,
     *,
     truth: str | Matrix = _keys.TRUTH,
     by: By = "absolute",
@@ -30,7 +29,8 @@ def edge_average_precision(
     Parameters
     ----------
     data
-        AnnData object with an estimated precision matrix, or the estimate itself, symmetric. The diagonal is not used.
+        AnnData object with an estimated precision matrix, MuData object with one of its cells, or the estimate itself,
+        symmetric. The diagonal is not used.
         :func:`kronax.tl.med_magma` keeps the precision on the edges of its graphs alone, unless ``n_neighbors=None``; all
         other pairs then rank last together.
     truth
@@ -83,7 +83,7 @@ def edge_average_precision(
 
 
 def edge_precision_recall(
-    data: AnnData | Matrix,
+    data: Holder | Matrix,
     *,
     truth: str | Matrix = _keys.TRUTH,
     by: By = "absolute",
@@ -128,23 +128,21 @@ def edge_precision_recall(
 
 
 def _candidates(
-    data: AnnData | Matrix, truth: str | Matrix, by: By, neighbors_key: str, axis: Axis
+    data: Holder | Matrix, truth: str | Matrix, by: By, neighbors_key: str, axis: Axis
 ) -> tuple[np.ndarray, np.ndarray]:
     """Give, for every edge that could be, whether it is true and its score."""
     _validate.one_of(by, _BY, "by")
     _validate.one_of(axis, AXES, "axis")
-    if isinstance(data, AnnData):
-        _validate.is_anndata(data)
+    if isinstance(data, Holder):
+        _validate.holds_graph(data, axis)
         found, place = stored_matrix(data, neighbors_key, axis, "precision")
     else:
         found, place = square(data, "The estimate"), "The estimate"
     if isinstance(truth, str):
-        if not isinstance(data, AnnData):
-            msg = (
-                f"`truth` names a matrix, {truth!r}, but the estimate is not in an AnnData object. Hand in the matrix."
-            )
+        if not isinstance(data, Holder):
+            msg = f"`truth` names a matrix, {truth!r}, but the estimate is not in an AnnData or MuData object. Hand in the matrix."
             raise ValueError(msg)
-        _validate.key_in(truth, getattr(data, f"{axis}p"), f"adata.{axis}p")
+        _validate.key_in(truth, getattr(data, f"{axis}p"), f"{_validate.called(data)}.{axis}p")
         truth = getattr(data, f"{axis}p")[truth]
     true = square(truth, "The truth")
     if found.shape != true.shape:

@@ -1,4 +1,4 @@
-"""What every metric takes: an AnnData object with the names of what to read, or the matrices themselves."""
+"""What every metric takes: an AnnData or MuData object with the names of what to read, or the matrices themselves."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,19 +6,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from mudata import MuData
 from scipy import sparse
 
 from kronax import _validate
 from kronax._stored_graph import AXES, Axis, require_weights, stored_graph
 
+Holder = AnnData | MuData  # of graphs: a MuData object of its cells' alone
 Matrix = np.ndarray | sparse.spmatrix | sparse.sparray
 
 
-def read_graph(data: AnnData | Matrix, neighbors_key: str, axis: Axis) -> sparse.csr_matrix:
+def read_graph(data: Holder | Matrix, neighbors_key: str, axis: Axis) -> sparse.csr_matrix:
     """Read a graph: CSR, float64, a copy, symmetric, weights positive, no diagonal."""
     _validate.one_of(axis, AXES, "axis")
-    if isinstance(data, AnnData):
-        _validate.is_anndata(data)
+    if isinstance(data, Holder):
+        _validate.holds_graph(data, axis)
         graph, place = stored_graph(data, neighbors_key, axis), f"The graph of {neighbors_key!r}"
     else:
         graph, place = square(data, "The graph"), "The graph"
@@ -32,7 +34,7 @@ def read_graph(data: AnnData | Matrix, neighbors_key: str, axis: Axis) -> sparse
 def square(matrix: Any, place: str) -> sparse.csr_matrix:
     """Copy a square matrix to CSR, float64, without stored zeros."""
     if not (isinstance(matrix, np.ndarray) or sparse.issparse(matrix)):
-        msg = f"Expected an AnnData object, an array or a sparse matrix, found {type(matrix).__name__}."
+        msg = f"Expected an AnnData or MuData object, an array or a sparse matrix, found {type(matrix).__name__}."
         raise TypeError(msg)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         msg = f"{place} must be a square matrix, found shape {matrix.shape}."
@@ -51,14 +53,14 @@ def require_symmetric(matrix: sparse.csr_matrix, place: str) -> None:
         raise ValueError(msg)
 
 
-def read_labels(data: AnnData | Matrix, labels: str | Sequence, axis: Axis, n: int) -> np.ndarray:
+def read_labels(data: Holder | Matrix, labels: str | Sequence, axis: Axis, n: int) -> np.ndarray:
     """Number the labels: (n,), -1 where one is missing."""
     if isinstance(labels, str):
-        if not isinstance(data, AnnData):
+        if not isinstance(data, Holder):
             msg = f"`labels` names a column, {labels!r}, but a matrix has none. Hand in one label per vertex."
             raise ValueError(msg)
         table = getattr(data, axis)
-        _validate.key_in(labels, table, f"adata.{axis}")
+        _validate.key_in(labels, table, f"{_validate.called(data)}.{axis}")
         labels = table[labels]
     found = pd.factorize(np.asarray(labels, dtype=object))[0]
     if len(found) != n:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kronax.pl._figure import new_figure, shrink_wrap
+from kronax.pl._figure import new_figure, save_and_show, shrink_wrap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,13 +47,7 @@ def hand_over(figure: Figure, *, sized: bool, save: str | Path | None, show: boo
     """Fit the figure to its labels, unless it is the user's, and save and show it."""
     if sized:
         shrink_wrap(figure)
-    if save is not None:
-        figure.savefig(save, dpi=150)
-    if show:
-        import matplotlib.pyplot as plt
-
-        plt.show()
-    return figure
+    return save_and_show(figure, save=save, show=show)
 
 
 def legend(ax: Axes, **arguments) -> None:

@@ -48,7 +48,7 @@ def cell_specificity(
     ax
         Axes to draw into, with room for the legend on the right; if None, a figure is made.
     save
-        File to write; its ending chooses the format.
+        File to write, in a folder that is made if need be; its ending chooses the format.
     show
         Open a window. A notebook shows the figure that is returned.
 

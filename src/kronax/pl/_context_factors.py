@@ -35,7 +35,7 @@ def context_factors(
     ax
         Axes to draw into, with room for the labels; if None, a figure is made whose size fits.
     save
-        File to write; its ending chooses the format.
+        File to write, in a folder that is made if need be; its ending chooses the format.
     show
         Open a window. A notebook shows the figure that is returned.
 

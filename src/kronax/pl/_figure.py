@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +40,18 @@ def shrink_wrap(figure: Figure) -> None:
         corner = place.min * before - box.min + _MARGIN
         axes.set_position((*(corner / after), *(place.size * before / after)))
     figure.set_size_inches(after)
+
+
+def save_and_show(figure: Figure, *, save: str | Path | None, show: bool) -> Figure:
+    """Write the figure, into a folder that is made if need be, and open a window."""
+    if save is not None:
+        Path(save).parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(save, dpi=150)
+    if show:
+        import matplotlib.pyplot as plt
+
+        plt.show()
+    return figure
 
 
 def _extent(figure: Figure, dpi: float) -> Bbox:

@@ -9,9 +9,9 @@ from anndata import AnnData
 from scipy import sparse
 
 from kronax import _keys, _validate
-from kronax._module_shares import categorical, indicator, learnt_from, shares
+from kronax._module_shares import categorical, indicator, learnt_from, require_few, shares
 from kronax._stored_graph import stored_graph
-from kronax.pl._figure import new_figure, shrink_wrap
+from kronax.pl._figure import new_figure, save_and_show, shrink_wrap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 _COLUMN, _ROW = 0.36, 0.27  # of the heat map, inches
 _NAME = 30  # characters of a name before it is cut
 _TEXT = 8  # points
-MOST_GROUPS = 100
 _LIMIT = 2.0  # standard deviations at the ends of the colour bar, at most
 
 
@@ -64,7 +63,7 @@ def gene_modules(
     ax
         Axes to draw into, with room for the labels; if None, a figure is made whose size fits.
     save
-        File to write; its ending chooses the format.
+        File to write, in a folder that is made if need be; its ending chooses the format.
     show
         Open a window. A notebook shows the figure that is returned.
 
@@ -103,12 +102,7 @@ def gene_modules(
     neighbors_key = adata.uns[modules]["params"]["neighbors_key"]
     graph = stored_graph(adata, neighbors_key, "var")
     group_of = categorical(adata.obs[groupby], f"adata.obs[{groupby!r}]")
-    if (n_groups := len(group_of.categories)) > MOST_GROUPS:
-        msg = (
-            f"`adata.obs[{groupby!r}]` has {n_groups:,} groups; at most {MOST_GROUPS} can be drawn. "
-            "Name a column with fewer, such as clusters or cell types, or merge some."
-        )
-        raise ValueError(msg)
+    require_few(group_of, f"adata.obs[{groupby!r}]")
     module_of = categorical(adata.var[modules], f"adata.var[{modules!r}]")
     names = adata.var_names.to_numpy(dtype=object)
     if gene_symbols is not None:
@@ -123,13 +117,7 @@ def gene_modules(
     n_genes = module_of.value_counts()
     rows = {f"{module} ({n_genes[module]})": hubs[module] for module in table.index}
     figure = _draw(table, rows=rows, groupby=groupby, ax=ax, show=show)
-    if save is not None:
-        figure.savefig(save, dpi=150)
-    if show:
-        import matplotlib.pyplot as plt
-
-        plt.show()
-    return figure
+    return save_and_show(figure, save=save, show=show)
 
 
 def _mean_activity(

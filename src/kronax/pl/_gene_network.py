@@ -62,7 +62,7 @@ def gene_network(
     ax
         Axes to draw into, with room for the names; if None, a figure is made in which none hides another.
     save
-        File to write; its ending chooses the format.
+        File to write, in a folder that is made if need be; its ending chooses the format.
     show
         Open a window. A notebook shows the figure that is returned.
 
@@ -97,7 +97,7 @@ def gene_network(
     _validate.integer(n_genes, "n_genes", low=1, high=MOST_GENES)
     _validate.integer(random_state, "random_state", low=0)
     module_of = categorical(adata.var[modules], f"adata.var[{modules!r}]")
-    _validate.key_in(str(module), list(module_of.categories), f"the modules of `adata.var[{modules!r}]`")
+    _validate.key_in(str(module), list(module_of.categories), f"adata.var[{modules!r}]")
     whole = partial_correlations(adata, adata.uns[modules]["params"]["neighbors_key"], "var")
 
     members = np.flatnonzero(module_of == str(module))

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from anndata import AnnData
+from mudata import MuData
 
 from kronax import _keys, _validate
-from kronax.pl._figure import new_figure
+from kronax.pl._figure import new_figure, save_and_show
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +23,7 @@ _BAND = (5, 95)  # per cent of the repeats lie below
 
 
 def graph_robustness(
-    adata: AnnData,
+    data: AnnData | MuData,
     *,
     key: str = _keys.GRAPH_ROBUSTNESS,
     ax: Axes | None = None,
@@ -36,27 +37,27 @@ def graph_robustness(
 
     Parameters
     ----------
-    adata
-        AnnData object with the result of :func:`kronax.tl.graph_robustness`.
+    data
+        AnnData or MuData object with the result of :func:`kronax.tl.graph_robustness`.
     key
         Where in ``uns`` the result is.
     ax
         Axes to draw into; if None, a figure is made.
     save
-        File to write; its ending chooses the format.
+        File to write, in a folder that is made if need be; its ending chooses the format.
     show
         Open a window. A notebook shows the figure that is returned.
 
     Returns
     -------
-    The figure. Nothing is written to `adata`.
+    The figure. Nothing is written to `data`.
 
     Raises
     ------
     KeyError
         If there is no such result.
     ValueError
-        If `adata` is backed.
+        If `data` is backed.
 
     References
     ----------
@@ -71,11 +72,12 @@ def graph_robustness(
     >>> kx.tl.graph_robustness(adata, shares=[0, 0.2, 0.4])
     >>> figure = kx.pl.graph_robustness(adata)
     """
-    _validate.is_anndata(adata)
-    _validate.key_in(key, adata.uns, "adata.uns", "Run kx.tl.graph_robustness first.")
-    found = adata.uns[key]
+    _validate.holds_graph(data, "obs")
+    place = f"{_validate.called(data)}.uns"
+    _validate.key_in(key, data.uns, place, "Run kx.tl.graph_robustness first.")
+    found = data.uns[key]
     for part in ("shares", "graph", "random", "params"):
-        _validate.key_in(part, found, f"adata.uns[{key!r}]", "Run kx.tl.graph_robustness first.")
+        _validate.key_in(part, found, f"{place}[{key!r}]", "Run kx.tl.graph_robustness first.")
     ax = _axes(show=show) if ax is None else ax
     percent = 100 * np.asarray(found["shares"])
     for name, label, color, style, marker in _LINES:
@@ -89,13 +91,7 @@ def graph_robustness(
     ax.tick_params(labelsize=8)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, ncols=2)
-    if save is not None:
-        ax.figure.savefig(save, dpi=150)
-    if show:
-        import matplotlib.pyplot as plt
-
-        plt.show()
-    return ax.figure
+    return save_and_show(ax.figure, save=save, show=show)
 
 
 def _axes(*, show: bool) -> Axes:

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from mudata import MuData
 from scipy import sparse
 
 from kronax import _keys, _validate
-from kronax._module_shares import categorical
+from kronax._module_shares import categorical, require_few
 from kronax._partial_correlations import partial_correlations
 from kronax._stored_graph import AXES
 from kronax.pl._canvas import LINE, TEXT, axes, hand_over, short, spaced
@@ -25,7 +27,7 @@ _STRIP = 0.03  # width of the groups' colours, share of the side
 
 
 def precision(
-    adata: AnnData,
+    data: AnnData | MuData,
     *,
     groupby: str,
     axis: Literal["obs", "var"] = "obs",
@@ -44,8 +46,9 @@ def precision(
 
     Parameters
     ----------
-    adata
-        Cells × genes, with the result of :func:`kronax.tl.med_magma`. The graph of nearest neighbours has few
+    data
+        Cells × genes, with the result of :func:`kronax.tl.med_magma`; for the cells of several modalities, the MuData
+        object. The graph of nearest neighbours has few
         entries; ``n_neighbors=None`` keeps them all.
     groupby
         Column of ``obs`` (``var`` for ``axis="var"``), such as ``"leiden"`` or ``"gene_module"``. Those with a missing
@@ -57,21 +60,21 @@ def precision(
     ax
         Axes to draw into, with room for the names on the left; if None, a figure is made.
     save
-        File to write; its ending chooses the format.
+        File to write, in a folder that is made if need be; its ending chooses the format.
     show
         Open a window. A notebook shows the figure that is returned.
 
     Returns
     -------
-    The figure. Nothing is written to `adata`. The colours beside the groups are those of
-    ``adata.uns[f"{groupby}_colors"]``, where they are.
+    The figure. Nothing is written to `data`. The colours beside the groups are those of
+    ``data.uns[f"{groupby}_colors"]``, where they are.
 
     Raises
     ------
     KeyError
         If the column or the precision matrix does not exist.
     ValueError
-        If `adata` is backed, or all values of the column are missing.
+        If `data` is backed, or all values of the column are missing, or it holds more than 100 different numbers.
 
     References
     ----------
@@ -85,12 +88,14 @@ def precision(
     >>> kx.tl.gene_modules(adata)
     >>> figure = kx.pl.precision(adata, groupby="gene_module", axis="var")
     """
-    _validate.is_anndata(adata)
     _validate.one_of(axis, AXES, "axis")
-    table = getattr(adata, axis)
-    _validate.key_in(groupby, table, f"adata.{axis}")
-    group_of = categorical(table[groupby], f"adata.{axis}[{groupby!r}]")
-    found = partial_correlations(adata, neighbors_key, axis)
+    _validate.holds_graph(data, axis)
+    table, of = getattr(data, axis), _validate.called(data)
+    _validate.key_in(groupby, table, f"{of}.{axis}")
+    group_of = categorical(table[groupby], f"{of}.{axis}[{groupby!r}]")
+    if pd.api.types.is_numeric_dtype(table[groupby]):
+        require_few(group_of, f"{of}.{axis}[{groupby!r}]")
+    found = partial_correlations(data, neighbors_key, axis)
 
     order, bounds = _ordered(found, group_of)
     sized = ax is None
@@ -99,7 +104,7 @@ def precision(
     for bound in bounds[1:-1]:
         ax.axhline(bound, color="0.6", linewidth=0.4)
         ax.axvline(bound, color="0.6", linewidth=0.4)
-    _name_groups(ax, list(group_of.categories), bounds, _colors(adata, groupby, table[groupby], group_of))
+    _name_groups(ax, list(group_of.categories), bounds, _colors(data.uns, groupby, table[groupby], group_of))
     ax.set_xlabel(
         f"{len(order):,} {'cells' if axis == 'obs' else 'genes'}, by {groupby}", fontsize=TEXT + 1, parse_math=False
     )
@@ -160,9 +165,9 @@ def _strip(ax: Axes, color: str, low: float, high: float):
     return Rectangle(corner, _STRIP, high - low, transform=ax.transAxes, clip_on=False, facecolor=color, linewidth=0)
 
 
-def _colors(adata: AnnData, groupby: str, column: pd.Series, group_of: pd.Categorical) -> list[str] | None:
+def _colors(uns: Mapping, groupby: str, column: pd.Series, group_of: pd.Categorical) -> list[str] | None:
     """Find the groups' colours, which stand in the order of all categories, used or not."""
-    stored = adata.uns.get(f"{groupby}_colors")
+    stored = uns.get(f"{groupby}_colors")
     names = [str(name) for name in pd.Categorical(column).categories]
     if stored is None or len(stored) < len(names):
         return None

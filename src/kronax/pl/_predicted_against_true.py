@@ -36,7 +36,7 @@ def predicted_against_true(
     ax
         Axes to draw into; if None, a figure is made.
     save
-        File to write; its ending chooses the format.
+        File to write, in a folder that is made if need be; its ending chooses the format.
     show
         Open a window. A notebook shows the figure that is returned.
 

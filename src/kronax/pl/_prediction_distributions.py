@@ -43,7 +43,7 @@ def prediction_distributions(
     contexts
         Names of the contexts; their numbers if None.
     save
-        File to write; its ending chooses the format.
+        File to write, in a folder that is made if need be; its ending chooses the format.
     show
         Open a window. A notebook shows the figure that is returned.
 

@@ -28,7 +28,7 @@ def training(mdata: MuData, *, ax: Axes | None = None, save: str | Path | None =
     ax
         Axes to draw into; if None, a figure is made.
     save
-        File to write; its ending chooses the format.
+        File to write, in a folder that is made if need be; its ending chooses the format.
     show
         Open a window. A notebook shows the figure that is returned.
 

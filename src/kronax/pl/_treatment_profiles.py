@@ -44,7 +44,7 @@ def treatment_profiles(
     n_genes
         Genes with the largest mean absolute value in the measured profiles. Up to 60 have their names written.
     save
-        File to write; its ending chooses the format.
+        File to write, in a folder that is made if need be; its ending chooses the format.
     show
         Open a window. A notebook shows the figure that is returned.
 

@@ -4,6 +4,7 @@ from typing import Literal
 
 import numpy as np
 from anndata import AnnData
+from mudata import MuData
 from tqdm.auto import tqdm
 
 from kronax import _keys, _validate
@@ -28,7 +29,7 @@ class _Graph:
 
 
 def graph_robustness(
-    adata: AnnData,
+    data: AnnData | MuData,
     *,
     neighbors_key: str = _keys.MED_MAGMA,
     axis: Axis = "obs",
@@ -39,7 +40,7 @@ def graph_robustness(
     key_added: str = _keys.GRAPH_ROBUSTNESS,
     random_state: int = 0,
     copy: bool = False,
-) -> AnnData | None:
+) -> AnnData | MuData | None:
     r"""Ask whether the clusters of a graph survive when more and more of its edges change places.
 
     A growing share of the edges is rewired: two edges exchange ends, so that every vertex keeps the number of its
@@ -60,8 +61,9 @@ def graph_robustness(
 
     Parameters
     ----------
-    adata
-        AnnData object with a graph: the result of :func:`kronax.tl.med_magma` or :func:`scanpy.pp.neighbors`.
+    data
+        AnnData object with a graph: the result of :func:`kronax.tl.med_magma` or :func:`scanpy.pp.neighbors`. For the
+        cells of several modalities, the MuData object.
     neighbors_key
         Where in ``uns`` the graph is described.
     axis
@@ -75,19 +77,20 @@ def graph_robustness(
         Shares of the edges that are rewired, ascending, from 0 to less than 1, at least two. At 0, clusters differ only because
         the Leiden algorithm draws random numbers.
     n_repeats
-        Chains of perturbations of the graph, and random graphs; :math:`R`.
+        Chains of perturbations of the graph, and random graphs; :math:`R`. Each takes one to two seconds on 1,000 cells with
+        15 neighbours, and about five on 3,000.
     key_added
         Name of what is written.
     random_state
         Seed.
     copy
-        Return a copy and leave `adata` as it is.
+        Return a copy and leave `data` as it is.
 
     Returns
     -------
-    None, or with ``copy=True`` the AnnData object that was written to:
+    None, or with ``copy=True`` the object that was written to:
 
-    ``adata.uns[key_added]`` : dict
+    ``data.uns[key_added]`` : dict
         ``shares``, (L,); ``graph`` and ``random``, the measure at every repeat and share, (`n_repeats`, L); ``n_clusters`` and
         ``n_clusters_random``, of the unperturbed graphs; ``difference``, the area between the mean curves divided by the
         largest share, positive if the graph is more robust than the random ones; ``p``; ``statement``, the result in
@@ -100,7 +103,7 @@ def graph_robustness(
     KeyError
         If there is no such graph.
     ValueError
-        If `adata` is backed, a parameter is out of range, the graph has no edges or a weight that is negative or not finite, or
+        If `data` is backed, a parameter is out of range, the graph has no edges or a weight that is negative or not finite, or
         it is too dense for as many edges to change places.
 
     See Also
@@ -122,21 +125,21 @@ def graph_robustness(
     >>> bool(adata.uns["graph_robustness"]["difference"] > 0)
     True
     """
-    _validate.is_anndata(adata)
-    _validate.name(key_added, "key_added")
     _validate.one_of(axis, AXES, "axis")
+    _validate.holds_graph(data, axis)
+    _validate.name(key_added, "key_added")
     _validate.one_of(measure, _MEASURES, "measure")
     _validate.positive(resolution, "resolution")
     _validate.integer(n_repeats, "n_repeats", low=1)
     _validate.integer(random_state, "random_state", low=0)
     if key_added == neighbors_key:
-        msg = f"`key_added` must differ from `neighbors_key`, {neighbors_key!r}, whose entry in `adata.uns` would be lost."
+        msg = f"`key_added` must differ from `neighbors_key`, {neighbors_key!r}, whose entry in `{_validate.called(data)}.uns` would be lost."
         raise ValueError(msg)
     shares = np.array([float(share) for share in shares])
     if len(shares) < 2 or not (np.diff(shares) > 0).all() or shares[0] < 0 or not shares[-1] < 1:
         msg = f"`shares` must ascend from at least 0 to less than 1, two of them or more, found {shares.tolist()}."
         raise ValueError(msg)
-    graph = _read(adata, neighbors_key, axis)
+    graph = _read(data, neighbors_key, axis)
 
     own, others = (np.random.default_rng(seed) for seed in np.random.SeedSequence(random_state).spawn(2))
     clusters = _clusters(graph, resolution, own)
@@ -157,7 +160,7 @@ def graph_robustness(
     found |= compare_curves(shares, found["graph"], found["random"], measure)
     logger.info("graph_robustness: %s", found["statement"])
 
-    adata = adata.copy() if copy else adata
+    data = data.copy() if copy else data
     found["params"] = {
         "neighbors_key": neighbors_key,
         "axis": axis,
@@ -167,8 +170,8 @@ def graph_robustness(
         "random_state": int(random_state),
         "n_iterations": N_ITERATIONS,
     }
-    adata.uns[key_added] = found
-    return adata if copy else None
+    data.uns[key_added] = found
+    return data if copy else None
 
 
 def compare_curves(
@@ -190,9 +193,9 @@ def compare_curves(
     return {"difference": float(difference), "p": p, "statement": statement[0].upper() + statement[1:]}
 
 
-def _read(adata: AnnData, neighbors_key: str, axis: Axis) -> _Graph:
+def _read(data: AnnData | MuData, neighbors_key: str, axis: Axis) -> _Graph:
     """Read a graph, without the vertices that have no edge."""
-    stored = stored_graph(adata, neighbors_key, axis)
+    stored = stored_graph(data, neighbors_key, axis)
     edges, weights = edges_of(stored.maximum(stored.T))
     if not len(edges):
         msg = f"The graph of {neighbors_key!r} has no edges, so it has no clusters."

@@ -98,7 +98,7 @@ def med_magma(
     random_state
         Stored for the scanpy functions that read it. The method itself draws no random numbers.
     copy
-        Return a copy and leave `adata` as it is.
+        Return a copy and leave `data` as it is.
 
     Returns
     -------
