@@ -74,7 +74,7 @@ def modalities(data: AnnData | MuData) -> dict[str, AnnData]:
 def read(data: AnnData | MuData, layer: str | None) -> Matrices:
     """Check and copy the matrix of every modality."""
     if not isinstance(data, MuData):
-        _validate.is_anndata(data)
+        _validate.is_anndata(data, "an AnnData or MuData object")
         counts = _validate.counts(data, layer)
         return Matrices({"": counts}, {"": np.arange(len(counts.cells))}, counts.cells, data.n_obs)
     _validate.is_multimodal(data)

@@ -144,7 +144,8 @@ def _most_similar(left: np.ndarray, right: np.ndarray, k: int, *, progress: bool
     right = jnp.asarray(right)
     starts = [min(start, n - block) for start in range(0, n, block)]  # the last block reaches back
     values, indices = np.empty((n, k)), np.empty((n, k), np.int64)
-    for start in tqdm(starts, desc="nearest neighbours", unit="block", delay=2, leave=False, disable=not progress):
+    disable = not progress or len(starts) == 1
+    for start in tqdm(starts, desc="nearest neighbours", unit="block", delay=2, leave=False, disable=disable):
         rows = left[start : start + block]
         scores, groups = _best_groups(rows, coarse, start, n=n, count=n_candidates, group=group)
         values[start : start + block], indices[start : start + block] = _best_of_groups(
