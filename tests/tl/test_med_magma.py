@@ -469,7 +469,9 @@ def test_all_neighbours(counts):
     adata = solved(counts, n_neighbors=None)
     fit = em.fit(sparse.csr_array(counts))
     for pairs, axis in ((adata.obsp, fit.rows), (adata.varp, fit.cols)):
-        np.testing.assert_allclose(pairs["med_magma_precision"].toarray(), dense(axis.precision), rtol=1e-12, atol=1e-15)
+        np.testing.assert_allclose(
+            pairs["med_magma_precision"].toarray(), dense(axis.precision), rtol=1e-12, atol=1e-15
+        )
     rows = fit.rows.embedding / np.linalg.norm(fit.rows.embedding, axis=1, keepdims=True)
     cosine = rows @ rows.T
     np.fill_diagonal(cosine, 0)
