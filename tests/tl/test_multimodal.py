@@ -236,6 +236,28 @@ def test_warns_where_a_graph_has_no_edge(mdata):
         assert f"The graph of the {graph} has no edge" in words
 
 
+def test_blocks_are_counted_however_long_the_way_between_them():
+    """A chain of cells, each tied to the next by one feature: one block, until a link is missing; or made in another matrix."""
+    chain = sparse.csr_array(np.eye(9, 8) + np.eye(9, 8, -1))
+    broken = chain.tolil()
+    broken[4, 3] = 0.0
+    link = np.zeros((9, 2))
+    link[[0, 8]] = 1.0  # the ends of the chain
+
+    def count(*found) -> int:
+        parts = {str(k): ad.AnnData(sparse.csr_matrix(x)) for k, x in enumerate(found)}
+        for k, part in parts.items():
+            part.obs_names, part.var_names = (
+                [f"cell{i}" for i in range(9)],
+                [f"{k}-{j}" for j in range(part.n_vars)],
+            )
+        return _graphs.count_blocks(_graphs.read(md.MuData(parts), None))
+
+    assert count(chain) == 1
+    assert count(broken.tocsr()) == 2
+    assert count(broken.tocsr(), link) == 1
+
+
 def test_reports_modalities_without_a_common_cell(rng):
     parts = simulate(rng).mod
     parts["adt"].obs_names = [f"other{i}" for i in range(N)]

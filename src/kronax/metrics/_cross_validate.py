@@ -191,7 +191,8 @@ def cross_validate(
     TypeError
         If `mdata` is no MuData object, or `methods` holds something else than names and options.
     ValueError
-        If a method or split does not exist, options do not tell of which method they are, or there are fewer fibers, treatments or contexts to hold out than folds.
+        If a method or split does not exist, options do not tell of which method they are, or there are fewer fibers,
+        treatments or contexts to hold out than folds.
 
     References
     ----------

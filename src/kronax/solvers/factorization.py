@@ -595,9 +595,8 @@ def _train(task: _Task, number: int, n_epochs: int | None = None, start: dict[st
     fibers = _Fibers(jnp.asarray(task.values[where], jnp.float32), *(jnp.asarray(a, jnp.int32) for a in where))
     out = task.held_out[where] if n_epochs is None else np.zeros(len(where[0]), bool)
     in_training, held = np.flatnonzero(~out), _batches(np.flatnonzero(out), options.batch_size)
-    parameters = (
-        _start(task, rng) if start is None else jax.tree.map(jnp.array, start)
-    )  # a copy: a step may reuse its input
+    # a copy: a step may reuse its input
+    parameters = _start(task, rng) if start is None else jax.tree.map(jnp.array, start)
     state = _ADAM.init(parameters)
     trace, held_trace, best, n_best = [], [], parameters, 0
     limit = options.max_epochs if n_epochs is None else n_epochs
