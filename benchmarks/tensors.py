@@ -98,8 +98,10 @@ def half_of(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 def cross_validated(values: np.ndarray, method, seed: int) -> float:
     measured = ~np.isnan(values[:, :, 0])
     predicted = np.full_like(values, np.nan)
-    for held_out in fiber_folds(measured, 10, seed):
-        predicted[held_out] = method(hide(values, held_out), int(measured.sum())).values[held_out]
+    folds = list(fiber_folds(measured, 10, seed))
+    largest = max(int((measured & ~held_out).sum()) for held_out in folds)
+    for held_out in folds:
+        predicted[held_out] = method(hide(values, held_out), largest).values[held_out]
     return pooled_correlation(values, unit_norm(predicted))
 
 

@@ -121,7 +121,7 @@ def _between(z: Array, y: Array, share: Array, modes: tuple[int, ...]) -> tuple[
 
 
 @partial(jax.jit, static_argnames=["modes"])
-def _line(w: Array, gradient: Array, modes: tuple[int, ...]) -> tuple[list[Array], list[Array]]:
+def _along_line(w: Array, gradient: Array, modes: tuple[int, ...]) -> tuple[list[Array], list[Array]]:
     """Give what the Gram matrices of ``W − t∇f`` are made of besides that of ``W``: their terms in ``−t`` and ``t²``."""
     cross = [inner(w, gradient, mode) for mode in modes]
     return [matrix + matrix.T for matrix in cross], [gram(gradient, mode) for mode in modes]
@@ -197,7 +197,8 @@ def _line_search(problem: Problem, envelope: Envelope, z: Array, y: Array, big_b
         gradient, square = gradient_and_square(w, problem.missing, envelope.gradient_maps(decomposed), modes)
         square = float(square)
         if big_b == 0.0:  # W is Z whatever L is
-            lipschitz = _first_accepted(envelope, w, matrices, gradient, square, value, lipschitz, modes)
+            lines = _lines(envelope, decomposed, matrices, _along_line(w, gradient, modes))
+            lipschitz = _first_accepted(envelope, lines, square, lipschitz)
             b = 1.0 / lipschitz
         new, matrices = step(w, gradient, np.float64(1.0 / lipschitz), modes)
         new_value = envelope.value([eigvalsh(matrix) for matrix in matrices])
@@ -212,31 +213,58 @@ def _accepted(value: float, new_value: float, square: float, lipschitz: float, e
     return value - new_value >= square / (2.0 * lipschitz) or lipschitz >= envelope.bound
 
 
-def _first_accepted(
+@dataclass(frozen=True)
+class _Line:
+    """The share of one mode in Eq. 2 along the line ``W − t∇f``: Gram matrices ``G − tG' + t²G''``, value and slope at 0."""
+
+    envelope: Envelope
+    matrices: tuple[np.ndarray, np.ndarray, np.ndarray]
+    value: float
+    slope: float
+
+    def excess(self, t: float) -> float:
+        """Give by how much the share is above its tangent: between 0 and ``½at²‖∇f‖²``."""
+        constant, linear, quadratic = self.matrices
+        squares = eigvalsh(constant - t * linear + t * t * quadratic)
+        return self.envelope.value([squares]) - (self.value - t * self.slope)
+
+
+def _lines(
     envelope: Envelope,
-    w: Array,
+    decomposed: list[tuple[np.ndarray, np.ndarray]],
     matrices: list[Array],
-    gradient: Array,
-    square: float,
-    value: float,
-    lipschitz: float,
-    modes: tuple[int, ...],
-) -> float:
+    along: tuple[list[Array], list[Array]],
+) -> list[_Line]:
+    """Give every mode's share along the line, those of the smallest Gram matrices first."""
+    lines = []
+    for i, ((s2, _), gradient_map) in enumerate(zip(decomposed, envelope.gradient_maps(decomposed), strict=True)):
+        own = Envelope(envelope.a[i : i + 1], envelope.tau[i : i + 1])
+        constant, linear, quadratic = np.asarray(matrices[i]), np.asarray(along[0][i]), np.asarray(along[1][i])
+        slope = float(np.vdot(gradient_map, linear)) / 2.0
+        lines.append(_Line(own, (constant, linear, quadratic), own.value([s2]), slope))
+    return sorted(lines, key=lambda line: len(line.matrices[0]))
+
+
+def _first_accepted(envelope: Envelope, lines: list[_Line], square: float, lipschitz: float) -> float:
     """Find the first accepted of ``L, 2L, 4L, …`` for a ``W`` that does not depend on ``L``, by bisection.
 
-    ``f(W) − f(W − t∇f) − ½t‖∇f‖²`` is concave in ``t`` and 0 at 0: what accepts one ``L`` accepts every larger one. Along
-    the line the Gram matrices are quadratic in ``t``, so a trial costs eigenvalues and no product with the tensor.
+    A step of ``t = 1/L`` is accepted if the excess of all modes together is ``½t‖∇f‖²`` at most. The excess is convex in
+    ``t`` and 0 at 0: what accepts one ``L`` accepts every larger one. A trial costs eigenvalues and no product with the
+    tensor, and the bounds of the excess often spare it those of the largest Gram matrices.
     """
-    linear, quadratic = _line(w, gradient, modes)
-    parts = [tuple(map(np.asarray, part)) for part in zip(matrices, linear, quadratic, strict=True)]
 
     def accepted(doublings: int) -> bool:
-        trial = lipschitz * 2.0**doublings
-        if trial >= envelope.bound:
-            return True
-        t = 1.0 / trial
-        new_value = envelope.value([eigvalsh(g0 - t * g1 + t * t * g2) for g0, g1, g2 in parts])
-        return _accepted(value, new_value, square, trial, envelope)
+        t = 1.0 / (lipschitz * 2.0**doublings)
+        allowed = t * square / 2.0
+        to_come = envelope.bound * t * allowed
+        for line in lines:
+            if to_come <= allowed:
+                return True
+            to_come -= line.envelope.bound * t * t * square / 2.0
+            allowed -= line.excess(t)
+            if allowed < 0:
+                return False
+        return True
 
     low, high = -1, max(0, int(np.ceil(np.log2(envelope.bound / lipschitz))))
     while high - low > 1:  # low is refused, high accepted

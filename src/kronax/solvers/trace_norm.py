@@ -28,7 +28,7 @@ from jax import Array
 from tqdm.auto import tqdm
 
 from kronax.solvers.completion import Completion, merged, require_values, whole_fibers, without_work
-from kronax.solvers.unfold import along, compress, eigvalsh, expand, gram
+from kronax.solvers.unfold import along, compress, eigvalsh, gram
 
 
 def trace_norm(tensor: np.ndarray, alpha: tuple[float, float, float]) -> float:
@@ -153,7 +153,7 @@ def complete(
         solved = solve(problem)
         tensor = np.asarray(solved.tensor)
     return Completion(
-        values=merged(values, expand(tensor, basis)),
+        values=merged(values, tensor) if basis is None else _expanded(values, tensor, basis),
         fallback=np.zeros(values.shape[:2], np.int8),
         confidence=None,
         variance=None,
@@ -163,6 +163,13 @@ def complete(
         reason=solved.reason,
         parameters={},
     )
+
+
+def _expanded(values: np.ndarray, tensor: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """Rotate the fibers that were missing, in all genes then, back to genes."""
+    completed, gaps = values.copy(), np.isnan(values[:, :, 0])
+    completed[gaps] = tensor[gaps] @ basis
+    return completed
 
 
 @partial(jax.jit, static_argnames=["modes"])

@@ -114,22 +114,21 @@ def compress(values: np.ndarray, *, include: np.ndarray | None = None, width: in
     include
         Profiles ``(k, G)`` that shall lie in the span too.
     width
-        Coordinates to fill up to with zeros, so that tensors with somewhat fewer fibers share compiled code.
+        Fibers of the largest of several tensors that shall share compiled code: zeros fill up the coordinates.
     """
     measured = ~np.isnan(values[:, :, 0])
     rows = values[measured]
+    width = max(len(rows), width or 0)
     if include is not None:
         rows = np.concatenate([rows, include])
-    width = len(rows) if width is None else max(width, len(rows))
+        width += len(include)
     if width >= values.shape[2]:
         return Compressed(values, None)
+    span, coordinates = lapack(np.linalg.qr, rows.T)
+    n_measured, n_axes = int(measured.sum()), len(rows)
     basis = np.zeros((width, values.shape[2]))
-    basis[: len(rows)] = lapack(np.linalg.qr, rows.T)[0].T
+    basis[:n_axes] = span.T
     scores = np.full((*measured.shape, width), np.nan)
-    scores[measured] = values[measured] @ basis.T
+    scores[measured] = 0.0
+    scores[measured, :n_axes] = coordinates.T[:n_measured]
     return Compressed(scores, basis)
-
-
-def expand(tensor: np.ndarray, basis: np.ndarray | None) -> np.ndarray:
-    """Rotate back to genes."""
-    return tensor if basis is None else tensor @ basis

@@ -169,8 +169,7 @@ def kronecker(
     options
         See :class:`KroneckerOptions`.
     width
-        Coordinates of the compressed genes to fill up to with zeros, so that tensors with somewhat fewer fibers share
-        compiled code.
+        See :func:`kronax.solvers.unfold.compress`.
     progress
         Whether long work shows a progress bar.
     """
