@@ -40,7 +40,13 @@ def side_by_side(function: Callable[[Item], Result], items: Sequence[Item], size
     """
     if platform() != "cpu" or size >= LARGE:
         return [function(item) for item in items]
-    with one_thread_each(), ThreadPoolExecutor(min(len(items), _cores())) as pool:
+    with one_thread_each():
+        return on_all_cores(function, items)
+
+
+def on_all_cores(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Call a function on every item, in as many threads as there are cores."""
+    with ThreadPoolExecutor(min(len(items), _cores())) as pool:
         return list(pool.map(function, items))
 
 

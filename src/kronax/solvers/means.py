@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
 
 from kronax.solvers.completion import Completion, Fallback, merged, require_values, whole_fibers
 
@@ -56,16 +55,12 @@ def means(values: np.ndarray) -> Means:
 
 def _means_of_fibers(values: np.ndarray, measured: np.ndarray) -> Means:
     """Take the means where fibers are measured whole or not at all: most of a tensor need not be looked at."""
-    place = np.nonzero(measured)
-    fibers = values[place].astype(np.float64)
-    treatment, context = (
-        _mean(
-            sparse.csr_array((np.ones(len(fibers)), (groups, np.arange(len(fibers)))), (n, len(fibers))) @ fibers,
-            np.bincount(groups, minlength=n)[:, None],
-        )
-        for groups, n in zip(place, measured.shape, strict=True)
-    )
-    return Means(treatment[:, None], context[None], fibers.mean(axis=0)[None, None], float(fibers.mean()))
+    of_treatment = np.array([x[has].sum(axis=0, dtype=np.float64) for x, has in zip(values, measured, strict=True)])
+    of_context = np.array([values[has, c].sum(axis=0, dtype=np.float64) for c, has in enumerate(measured.T)])
+    gene = of_context.sum(axis=0) / measured.sum()
+    treatment = _mean(of_treatment, measured.sum(axis=1)[:, None])
+    context = _mean(of_context, measured.sum(axis=0)[:, None])
+    return Means(treatment[:, None], context[None], gene[None, None], float(gene.mean()))
 
 
 def _mean(total: np.ndarray, count: np.ndarray) -> np.ndarray:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from kronax.solvers.completion import Completion, Fallback, whole_fibers
+from kronax.solvers.completion import Completion, Fallback, require_values, whole_fibers
+from kronax.solvers.linalg import on_all_cores
 from kronax.solvers.means import first_of, in_closed_form, means
 
 _MIN_GENES = 2  # shared by two profiles, for a correlation
@@ -40,27 +41,50 @@ def similarities(values: np.ndarray) -> np.ndarray:
     -------
     ``S``, (D, D), NaN where no context counts.
     """
+    return _similarities(values, ~np.isnan(values))
+
+
+def _similarities(values: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    return _of_whole_fibers(values, measured[:, :, 0]) if whole_fibers(measured) else _of_entries(values, measured)
+
+
+def _of_whole_fibers(values: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """Average products of standardised profiles; ``measured`` is ``(D, C)``."""
+    n = len(values)
+    total, counts = np.zeros((n, n)), np.zeros(measured.shape)
+    for c in range(values.shape[1]):
+        rows = np.flatnonzero(measured[:, c])
+        unit = _standardised(values[rows, c].astype(np.float64))
+        total[np.ix_(rows, rows)] += unit @ unit.T
+        counts[rows, c] = unit.any(axis=1)
+    return _ratio(total, counts @ counts.T)
+
+
+def _of_entries(values: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """Average correlations over the genes that two profiles share."""
     n = len(values)
     total, count = np.zeros((n, n)), np.zeros((n, n), np.int32)
-    correlations = _whole_correlations if whole_fibers(~np.isnan(values)) else _pairwise_correlations
-    for context in np.moveaxis(values, 1, 0):
-        rows = np.flatnonzero(~np.isnan(context).all(axis=1))
-        r = correlations(context[rows].astype(np.float64))
+    for c in range(values.shape[1]):
+        rows = np.flatnonzero(measured[:, c].any(axis=1))
+        r = _pairwise_correlations(values[rows, c].astype(np.float64))
         block = np.ix_(rows, rows)
         total[block] += np.where(np.isnan(r), 0.0, r)
         count[block] += ~np.isnan(r)
-    return np.divide(total, count, out=np.full((n, n), np.nan), where=count > 0)
+    return _ratio(total, count)
 
 
-def _whole_correlations(profiles: np.ndarray) -> np.ndarray:
-    """Correlate the rows of a matrix without gaps; NaN for constant rows."""
+def _ratio(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+
+def _standardised(profiles: np.ndarray) -> np.ndarray:
+    """Centre the rows of a matrix without gaps and scale them to length 1; zeros for those that are constant."""
     if profiles.shape[1] < _MIN_GENES:
-        return np.full((len(profiles), len(profiles)), np.nan)
+        return np.zeros_like(profiles)
     centred = profiles - profiles.mean(axis=1, keepdims=True)
     length = np.linalg.norm(centred, axis=1, keepdims=True)
-    constant = length <= _rounding(profiles)
-    unit = np.divide(centred, length, out=np.full_like(centred, np.nan), where=~constant)
-    return unit @ unit.T
+    varies = length > _rounding(profiles)
+    return np.divide(centred, length, out=np.zeros_like(centred), where=varies)
 
 
 def _pairwise_correlations(profiles: np.ndarray) -> np.ndarray:
@@ -104,25 +128,33 @@ def dnpp(values: np.ndarray, options: DnppOptions = DnppOptions()) -> Completion
     options
         The number of neighbours.
     """
-    m = means(values)
-    similarity = similarities(values)
+    measured = ~np.isnan(values)
+    require_values(measured)
+    similarity = _similarities(values, measured)
+    del measured
     np.fill_diagonal(similarity, 0.0)
     similarity = np.where(similarity > 0, similarity, 0.0)  # negative and undefined ones are no neighbours
-    completed, fallback = values.copy(), np.zeros(values.shape[:2], np.int8)
-    for c in range(values.shape[1]):
+    completed, fallback = np.empty_like(values), np.zeros(values.shape[:2], np.int8)
+
+    def average(c: int) -> bool:
+        completed[:, c] = values[:, c]
+        _average_in_context(completed[:, c], values[:, c], similarity, options.n_neighbors)
+        return bool(np.isnan(completed[:, c]).any())
+
+    without_neighbors = np.flatnonzero(on_all_cores(average, range(values.shape[1])))
+    m = means(values) if len(without_neighbors) else None
+    for c in without_neighbors:
         here = completed[:, c]
-        _average_in_context(here, values[:, c], similarity, options.n_neighbors)
         alone = np.isnan(here)
-        if alone.any():
-            stand_in, code = first_of(
-                here.shape,
-                (m.context[:, c], Fallback.CONTEXT_MEAN),
-                (m.treatment[:, 0], Fallback.TREATMENT_MEAN),
-                (m.gene[0], Fallback.GENE_MEAN),
-                (m.overall, Fallback.OVERALL_MEAN),
-            )
-            np.copyto(here, stand_in, where=alone, casting="same_kind")
-            fallback[:, c] = np.where(alone, code, 0).max(axis=1)
+        stand_in, code = first_of(
+            here.shape,
+            (m.context[:, c], Fallback.CONTEXT_MEAN),
+            (m.treatment[:, 0], Fallback.TREATMENT_MEAN),
+            (m.gene[0], Fallback.GENE_MEAN),
+            (m.overall, Fallback.OVERALL_MEAN),
+        )
+        np.copyto(here, stand_in, where=alone, casting="same_kind")
+        fallback[:, c] = np.where(alone, code, 0).max(axis=1)
     return in_closed_form(completed, fallback)
 
 
@@ -141,7 +173,7 @@ def _average_in_context(completed: np.ndarray, profiles: np.ndarray, similarity:
         total = weight.sum(axis=1, keepdims=True)
         weight = np.divide(weight, total, out=np.full(weight.shape, np.nan), where=total > 0)
         rows = np.repeat(np.arange(len(missing)), best.shape[1])
-        average = sparse.csr_array((weight.ravel(), (rows, best.ravel())), shape=near.shape)
+        average = sparse.csr_array((weight.ravel(), (rows, best.ravel())), shape=near.shape, dtype=profiles.dtype)
         if isinstance(genes, slice):
             completed[missing] = average @ profiles[candidates]
         else:
