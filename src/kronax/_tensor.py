@@ -13,7 +13,7 @@ from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
-from kronax import _validate
+from kronax import _keys, _validate
 from kronax._logging import logger
 
 _EXACT = 2**53  # integers up to here are float64 numbers
@@ -145,20 +145,16 @@ def require_unique(names: pd.Index, what: str, remedy: str, where: str) -> None:
     """Require names that occur once."""
     if not names.is_unique:
         repeated = [str(name) for name in names[names.duplicated()].unique()]
-        msg = f"{where} has {len(repeated)} repeated {what}: {listed(repeated)}. {remedy}"
+        msg = f"{where} has {len(repeated)} repeated {what}: {_validate.listed(repeated)}. {remedy}"
         raise ValueError(msg)
-
-
-def listed(names: Sequence[Any], most: int = 5) -> str:
-    """Write the first few of many names."""
-    return ", ".join(map(str, names[:most])) + (", …" if len(names) > most else "")
 
 
 def matrix(adata: AnnData, layer: str | None, name: str) -> np.ndarray | sparse.csr_matrix | sparse.csr_array:
     """Give X or a layer, real and in memory, without infinite values; sparse ones as CSR. NaN are allowed."""
     where = f"`{name}.X`" if layer is None else f"`{name}.layers[{layer!r}]`"
     if layer is not None:
-        _validate.key_in(layer, adata.layers, f"{name}.layers")
+        remedy = "Run kx.tl.complete_tensor first." if layer == _keys.COMPLETED else ""
+        _validate.key_in(layer, adata.layers, f"{name}.layers", remedy)
     found = adata.X if layer is None else adata.layers[layer]
     if found is None:
         msg = (

@@ -162,7 +162,7 @@ def _tasks(labels: pd.DataFrame | pd.Series, treatments: pd.Index) -> pd.DataFra
     """Give labels as 0 and 1, NaN where missing, in the order of the treatments."""
     table = labels.to_frame() if isinstance(labels, pd.Series) else labels
     if not table.index.is_unique:
-        msg = f"Treatments occur more than once in `labels`: {_tensor.listed(table.index[table.index.duplicated()])}."
+        msg = f"Treatments occur more than once in `labels`: {_validate.listed(table.index[table.index.duplicated()])}."
         raise ValueError(msg)
     table = table.reindex(treatments)
     for name, column in table.items():

@@ -113,7 +113,7 @@ def _categories(column: pd.Series) -> pd.Categorical:
     found = pd.Categorical(column).remove_unused_categories()
     names = [str(name) for name in found.categories]
     if len(set(names)) < len(names):
-        msg = f"Different values in `adata.obs[{column.name!r}]` have the same name as text: {_tensor.listed(names)}."
+        msg = f"Different values in `adata.obs[{column.name!r}]` have the same name as text: {_validate.listed(names)}."
         raise ValueError(msg)
     return found.rename_categories(names)
 

@@ -190,7 +190,7 @@ def _log_start(tensor: Tensor, method: str) -> None:
 
 def _require_predictable(tensor: Tensor, measured: np.ndarray, method: str) -> None:
     """Require a measured value of everything, where a method would predict 0 otherwise."""
-    empty = [f"{kind} {_tensor.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
+    empty = [f"{kind} {_validate.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
     if empty:
         able = ", ".join(repr(name) for name, other in METHODS.items() if other.falls_back)
         msg = (
@@ -202,7 +202,7 @@ def _require_predictable(tensor: Tensor, measured: np.ndarray, method: str) -> N
 
 def _refuse_unmeasured(tensor: Tensor, measured: np.ndarray) -> None:
     """Refuse what would be predicted from biases alone."""
-    empty = [f"{kind} {_tensor.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
+    empty = [f"{kind} {_validate.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
     if empty:
         msg = (
             f"Nothing was measured of {' and of '.join(empty)}. Leave them out, or have them predicted from the biases "
@@ -361,7 +361,7 @@ def _warn(tensor: Tensor, measured: np.ndarray, result: Completion, method: str,
             more = f"iterations, options=kx.tl.{kind}(max_iter={4 * options.max_iter}), or a larger `tol`"
             more += f" than {options.tol:g}"
         messages.append(f"{method} did not converge: {result.reason}. Give it more {more}.")
-    never = [f"{kind} {_tensor.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
+    never = [f"{kind} {_validate.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
     if never:
         what = "biases" if isinstance(options, FactorizationOptions) and options.biases else "means"
         messages.append(f"Nothing was measured of {' and of '.join(never)}; {what} were predicted in their place.")
