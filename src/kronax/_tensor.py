@@ -153,7 +153,7 @@ def matrix(adata: AnnData, layer: str | None, name: str) -> np.ndarray | sparse.
     """Give X or a layer, real and in memory, without infinite values; sparse ones as CSR. NaN are allowed."""
     where = f"`{name}.X`" if layer is None else f"`{name}.layers[{layer!r}]`"
     if layer is not None:
-        remedy = "Run kx.tl.complete_tensor first." if layer == _keys.COMPLETED else ""
+        remedy = "Run kx.tl.complete_tensor first, or take `X` with `layer=None`." if layer == _keys.COMPLETED else ""
         _validate.key_in(layer, adata.layers, f"{name}.layers", remedy)
     found = adata.X if layer is None else adata.layers[layer]
     if found is None:
