@@ -293,6 +293,26 @@ def test_nonparanormal_sees_ranks_alone(mdata):
     )
 
 
+@METHODS
+def test_layers_by_modality(method, mdata, tmp_path):
+    """As if all of them were X; each modality remembers its own."""
+    key = method.__name__
+    expected = method(mdata, copy=True)
+    mdata["rna"].layers["counts"] = mdata["rna"].X
+    mdata["rna"].X = mdata["rna"].X.power(2)
+    layers = {"adt": None, "rna": "counts"}
+    method(mdata, layer=layers)
+    for part in ("connectivities", "precision"):
+        found, goal = (data.obsp[f"{key}_{part}"].toarray() for data in (mdata, expected))
+        np.testing.assert_array_equal(found, goal)
+    mdata.write_h5mu(tmp_path / "saved.h5mu")
+    mdata.write_zarr(tmp_path / "saved.zarr")
+    for back in (mdata, md.read_h5mu(tmp_path / "saved.h5mu"), md.read_zarr(tmp_path / "saved.zarr")):
+        assert back.uns[key]["params"]["layer"] == layers
+        assert back["rna"].uns[key]["params"]["layer"] == "counts"
+        assert back["adt"].uns[key]["params"]["layer"] is None
+
+
 def refused(mdata, error, match: str, **arguments):
     before = mdata.copy()
     with pytest.raises(error, match=match):
@@ -303,6 +323,12 @@ def refused(mdata, error, match: str, **arguments):
 
 def test_refuses(mdata):
     refused(mdata, KeyError, r"Key 'counts' not found in `mdata\['rna'\].layers`", layer="counts")
+    mdata["rna"].layers["counts"] = mdata["rna"].X.copy()
+    refused(mdata, KeyError, r"`mdata\['adt'\].layers`.*`layer={'rna': 'counts', 'adt': None}`", layer="counts")
+    refused(mdata, ValueError, "`layer` names no layer of 'adt'; None stands for `X`", layer={"rna": "counts"})
+    refused(mdata, KeyError, "no modality 'rnaa'. Did you mean 'rna'", layer={"rnaa": "counts", "adt": None})
+    with pytest.raises(TypeError, match="a mapping is for modalities"):
+        kx.tl.med_magma(mdata["rna"], layer={"rna": "counts"})
     refused(mdata, ValueError, r"`n_neighbors` must be an integer from 2 to 119", n_neighbors=N)
     refused(mdata, ValueError, r"`weights` must be one of \['affinity', 'partial_correlation'\]", weights="cosine")
     mdata["adt"].X = mdata["adt"].X * np.nan
