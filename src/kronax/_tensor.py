@@ -128,17 +128,29 @@ def check(mdata: Any) -> tuple[str, ...]:
     return tuple(contexts)
 
 
-def require_names(contexts: Sequence[Any]) -> None:
-    """Require names under which modalities can be saved."""
+def require_names(contexts: Sequence[Any], column: str | None = None) -> None:
+    """Require names under which modalities can be saved; ``column`` of ``adata.obs`` is where they come from."""
     spoilt = [context for context in contexts if type(context) is not str or not context or "/" in context]
     if spoilt:
-        found = ", ".join(repr(context) for context in spoilt[:5])
+        found = _validate.listed([repr(context) for context in spoilt])
+        remedy = (
+            "Make the object anew: MuData({str(name).replace('/', '_'): adata for name, adata in mdata.mod.items()})."
+        )
+        if column is not None:
+            remedy = _renaming(column, contexts)
         msg = (
             f"These modality names cannot be saved in a file: {found}. Names must be plain, non-empty str without '/' "
-            "(a NumPy string is none). Make the object anew: MuData({str(name): adata for name, adata in "
-            "mdata.mod.items()})."
+            f"(a NumPy string is none). {remedy}"
         )
         raise ValueError(msg)
+
+
+def _renaming(column: str, contexts: Sequence[str]) -> str:
+    """Say how to rename the contexts in a column, such that all keep names of their own."""
+    if not any("/" in context for context in contexts):
+        return f"Name them in `adata.obs[{column!r}]`."
+    kept = (sign for sign in "_-.|" if len({context.replace("/", sign) for context in contexts}) == len(contexts))
+    return f"Run `adata.obs[{column!r}] = adata.obs[{column!r}].str.replace('/', {next(kept, '_')!r})`."
 
 
 def require_unique(names: pd.Index, what: str, remedy: str, where: str) -> None:

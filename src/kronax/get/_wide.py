@@ -5,8 +5,6 @@ from mudata import MuData
 
 from kronax import _keys, _tensor
 
-_OF_PROFILES = (_keys.MEASURED, _keys.CONFIDENCE, _keys.VARIANCE, _keys.FALLBACK)
-
 
 def wide(mdata: MuData, *, layer: str | None = _keys.COMPLETED) -> AnnData:
     """Lay a tensor out as a matrix: rows are genes in contexts, columns are treatments.
@@ -92,4 +90,4 @@ def _common(mdata: MuData, treatments: pd.Index) -> pd.DataFrame:
     """Give the columns of obs on which all modalities agree, without what is said of single profiles."""
     first, *others = (adata.obs.reindex(treatments) for adata in mdata.mod.values())
     agreed = [key for key in first if all(key in other and first[key].equals(other[key]) for other in others)]
-    return first[agreed].drop(columns=list(_OF_PROFILES), errors="ignore")
+    return first[agreed].drop(columns=list(_keys.OF_PROFILES), errors="ignore")

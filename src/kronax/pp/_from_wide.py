@@ -47,6 +47,8 @@ def from_wide(
     ------
     KeyError
         If a column or the layer does not exist.
+    TypeError
+        If this is no AnnData object in memory, with numbers.
     ValueError
         If a row has no context or gene, a gene occurs twice in a context, there are fewer than two contexts, or one
         whose name cannot be saved.
@@ -65,7 +67,7 @@ def from_wide(
     >>> kx.pp.from_wide(wide)["tissue0"].shape
     (40, 30)
     """
-    _validate.is_anndata(adata)
+    _validate.is_anndata(adata, "an AnnData object, (context × gene) × treatments")
     for key in (context_key, gene_key):
         _validate.key_in(key, adata.obs, "adata.obs")
     context, gene = (_labels(adata, key) for key in (context_key, gene_key))
@@ -78,7 +80,7 @@ def from_wide(
         )
         raise ValueError(msg)
     contexts, genes = (list(dict.fromkeys(labels)) for labels in (context, gene))
-    _tensor.require_names(contexts)
+    _tensor.require_names(contexts, context_key)
     if len(contexts) < 2:
         msg = f"A tensor needs at least 2 contexts; `adata.obs[{context_key!r}]` has {len(contexts)}: {contexts}."
         raise ValueError(msg)
