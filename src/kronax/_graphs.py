@@ -349,7 +349,7 @@ def finish(
     write(data, key_added, matrices, learnt, cells, features, params)
     for name, part in modalities(data).items():
         warn_of_isolated(part, matrices.counts[name], name, stacklevel=4)
-    _warn(method, matrices, learnt, cells, features)
+    _warn(method, matrices, learnt, cells, features, penalty)
     return data if copy else None
 
 
@@ -359,9 +359,11 @@ def _warn(
     learnt: Learnt,
     cells: dict[str, sparse.csr_array],
     features: dict[str, dict[str, sparse.csr_array]],
+    penalty: m_step.Penalty,
 ) -> None:
     """Warn of what the user should know about the result."""
     found = [] if learnt.converged else [f"{method} did not converge: {learnt.reason}."]
+    remedy = " A smaller `strength` of the l1 penalty leaves some." if penalty.kind == "l1" else ""
     for name, part in learnt.parts.items():
         of = f" of {name!r}" if name else ""
         if part.rank < 2:
@@ -369,11 +371,9 @@ def _warn(
                 f"{part.rank} directions{of} rise above the noise: cells and genes show no structure, and the graphs mean little."
             )
         if not features[name]["connectivities"].nnz:
-            found.append(
-                f"The graph of the genes{of} has no edge. With an l1 penalty, a smaller `strength` leaves some."
-            )
+            found.append(f"The graph of the genes{of} has no edge.{remedy}")
     if not cells["connectivities"].nnz:
-        found.append("The graph of the cells has no edge. With an l1 penalty, a smaller `strength` leaves some.")
+        found.append(f"The graph of the cells has no edge.{remedy}")
     n_blocks = count_blocks(matrices)
     if n_blocks > 1:
         found.append(

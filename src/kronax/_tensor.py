@@ -1,7 +1,8 @@
 """A tensor of profiles between MuData and arrays: one modality per context, treatments × genes in each."""
 
+import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -100,7 +101,7 @@ def check(mdata: Any) -> tuple[str, ...]:
     if not isinstance(mdata, MuData):
         msg = (
             f"Expected a MuData object with one modality per context, found {type(mdata).__module__}."
-            f"{type(mdata).__qualname__}. kx.pp.tensor makes one from a long AnnData object."
+            f"{type(mdata).__qualname__}. {_way_to_mudata(mdata)}"
         )
         raise TypeError(msg)
     if mdata.isbacked:
@@ -126,6 +127,15 @@ def check(mdata: Any) -> tuple[str, ...]:
             msg = f"Modality {context!r} has {adata.n_obs} treatments and {adata.n_vars} genes; remove it."
             raise ValueError(msg)
     return tuple(contexts)
+
+
+def _way_to_mudata(found: Any) -> str:
+    """Say how something becomes a MuData object."""
+    if isinstance(found, str | os.PathLike):
+        return f"Read the file first: `mudata.read_h5mu({os.fspath(found)!r})`."
+    if isinstance(found, Mapping):
+        return "Make one of its AnnData objects: `mudata.MuData(modalities, axis=-1)`."
+    return "kx.pp.tensor makes one from a long AnnData object."
 
 
 def require_names(contexts: Sequence[Any], column: str | None = None) -> None:

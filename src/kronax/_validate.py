@@ -14,8 +14,10 @@ from mudata import MuData
 from scipy import sparse
 
 
-def is_anndata(adata: Any, expected: str = "an AnnData object") -> None:
-    """Require an AnnData object in memory; ``expected`` is what the caller takes."""
+def is_anndata(
+    adata: Any, expected: str = "an AnnData object", made_by: str = "of the matrix, cells × genes: `anndata.AnnData(X)`"
+) -> None:
+    """Require an AnnData object in memory; ``expected`` is what the caller takes, ``made_by`` how a matrix becomes one."""
     if not isinstance(adata, AnnData):
         msg = f"Expected {expected}, found {type(adata).__module__}.{type(adata).__qualname__}."
         if isinstance(adata, MuData):
@@ -23,7 +25,7 @@ def is_anndata(adata: Any, expected: str = "an AnnData object") -> None:
         elif isinstance(adata, str | os.PathLike):
             msg += " Read the file first, e.g. with `scanpy.read_h5ad(path)`."
         elif isinstance(adata, np.ndarray | pd.DataFrame) or sparse.issparse(adata):
-            msg += " Make one of the matrix, cells × genes: `anndata.AnnData(X)`."
+            msg += f" Make one {made_by}."
         raise TypeError(msg)
     if adata.isbacked:
         msg = f"The AnnData object is backed by {str(adata.filename)!r}. Run `adata = adata.to_memory()` first."

@@ -81,6 +81,11 @@ def test_incomplete_and_sparse(rng):
         assert list(mdata["a"].obs["measured"]) == [True, False]
 
 
+def test_a_table_is_refused():
+    with pytest.raises(TypeError, match=r"with columns 'context' and 'gene': `anndata.AnnData\(values, obs=rows, var"):
+        kx.pp.from_wide(pd.DataFrame(np.ones((4, 2))))
+
+
 def test_refused():
     obs = pd.DataFrame({"context": ["a", "a"], "gene": ["x", "x"]}, index=["1", "2"])
     with pytest.raises(ValueError, match="1 rows repeat a gene of their context, such as 'x' in 'a'"):

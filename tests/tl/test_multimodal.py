@@ -233,7 +233,18 @@ def test_warns_where_a_graph_has_no_edge(mdata):
         kx.tl.med_magma(mdata, penalty="l1", strength=1.0, weights="partial_correlation")
     words = " ".join(str(warning.message) for warning in caught)
     for graph in ("genes of 'rna'", "genes of 'adt'", "cells"):
-        assert f"The graph of the {graph} has no edge" in words
+        assert f"The graph of the {graph} has no edge. A smaller `strength` of the l1 penalty leaves some." in words
+
+
+def test_no_advice_on_a_penalty_that_was_not_used(mdata, monkeypatch):
+    matrices = _graphs._matrices
+
+    def without_edges(*args, **kwargs):
+        return {kind: sparse.csr_array(matrix.shape) for kind, matrix in matrices(*args, **kwargs).items()}
+
+    monkeypatch.setattr(_graphs, "_matrices", without_edges)
+    with pytest.warns(UserWarning, match="The graph of the cells has no edge.$"):
+        kx.tl.med_magma(mdata)
 
 
 def test_blocks_are_counted_however_long_the_way_between_them():

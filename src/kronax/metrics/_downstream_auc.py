@@ -215,7 +215,7 @@ def _inputs(
         return known
     chosen = [profiles] if isinstance(profiles, str) else list(profiles)
     for name in chosen:
-        _validate.key_in(name, known, "mdata.mod")
+        _validate.known(name, known, "profile")
     return {name: known[name] for name in chosen}
 
 

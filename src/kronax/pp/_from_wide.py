@@ -67,7 +67,9 @@ def from_wide(
     >>> kx.pp.from_wide(wide)["tissue0"].shape
     (40, 30)
     """
-    _validate.is_anndata(adata, "an AnnData object, (context × gene) × treatments")
+    made_by = f"of the values and a table of what rows are, with columns {context_key!r} and {gene_key!r}: "
+    made_by += "`anndata.AnnData(values, obs=rows, var=treatments)`"
+    _validate.is_anndata(adata, "an AnnData object, (context × gene) × treatments", made_by)
     for key in (context_key, gene_key):
         _validate.key_in(key, adata.obs, "adata.obs")
     context, gene = (_labels(adata, key) for key in (context_key, gene_key))
