@@ -78,11 +78,11 @@ def key_in(key: str, mapping: Mapping, name: str, remedy: str = "") -> None:
         raise KeyError(msg)
 
 
-def known(name: Any, names: Iterable[str], what: str) -> None:
-    """Require one of perhaps many names; if it is none, give those that are most like it, or the first few."""
+def known(name: Any, names: Iterable[str], what: str, *, most: int = 5) -> None:
+    """Require one of perhaps many names; if it is none, give those that are most like it, or the first few, or `most`."""
     names = list(map(str, names))
     if name not in names:
-        hint = _did_you_mean(name, names) or f" There are {listed(names)}."
+        hint = _did_you_mean(name, names) or f" There are {listed(names, most)}."
         msg = f"There is no {what} {name!r}.{hint}"
         raise KeyError(msg)
 
