@@ -72,7 +72,7 @@ def by_category(
     truth, predicted = _validate.array(truth, "truth"), _validate.array(predicted, "predicted")
     if truth.shape != predicted.shape or truth.ndim != 3:
         msg = (
-            "`truth` and `predicted` must have the same shape, treatments × contexts × genes; found "
+            "`truth` and `predicted` must have the same shape with three axes, treatments × contexts × genes; found "
             f"{truth.shape} and {predicted.shape}."
         )
         raise ValueError(msg)
