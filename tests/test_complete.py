@@ -12,7 +12,8 @@ import pytest
 from matplotlib import pyplot as plt
 
 import kronax as kx
-from kronax import __main__, _complete, _tensor
+from kronax import __main__, _complete, _option_text, _tensor
+from kronax._completion_methods import METHODS
 
 
 def run(*argv: object) -> tuple[int, str, str]:
@@ -90,6 +91,85 @@ def test_method_layer_and_fallbacks(tmp_path):
     assert re.search(r"^  fallbacks +6   6 by context mean$", text, re.MULTILINE)
     assert "confidence" not in text
     assert "warning: 18 measured profiles are constant" in err
+
+
+@pytest.mark.parametrize(
+    ("method", "words", "expected"),
+    [
+        ("kronecker", ["noise=0.5", "own_share=cv", "max_iter=7"], kx.tl.KroneckerOptions(noise=0.5, max_iter=7)),
+        ("kronecker", ["variance=TRUE", "noises=1, 2"], kx.tl.KroneckerOptions(variance=True, noises=(1.0, 2.0))),
+        ("falrtc", ["alpha=1,0.01,1"], kx.tl.FalrtcOptions(alpha=(1.0, 0.01, 1.0))),
+        ("mf", ["outlier_z=none", "scale=none"], kx.tl.FactorizationOptions(outlier_z=None, scale=None)),
+        ("mf", ["cutoffs=-2,-1,1,2"], kx.tl.FactorizationOptions(cutoffs=(-2.0, -1.0, 1.0, 2.0))),
+        ("cp", ["non_negative=context,gene"], kx.tl.FactorizationOptions(non_negative=("context", "gene"))),
+        (
+            "attention_cp",
+            ["attention=product", "or_cp=false"],
+            kx.tl.AttentionOptions(attention="product", or_cp=False),
+        ),
+        ("mean_1d", [], kx.tl.Mean1dOptions()),
+    ],
+)
+def test_options_from_words(method, words, expected):
+    found = _option_text.options_from(method, words)
+    assert found == expected
+    assert [type(value) for value in vars(found).values()] == [type(value) for value in vars(expected).values()]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_option_can_be_given(method):
+    """As what is there by default, written as one would."""
+    default = METHODS[method].options()
+    words = [
+        f"{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
+        for name, value in vars(default).items()
+    ]
+    assert _option_text.options_from(method, words) == default
+
+
+def test_options_are_used(file, tmp_path):
+    code, text, _ = run(file, "--method", "dnpp", "--option", "n_neighbors=2", "--out", tmp_path / "out")
+    assert code == 0
+    assert re.search("^  method +dnpp   with n_neighbors=2$", text, re.MULTILINE)
+    with _tensor.without_pulling():
+        back, expected = mudata.read_h5mu(tmp_path / "out" / "responses.h5mu"), mudata.read_h5mu(file)
+        kx.tl.complete_tensor(expected, method="dnpp", options=kx.tl.DnppOptions(n_neighbors=2))
+    np.testing.assert_array_equal(back["line1"].layers["completed"], expected["line1"].layers["completed"])
+
+
+@pytest.mark.parametrize(
+    ("method", "words", "message"),
+    [
+        ("cp", ["rank"], "--option rank: write NAME=VALUE"),
+        ("cp", ["rnak=3"], "There is no cp option 'rnak'. Did you mean 'rank'?"),
+        ("dnpp", ["zzz=3"], "There are n_neighbors."),
+        ("cp", ["rank=2.5"], "--option rank=2.5: rank is a whole number, found '2.5'."),
+        ("cp", ["rank=3", "rank=4"], "rank is given twice"),
+        ("cp", ["refit=yes"], "refit is true or false, found 'yes'"),
+        ("cp", ["start=cold"], "start is alike or random, found 'cold'"),
+        ("cp", ["rank=0"], "`options.rank` must be an integer of at least 1, found 0"),
+        ("kronecker", ["noise=auto"], "noise is a number or cv, found 'auto'"),
+        (
+            "kronecker",
+            ["noises=1,x"],
+            "noises is one or more values with commas between them, each a number, found '1,x'",
+        ),
+        ("mean_1d", ["rank=3"], "method 'mean_1d' has no options"),
+    ],
+)
+def test_options_refused(file, tmp_path, method, words, message):
+    given = [part for word in words for part in ("--option", word)]
+    code, _, err = run(file, "--method", method, *given, "--out", tmp_path / "out")
+    assert code == 2 and message in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_names_every_option(capsys):
+    with pytest.raises(SystemExit):
+        __main__.main(["complete", "--help"])
+    text = capsys.readouterr().out
+    assert "  mf, cp: rank, learning_rate, " in text and "--option NAME=VALUE" in text
+    assert all(name in text for method in METHODS.values() for name in vars(method.options()))
 
 
 def test_refused(file, tmp_path):

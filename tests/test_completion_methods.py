@@ -23,6 +23,8 @@ def test_settings_of_2018_pass():
 def test_unknown_method():
     with pytest.raises(ValueError, match=r"`method` must be one of \['kronecker', .*found 'parafac'"):
         options_of("parafac", None)
+    with pytest.raises(ValueError, match="found 'Kroneker'. Did you mean 'kronecker'?"):
+        options_of("Kroneker", None)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +35,20 @@ def test_options_of_another_method(method, options):
     expected = METHODS[method].options.__name__
     with pytest.raises(TypeError, match=f"of method '{method}' must be a kx.tl.{expected}, found"):
         options_of(method, options)
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        (kx.tl.HODOS_2018, "found FalrtcOptions. These belong to method='falrtc'."),
+        (kx.tl.FactorizationOptions(), "found FactorizationOptions. These belong to method='mf' or method='cp'."),
+        (kx.tl.KroneckerOptions, "found the class KroneckerOptions. Write `kx.tl.KroneckerOptions()`, with"),
+        ("fast", "found str."),
+    ],
+)
+def test_where_options_belong(options, hint):
+    with pytest.raises(TypeError, match=re.escape(hint)):
+        options_of("kronecker", options)
 
 
 @pytest.mark.parametrize("method", ["falrtc", "halrtc", "silrtc"])

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from pathlib import Path
 
 import anndata as ad
 import mudata
@@ -94,6 +95,9 @@ def refused(change):
     ("change", "error", "words"),
     [
         (lambda a, b: a, TypeError, "AnnData. kx.pp.tensor makes one"),
+        (lambda a, b: "x.h5mu", TypeError, "str. Read the file first: `mudata.read_h5mu('x.h5mu')`"),
+        (lambda a, b: Path("x.h5mu"), TypeError, "Read the file first: `mudata.read_h5mu('x.h5mu')`"),
+        (lambda a, b: {"A": a, "B": b}, TypeError, "dict. Make one of its AnnData objects: `mudata.MuData(mod"),
         (lambda a, b: together(A=a), ValueError, "at least 2 contexts, one modality each; found 1: ['A']"),
         (lambda a, b: together(**{np.str_("A"): a, "B": b}), ValueError, "cannot be saved in a file: np.str_('A')"),
         (lambda a, b: together(**{"A/1": a, "B": b}), ValueError, "cannot be saved in a file: 'A/1'"),

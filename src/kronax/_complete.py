@@ -3,12 +3,13 @@
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from mudata import MuData
 
-from kronax import __version__, _keys, _tensor, _validate, tl
+from kronax import __version__, _keys, _option_text, _tensor, _validate, tl
 from kronax._command_line import InputError, parts_of, require_new, told_to_the_user, write_all
 from kronax._completion_methods import METHODS
 from kronax._logging import logger
@@ -17,12 +18,17 @@ DESCRIPTION = """\
 Predict the profiles that were not measured, from other treatments and other contexts. FILE holds one modality per
 context (cell line, tissue, dose), each treatments × genes; a profile is missing where a modality lacks the treatment.
 """
-EPILOG = """\
+EPILOG = f"""\
+A VALUE is a number, a word, true, false or none; several have commas between them, as in alpha=1,0.5,0. The names:
+{_option_text.described()}
+What they mean stands at kx.tl.KroneckerOptions and so on.
+
 Written to DIR, which must not exist yet: the file with a layer 'completed' in every modality (.h5mu), and report.txt.
 Nothing is written if anything fails. Exit codes: 0, done; 2, the input or an option cannot be used; 130, interrupted.
 
-example:
+examples:
   python -m kronax complete responses.h5mu --method kronecker --out results
+  python -m kronax complete responses.h5mu --method cp --option rank=6 --option non_negative=context
 """
 
 
@@ -38,6 +44,13 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--method", choices=list(METHODS), default="kronecker", help="how to predict (default: kronecker)"
     )
+    found.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of the method, such as max_iter=200; for several, give it several times",
+    )
     found.add_argument("--layer", help="layer with the values (default: X)")
     found.add_argument(
         "--out", type=Path, metavar="DIR", help="folder to make, with its parents (default: kronax-FILE)"
@@ -50,6 +63,7 @@ def complete(args: argparse.Namespace) -> None:
     """Read, complete, report and write."""
     out = args.out or Path(f"kronax-{args.file.stem}")
     require_new(out)
+    options = _option_text.options_from(args.method, args.option)
     mdata = read(args.file)
     start = time.perf_counter()
     with told_to_the_user():
@@ -57,8 +71,8 @@ def complete(args: argparse.Namespace) -> None:
         if args.layer is not None:
             for context, adata in mdata.mod.items():
                 _validate.key_in(args.layer, adata.layers, f"mdata[{context!r}].layers")
-        tl.complete_tensor(mdata, method=args.method, layer=args.layer)
-    text = report(mdata, time.perf_counter() - start)
+        tl.complete_tensor(mdata, method=args.method, layer=args.layer, options=options)
+    text = report(mdata, time.perf_counter() - start, args.option)
     print(f"\nkronax {__version__} on {args.file}\n\n{text}")
     logger.info("writing")
     names = write_all(out, lambda folder: write(mdata, text, folder, args.file.stem))
@@ -78,7 +92,7 @@ def read(path: Path) -> MuData:
         return mudata.read_h5mu(path)
 
 
-def report(mdata: MuData, seconds: float) -> str:
+def report(mdata: MuData, seconds: float, settings: Sequence[str] = ()) -> str:
     """Say in a few aligned lines what came out."""
     found = mdata.uns[_keys.COMPLETION]
     tables = [adata.obs for adata in mdata.mod.values()]
@@ -93,7 +107,7 @@ def report(mdata: MuData, seconds: float) -> str:
         ("measured", f"{measured.sum():,}", f"{measured.mean():.0%} of all profiles"),
         ("predicted", f"{found['n_predicted']:,}", "profiles"),
         ("and", f"{n_single:,}", "single entries of measured profiles"),
-        ("method", found["method"], ""),
+        ("method", found["method"], f"with {', '.join(settings)}" if settings else ""),
         ("iterations", f"{found['n_iter']:,}", ""),
         ("converged", "yes" if found["converged"] else "no", found["reason"]),
         ("seconds", f"{seconds:.1f}", "compilation included"),

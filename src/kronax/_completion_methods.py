@@ -98,13 +98,23 @@ def options_of(method: str, options: Any) -> Any:
     if options is None:
         return expected()
     if type(options) is not expected:
-        msg = f"`options` of method {method!r} must be a kx.tl.{expected.__name__}, found {type(options).__name__}."
+        found, able = _validate.type_of(options), methods_of(type(options))
+        msg = f"`options` of method {method!r} must be a kx.tl.{expected.__name__}, found {found}."
+        if able:
+            msg += f" These belong to {' or '.join(f'method={name!r}' for name in able)}."
+        elif isinstance(options, type):
+            msg += f" Write `kx.tl.{expected.__name__}()`, with what shall differ from the defaults in the brackets."
         raise TypeError(msg)
     for field in fields(options):
         _CHECKS[field.name](getattr(options, field.name), f"options.{field.name}")
     if isinstance(options, KroneckerOptions):
         _require_room(options)
     return options
+
+
+def methods_of(options: type) -> list[str]:
+    """Name the methods that have a class of options."""
+    return [name for name, method in METHODS.items() if method.options is options]
 
 
 def _require_room(options: KroneckerOptions) -> None:

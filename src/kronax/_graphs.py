@@ -5,6 +5,7 @@ object itself, what is learnt of features to their modality.
 """
 
 import warnings
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -28,6 +29,7 @@ from kronax.solvers.precision import complete as all_entries
 
 PENALTIES = ("shrinkage", "ridge", "l1")
 WEIGHTS = ("affinity", "partial_correlation")
+Layer = str | None | Mapping[str, str | None]  # in every modality, or by its name; None for X
 STRONGEST_RIDGE = 1e10  # beyond it, rounding is all that is left of the structure
 
 
@@ -71,14 +73,44 @@ def modalities(data: AnnData | MuData) -> dict[str, AnnData]:
     return dict(data.mod) if isinstance(data, MuData) else {"": data}
 
 
-def read(data: AnnData | MuData, layer: str | None) -> Matrices:
+def layers_of(data: AnnData | MuData, layer: Layer) -> dict[str, str | None]:
+    """Give the layer of every modality, by the names of :func:`modalities`."""
+    names = list(modalities(data))
+    if not isinstance(layer, Mapping):
+        return dict.fromkeys(names, layer)
+    if not isinstance(data, MuData):
+        msg = f"`layer` must be a str or None for an AnnData object; a mapping is for modalities, found {layer!r}."
+        raise TypeError(msg)
+    for name in layer:
+        _validate.known(name, names, "modality")
+    missing = [name for name in names if name not in layer]
+    if missing:
+        msg = f"`layer` names no layer of {', '.join(map(repr, missing))}; None stands for `X`. Found {dict(layer)!r}."
+        raise ValueError(msg)
+    return {name: layer[name] for name in names}
+
+
+def _require_layers(mdata: MuData, layers: dict[str, str | None]) -> None:
+    """Require every modality's layer; the remedy is a mapping."""
+    there = {name: layer if layer in mdata.mod[name].layers else None for name, layer in layers.items()}
+    remedy = f"Layers can differ between modalities: `layer={there}`, where None stands for `X`."
+    for name, layer in layers.items():
+        if layer is not None:
+            more = remedy if any(there.values()) else ""
+            _validate.key_in(layer, mdata.mod[name].layers, f"mdata[{name!r}].layers", more)
+
+
+def read(data: AnnData | MuData, layer: Layer) -> Matrices:
     """Check and copy the matrix of every modality."""
     if not isinstance(data, MuData):
         _validate.is_anndata(data, "an AnnData or MuData object")
+        layer = layers_of(data, layer)[""]
         counts = _validate.counts(data, layer)
         return Matrices({"": counts}, {"": np.arange(len(counts.cells))}, counts.cells, data.n_obs)
     _validate.is_multimodal(data)
-    counts = {name: _validate.counts(part, layer, f"mdata[{name!r}]") for name, part in data.mod.items()}
+    layers = layers_of(data, layer)
+    _require_layers(data, layers)
+    counts = {name: _validate.counts(part, layers[name], f"mdata[{name!r}]") for name, part in data.mod.items()}
     at = {name: data.obs_names.get_indexer(data.mod[name].obs_names[found.cells]) for name, found in counts.items()}
     cells = np.unique(np.concatenate(list(at.values())))
     return Matrices(counts, {name: np.searchsorted(cells, where) for name, where in at.items()}, cells, data.n_obs)
@@ -244,10 +276,13 @@ def write(
         "params": params,
         "version": version("kronax"),
     }
+    layers = layers_of(data, params["layer"])
     for name, part in modalities(data).items():
         found, fit = matrices.counts[name], learnt.parts[name]
         _write_features(part, keys, found, fit, features[name])
-        part.uns[keys.uns] = common | {"params": dict(params), "strength": np.array(learnt.strength)} | _report(fit)
+        part.uns[keys.uns] = (
+            common | {"params": params | {"layer": layers[name]}, "strength": np.array(learnt.strength)} | _report(fit)
+        )
     if isinstance(data, MuData):
         data.uns[keys.uns] = common | {
             "converged": learnt.converged,
@@ -314,7 +349,7 @@ def finish(
     write(data, key_added, matrices, learnt, cells, features, params)
     for name, part in modalities(data).items():
         warn_of_isolated(part, matrices.counts[name], name, stacklevel=4)
-    _warn(method, matrices, learnt, cells, features)
+    _warn(method, matrices, learnt, cells, features, penalty)
     return data if copy else None
 
 
@@ -324,9 +359,11 @@ def _warn(
     learnt: Learnt,
     cells: dict[str, sparse.csr_array],
     features: dict[str, dict[str, sparse.csr_array]],
+    penalty: m_step.Penalty,
 ) -> None:
     """Warn of what the user should know about the result."""
     found = [] if learnt.converged else [f"{method} did not converge: {learnt.reason}."]
+    remedy = " A smaller `strength` of the l1 penalty leaves some." if penalty.kind == "l1" else ""
     for name, part in learnt.parts.items():
         of = f" of {name!r}" if name else ""
         if part.rank < 2:
@@ -334,11 +371,9 @@ def _warn(
                 f"{part.rank} directions{of} rise above the noise: cells and genes show no structure, and the graphs mean little."
             )
         if not features[name]["connectivities"].nnz:
-            found.append(
-                f"The graph of the genes{of} has no edge. With an l1 penalty, a smaller `strength` leaves some."
-            )
+            found.append(f"The graph of the genes{of} has no edge.{remedy}")
     if not cells["connectivities"].nnz:
-        found.append("The graph of the cells has no edge. With an l1 penalty, a smaller `strength` leaves some.")
+        found.append(f"The graph of the cells has no edge.{remedy}")
     n_blocks = count_blocks(matrices)
     if n_blocks > 1:
         found.append(

@@ -19,6 +19,7 @@ MEASURED = "measured"  # obs
 CONFIDENCE = "completion_confidence"  # obs
 VARIANCE = "completion_variance"  # obs
 FALLBACK = "completion_fallback"  # obs
+OF_PROFILES = (MEASURED, CONFIDENCE, VARIANCE, FALLBACK)  # obs: of a treatment in a context
 TREATMENT_FACTORS = "X_completion"  # obsm
 GENE_FACTORS = "completion"  # varm
 QUICKSTART_CLUSTERS = "med_magma_leiden"  # obs

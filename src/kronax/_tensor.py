@@ -1,7 +1,8 @@
 """A tensor of profiles between MuData and arrays: one modality per context, treatments × genes in each."""
 
+import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
-from kronax import _validate
+from kronax import _keys, _validate
 from kronax._logging import logger
 
 _EXACT = 2**53  # integers up to here are float64 numbers
@@ -100,7 +101,7 @@ def check(mdata: Any) -> tuple[str, ...]:
     if not isinstance(mdata, MuData):
         msg = (
             f"Expected a MuData object with one modality per context, found {type(mdata).__module__}."
-            f"{type(mdata).__qualname__}. kx.pp.tensor makes one from a long AnnData object."
+            f"{type(mdata).__qualname__}. {_way_to_mudata(mdata)}"
         )
         raise TypeError(msg)
     if mdata.isbacked:
@@ -128,37 +129,54 @@ def check(mdata: Any) -> tuple[str, ...]:
     return tuple(contexts)
 
 
-def require_names(contexts: Sequence[Any]) -> None:
-    """Require names under which modalities can be saved."""
+def _way_to_mudata(found: Any) -> str:
+    """Say how something becomes a MuData object."""
+    if isinstance(found, str | os.PathLike):
+        return f"Read the file first: `mudata.read_h5mu({os.fspath(found)!r})`."
+    if isinstance(found, Mapping):
+        return "Make one of its AnnData objects: `mudata.MuData(modalities, axis=-1)`."
+    return "kx.pp.tensor makes one from a long AnnData object."
+
+
+def require_names(contexts: Sequence[Any], column: str | None = None) -> None:
+    """Require names under which modalities can be saved; ``column`` of ``adata.obs`` is where they come from."""
     spoilt = [context for context in contexts if type(context) is not str or not context or "/" in context]
     if spoilt:
-        found = ", ".join(repr(context) for context in spoilt[:5])
+        found = _validate.listed([repr(context) for context in spoilt])
+        remedy = (
+            "Make the object anew: MuData({str(name).replace('/', '_'): adata for name, adata in mdata.mod.items()})."
+        )
+        if column is not None:
+            remedy = _renaming(column, contexts)
         msg = (
             f"These modality names cannot be saved in a file: {found}. Names must be plain, non-empty str without '/' "
-            "(a NumPy string is none). Make the object anew: MuData({str(name): adata for name, adata in "
-            "mdata.mod.items()})."
+            f"(a NumPy string is none). {remedy}"
         )
         raise ValueError(msg)
+
+
+def _renaming(column: str, contexts: Sequence[str]) -> str:
+    """Say how to rename the contexts in a column, such that all keep names of their own."""
+    if not any("/" in context for context in contexts):
+        return f"Name them in `adata.obs[{column!r}]`."
+    kept = (sign for sign in "_-.|" if len({context.replace("/", sign) for context in contexts}) == len(contexts))
+    return f"Run `adata.obs[{column!r}] = adata.obs[{column!r}].str.replace('/', {next(kept, '_')!r})`."
 
 
 def require_unique(names: pd.Index, what: str, remedy: str, where: str) -> None:
     """Require names that occur once."""
     if not names.is_unique:
         repeated = [str(name) for name in names[names.duplicated()].unique()]
-        msg = f"{where} has {len(repeated)} repeated {what}: {listed(repeated)}. {remedy}"
+        msg = f"{where} has {len(repeated)} repeated {what}: {_validate.listed(repeated)}. {remedy}"
         raise ValueError(msg)
-
-
-def listed(names: Sequence[Any], most: int = 5) -> str:
-    """Write the first few of many names."""
-    return ", ".join(map(str, names[:most])) + (", …" if len(names) > most else "")
 
 
 def matrix(adata: AnnData, layer: str | None, name: str) -> np.ndarray | sparse.csr_matrix | sparse.csr_array:
     """Give X or a layer, real and in memory, without infinite values; sparse ones as CSR. NaN are allowed."""
     where = f"`{name}.X`" if layer is None else f"`{name}.layers[{layer!r}]`"
     if layer is not None:
-        _validate.key_in(layer, adata.layers, f"{name}.layers")
+        remedy = "Run kx.tl.complete_tensor first, or take `X` with `layer=None`." if layer == _keys.COMPLETED else ""
+        _validate.key_in(layer, adata.layers, f"{name}.layers", remedy)
     found = adata.X if layer is None else adata.layers[layer]
     if found is None:
         msg = (

@@ -1,7 +1,8 @@
 """Checks of what users hand in, and the sentences that say what was found and what to do about it."""
 
+import difflib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -13,8 +14,10 @@ from mudata import MuData
 from scipy import sparse
 
 
-def is_anndata(adata: Any, expected: str = "an AnnData object") -> None:
-    """Require an AnnData object in memory; ``expected`` is what the caller takes."""
+def is_anndata(
+    adata: Any, expected: str = "an AnnData object", made_by: str = "of the matrix, cells × genes: `anndata.AnnData(X)`"
+) -> None:
+    """Require an AnnData object in memory; ``expected`` is what the caller takes, ``made_by`` how a matrix becomes one."""
     if not isinstance(adata, AnnData):
         msg = f"Expected {expected}, found {type(adata).__module__}.{type(adata).__qualname__}."
         if isinstance(adata, MuData):
@@ -22,7 +25,7 @@ def is_anndata(adata: Any, expected: str = "an AnnData object") -> None:
         elif isinstance(adata, str | os.PathLike):
             msg += " Read the file first, e.g. with `scanpy.read_h5ad(path)`."
         elif isinstance(adata, np.ndarray | pd.DataFrame) or sparse.issparse(adata):
-            msg += " Make one of the matrix, cells × genes: `anndata.AnnData(X)`."
+            msg += f" Make one {made_by}."
         raise TypeError(msg)
     if adata.isbacked:
         msg = f"The AnnData object is backed by {str(adata.filename)!r}. Run `adata = adata.to_memory()` first."
@@ -75,11 +78,67 @@ def key_in(key: str, mapping: Mapping, name: str, remedy: str = "") -> None:
         raise KeyError(msg)
 
 
+def known(name: Any, names: Iterable[str], what: str, *, most: int = 5) -> None:
+    """Require one of perhaps many names; if it is none, give those that are most like it, or the first few, or `most`."""
+    names = list(map(str, names))
+    if name not in names:
+        hint = _did_you_mean(name, names) or f" There are {listed(names, most)}."
+        msg = f"There is no {what} {name!r}.{hint}"
+        raise KeyError(msg)
+
+
+def _did_you_mean(name: Any, names: list) -> str:
+    """Ask whether one of the names that are most alike was meant."""
+    texts = [text for text in names if isinstance(text, str)]
+    alike = difflib.get_close_matches(name, texts) if isinstance(name, str) else []
+    return f" Did you mean {' or '.join(map(repr, alike))}?" if alike else ""
+
+
+def listed(names: Sequence[Any], most: int = 5) -> str:
+    """Write the first few of many names."""
+    return ", ".join(map(str, names[:most])) + (", …" if len(names) > most else "")
+
+
+def type_of(value: Any) -> str:
+    """Name the type of what was found; of a class, say that it is one."""
+    return f"the class {value.__qualname__}" if isinstance(value, type) else type(value).__qualname__
+
+
+def result_of(value: Any, kind: type, function: str) -> None:
+    """Require what a function returns."""
+    if not isinstance(value, kind):
+        msg = f"Expected the result of {function}, found {type_of(value)}."
+        raise TypeError(msg)
+
+
+def array(value: Any, name: str, axes: str = "treatments × contexts × genes") -> np.ndarray:
+    """Give numbers as an array in float64; ``axes`` is what the caller takes."""
+    if isinstance(value, list | tuple) or hasattr(value, "__array__"):
+        try:
+            return np.asarray(value, np.float64)
+        except (TypeError, ValueError) as error:
+            msg = f"`{name}` must be an array of numbers, {axes}: {error}."
+            raise TypeError(msg) from error
+    msg = f"`{name}` must be an array, {axes}, found {type_of(value)}. {_way_to_array(value)}"
+    raise TypeError(msg.rstrip())
+
+
+def _way_to_array(value: Any) -> str:
+    """Say how an array is made of something."""
+    if isinstance(value, MuData):
+        return "Get one with kx.get.array(mdata), or of predictions with kx.get.array(mdata, layer='completed')."
+    if isinstance(value, AnnData):
+        return "Take its `.X` or one of its `.layers`; of a tensor in a MuData object, kx.get.array(mdata)."
+    if hasattr(value, "profiles") and hasattr(value, "methods"):
+        return "Get one with kx.get.array(result), or of predictions with kx.get.array(result, layer=method)."
+    return "Make it dense with `.toarray()`." if sparse.issparse(value) else ""
+
+
 def one_of(value: Any, allowed: Iterable, name: str) -> None:
     """Require one of a few values."""
     allowed = list(allowed)
     if value not in allowed:
-        msg = f"`{name}` must be one of {allowed}, found {value!r}."
+        msg = f"`{name}` must be one of {allowed}, found {value!r}.{_did_you_mean(value, allowed)}"
         raise ValueError(msg)
 
 

@@ -81,7 +81,9 @@ def test_survives_h5ad(mdata, tmp_path):
 def test_refused(mdata):
     for adata in mdata.mod.values():
         del adata.layers["completed"]
-    with pytest.raises(KeyError, match=re.escape("Available keys: ['truth']. Run kx.tl.complete_tensor first.")):
+    with pytest.raises(
+        KeyError, match=re.escape("Available keys: ['truth']. Run kx.tl.complete_tensor first, or take")
+    ):
         kx.get.profiles(mdata)
     with pytest.raises(TypeError, match="Expected a MuData object"):
         kx.get.profiles(mdata["line0"])

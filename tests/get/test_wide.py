@@ -1,7 +1,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from anndata import AnnData
+from anndata import AnnData, read_h5ad
+from anndata.io import read_zarr
 from scipy import sparse
 
 import kronax as kx
@@ -30,6 +31,31 @@ def test_wide_and_back(mdata):
     pd.testing.assert_frame_equal(again.var, wide.var)
 
 
+def test_predictions_do_not_become_measurements(mdata, tmp_path):
+    """Also by way of a file: X is what was measured, single gaps included, and the predictions stay in their layer."""
+    mdata["tissue0"].X[4, 2] = np.nan
+    kx.tl.complete_tensor(mdata, method="mean_2d")
+    wide = kx.get.wide(mdata)
+    wide.write_h5ad(tmp_path / "wide.h5ad")
+    wide.write_zarr(tmp_path / "wide.zarr")
+    for found in (wide, read_h5ad(tmp_path / "wide.h5ad"), read_zarr(tmp_path / "wide.zarr"), wide[:, ::2].copy()):
+        back = kx.pp.from_wide(found)
+        for context, adata in mdata.mod.items():
+            adata = adata[back[context].obs_names]
+            np.testing.assert_array_equal(back[context].X, adata.X)
+            np.testing.assert_array_equal(back[context].layers["completed"], adata.layers["completed"])
+            np.testing.assert_array_equal(back[context].obs["measured"], adata.obs["measured"])
+    assert not kx.get.wide(mdata, layer=None).layers
+    for adata in mdata.mod.values():
+        adata.layers["again"] = adata.X.copy()
+    assert not kx.get.wide(mdata, layer="again").layers
+
+
+def test_before_completion(mdata):
+    with pytest.raises(KeyError, match="Run kx.tl.complete_tensor first, or take `X` with `layer=None`"):
+        kx.get.wide(mdata)
+
+
 def test_what_is_said_of_profiles_stays_with_them(mdata):
     options = kx.tl.FactorizationOptions(rank=1, max_epochs=2, patience=1)
     kx.tl.complete_tensor(mdata, method="cp", options=options)  # has no confidence: NaN in all contexts
@@ -53,6 +79,11 @@ def test_incomplete_and_sparse(rng):
         np.testing.assert_array_equal(mdata["a"].X, [[3.0, 2.0], [np.nan, np.nan]])
         assert mdata["a"].X.dtype == np.float32
         assert list(mdata["a"].obs["measured"]) == [True, False]
+
+
+def test_a_table_is_refused():
+    with pytest.raises(TypeError, match=r"with columns 'context' and 'gene': `anndata.AnnData\(values, obs=rows, var"):
+        kx.pp.from_wide(pd.DataFrame(np.ones((4, 2))))
 
 
 def test_refused():

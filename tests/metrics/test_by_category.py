@@ -37,6 +37,20 @@ def test_default_cutoffs(rng):
     assert scores.loc["all", "variance_ratio"] == 0
 
 
+def test_of_a_cross_validation():
+    """As of the arrays by hand: every held-out profile at its treatment and context."""
+    mdata = kx.datasets.skewed_response(n_treatments=30, n_contexts=3, n_genes=7)
+    result = kx.metrics.cross_validate(mdata, methods=["mean_1d", "mean_2d"], n_folds=3)
+    scores = kx.metrics.by_category(result, "mean_2d")
+    assert scores.loc["all", "mae"] == pytest.approx(result.table.loc["mean_2d", "mae"])
+    for context in mdata.mod:
+        here = (result.profiles.obs["context"] == context).to_numpy()
+        error = np.abs(result.profiles.X - result.profiles.layers["mean_2d"])[here]
+        assert scores.loc[context, "mae"] == pytest.approx(np.nanmean(error))
+    with pytest.raises(KeyError, match="no method 'mean2d'. Did you mean 'mean_2d'"):
+        kx.metrics.by_category(result, "mean2d")
+
+
 def test_refused(rng):
     x = rng.normal(size=(3, 2, 4))
     with pytest.raises(ValueError, match="same shape"):

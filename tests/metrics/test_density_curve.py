@@ -56,6 +56,33 @@ def test_more_data_are_better(mdata):
     assert share["plain", 0.15] > share["plain", 0.7]
 
 
+@pytest.mark.parametrize(
+    ("missing", "densities", "held_out"),
+    [
+        (0.0, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], 0.1),
+        (0.45, [0.1, 0.2, 0.3, 0.4], 0.1),
+        (0.8, [0.04, 0.08, 0.11, 0.15], 0.05),  # 20 of 100 fibers, from which a quarter is held out
+        (0.98, [0.01], 0.005),
+    ],
+)
+def test_densities_by_default_fit_the_tensor(missing, densities, held_out):
+    mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=5, n_genes=6, rank=2)
+    gone = np.random.default_rng(0).permutation(100)[: round(100 * missing)]
+    for c, adata in enumerate(mdata.mod.values()):
+        adata.X = adata.layers["truth"].copy()
+        adata.X[gone[gone % 5 == c] // 5] = np.nan
+    curve = kx.metrics.density_curve(mdata, methods="mean_2d", n_repeats=1)
+    assert curve.table["density"].tolist() == pytest.approx(densities)
+    assert curve.parameters["densities"] == pytest.approx(densities)
+    assert curve.parameters["held_out"] == pytest.approx(held_out)
+
+
+def test_all_methods_at_densities_by_default():
+    mdata = kx.datasets.drug_response(n_treatments=10, n_contexts=4, n_genes=6, rank=2, missing=0.7)
+    curve = kx.metrics.density_curve(mdata, n_repeats=1)
+    assert len(curve.summary.index.unique("method")) == 5
+
+
 def test_densities_share_compiled_code(caplog):
     mdata = kx.datasets.drug_response(n_treatments=11, n_contexts=3, n_genes=59, rank=2, missing=0.1)
     method = {"plain": kx.tl.KroneckerOptions(noise=1.0, own_share=0.2, common_share=0.15)}

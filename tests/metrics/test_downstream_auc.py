@@ -75,11 +75,25 @@ def test_treatments_without_a_label_are_left_out(mdata, labels):
     assert found.table["n_completed"].tolist() == [45]
 
 
+def test_before_completion(labels):
+    mdata = kx.datasets.drug_response(n_treatments=60, n_contexts=3, n_genes=20)
+    with pytest.raises(KeyError, match="Run kx.tl.complete_tensor first"):
+        kx.metrics.downstream_auc(mdata, labels)
+
+
 @pytest.mark.parametrize(
     ("change", "arguments", "error", "match"),
     [
         (lambda x: x.assign(up=2), {}, ValueError, r"`labels\['up'\]` must hold True and False"),
-        (lambda x: x.set_axis([f"z{i}" for i in range(60)]), {}, ValueError, "for treatments of `mdata`; found"),
+        (
+            lambda x: x.set_axis([f"z{i}" for i in range(60)]),
+            {},
+            ValueError,
+            r"drug4, …\) is in the index of `labels` \(z0, z1",
+        ),
+        (lambda _: "cell_specific", {}, TypeError, r"found str. That may be `mdata\['line0'\].obs\['cell_specific'\]`"),
+        (lambda _: "toxic", {}, TypeError, r"Series or DataFrame with treatments as index, found str\.$"),
+        (lambda x: list(x["up"]), {}, TypeError, r"found list. Give them names: `pd.Series\(labels, index"),
         (lambda x: pd.concat([x, x]), {}, ValueError, "occur more than once"),
         (lambda x: x.assign(up=0, large=0), {}, ValueError, "No label has 3 measured profiles"),
         (lambda x: x, {"models": ["svm"]}, ValueError, "`models` must be one of"),

@@ -1,6 +1,7 @@
 """kx.metrics.tail_dependence by counting, against SciPy's bivariate normal and the limit of the t copula."""
 
 import anndata as ad
+import mudata
 import numpy as np
 import pandas as pd
 import pytest
@@ -113,3 +114,10 @@ def test_what_is_refused(rng):
         kx.metrics.tail_dependence(ad.AnnData(x), layer="counts")
     with pytest.raises(ValueError, match="`n_pairs` must be an integer"):
         kx.metrics.tail_dependence(x, n_pairs=0)
+
+
+def test_other_objects_are_refused():
+    matrix = np.random.default_rng(0).normal(size=(9, 3))
+    for wrong in (mudata.MuData({"a": ad.AnnData(matrix)}), pd.DataFrame(matrix)):
+        with pytest.raises(TypeError, match=f"Expected an AnnData object or a matrix, found .*{type(wrong).__name__}"):
+            kx.metrics.tail_dependence(wrong)

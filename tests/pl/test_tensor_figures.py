@@ -15,7 +15,7 @@ from sklearn.metrics import auc
 
 import kronax as kx
 from kronax import _tensor
-from kronax.metrics import DensityCurve
+from kronax.metrics import CrossValidation, DensityCurve
 
 NAN = np.nan
 METHODS = ["dnpp", "mean_2d", "mean_1d"]
@@ -279,11 +279,11 @@ def test_axes_save_and_show(request, name, tmp_path, monkeypatch):
 def test_what_is_refused(small, result, large_result):
     with pytest.raises(KeyError, match="magic"):
         kx.pl.predicted_against_true(result, method="magic")
-    with pytest.raises(KeyError, match="nothing"):
+    with pytest.raises(KeyError, match="no treatment 'nothing'. There are drug0, drug1, drug2, drug3, drug4, …"):
         kx.pl.cell_specificity(small, highlight=["nothing"])
     with pytest.raises(ValueError, match="At most 7 treatments can be pointed out, found 8"):
         kx.pl.cell_specificity(small, highlight=[f"drug{i}" for i in range(8)])
-    with pytest.raises(KeyError, match="drug99"):
+    with pytest.raises(KeyError, match="no treatment 'drug99'. Did you mean 'drug9' or"):
         kx.pl.treatment_profiles(result, "drug99")
     with pytest.raises(KeyError, match="magic"):
         kx.pl.treatment_profiles(result, "drug1", methods="magic")
@@ -293,6 +293,58 @@ def test_what_is_refused(small, result, large_result):
     for draw in (kx.pl.best_method, kx.pl.deg_roc, kx.pl.cell_specificity):
         with pytest.raises(ValueError, match="8 methods are too many to tell apart by colour"):
             draw(many)
+    for draw in (kx.pl.best_method, kx.pl.deg_roc):
+        with pytest.raises(ValueError, match="named with `methods=`"):
+            draw(many)
+        with pytest.raises(KeyError, match="no method 'magic'. There are a, b, c, d, e, …"):
+            draw(many, methods=["magic"])
+        with pytest.raises(ValueError, match="No method was named"):
+            draw(many, methods=[])
+
+
+OF_CROSS_VALIDATIONS = [kx.pl.best_method, kx.pl.deg_roc, kx.pl.predicted_against_true, kx.pl.treatment_profiles]
+
+
+@pytest.mark.parametrize("draw", OF_CROSS_VALIDATIONS)
+def test_other_objects_are_refused(small, curve, draw):
+    more = ("drug1",) if draw is kx.pl.treatment_profiles else ()
+    for wrong, name in ((small, "MuData"), (curve, "DensityCurve"), ("x", "str"), (CrossValidation, "the class")):
+        with pytest.raises(TypeError, match=f"the result of kx.metrics.cross_validate, found {name}"):
+            draw(wrong, *more)
+
+
+def test_a_density_curve_is_no_cross_validation(result):
+    with pytest.raises(TypeError, match="the result of kx.metrics.density_curve, found CrossValidation"):
+        kx.pl.density_curve(result)
+
+
+def test_some_of_the_methods(result):
+    """Best among those that are compared, and drawn alone."""
+    chosen = ["mean_1d", "dnpp"]
+    best = kx.pl.best_method(result, methods=chosen).axes[0]
+    winner = result.fibers[chosen].dropna(how="all").idxmax(axis=1)
+    expected = [f"{name} ({(winner == name).mean():.0%})" for name in chosen]
+    assert legend_texts(best)[:2] == expected
+    assert [text.split()[0] for text in legend_texts(kx.pl.deg_roc(result, methods=chosen).axes[0])] == chosen
+
+
+def test_distributions_of_a_cross_validation(small, result):
+    """The same figure as of the arrays, with the names that these have."""
+    truth, predicted = kx.get.array(result), {m: kx.get.array(result, layer=m) for m in ["dnpp", "mean_1d"]}
+    figures = [
+        kx.pl.prediction_distributions(result, ["dnpp", "mean_1d"]),
+        kx.pl.prediction_distributions(np.asarray(truth), predicted, contexts=list(small.mod)),
+    ]
+    steps = [[p.get_data().values.tolist() for ax in f.axes for p in ax.patches] for f in figures]
+    titles = [[ax.get_title() for ax in figure.axes] for figure in figures]
+    assert steps[0] == steps[1]
+    assert titles[0] == titles[1] == list(small.mod)
+    assert len(kx.pl.prediction_distributions(result).axes[0].patches) == 1 + len(METHODS)
+    for wrong in (small, small["line0"]):
+        with pytest.raises(TypeError, match=f"`truth` must be an array.*found {type(wrong).__name__}.*kx.get.array"):
+            kx.pl.prediction_distributions(wrong, {"a": 1})
+    with pytest.raises(TypeError, match="mapping from names of methods to arrays, found ndarray"):
+        kx.pl.prediction_distributions(np.ones((2, 2, 2)), np.ones((2, 2, 2)))
 
 
 def test_a_method_that_is_unable_to_predict(small):

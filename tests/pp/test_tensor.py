@@ -1,5 +1,6 @@
 """kx.pp.tensor: from a long table to one modality per context."""
 
+import logging
 import re
 
 import anndata as ad
@@ -78,6 +79,44 @@ def test_no_warnings(long, recwarn):
     ]  # those are pandas' affair
 
 
+@pytest.mark.parametrize("kind", [object, "category"])
+def test_the_remedy_for_slashes_keeps_contexts_apart(long, kind):
+    long.obs["line"] = long.obs["line"].map({"b_c": "b/c", "c": "b_c", "z": "z"}).astype(kind)
+    with pytest.raises(ValueError, match="cannot be saved") as refused:
+        kx.pp.tensor(long, obs_key="drug", context_key="line")
+    (remedy,) = re.findall("Run `(.*)`", str(refused.value))
+    exec(remedy, {"adata": long})
+    assert set(kx.pp.tensor(long, obs_key="drug", context_key="line").mod) == {"b-c", "b_c", "z"}
+
+
+def test_what_is_said_of_treatments_stays(long, tmp_path):
+    """Columns that are the same in all rows of a treatment, missing values included; others go."""
+    drug = long.obs["drug"]
+    long.obs["target"] = drug.map({"a": "x", "a_b": "y", "c": None, "d": "x"}).astype("category")
+    long.obs["weight"] = drug.map({"a": 1.5, "a_b": np.nan, "c": 2.0, "d": 3.0})
+    long.obs["plate"] = np.arange(long.n_obs) % 5
+    long.obs["nearly"] = (drug == "a") & (np.arange(long.n_obs) > 0)
+    long.obs.loc[long.obs_names[drug == "a"][0], "nearly"] = False
+    long.obs["n_profiles"] = long.obs["measured"] = True  # ours
+    mdata = kx.pp.tensor(long, obs_key="drug", context_key="line")
+    for adata in mdata.mod.values():
+        assert list(adata.obs) == ["n_profiles", "target", "weight"]
+        assert adata.obs["n_profiles"].dtype == int
+        expected = {"a": "x", "a_b": "y", "c": np.nan, "d": "x"}
+        assert adata.obs["target"].astype(object).equals(pd.Series(expected).loc[adata.obs_names])
+        assert adata.obs["weight"].equals(pd.Series({"a": 1.5, "a_b": np.nan, "c": 2.0, "d": 3.0})[adata.obs_names])
+    mdata.write(tmp_path / "x.h5mu")
+
+
+def test_swapped_axes_are_pointed_out(long, monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger("kronax"), "propagate", True)
+    with caplog.at_level(logging.INFO, "kronax"):
+        kx.pp.tensor(long, obs_key="drug", context_key="line")
+    assert "tensor: 4 treatments × 3 contexts" in caplog.messages
+    with pytest.warns(UserWarning, match="obs_key='drug', context_key='line'"):
+        kx.pp.tensor(long, obs_key="line", context_key="drug")
+
+
 def one_line(adata):
     adata.obs["line"] = "z"
 
@@ -112,6 +151,7 @@ def twice(adata):
         (None, {"aggregate": "max"}, ValueError, "must be one of ['mean', 'sum', 'median'], found 'max'"),
         (one_line, {}, ValueError, "at least 2 contexts; `adata.obs['line']` has 1"),
         (slash, {}, ValueError, "cannot be saved in a file: 'b_c/1'"),
+        (slash, {}, ValueError, "Run `adata.obs['line'] = adata.obs['line'].str.replace('/', '_')`."),
         (infinite, {}, ValueError, "1 infinite values"),
         (same_name, {}, ValueError, "same name as text"),
         (twice, {}, ValueError, "1 repeated genes (var_names): g"),

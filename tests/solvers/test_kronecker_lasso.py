@@ -1,9 +1,12 @@
 """The sparse Kronecker-sum Gaussian: optimal, exactly sparse, and the same as other solvers where those apply."""
 
+import re
+
 import numpy as np
 import pytest
 from scipy import optimize
 from sklearn.covariance import graphical_lasso
+from tqdm.auto import tqdm
 
 from kronax.solvers import kronecker_lasso, kronecker_sum
 from kronax.solvers.kronecker_lasso import KroneckerLasso, penalties
@@ -325,3 +328,15 @@ def test_path_is_left_out_where_the_start_is_the_solution(rng):
     known = kronecker_lasso.fit_along_path(s1, s2, (0.1, 0.1))
     assert known.n_iter > 0
     assert kronecker_lasso.fit_along_path(s1, s2, (0.1, 0.1), start=(known.rows, known.cols)).n_iter == 0
+
+
+def test_steps_are_counted_in_words(rng, monkeypatch, capsys):
+    """Without a known end, a bar writes the number and the unit side by side."""
+
+    def without_delay(**arguments):
+        return tqdm(**arguments | {"delay": 0, "mininterval": 0})
+
+    monkeypatch.setattr(kronecker_lasso, "tqdm", without_delay)
+    s = grams(rng)
+    kronecker_lasso.fit(*s, penalties(*s, 0.1), progress="l1")
+    assert re.search(r"l1: \d+ step \[", capsys.readouterr().err)

@@ -231,6 +231,40 @@ def test_not_converged(mdata):
     assert mdata.uns["completion"]["converged"] is False and len(mdata.uns["completion"]["objective"]) == 1
 
 
+def heard(mdata, recwarn, **arguments) -> str:
+    recwarn.clear()
+    kx.tl.complete_tensor(mdata, method="mean_2d", copy=True, **arguments)
+    return " ".join(str(w.message) for w in recwarn)
+
+
+def test_contexts_with_few_profiles(mdata, recwarn):
+    """Two profiles are few, three are not; and where nothing is predicted, it does not matter."""
+    for context, n in (("line1", 2), ("line2", 3)):
+        adata = mdata[context]
+        adata.X[np.flatnonzero(adata.obs["measured"])[n:]] = np.nan
+    text = heard(mdata, recwarn)
+    assert "Fewer than 3 profiles were measured of contexts line1 (2): how" in text
+    for adata in mdata.mod.values():
+        adata.layers["two"] = adata.layers["truth"].copy()
+        adata.layers["two"][2:] = np.nan
+    with _tensor.without_pulling():
+        small = mudata.MuData({context: adata[:2].copy() for context, adata in mdata.mod.items()}, axis=-1)
+    assert "Fewer than" not in heard(small, recwarn, layer="two")
+    assert "line0 (2), line1 (2), line2 (2), line3 (2)" in heard(mdata, recwarn, layer="two")
+
+
+def test_counts(mdata, recwarn):
+    for adata in mdata.mod.values():
+        counts = np.random.default_rng(0).poisson(3, adata.shape).astype(float)
+        adata.X = np.where(np.isnan(adata.X), np.nan, counts)
+        adata.layers["log"] = np.log1p(adata.X)
+        adata.layers["signs"] = adata.X - 1
+        adata.layers["binary"] = np.minimum(adata.X, 1)
+    assert "raw counts" in heard(mdata, recwarn)
+    for layer in ("log", "signs", "binary"):
+        assert "raw counts" not in heard(mdata, recwarn, layer=layer)
+
+
 def test_mudata_is_not_heard(mdata, recwarn):
     other = ragged(mdata)
     kx.tl.complete_tensor(other, method="mean_2d")

@@ -132,6 +132,10 @@ def test_figures_ask_for_the_right_method(simulated):
     with pytest.raises(KeyError, match=r"Run kx\.tl\.complete_tensor first"):
         kx.pl.training(simulated)
     mdata = kx.tl.complete_tensor(simulated, method="mean_2d", copy=True)
+    with pytest.raises(KeyError, match="method='mf', 'cp' or 'attention_cp'"):
+        kx.pl.training(mdata)
+    with pytest.raises(TypeError, match="Expected a MuData object"):
+        kx.pl.training(mdata["tissue0"])
     with pytest.raises(KeyError, match="method='cp' or 'attention_cp'"):
         kx.pl.context_factors(mdata)
     with pytest.raises(ValueError, match="same shape"):

@@ -233,7 +233,18 @@ def test_warns_where_a_graph_has_no_edge(mdata):
         kx.tl.med_magma(mdata, penalty="l1", strength=1.0, weights="partial_correlation")
     words = " ".join(str(warning.message) for warning in caught)
     for graph in ("genes of 'rna'", "genes of 'adt'", "cells"):
-        assert f"The graph of the {graph} has no edge" in words
+        assert f"The graph of the {graph} has no edge. A smaller `strength` of the l1 penalty leaves some." in words
+
+
+def test_no_advice_on_a_penalty_that_was_not_used(mdata, monkeypatch):
+    matrices = _graphs._matrices
+
+    def without_edges(*args, **kwargs):
+        return {kind: sparse.csr_array(matrix.shape) for kind, matrix in matrices(*args, **kwargs).items()}
+
+    monkeypatch.setattr(_graphs, "_matrices", without_edges)
+    with pytest.warns(UserWarning, match="The graph of the cells has no edge.$"):
+        kx.tl.med_magma(mdata)
 
 
 def test_blocks_are_counted_however_long_the_way_between_them():
@@ -293,6 +304,26 @@ def test_nonparanormal_sees_ranks_alone(mdata):
     )
 
 
+@METHODS
+def test_layers_by_modality(method, mdata, tmp_path):
+    """As if all of them were X; each modality remembers its own."""
+    key = method.__name__
+    expected = method(mdata, copy=True)
+    mdata["rna"].layers["counts"] = mdata["rna"].X
+    mdata["rna"].X = mdata["rna"].X.power(2)
+    layers = {"adt": None, "rna": "counts"}
+    method(mdata, layer=layers)
+    for part in ("connectivities", "precision"):
+        found, goal = (data.obsp[f"{key}_{part}"].toarray() for data in (mdata, expected))
+        np.testing.assert_array_equal(found, goal)
+    mdata.write_h5mu(tmp_path / "saved.h5mu")
+    mdata.write_zarr(tmp_path / "saved.zarr")
+    for back in (mdata, md.read_h5mu(tmp_path / "saved.h5mu"), md.read_zarr(tmp_path / "saved.zarr")):
+        assert back.uns[key]["params"]["layer"] == layers
+        assert back["rna"].uns[key]["params"]["layer"] == "counts"
+        assert back["adt"].uns[key]["params"]["layer"] is None
+
+
 def refused(mdata, error, match: str, **arguments):
     before = mdata.copy()
     with pytest.raises(error, match=match):
@@ -303,6 +334,12 @@ def refused(mdata, error, match: str, **arguments):
 
 def test_refuses(mdata):
     refused(mdata, KeyError, r"Key 'counts' not found in `mdata\['rna'\].layers`", layer="counts")
+    mdata["rna"].layers["counts"] = mdata["rna"].X.copy()
+    refused(mdata, KeyError, r"`mdata\['adt'\].layers`.*`layer={'rna': 'counts', 'adt': None}`", layer="counts")
+    refused(mdata, ValueError, "`layer` names no layer of 'adt'; None stands for `X`", layer={"rna": "counts"})
+    refused(mdata, KeyError, "no modality 'rnaa'. Did you mean 'rna'", layer={"rnaa": "counts", "adt": None})
+    with pytest.raises(TypeError, match="a mapping is for modalities"):
+        kx.tl.med_magma(mdata["rna"], layer={"rna": "counts"})
     refused(mdata, ValueError, r"`n_neighbors` must be an integer from 2 to 119", n_neighbors=N)
     refused(mdata, ValueError, r"`weights` must be one of \['affinity', 'partial_correlation'\]", weights="cosine")
     mdata["adt"].X = mdata["adt"].X * np.nan

@@ -1,6 +1,8 @@
 """What reads results back."""
 
+from kronax._named_array import NamedArray
+from kronax.get._array import array
 from kronax.get._profiles import profiles
 from kronax.get._wide import wide
 
-__all__ = ["profiles", "wide"]
+__all__ = ["NamedArray", "array", "profiles", "wide"]

@@ -4,7 +4,7 @@ from anndata import AnnData
 from anndata.utils import make_index_unique
 from mudata import MuData
 
-from kronax import _keys, _tensor, _validate
+from kronax import _keys, _tensor
 
 
 def profiles(mdata: MuData, *, layer: str | None = _keys.COMPLETED) -> AnnData:
@@ -58,10 +58,6 @@ def profiles(mdata: MuData, *, layer: str | None = _keys.COMPLETED) -> AnnData:
     >>> sc.pp.pca(profiles, n_comps=10)
     """
     contexts = _tensor.check(mdata)
-    if layer is not None:
-        for context in contexts:
-            remedy = "Run kx.tl.complete_tensor first." if layer == _keys.COMPLETED else ""
-            _validate.key_in(layer, mdata.mod[context].layers, f"mdata[{context!r}].layers", remedy)
     genes = _tensor.shared_genes(mdata)
     blocks, tables = [], []
     for context in contexts:

@@ -3,15 +3,14 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
-from kronax import _keys, _tensor, _validate
-
-_OF_PROFILES = (_keys.MEASURED, _keys.CONFIDENCE, _keys.VARIANCE, _keys.FALLBACK)
+from kronax import _keys, _tensor
 
 
 def wide(mdata: MuData, *, layer: str | None = _keys.COMPLETED) -> AnnData:
     """Lay a tensor out as a matrix: rows are genes in contexts, columns are treatments.
 
-    :func:`kronax.pp.from_wide` is the inverse.
+    Of measured values, ``layer=None``, :func:`kronax.pp.from_wide` is the inverse. Of a layer with predictions, it gives back
+    what was measured as X, and the layer as ``"completed"``.
 
     Parameters
     ----------
@@ -27,6 +26,9 @@ def wide(mdata: MuData, *, layer: str | None = _keys.COMPLETED) -> AnnData:
 
     ``context``, ``gene`` : categorical
         What the row is.
+
+    ``layers["measured"]`` : bool
+        If the layer has values where `X` has none, as a completed one does: where `X` has one.
 
     ``var`` has the columns of ``obs`` on which all modalities agree; what :func:`kronax.tl.complete_tensor` says of single
     profiles is left out.
@@ -54,17 +56,12 @@ def wide(mdata: MuData, *, layer: str | None = _keys.COMPLETED) -> AnnData:
     """
     contexts = _tensor.check(mdata)
     genes, treatments = _tensor.shared_genes(mdata), _tensor.union(mdata)
-    blocks = []
-    for context in contexts:
-        adata = mdata.mod[context]
-        if layer is not None:
-            _validate.key_in(layer, adata.layers, f"mdata[{context!r}].layers")
-        found = _tensor.matrix(adata, layer, f"mdata[{context!r}]")[:, adata.var_names.get_indexer(genes)]
-        block = found if isinstance(found, np.ndarray) else found.toarray()
-        rows = adata.obs_names.get_indexer(treatments)
-        values = np.full((len(treatments), len(genes)), np.nan, np.result_type(block.dtype, np.float32))
-        values[rows >= 0] = block[rows[rows >= 0]]
-        blocks.append(values.T)
+    values = _laid_out(mdata, layer, treatments, genes)
+    layers = {}
+    if layer is not None and all(adata.X is not None for adata in mdata.mod.values()):
+        measured = ~np.isnan(_laid_out(mdata, None, treatments, genes))
+        if not measured[~np.isnan(values)].all():
+            layers[_keys.MEASURED] = measured
     labels = pd.MultiIndex.from_product([contexts, genes], names=["context", "gene"])
     obs = pd.DataFrame(
         {
@@ -73,11 +70,24 @@ def wide(mdata: MuData, *, layer: str | None = _keys.COMPLETED) -> AnnData:
         },
         index=[f"{context}:{gene}" for context, gene in labels],
     )
-    return AnnData(np.concatenate(blocks), obs=obs, var=_common(mdata, treatments))
+    return AnnData(values, obs=obs, var=_common(mdata, treatments), layers=layers)
+
+
+def _laid_out(mdata: MuData, layer: str | None, treatments: pd.Index, genes: pd.Index) -> np.ndarray:
+    """Give the values, (context × gene) × treatments."""
+    blocks = []
+    for context, adata in mdata.mod.items():
+        found = _tensor.matrix(adata, layer, f"mdata[{context!r}]")[:, adata.var_names.get_indexer(genes)]
+        block = found if isinstance(found, np.ndarray) else found.toarray()
+        rows = adata.obs_names.get_indexer(treatments)
+        values = np.full((len(treatments), len(genes)), np.nan, np.result_type(block.dtype, np.float32))
+        values[rows >= 0] = block[rows[rows >= 0]]
+        blocks.append(values.T)
+    return np.concatenate(blocks)
 
 
 def _common(mdata: MuData, treatments: pd.Index) -> pd.DataFrame:
     """Give the columns of obs on which all modalities agree, without what is said of single profiles."""
     first, *others = (adata.obs.reindex(treatments) for adata in mdata.mod.values())
     agreed = [key for key in first if all(key in other and first[key].equals(other[key]) for other in others)]
-    return first[agreed].drop(columns=list(_OF_PROFILES), errors="ignore")
+    return first[agreed].drop(columns=list(_keys.OF_PROFILES), errors="ignore")

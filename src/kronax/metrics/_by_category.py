@@ -3,12 +3,15 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from kronax import _named_array, _validate
+from kronax._named_array import NamedArray
+from kronax.metrics._cross_validate import CrossValidation
 from kronax.solvers import categories as _categories
 
 
 def by_category(
-    truth: np.ndarray,
-    predicted: np.ndarray,
+    truth: np.ndarray | NamedArray | CrossValidation,
+    predicted: np.ndarray | NamedArray | str,
     *,
     cutoffs: tuple[float, float, float, float] | None = None,
     contexts: Sequence[str] | None = None,
@@ -21,14 +24,15 @@ def by_category(
     Parameters
     ----------
     truth
-        Measured values, treatments × contexts × genes. NaN where not measured.
+        Measured values, treatments × contexts × genes, as from :func:`kronax.get.array`. NaN where not measured. Or the
+        result of :func:`kronax.metrics.cross_validate`, for what was held out.
     predicted
-        Predicted values, of the same shape. NaN where there is no prediction.
+        Predicted values, of the same shape. NaN where there is no prediction. Of a cross-validation, the method.
     cutoffs
         Between the categories, ascending, in the units of the values. If None, they are symmetric about 0 and such that
         8% of the measured values lie outside category 0 and 0.05% in −2 or 2.
     contexts
-        Names of the contexts; their numbers if None.
+        Names of the contexts. If None, those of `truth` where it has names, else their numbers.
 
     Returns
     -------
@@ -39,6 +43,10 @@ def by_category(
 
     Raises
     ------
+    KeyError
+        If the cross-validation has no such method.
+    TypeError
+        If something else is handed in.
     ValueError
         If the shapes differ, are not three-dimensional, or do not fit the names of the contexts.
 
@@ -55,10 +63,16 @@ def by_category(
     >>> float(scores.loc["all", "variance_ratio"])
     0.25
     """
-    truth, predicted = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
+    if isinstance(truth, CrossValidation):
+        _validate.known(predicted, truth.methods, "method")
+        profiles = truth.profiles
+        truth, predicted = (_named_array.of_held_out(profiles, method) for method in (None, predicted))
+    if contexts is None and isinstance(truth, NamedArray):
+        contexts = truth.contexts
+    truth, predicted = _validate.array(truth, "truth"), _validate.array(predicted, "predicted")
     if truth.shape != predicted.shape or truth.ndim != 3:
         msg = (
-            "`truth` and `predicted` must have the same shape, treatments × contexts × genes; found "
+            "`truth` and `predicted` must have the same shape with three axes, treatments × contexts × genes; found "
             f"{truth.shape} and {predicted.shape}."
         )
         raise ValueError(msg)

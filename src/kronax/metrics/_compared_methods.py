@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kronax import _validate
-from kronax._completion_methods import METHODS, Options, options_of
+from kronax._completion_methods import METHODS, Options, methods_of, options_of
 from kronax.solvers.completion import Completion
 
 TRUTH = "measured"  # beside the methods, in tables
@@ -40,10 +40,10 @@ class ComparedMethod:
 
 def compared_methods(methods: str | Iterable[str] | Mapping[str, Chosen]) -> list[ComparedMethod]:
     """Read which methods a user named, and check their options."""
-    if isinstance(methods, str):
+    if isinstance(methods, str | Options):
         methods = [methods]
     if not isinstance(methods, Mapping):
-        methods = {name: name for name in methods}
+        methods = _unlabelled(methods)
     if not methods:
         msg = f"`methods` is empty; name some of {list(METHODS)}."
         raise ValueError(msg)
@@ -51,6 +51,18 @@ def compared_methods(methods: str | Iterable[str] | Mapping[str, Chosen]) -> lis
         msg = f"{TRUTH!r} is what the measured values are called in the results; give that method another label."
         raise ValueError(msg)
     return [_compared(label, chosen) for label, chosen in methods.items()]
+
+
+def _unlabelled(methods: Iterable[str]) -> dict[str, str]:
+    """Label methods by their names; options have none."""
+    methods = list(methods)
+    for chosen in methods:
+        if not isinstance(chosen, str):
+            kind = _validate.type_of(chosen)
+            msg = f"`methods` lists names of methods, found {kind}. For settings of your own use a mapping, such as "
+            msg += f"{{'my label': kx.tl.{kind}(…)}}." if isinstance(chosen, Options) else "{'my label': 'dnpp'}."
+            raise TypeError(msg)
+    return {name: name for name in methods}
 
 
 def _compared(label: str, chosen: Chosen) -> ComparedMethod:
@@ -66,7 +78,7 @@ def _named(label: str, chosen: Chosen) -> tuple[str, Options | None]:
         return chosen, None
     if isinstance(chosen, tuple) and len(chosen) == 2:
         return chosen
-    able = [name for name, method in METHODS.items() if type(chosen) is method.options]
+    able = methods_of(type(chosen))
     if len(able) > 1:
         pairs = " or ".join(f"({name!r}, kx.tl.{type(chosen).__name__}(…))" for name in able)
         msg = f"`methods[{label!r}]` are options of more than one method; say of which: {pairs}."

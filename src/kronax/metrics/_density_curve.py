@@ -15,6 +15,9 @@ from kronax.metrics._compared_methods import DEFAULT, Chosen, ComparedMethod, co
 from kronax.solvers.tensor_folds import hide, pooled_correlation
 from kronax.solvers.tensor_folds import unit_norm as to_unit_norm
 
+_DENSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+_HELD_OUT = 0.1
+
 
 @dataclass(frozen=True)
 class DensityCurve:
@@ -44,8 +47,8 @@ def density_curve(
     mdata: MuData,
     *,
     methods: str | Iterable[str] | Mapping[str, Chosen] = DEFAULT,
-    densities: Iterable[float] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6),
-    held_out: float = 0.1,
+    densities: Iterable[float] | None = None,
+    held_out: float | None = None,
     n_repeats: int = 5,
     layer: str | None = None,
     unit_norm: bool = False,
@@ -64,9 +67,11 @@ def density_curve(
     methods
         See :func:`kronax.metrics.cross_validate`.
     densities
-        Shares of all fibers of the tensor, treatments times contexts, that are in training.
+        Shares of all fibers of the tensor, treatments times contexts, that are in training. If None, those of 0.1, 0.2 and so
+        on to 0.6 that can be had; where that is one at most, four equal steps up to all fibers that are not held out.
     held_out
-        Share of all fibers of the tensor that is held out.
+        Share of all fibers of the tensor that is held out. If None, 0.1, or a quarter of those that were measured if that is
+        less.
     n_repeats
         Draws, each of which all methods see.
     layer
@@ -103,21 +108,23 @@ def density_curve(
     True
     """
     chosen = compared_methods(methods)
-    densities = sorted({float(density) for density in densities})
-    if not densities:
-        msg = "`densities` is empty; name at least one."
-        raise ValueError(msg)
-    for value, name in [(held_out, "held_out"), *((density, "densities") for density in densities)]:
-        _validate.positive(value, name, high=1.0)
+    if densities is not None:
+        densities = _checked(densities)
+    if held_out is not None:
+        _validate.positive(held_out, "held_out", high=1.0)
     _validate.integer(n_repeats, "n_repeats", low=1)
     _validate.integer(random_state, "random_state", low=0)
     _validate.boolean(unit_norm, "unit_norm")
     tensor = _tensor.read(mdata, layer)
     measured = tensor.measured
+    if held_out is None:
+        held_out = min(_HELD_OUT, float(measured.mean()) / 4)
     n_test = max(round(held_out * measured.size), 1)
+    most = (measured.sum() - n_test) / measured.size
+    if densities is None:
+        densities = _within(most, measured.size)
     sizes = [max(round(density * measured.size), 1) for density in densities]
     if sizes[-1] + n_test > measured.sum():
-        most = (measured.sum() - n_test) / measured.size
         msg = (
             f"{measured.mean():.1%} of the fibers were measured; with {held_out:.1%} held out, densities up to "
             f"{most:.3g} can be had, found {densities[-1]:g}."
@@ -146,6 +153,26 @@ def density_curve(
             "random_state": random_state,
         },
     )
+
+
+def _checked(densities: Iterable[float]) -> list[float]:
+    """Sort densities; require positive ones up to 1."""
+    found = sorted({float(density) for density in densities})
+    if not found:
+        msg = "`densities` is empty; name at least one."
+        raise ValueError(msg)
+    for density in found:
+        _validate.positive(density, "densities", high=1.0)
+    return found
+
+
+def _within(most: float, n_fibers: int) -> list[float]:
+    """Choose densities up to the largest that can be had."""
+    usual = [density for density in _DENSITIES if round(density * n_fibers) <= round(most * n_fibers)]
+    if len(usual) > 1:
+        return usual
+    sizes = np.unique(np.rint(np.linspace(0.25, 1.0, 4) * most * n_fibers).clip(1))
+    return (sizes / n_fibers).tolist()
 
 
 def _draws(

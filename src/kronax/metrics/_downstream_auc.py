@@ -91,9 +91,9 @@ def downstream_auc(
     KeyError
         If there is no such layer or context.
     TypeError
-        If `mdata` is no MuData object.
+        If `mdata` is no MuData object, or `labels` no table.
     ValueError
-        If a label is not binary, no treatment has one, the completed layer has gaps, a model does not exist, or no
+        If a label is not binary, no treatment is in the table, the completed layer has gaps, a model does not exist, or no
         experiment is left.
 
     References
@@ -112,6 +112,7 @@ def downstream_auc(
     """
     _validate.integer(n_folds, "n_folds", low=2)
     _validate.integer(random_state, "random_state", low=0)
+    _require_table(labels, mdata)
     classifiers = _classifiers(models, random_state)
     measured, completed = _tensor.read(mdata, measured_layer), _tensor.read(mdata, layer)
     tasks = _tasks(labels, completed.treatments)
@@ -158,11 +159,31 @@ def _classifiers(models: Iterable[str] | Mapping[str, Any], random_state: int) -
     return {model: known[model] for model in models}
 
 
+def _require_table(labels: Any, mdata: Any) -> None:
+    """Require labels with the names of treatments."""
+    if isinstance(labels, pd.DataFrame | pd.Series):
+        return
+    msg = f"`labels` must be a pandas Series or DataFrame with treatments as index, found {_validate.type_of(labels)}."
+    modalities = mdata.mod.items() if isinstance(mdata, MuData) and isinstance(labels, str) else ()
+    found = next((context for context, adata in modalities if labels in adata.obs), None)
+    if found is not None:
+        msg += f" That may be `mdata[{found!r}].obs[{labels!r}]`."
+    elif isinstance(labels, list | tuple | np.ndarray):
+        msg += " Give them names: `pd.Series(labels, index=treatments)`."
+    raise TypeError(msg)
+
+
 def _tasks(labels: pd.DataFrame | pd.Series, treatments: pd.Index) -> pd.DataFrame:
     """Give labels as 0 and 1, NaN where missing, in the order of the treatments."""
     table = labels.to_frame() if isinstance(labels, pd.Series) else labels
     if not table.index.is_unique:
-        msg = f"Treatments occur more than once in `labels`: {_tensor.listed(table.index[table.index.duplicated()])}."
+        msg = f"Treatments occur more than once in `labels`: {_validate.listed(table.index[table.index.duplicated()])}."
+        raise ValueError(msg)
+    if not len(table.index.intersection(treatments)):
+        msg = (
+            f"No treatment of `mdata` ({_validate.listed(treatments)}) is in the index of `labels` "
+            f"({_validate.listed(table.index)})."
+        )
         raise ValueError(msg)
     table = table.reindex(treatments)
     for name, column in table.items():
@@ -194,7 +215,7 @@ def _inputs(
         return known
     chosen = [profiles] if isinstance(profiles, str) else list(profiles)
     for name in chosen:
-        _validate.key_in(name, known, "mdata.mod")
+        _validate.known(name, known, "profile")
     return {name: known[name] for name in chosen}
 
 

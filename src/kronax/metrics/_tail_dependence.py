@@ -121,8 +121,8 @@ def gaussian_dependence(correlation: np.ndarray, q: float) -> np.ndarray:
 
 def _variables(data: AnnData | Matrix, layer: str | None, axis: Axis) -> sparse.csc_array:
     """Give the variables that vary as columns."""
-    if isinstance(data, AnnData):
-        _validate.is_anndata(data)
+    if not (isinstance(data, np.ndarray) or sparse.issparse(data)):
+        _validate.is_anndata(data, "an AnnData object or a matrix")
         matrix, _ = _validate.stored_matrix(data, layer)
     elif layer is not None:
         msg = f"`layer` is {layer!r}, but a matrix has no layers."

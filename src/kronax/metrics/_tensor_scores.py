@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.stats import rankdata
 
+from kronax import _validate
 from kronax.solvers.tensor_folds import pooled_correlation
 
 
@@ -16,7 +17,8 @@ def deg_auc(truth: np.ndarray, predicted: np.ndarray, *, top: float = 0.01) -> f
     Parameters
     ----------
     truth
-        Measured profiles, any shape whose last axis is that of the genes. NaN where not measured.
+        Measured profiles, an array of any shape whose last axis is that of the genes, as from
+        :func:`kronax.get.array`. NaN where not measured.
     predicted
         Predicted profiles, of the same shape. NaN where there is no prediction.
     top
@@ -29,6 +31,8 @@ def deg_auc(truth: np.ndarray, predicted: np.ndarray, *, top: float = 0.01) -> f
 
     Raises
     ------
+    TypeError
+        If something else than arrays is handed in.
     ValueError
         If the shapes differ or `top` is not between 0 and 1.
 
@@ -86,7 +90,7 @@ def calibration_slope(truth: np.ndarray, predicted: np.ndarray) -> float:
     Parameters
     ----------
     truth
-        Measured values, any shape. NaN where not measured.
+        Measured values, an array of any shape, as from :func:`kronax.get.array`. NaN where not measured.
     predicted
         Predicted values, of the same shape. NaN where there is no prediction.
 
@@ -96,6 +100,8 @@ def calibration_slope(truth: np.ndarray, predicted: np.ndarray) -> float:
 
     Raises
     ------
+    TypeError
+        If something else than arrays is handed in.
     ValueError
         If the shapes differ.
 
@@ -170,7 +176,8 @@ def mean_cosine_distance(profiles: np.ndarray) -> float:
 
 
 def _pair(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    truth, predicted = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
+    axes = "with genes on the last axis"
+    truth, predicted = _validate.array(truth, "truth", axes), _validate.array(predicted, "predicted", axes)
     if truth.shape != predicted.shape:
         msg = f"Measured and predicted values must have the same shape, found {truth.shape} and {predicted.shape}."
         raise ValueError(msg)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ import numpy as np
 from kronax.metrics._cross_validate import CrossValidation
 from kronax.pl._canvas import colors_of, hand_over
 from kronax.pl._fiber_map import draw_map
+from kronax.pl._results import chosen_methods
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 def best_method(
     result: CrossValidation,
     *,
+    methods: str | Iterable[str] | None = None,
     ax: Axes | None = None,
     save: str | Path | None = None,
     show: bool = False,
@@ -30,7 +33,9 @@ def best_method(
     Parameters
     ----------
     result
-        Of :func:`kronax.metrics.cross_validate`, with at most 7 methods.
+        Of :func:`kronax.metrics.cross_validate`.
+    methods
+        Those to compare, at most 7; all if None.
     ax
         Axes to draw into, with room for the labels; if None, a figure is made whose size fits.
     save
@@ -44,6 +49,10 @@ def best_method(
 
     Raises
     ------
+    KeyError
+        If there is no such method.
+    TypeError
+        If `result` is none of a cross-validation.
     ValueError
         If there are more than 7 methods, or no correlation is defined.
 
@@ -59,8 +68,8 @@ def best_method(
     >>> figure = kx.pl.best_method(result)
     """
     sized = ax is None
-    colors = colors_of(result.methods)
-    correlation = result.fibers.to_numpy()
+    colors = colors_of(chosen_methods(result, methods), "methods")
+    correlation = result.fibers[list(colors)].to_numpy()
     defined = ~np.isnan(correlation).all(axis=1)
     if not defined.any():
         msg = "No fiber has a correlation with its prediction: its values, or the predictions, are all alike."

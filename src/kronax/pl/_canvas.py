@@ -24,11 +24,12 @@ COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#33
 MARKERS = "osD^vPX"
 
 
-def colors_of(names: Iterable[str]) -> dict[str, str]:
-    """Give every method a colour."""
+def colors_of(names: Iterable[str], argument: str = "") -> dict[str, str]:
+    """Give every method a colour; the argument that chooses some of them, if there is one, is the remedy."""
     names = list(names)
     if len(names) > len(COLORS):
-        msg = f"{len(names)} methods are too many to tell apart by colour; compare at most {len(COLORS)}."
+        msg = f"{len(names)} methods are too many to tell apart by colour; compare at most {len(COLORS)}"
+        msg += f", named with `{argument}=`." if argument else "."
         raise ValueError(msg)
     return dict(zip(names, COLORS, strict=False))
 

@@ -81,7 +81,7 @@ def cell_specificity(
     colors = {first: "black", **colors_of(methods)}
     highlight = [highlight] if isinstance(highlight, str) else list(highlight)
     for name in highlight:
-        _validate.key_in(name, table.index, "treatments")
+        _validate.known(name, table.index, "treatment")
     if len(highlight) > len(COLORS):
         msg = f"At most {len(COLORS)} treatments can be pointed out, found {len(highlight)}."
         raise ValueError(msg)

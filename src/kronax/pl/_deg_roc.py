@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ import numpy as np
 from kronax.metrics._cross_validate import CrossValidation
 from kronax.metrics._tensor_scores import deg_labels
 from kronax.pl._canvas import axes, colors_of, hand_over, legend, plain, short
+from kronax.pl._results import chosen_methods
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +21,7 @@ _POINTS = 500  # of a curve
 def deg_roc(
     result: CrossValidation,
     *,
+    methods: str | Iterable[str] | None = None,
     top: float = 0.01,
     ax: Axes | None = None,
     save: str | Path | None = None,
@@ -32,7 +35,9 @@ def deg_roc(
     Parameters
     ----------
     result
-        Of :func:`kronax.metrics.cross_validate`, with at most 7 methods.
+        Of :func:`kronax.metrics.cross_validate`.
+    methods
+        Those to compare, at most 7; all if None.
     top
         Share of a profile's genes that is called differentially expressed.
     ax
@@ -48,6 +53,10 @@ def deg_roc(
 
     Raises
     ------
+    KeyError
+        If there is no such method.
+    TypeError
+        If `result` is none of a cross-validation.
     ValueError
         If there are more than 7 methods, `top` is not between 0 and 1, or no method predicted anything.
 
@@ -65,7 +74,7 @@ def deg_roc(
     from sklearn.metrics import auc, roc_curve
 
     sized = ax is None
-    colors = colors_of(result.methods)
+    colors = colors_of(chosen_methods(result, methods), "methods")
     ax = axes((3.2, 3.2), show=show) if sized else ax
     ax.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1)
     drawn = False

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kronax import _validate
 from kronax.metrics._density_curve import DensityCurve
 from kronax.pl._canvas import MARKERS, axes, colors_of, hand_over, legend, plain, short
 
@@ -44,6 +45,8 @@ def density_curve(
 
     Raises
     ------
+    TypeError
+        If `curve` is something else.
     ValueError
         If there are more than 7 methods.
 
@@ -58,6 +61,7 @@ def density_curve(
     >>> curve = kx.metrics.density_curve(mdata, methods=["mean_1d", "mean_2d"], densities=[0.2, 0.4, 0.6])
     >>> figure = kx.pl.density_curve(curve)
     """
+    _validate.result_of(curve, DensityCurve, "kx.metrics.density_curve")
     sized = ax is None
     summary = curve.summary
     methods = list(summary.index.unique("method"))

@@ -8,6 +8,7 @@ import numpy as np
 from kronax import _validate
 from kronax.metrics._cross_validate import CrossValidation
 from kronax.pl._canvas import TEXT, axes, hand_over, plain, short
+from kronax.pl._results import is_cross_validation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,6 +49,8 @@ def predicted_against_true(
     ------
     KeyError
         If there is no such method.
+    TypeError
+        If `result` is none of a cross-validation.
     ValueError
         If the method predicted nothing.
 
@@ -63,9 +66,10 @@ def predicted_against_true(
     >>> figure = kx.pl.predicted_against_true(result, method="dnpp")
     """
     sized = ax is None
+    is_cross_validation(result)
     if method is None:
         method = result.table["pct"].fillna(-np.inf).idxmax()
-    _validate.key_in(method, result.profiles.layers, "result.profiles.layers")
+    _validate.known(method, result.methods, "method")
     truth, predicted = result.profiles.X, result.profiles.layers[method]
     both = ~(np.isnan(truth) | np.isnan(predicted))
     if not both.any():

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kronax import _validate
+from kronax import _named_array, _validate
+from kronax._named_array import NamedArray
+from kronax.metrics._cross_validate import CrossValidation
 from kronax.pl import _canvas
+from kronax.pl._results import chosen_methods
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,8 +24,8 @@ _STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2
 
 
 def prediction_distributions(
-    truth: np.ndarray,
-    predicted: dict[str, np.ndarray],
+    truth: np.ndarray | NamedArray | CrossValidation,
+    predicted: Mapping[str, np.ndarray | NamedArray] | str | Iterable[str] | None = None,
     *,
     contexts: Sequence[str] | None = None,
     save: str | Path | None = None,
@@ -36,12 +39,13 @@ def prediction_distributions(
     Parameters
     ----------
     truth
-        Measured values, treatments × contexts × genes. NaN where not measured.
+        Measured values, treatments × contexts × genes, as from :func:`kronax.get.array`. NaN where not measured. Or the
+        result of :func:`kronax.metrics.cross_validate`, for what was held out.
     predicted
         Predictions, of the same shape, by the name of the method; at most seven. NaN where there is no prediction:
-        entries count that neither `truth` nor any of them misses.
+        entries count that neither `truth` nor any of them misses. Of a cross-validation, the methods; all if None.
     contexts
-        Names of the contexts; their numbers if None.
+        Names of the contexts. If None, those of `truth` where it has names, else their numbers.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
@@ -53,6 +57,10 @@ def prediction_distributions(
 
     Raises
     ------
+    KeyError
+        If the cross-validation has no such method.
+    TypeError
+        If something else is handed in.
     ValueError
         If the shapes differ, there are no predictions or more than seven, or no entries to compare.
 
@@ -67,8 +75,15 @@ def prediction_distributions(
     >>> truth = np.random.default_rng(0).normal(size=(20, 3, 30))
     >>> figure = kx.pl.prediction_distributions(truth, {"half": truth / 2})
     """
-    truth = np.asarray(truth, np.float64)
-    predicted = {name: np.asarray(values, np.float64) for name, values in predicted.items()}
+    if isinstance(truth, CrossValidation):
+        truth, predicted = _held_out(truth, predicted)
+    if contexts is None and isinstance(truth, NamedArray):
+        contexts = truth.contexts
+    truth = _validate.array(truth, "truth")
+    if not isinstance(predicted, Mapping):
+        msg = f"`predicted` must be a mapping from names of methods to arrays, found {_validate.type_of(predicted)}."
+        raise TypeError(msg)
+    predicted = {name: _validate.array(values, f"predicted[{name!r}]") for name, values in predicted.items()}
     _validate.integer(len(predicted), "len(predicted)", low=1, high=len(_canvas.COLORS))
     if truth.ndim != 3 or any(values.shape != truth.shape for values in predicted.values()):
         shapes = ", ".join(str(values.shape) for values in (truth, *predicted.values()))
@@ -103,6 +118,13 @@ def prediction_distributions(
         ax.set_xlabel("value")
     _canvas.legend(panels[min(_COLUMNS, len(panels)) - 1])
     return _canvas.hand_over(figure, sized=True, save=save, show=show)
+
+
+def _held_out(result: CrossValidation, methods: str | Iterable[str] | None) -> tuple[NamedArray, dict[str, NamedArray]]:
+    """Give what was held out, and the predictions of methods."""
+    methods = _canvas.colors_of(chosen_methods(result, methods), "predicted")
+    predicted = {method: _named_array.of_held_out(result.profiles, method) for method in methods}
+    return _named_array.of_held_out(result.profiles, None), predicted
 
 
 def _counts(values: np.ndarray, edges: np.ndarray) -> np.ndarray:

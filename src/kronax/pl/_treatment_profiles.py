@@ -10,6 +10,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from kronax import _validate
 from kronax.metrics._cross_validate import CrossValidation
 from kronax.pl._canvas import LINE, MOST_NAMES, TEXT, canvas, hand_over, short
+from kronax.pl._results import chosen_methods
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,6 +57,8 @@ def treatment_profiles(
     ------
     KeyError
         If there is no such treatment or method.
+    TypeError
+        If `result` is none of a cross-validation.
     ValueError
         If none of the treatment's fibers was held out.
 
@@ -72,10 +75,8 @@ def treatment_profiles(
     >>> figure = kx.pl.treatment_profiles(result, treatment)
     """
     _validate.integer(n_genes, "n_genes", low=1)
-    _validate.key_in(treatment, result.profiles.obs["treatment"].cat.categories, "treatments")
-    methods = result.methods if methods is None else [methods] if isinstance(methods, str) else list(methods)
-    for method in methods:
-        _validate.key_in(method, result.profiles.layers, "result.profiles.layers")
+    methods = chosen_methods(result, methods)
+    _validate.known(treatment, result.profiles.obs["treatment"].cat.categories, "treatment")
     mine = result.profiles[(result.profiles.obs["treatment"] == treatment).to_numpy()]
     if not mine.n_obs:
         msg = f"No fiber of {treatment!r} was held out: it has only one, which has to stay in training."

@@ -5,6 +5,7 @@ from mudata import MuData
 from scipy import sparse
 
 from kronax import _keys, _tensor, _validate
+from kronax._logging import logger
 
 
 def from_wide(
@@ -12,12 +13,15 @@ def from_wide(
 ) -> MuData:
     """Make a tensor of a matrix whose rows are genes in contexts, and whose columns are treatments.
 
-    That is how DrugMatrix is laid out. :func:`kronax.get.wide` is the inverse.
+    That is how DrugMatrix is laid out. :func:`kronax.get.wide` is the inverse, with ``layer=None``: every value of the
+    matrix is taken for measured, unless a layer says which ones are.
 
     Parameters
     ----------
     adata
-        (Context × gene) × treatments; NaN where missing. Contexts that lack some genes get them, missing.
+        (Context × gene) × treatments; NaN where missing. Contexts that lack some genes get them, missing. If X is read
+        and there is a bool ``layers["measured"]``, as from :func:`kronax.get.wide` of a completed layer, the other values
+        are predictions.
     context_key
         Column of ``obs`` that names the row's context.
     gene_key
@@ -31,7 +35,9 @@ def from_wide(
     order in which they first appear. In each modality, treatments × genes:
 
     ``X`` : float
-        The values; NaN where missing.
+        The measured values; NaN where missing.
+    ``layers["completed"]`` : float
+        If there are predictions: these too.
     ``obs["measured"]`` : bool
         Whether the treatment has a value.
 
@@ -41,6 +47,8 @@ def from_wide(
     ------
     KeyError
         If a column or the layer does not exist.
+    TypeError
+        If this is no AnnData object in memory, with numbers.
     ValueError
         If a row has no context or gene, a gene occurs twice in a context, there are fewer than two contexts, or one
         whose name cannot be saved.
@@ -59,7 +67,9 @@ def from_wide(
     >>> kx.pp.from_wide(wide)["tissue0"].shape
     (40, 30)
     """
-    _validate.is_anndata(adata)
+    made_by = f"of the values and a table of what rows are, with columns {context_key!r} and {gene_key!r}: "
+    made_by += "`anndata.AnnData(values, obs=rows, var=treatments)`"
+    _validate.is_anndata(adata, "an AnnData object, (context × gene) × treatments", made_by)
     for key in (context_key, gene_key):
         _validate.key_in(key, adata.obs, "adata.obs")
     context, gene = (_labels(adata, key) for key in (context_key, gene_key))
@@ -72,12 +82,16 @@ def from_wide(
         )
         raise ValueError(msg)
     contexts, genes = (list(dict.fromkeys(labels)) for labels in (context, gene))
-    _tensor.require_names(contexts)
+    _tensor.require_names(contexts, context_key)
     if len(contexts) < 2:
         msg = f"A tensor needs at least 2 contexts; `adata.obs[{context_key!r}]` has {len(contexts)}: {contexts}."
         raise ValueError(msg)
     _tensor.require_unique(adata.var_names, "treatments (var_names)", "Average them first.", "`adata`")
     found = _tensor.matrix(adata, layer, "adata")
+    predicted = _predicted(adata) if layer is None else None
+    if predicted is not None:
+        text = "from_wide: %d values are predictions by layers[%r]: not in X, but in layers[%r]"
+        logger.info(text, predicted.sum(), _keys.MEASURED, _keys.COMPLETED)
     dtype = np.result_type(found.dtype, np.float32)
     column = pd.Index(genes).get_indexer(gene)
     modalities = {}
@@ -86,11 +100,21 @@ def from_wide(
         block = found[rows].toarray() if sparse.issparse(found) else found[rows]
         values = np.full((adata.n_vars, len(genes)), np.nan, dtype)
         values[:, column[rows]] = block.T
+        layers = {}
+        if predicted is not None:
+            layers[_keys.COMPLETED] = values.copy()
+            values[:, column[rows]] = np.where(predicted[rows], np.nan, block).T
         obs = adata.var.copy()
         obs[_keys.MEASURED] = ~np.isnan(values).all(axis=1)
-        modalities[name] = AnnData(values, obs=obs, var=pd.DataFrame(index=pd.Index(genes)))
+        modalities[name] = AnnData(values, obs=obs, var=pd.DataFrame(index=pd.Index(genes)), layers=layers)
     with _tensor.without_pulling():
         return MuData(modalities, axis=-1)
+
+
+def _predicted(adata: AnnData) -> np.ndarray | None:
+    """Say which values are predictions, where a layer tells."""
+    measured = adata.layers.get(_keys.MEASURED)
+    return ~np.asarray(measured) if measured is not None and measured.dtype == bool else None
 
 
 def _labels(adata: AnnData, key: str) -> np.ndarray:

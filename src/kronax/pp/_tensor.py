@@ -1,3 +1,4 @@
+import warnings
 from typing import Literal, get_args
 
 import numpy as np
@@ -5,7 +6,7 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
-from kronax import _tensor, _validate
+from kronax import _keys, _tensor, _validate
 from kronax._logging import logger
 
 Aggregate = Literal["mean", "sum", "median"]
@@ -43,7 +44,10 @@ def tensor(
     ``obs["n_profiles"]`` : int
         How many rows were aggregated.
 
-    Both axes are shared (``axis=-1``): ``mdata.obs_names`` are all treatments, ``mdata.var_names`` the genes.
+    and in ``obs`` the columns whose value is the same in all rows of a treatment, such as its mechanism of action; others
+    are left out.
+
+    The numbers of treatments and contexts are logged, and more contexts than treatments are warned of. Both axes are shared (``axis=-1``): ``mdata.obs_names`` are all treatments, ``mdata.var_names`` the genes.
 
     Raises
     ------
@@ -83,13 +87,15 @@ def tensor(
     matrix = _tensor.matrix(adata, layer, "adata")
     _tensor.require_unique(adata.var_names, "genes (var_names)", "Run `adata.var_names_make_unique()` first.", "adata")
     treatments, contexts = (_categories(adata.obs[key]) for key in (obs_key, context_key))
-    _tensor.require_names(list(contexts.categories))
+    _tensor.require_names(list(contexts.categories), context_key)
     if len(contexts.categories) < 2:
         msg = f"A tensor needs at least 2 contexts; `adata.obs[{context_key!r}]` has {len(contexts.categories)}."
         raise ValueError(msg)
     named = (treatments.codes >= 0) & (contexts.codes >= 0)
     if not named.all():
         logger.info("tensor: %d of %d rows without a treatment or a context are left out", (~named).sum(), len(named))
+
+    _report_size(len(treatments.categories), len(contexts.categories), obs_key, context_key)
 
     pair = contexts.codes.astype(np.int64) * len(treatments.categories) + treatments.codes
     pairs, group, counts = np.unique(pair[named], return_inverse=True, return_counts=True)
@@ -98,14 +104,35 @@ def tensor(
         obs=pd.DataFrame({"group": pd.Categorical(group.astype(str))}, index=adata.obs_names[named]),
     )
     values = _aggregated(long, len(pairs), aggregate)
+    described = _of_treatments(adata.obs[named].drop(columns=[obs_key, context_key]), treatments[named])
     modalities = {}
     for c, context in enumerate(contexts.categories):
         here = pairs // len(treatments.categories) == c
         names = treatments.categories[pairs[here] % len(treatments.categories)]
-        obs = pd.DataFrame({"n_profiles": counts[here]}, index=names)
+        obs = pd.DataFrame({"n_profiles": counts[here]}, index=names).join(described)
         modalities[context] = AnnData(values[here], obs=obs, var=adata.var.copy())
     with _tensor.without_pulling():
         return MuData(modalities, axis=-1)
+
+
+def _report_size(n: int, c: int, obs_key: str, context_key: str) -> None:
+    """Log how large the tensor is, and warn where its axes may be swapped."""
+    logger.info("tensor: %d treatments × %d contexts", n, c)
+    if c > n:
+        msg = (
+            f"There are more contexts ({c}, {context_key!r}) than treatments ({n}, {obs_key!r}). If they are swapped, use "
+            f"obs_key={context_key!r}, context_key={obs_key!r}."
+        )
+        warnings.warn(msg, UserWarning, stacklevel=3)
+
+
+def _of_treatments(table: pd.DataFrame, treatments: pd.Categorical) -> pd.DataFrame:
+    """Give the columns that do not vary between the rows of any treatment, a row for each treatment."""
+    codes, first, number = np.unique(treatments.codes, return_index=True, return_inverse=True)
+    table = table.drop(columns=["n_profiles", *_keys.OF_PROFILES], errors="ignore").reset_index(drop=True)
+    alike = table.iloc[first[number]].reset_index(drop=True)
+    same = [key for key in table if table[key].equals(alike[key])]
+    return table.iloc[first][same].set_axis(treatments.categories[codes])
 
 
 def _categories(column: pd.Series) -> pd.Categorical:
@@ -113,7 +140,7 @@ def _categories(column: pd.Series) -> pd.Categorical:
     found = pd.Categorical(column).remove_unused_categories()
     names = [str(name) for name in found.categories]
     if len(set(names)) < len(names):
-        msg = f"Different values in `adata.obs[{column.name!r}]` have the same name as text: {_tensor.listed(names)}."
+        msg = f"Different values in `adata.obs[{column.name!r}]` have the same name as text: {_validate.listed(names)}."
         raise ValueError(msg)
     return found.rename_categories(names)
 

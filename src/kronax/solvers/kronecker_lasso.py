@@ -138,7 +138,7 @@ def fit(
     progress
         Name of the bar that long work shows; None for no bar.
     """
-    bar = tqdm(desc=progress, unit="step", delay=2, leave=False, disable=progress is None)
+    bar = tqdm(desc=progress, unit=" step", delay=2, leave=False, disable=progress is None)
     with jax.enable_x64(True), bar:
         s = jnp.asarray(s1, jnp.float64), jnp.asarray(s2, jnp.float64)
         penalties = jnp.asarray(penalties[0], jnp.float64), jnp.asarray(penalties[1], jnp.float64)

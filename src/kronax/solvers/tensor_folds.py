@@ -118,7 +118,13 @@ def cold_start_folds(
     by_unit, has = (fold, measured) if axis == 0 else (fold.T, measured.T)
     units = rng.permutation(np.flatnonzero(has.sum(axis=1) > keep))
     if n_folds < 2 or len(units) < n_folds:
-        msg = f"Cannot make {n_folds} folds of {len(units)} {('treatments', 'contexts')[axis]}."
+        kind = ("treatments", "contexts")[axis]
+        msg = f"Cannot make {n_folds} folds of {len(units)} {kind}."
+        if keep:
+            msg = (
+                f"Cannot make {n_folds} folds of the {len(units)} {kind} with more measured fibers than the {keep} that "
+                "`keep` leaves in training. Keep fewer, or make fewer folds."
+            )
         raise ValueError(msg)
     for number, unit in enumerate(units):
         by_unit[unit, rng.permutation(np.flatnonzero(has[unit]))[keep:]] = number % n_folds

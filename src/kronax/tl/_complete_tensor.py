@@ -18,6 +18,7 @@ from kronax.solvers.completion import Completion, Fallback, without_work
 from kronax.solvers.factorization import Factorization, FactorizationOptions
 from kronax.solvers.wiener import MOST_FIBERS, KroneckerOptions
 
+_FEWEST = 3  # profiles: over two treatments, any two contexts correlate perfectly
 _CONSTANT = 1e-12  # spread of a profile, of its largest value, below which it is rounding
 
 
@@ -58,6 +59,7 @@ def complete_tensor(
         for skewed data with rare large values. Single entries are left out of the training and predicted like others.
 
     Values stay in their scale; nothing is normalised. Differences from controls, or standardised values, are good input.
+    What look like raw counts are warned of, and so are contexts with fewer than three measured profiles.
 
     Parameters
     ----------
@@ -158,6 +160,7 @@ def complete_tensor(
         _refuse_unmeasured(tensor, measured)
     _require_memory(measured, method, options)
     _log_start(tensor, method)
+    _warn_of_input(tensor, measured)
 
     result = _solve(tensor, measured, method, options)
     layers = {context: _layer(mdata, tensor, result, c) for c, context in enumerate(tensor.contexts)}
@@ -189,9 +192,30 @@ def _log_start(tensor: Tensor, method: str) -> None:
     logger.info(text, method, n, c, p, missing, single, device)
 
 
+def _warn_of_input(tensor: Tensor, measured: np.ndarray) -> None:
+    """Warn of contexts too small to be compared with others, and of what look like counts."""
+    n_measured = measured.any(axis=2).sum(axis=0)
+    few = (n_measured > 0) & (n_measured < _FEWEST) & ~measured.all(axis=(0, 2))
+    found = []
+    if few.any():
+        names = [f"{tensor.contexts[c]} ({n_measured[c]})" for c in np.flatnonzero(few)]
+        found.append(
+            f"Fewer than {_FEWEST} profiles were measured of contexts {_validate.listed(names)}: how they differ from other "
+            "contexts can hardly be learnt, and predictions there are little more than what was measured elsewhere."
+        )
+    low, high = np.nanmin(tensor.values), np.nanmax(tensor.values)
+    if low >= 0 and high > 1 and (np.mod(tensor.values, 1.0)[measured] == 0).all():
+        found.append(
+            "All values are whole numbers from 0 on, as raw counts are. Predictions will mostly say how strongly each gene "
+            "is expressed: log fold changes from controls, or log-normalised profiles, are better input."
+        )
+    for msg in found:
+        warnings.warn(msg, UserWarning, stacklevel=3)
+
+
 def _require_predictable(tensor: Tensor, measured: np.ndarray, method: str) -> None:
     """Require a measured value of everything, where a method would predict 0 otherwise."""
-    empty = [f"{kind} {_tensor.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
+    empty = [f"{kind} {_validate.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
     if empty:
         able = ", ".join(repr(name) for name, other in METHODS.items() if other.falls_back)
         msg = (
@@ -203,7 +227,7 @@ def _require_predictable(tensor: Tensor, measured: np.ndarray, method: str) -> N
 
 def _refuse_unmeasured(tensor: Tensor, measured: np.ndarray) -> None:
     """Refuse what would be predicted from biases alone."""
-    empty = [f"{kind} {_tensor.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
+    empty = [f"{kind} {_validate.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
     if empty:
         msg = (
             f"Nothing was measured of {' and of '.join(empty)}. Leave them out, or have them predicted from the biases "
@@ -362,7 +386,7 @@ def _warn(tensor: Tensor, measured: np.ndarray, result: Completion, method: str,
             more = f"iterations, options=kx.tl.{kind}(max_iter={4 * options.max_iter}), or a larger `tol`"
             more += f" than {options.tol:g}"
         messages.append(f"{method} did not converge: {result.reason}. Give it more {more}.")
-    never = [f"{kind} {_tensor.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
+    never = [f"{kind} {_validate.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
     if never:
         what = "biases" if isinstance(options, FactorizationOptions) and options.biases else "means"
         messages.append(f"Nothing was measured of {' and of '.join(never)}; {what} were predicted in their place.")

@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from kronax.solvers.nonparanormal import normal_scores
 def gmgm(
     data: AnnData | MuData,
     *,
-    layer: str | None = None,
+    layer: str | None | Mapping[str, str | None] = None,
     n_neighbors: int | None = 15,
     weights: Literal["affinity", "partial_correlation"] = "affinity",
     penalty: Literal["shrinkage", "ridge", "l1"] = "shrinkage",
@@ -39,7 +40,8 @@ def gmgm(
         Cells × genes, or several modalities with common cells, matched by name. Dense or sparse (which stays sparse), any
         real dtype.
     layer
-        Layer to read, in every modality; `X` if None.
+        Layer to read, in every modality; `X` if None. Where modalities differ, a mapping from every one of them to its
+        layer or None, such as ``{"rna": "counts", "protein": None}``.
     n_neighbors
         As in :func:`kronax.tl.med_magma`.
     weights
@@ -76,7 +78,7 @@ def gmgm(
     MemoryError
         If the work will not fit.
     TypeError
-        If a matrix is not numeric and real, or not in memory.
+        If `layer` is a mapping and `data` an AnnData object, or a matrix is not numeric and real, or not in memory.
     ValueError
         If `data` is backed, a parameter is out of range, a matrix has NaN or infinite values or fewer than two cells or
         genes with non-zero values, nothing varies, or cell names of a modality are not unique.
@@ -108,7 +110,7 @@ def gmgm(
     _graphs.log_start("gmgm", matrices)
 
     settings = {
-        "layer": layer,
+        "layer": dict(layer) if isinstance(layer, Mapping) else layer,
         "weights": weights,
         "nonparanormal": bool(nonparanormal),
         "center": bool(center),

@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from kronax.solvers import em
 def med_magma(
     data: AnnData | MuData,
     *,
-    layer: str | None = None,
+    layer: str | None | Mapping[str, str | None] = None,
     n_neighbors: int | None = 15,
     weights: Literal["affinity", "partial_correlation"] = "affinity",
     penalty: Literal["shrinkage", "ridge", "l1"] = "shrinkage",
@@ -47,7 +48,8 @@ def med_magma(
         Cells × genes, or several modalities with common cells, matched by name. Dense or sparse (which stays sparse),
         any real dtype; negative values are allowed.
     layer
-        Layer to read, in every modality; `X` if None.
+        Layer to read, in every modality; `X` if None. Where modalities differ, a mapping from every one of them to its
+        layer or None, such as ``{"rna": "counts", "protein": None}``.
     n_neighbors
         Neighbours of every cell and of every gene in the graphs, itself not counted: from 2 to one less than there are
         cells. Genes get as many, or all others if there are fewer. None connects all cells, and all genes, whose
@@ -144,7 +146,7 @@ def med_magma(
     MemoryError
         If the work will not fit.
     TypeError
-        If the matrix is not numeric and real, or not in memory.
+        If `layer` is a mapping and `data` an AnnData object, or the matrix is not numeric and real, or not in memory.
     ValueError
         If `data` is backed, a parameter is out of range, a matrix has NaN or infinite values or fewer than two cells or
         genes with non-zero values, nothing varies but the scales, with an l1 penalty some cell or gene does not, or cell
@@ -185,7 +187,7 @@ def med_magma(
 
     progress = shows_progress()
     settings = {
-        "layer": layer,
+        "layer": dict(layer) if isinstance(layer, Mapping) else layer,
         "weights": weights,
         "laplace": laplace if laplace == "auto" else bool(laplace),
         "power": power,

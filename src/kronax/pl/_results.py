@@ -1,0 +1,26 @@
+"""What the plots of a cross-validation read."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from kronax import _validate
+from kronax.metrics._cross_validate import CrossValidation
+
+
+def is_cross_validation(result: Any) -> None:
+    """Require the result of a cross-validation."""
+    _validate.result_of(result, CrossValidation, "kx.metrics.cross_validate")
+
+
+def chosen_methods(result: Any, methods: str | Iterable[str] | None) -> list[str]:
+    """Give the methods of a cross-validation that a user named; all for None."""
+    is_cross_validation(result)
+    if methods is None:
+        return result.methods
+    methods = [methods] if isinstance(methods, str) else list(methods)
+    for method in methods:
+        _validate.known(method, result.methods, "method")
+    if not methods:
+        msg = f"No method was named; there are {_validate.listed(result.methods)}."
+        raise ValueError(msg)
+    return methods
