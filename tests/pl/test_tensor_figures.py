@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 from matplotlib import pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from mudata import MuData
@@ -16,6 +17,7 @@ from sklearn.metrics import auc
 import kronax as kx
 from kronax import _tensor
 from kronax.metrics import DensityCurve
+from kronax.pl._canvas import COLORS, styles_of
 
 NAN = np.nan
 METHODS = ["dnpp", "mean_2d", "mean_1d"]
@@ -146,7 +148,7 @@ def test_best_method_is_that_of_the_largest_correlation(result):
     assert legend_texts(ax)[:3] == [f"{method} ({share.get(method, 0):.0%})" for method in METHODS]
     rows = [text.get_text().split(" ")[0] for text in ax.get_yticklabels()]
     columns = [text.get_text().split(" ")[0] for text in ax.get_xticklabels()]
-    color = dict(zip(METHODS, kx.pl._canvas.COLORS, strict=False))
+    color = {method: style.color for method, style in styles_of(METHODS).items()}
     shown = field_colors(ax).reshape(len(rows), len(columns), 4)
     for d, treatment in enumerate(rows):
         for c, context in enumerate(columns):
@@ -181,9 +183,51 @@ def test_density_curve_shows_means_and_spreads(curve):
         line, _, (bars,) = container
         found = curve.summary.loc[method]
         np.testing.assert_allclose(line.get_ydata(), found["mean"])
-        np.testing.assert_allclose(line.get_xdata(), 100 * found.index, atol=2)
+        np.testing.assert_allclose(line.get_xdata(), 100 * found.index)
         ends = np.array([segment[:, 1] for segment in bars.get_segments()])
         np.testing.assert_allclose(np.diff(ends, axis=1).ravel(), 2 * found["std"])
+    ends = [container[1][0].get_markersize() for container in ax.containers]
+    assert len(set(ends)) == len(METHODS)
+
+
+def looks(lines: dict) -> dict[str, tuple]:
+    return {name: (to_hex(line.get_color()), str(line._dash_pattern), line.get_linewidth()) for name, line in lines.items()}
+
+
+def test_a_method_looks_alike_in_every_figure(result, curve):
+    roc = {line.get_label().split(" ")[0]: line for line in kx.pl.deg_roc(result).axes[0].lines[1:]}
+    specificity = {line.get_label(): line for line in kx.pl.cell_specificity(result).axes[0].lines[1:]}
+    density = {container.get_label(): container[0] for container in kx.pl.density_curve(curve).axes[0].containers}
+    assert set(roc) == set(METHODS)
+    assert looks(roc) == looks(specificity) == looks(density)
+    patches = kx.pl.best_method(result).axes[0].get_legend().get_patches()
+    colors = {name: to_hex(patch.get_facecolor()) for name, patch in zip(METHODS, patches, strict=False)}
+    assert colors == {name: color for name, (color, *_) in looks(roc).items()}
+
+
+def test_methods_look_alike_whatever_is_beside_them():
+    shown = [["kronecker", "dnpp", "cp"], ["mean_2d", "cp", "mine", "dnpp", "kronecker"], ["dnpp"]]
+    styles = [styles_of(names) for names in shown]
+    for name in ("kronecker", "dnpp", "cp"):
+        assert len({found[name] for found in styles if name in found}) == 1
+    for names in (["silrtc", "cp", "mf", "mean_1d", "attention_cp", "halrtc", "x"], list("abcdefg")):
+        assert list(styles_of(names)) == names
+        assert len({style.color for style in styles_of(names).values()}) == 7
+
+
+@pytest.mark.parametrize("names", [*combinations(["kronecker", "falrtc", "mean_2d", "dnpp", "mean_1d", "halrtc", "cp"], 2)])
+def test_lines_that_coincide_are_all_seen(names):
+    figure = Figure((3, 0.3), dpi=100)
+    ax = figure.add_axes((0, 0, 1, 1))
+    ax.set_axis_off()
+    styles = styles_of(names)
+    for style in styles.values():
+        ax.plot([0, 1], [0, 0], **style.line)
+    FigureCanvasAgg(figure).draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3] / 255
+    for style in styles.values():
+        seen = (np.abs(pixels - to_rgb(style.color)).max(axis=2) < 0.05).any(axis=0)
+        assert seen.mean() > 0.1, style
 
 
 def test_cell_specificity_of_data_and_results(small, result):
@@ -239,7 +283,7 @@ def lab(colors: list[str], vision: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("vision", VISION)
 def test_colors_can_be_told_apart(vision):
-    seen = lab([*kx.pl._canvas.COLORS, "black", "#E6E6E6"], VISION[vision])
+    seen = lab([*COLORS, "black", "#E6E6E6"], VISION[vision])
     assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 15  # 2.3 can just be noticed
 
 
