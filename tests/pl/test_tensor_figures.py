@@ -2,6 +2,7 @@
 
 import inspect
 from itertools import combinations
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -141,6 +142,28 @@ def test_measured_fibers_counts_where_names_have_no_room(large):
     assert ax.get_ylabel() == "200 treatments, by their number of contexts"
 
 
+def held_in(n_treatments: int, n_contexts: int) -> MuData:
+    """A tensor of this shape, of which about half is measured."""
+    has = np.random.default_rng(0).random((n_treatments, n_contexts)) < 0.5
+    has[0], has[:, 0] = True, True
+    values = np.where(has[..., None], 1.0, NAN) * np.ones(2)
+    with _tensor.without_pulling():
+        return MuData({f"context {c}": AnnData(values[:, c].copy()) for c in range(n_contexts)}, axis=-1)
+
+
+@pytest.mark.parametrize("shape", [(5, 134), (134, 5), (20, 20), (600, 8), (2, 2)])
+def test_measured_fibers_of_any_shape(shape):
+    figure = kx.pl.measured_fibers(held_in(*shape))
+    assert_readable(figure)
+    ax = figure.axes[0]
+    field = ax.get_window_extent()
+    assert ax.yaxis.label.get_window_extent().height < 1.05 * field.height
+    assert ax.xaxis.label.get_window_extent().width < 1.05 * field.width
+    low = min(text.get_window_extent().y0 for text in [*ax.get_xticklabels(), ax.xaxis.label])
+    assert low < 0.15 * figure.dpi  # nothing but the axis stands below, and nothing above
+    assert figure.get_size_inches()[1] - field.y1 / figure.dpi < 0.2
+
+
 def test_best_method_is_that_of_the_largest_correlation(result):
     ax = kx.pl.best_method(result).axes[0]
     best = result.fibers.idxmax(axis=1)
@@ -167,6 +190,40 @@ def test_predicted_against_true_counts_every_value(result):
     assert f"correlation {result.table.loc['mean_1d', 'pct']:.2f}" in ax.get_title()
     best = kx.pl.predicted_against_true(result).axes[0].get_title()
     assert best.startswith(result.table["pct"].idxmax())
+
+
+def compared(truth: np.ndarray, predicted: np.ndarray):
+    """What is shown of a cross-validation with these held-out values: axes, and the counts of their fields."""
+    profiles = AnnData(truth.reshape(-1, 10), layers={"m": predicted.reshape(-1, 10)})
+    table = pd.DataFrame({"pct": [0.5], "calibration_slope": [1.0]}, index=["m"])
+    ax = kx.pl.predicted_against_true(SimpleNamespace(table=table, profiles=profiles)).axes[0]
+    return ax, np.asarray(ax.collections[0].get_array())
+
+
+@pytest.mark.parametrize("n", [50, 20_000])
+@pytest.mark.parametrize("shift", [0.0, 30.0])
+def test_one_value_far_out_does_not_shrink_the_others(n, shift):
+    truth, noise = shift + np.random.default_rng(0).normal(size=(2, n))
+    truth, predicted = truth, truth + 0.3 * (noise - shift)
+    whole, _ = compared(truth, predicted)
+    assert "beyond" not in whole.get_title()
+    predicted[7] = shift + 1000.0
+    ax, counts = compared(truth, predicted)
+    assert counts.sum() == n  # the one is at the edge
+    assert ax.get_xlim() == ax.get_ylim()
+    low, high = ax.get_xlim()
+    assert low < truth.min() < truth.max() < high
+    assert np.ptp(truth) > 0.5 * (high - low)
+    assert f"1 of {n:,} values beyond" in ax.get_title()
+
+
+def test_axes_end_where_the_values_do():
+    values = np.linspace(3.0, 5.0, 1000)
+    low, high = compared(values, values)[0].get_xlim()
+    assert 2.9 < low < 3.0
+    assert 5.0 < high < 5.1
+    low, high = compared(np.ones(20), np.ones(20))[0].get_xlim()
+    assert low < 1 < high
 
 
 def test_roc_has_the_area_of_the_table(result):
@@ -257,9 +314,21 @@ def test_treatment_profiles_are_in_one_order(result):
         assert ax.collections[0].get_clim() == panels[0].collections[0].get_clim()
     low, high = panels[0].collections[0].get_clim()
     assert low == -high
+    assert figure.axes[-1].get_ylabel() == "value"
+    assert panels[0].get_ylabel().replace("\n", " ") == f"{treatment}: 12 of 30 genes"
     mine = result.profiles[result.profiles.obs["treatment"] == treatment]
     largest = mine.var_names[np.argsort(-np.abs(mine.X).mean(axis=0))[:12]]
     assert set(genes) == set(largest)
+
+
+def test_how_genes_were_chosen_stands_where_their_names_do_not(large_result):
+    treatment = most_held_out(large_result)
+    label, all_genes = (
+        kx.pl.treatment_profiles(large_result, treatment, n_genes=n).axes[0].get_ylabel().replace("\n", " ")
+        for n in (65, 100)
+    )
+    assert label == f"{treatment}: 65 of 70 genes, those of the largest mean absolute measured value"
+    assert all_genes == f"{treatment}: 70 of 70 genes"
 
 
 # What the colour-blind see of linear RGB, after Machado et al. (IEEE TVCG 2009), at full severity

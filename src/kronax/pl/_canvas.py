@@ -12,6 +12,7 @@ import numpy as np
 from kronax.pl._figure import new_figure, save_and_show, shrink_wrap
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -19,6 +20,8 @@ TEXT = 8  # points
 LINE = 1.6 * TEXT / 72  # inches between the lines of a text
 MOST_NAMES = 60  # along an axis; beyond, counts stand there
 NAME = 30  # characters of a name before it is cut
+
+_KINDS = {"Gene Expression": "genes", "Antibody Capture": "proteins", "Peaks": "peaks"}
 
 # Okabe and Ito's colours, with an indigo for the yellow, which is hard to see on white, and the black, kept for the truth
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#332288")
@@ -98,6 +101,12 @@ def plain(ax: Axes) -> None:
     ax.tick_params(labelsize=TEXT)
     ax.xaxis.label.set_size(TEXT + 1)
     ax.yaxis.label.set_size(TEXT + 1)
+
+
+def called(var: pd.DataFrame) -> str:
+    """Name what the columns of a matrix are, by the column that readers of 10x files write; genes are not taken for granted."""
+    kinds = var["feature_types"].dropna().unique() if "feature_types" in var else ()
+    return _KINDS.get(str(kinds[0]), "features") if len(kinds) == 1 else "features"
 
 
 def short(name: str) -> str:
