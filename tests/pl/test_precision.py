@@ -45,7 +45,7 @@ def test_genes_without_a_group_stand_at_the_end():
     figure = kx.pl.precision(flipped, groupby="group", axis="var")
     assert [text.get_text()[-3:] for text in figure.axes[0].get_yticklabels()] == ["000", "002"]
     assert (fields(figure)[:20, 20:] < 0).all()  # those without one, apart from both groups
-    assert figure.axes[0].get_xlabel() == "30 genes, by group"
+    assert figure.axes[0].get_xlabel() == "30 features, by group"
 
 
 @pytest.mark.parametrize(("n", "n_groups"), [(20, 2), (200, 20), (900, 200)])

@@ -248,7 +248,9 @@ def test_density_curve_shows_means_and_spreads(curve):
 
 
 def looks(lines: dict) -> dict[str, tuple]:
-    return {name: (to_hex(line.get_color()), str(line._dash_pattern), line.get_linewidth()) for name, line in lines.items()}
+    return {
+        name: (to_hex(line.get_color()), str(line._dash_pattern), line.get_linewidth()) for name, line in lines.items()
+    }
 
 
 def test_a_method_looks_alike_in_every_figure(result, curve):
@@ -272,7 +274,9 @@ def test_methods_look_alike_whatever_is_beside_them():
         assert len({style.color for style in styles_of(names).values()}) == 7
 
 
-@pytest.mark.parametrize("names", [*combinations(["kronecker", "falrtc", "mean_2d", "dnpp", "mean_1d", "halrtc", "cp"], 2)])
+@pytest.mark.parametrize(
+    "names", [*combinations(["kronecker", "falrtc", "mean_2d", "dnpp", "mean_1d", "halrtc", "cp"], 2)]
+)
 def test_lines_that_coincide_are_all_seen(names):
     figure = Figure((3, 0.3), dpi=100)
     ax = figure.add_axes((0, 0, 1, 1))

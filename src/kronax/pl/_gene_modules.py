@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _COLUMN, _ROW = 0.36, 0.27  # of the heat map, inches
 _NAME = 30  # characters of a name before it is cut
 _TEXT = 8  # points
+_HINTED = 1.04  # a text at some resolutions, times its width
 _LIMIT = 2.0  # standard deviations at the ends of the colour bar, at most
 
 
@@ -169,7 +170,6 @@ def _draw(table: pd.DataFrame, *, rows: dict[str, list[str]], groupby: str, ax: 
     ax.invert_yaxis()
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
-    _name_rows(ax, rows, np.inf if sized else _room(ax))
     columns = [_short(group) for group in table.columns]
     if len(set(columns)) < len(columns):
         columns = list(table.columns)
@@ -183,6 +183,7 @@ def _draw(table: pd.DataFrame, *, rows: dict[str, list[str]], groupby: str, ax: 
     bar.set_label(label if fits else label.replace("ised ", "ised\n"), fontsize=_TEXT)
     bar.ax.tick_params(labelsize=_TEXT)
     bar.outline.set_visible(False)
+    _name_rows(ax, rows, np.inf if sized else _room(ax))  # after the colour bar, for which the user's axes may move
     if sized:
         shrink_wrap(ax.figure)
     return ax.figure
@@ -191,7 +192,7 @@ def _draw(table: pd.DataFrame, *, rows: dict[str, list[str]], groupby: str, ax: 
 def _name_rows(ax: Axes, rows: dict[str, list[str]], room: float) -> None:
     """Write two columns to the left of the heat map: hubs, and the module with its size; in so many points."""
     title = "module (size)"
-    title = title if _width(title) + 3 <= room else title.replace(" ", "\n")
+    title = title if _HINTED * _width(title) + 3 <= room else title.replace(" ", "\n")
     aside = 3 + max(map(_width, [*title.split("\n"), *rows])) + 8  # where the hubs end, in points from the heat map
     hubs = [_that_fit(names, room - aside - 2) for names in rows.values()]
     ax.set_yticks(np.arange(len(rows)) + 0.5, hubs, fontsize=_TEXT, parse_math=False)
@@ -214,7 +215,7 @@ def _name_rows(ax: Axes, rows: dict[str, list[str]], room: float) -> None:
 def _that_fit(names: list[str], room: float) -> str:
     """Name the first ones, as many as there is room for."""
     lines = [", ".join(names[:n]) for n in range(len(names), 0, -1)]
-    return next((line for line in lines if _width(line) <= room), "")
+    return next((line for line in lines if _HINTED * _width(line) <= room), "")
 
 
 def _room(ax: Axes) -> float:

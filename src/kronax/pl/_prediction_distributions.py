@@ -17,7 +17,7 @@ _PANEL = (1.7, 1.3)  # inches
 _COLUMNS = 4
 _MOST = 40  # panels
 _BINS = 60
-_FINER = 0.75  # lines than in the figures of one panel
+_FINER = 0.65  # lines than in the figures of one panel
 
 
 def prediction_distributions(
