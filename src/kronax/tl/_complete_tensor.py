@@ -93,8 +93,8 @@ def complete_tensor(
         What was predicted instead where the method has nothing to say, such as ``"context_mean"`` for a treatment never
         measured; else ``"none"``, and ``"measured"`` where nothing was predicted.
     ``obs["completion_variance"]`` : float64
-        With ``KroneckerOptions(variance=True)``: posterior variance of a missing entry, the mean over the profile's
-        genes, in squared units; 0 where nothing is missing.
+        With ``KroneckerOptions(variance=True)``: posterior variance of the signal in a missing entry, without the
+        noise of a measurement; the mean over the profile's genes, in squared units; 0 where nothing is missing.
 
     From ``"mf"``, ``"cp"`` and ``"attention_cp"`` also:
 
