@@ -206,13 +206,36 @@ def test_confidence_ranks_accuracy(rng):
     assert np.corrcoef(result.confidence[missing], accuracy)[0, 1] > 0.5
 
 
+@pytest.mark.parametrize(("share", "noise"), [(0.3, 0.3), (0.3, 2.0), (0.75, 2.0)])
+def test_confidence_is_what_predictions_reach(rng, share, noise):
+    truth = low_rank(rng, (80, 6, 30), 2, noise=noise)
+    x = without_fibers(rng, truth, share)
+    missing = np.isnan(x[:, :, 0])
+    result = kronecker(x, KroneckerOptions(noise=0.25, own_share=0.1, common_share=0.15))
+    p, t = result.values[missing], truth[missing]
+    reached = (p * t).sum(axis=1) / np.linalg.norm(p, axis=1) / np.linalg.norm(t, axis=1)
+    size = wiener._relative_size(x, ~np.isnan(x), result.values)[missing]
+    # where little was measured, a fold less is much less: it may promise too little, but not too much
+    assert (-0.1 if share < 0.5 else -0.2) < result.confidence[missing].mean() - reached.mean() < 0.1
+    if noise > 1:  # with so small a `noise`, predictions follow the noise: their size alone promises too much
+        assert np.minimum(size, 1.0).mean() > reached.mean() + 0.15
+
+
+def test_confidence_without_fibers_to_spare(rng):
+    truth = low_rank(rng, (6, 6, 5))
+    x = np.where(np.eye(6, dtype=bool)[:, :, None], truth, NAN)
+    result = kronecker(x, FIXED)
+    expected = np.minimum(wiener._relative_size(x, ~np.isnan(x), result.values), 1.0)
+    np.testing.assert_array_equal(result.confidence, expected)
+
+
 def test_confidence_does_not_depend_on_the_unit(rng):
     x = without_fibers(rng, low_rank(rng, (10, 4, 7)))
     options = KroneckerOptions(noise=1.0, own_share=0.2, common_share=0.1, variance=True)
-    small, large = kronecker(x, options), kronecker(1e6 * x, options)
-    np.testing.assert_allclose(large.values, 1e6 * small.values, rtol=1e-9)
+    small, large = kronecker(x, options), kronecker(2.0**20 * x, options)  # exact in single precision too
+    np.testing.assert_allclose(large.values, 2.0**20 * small.values, rtol=1e-9)
     np.testing.assert_allclose(large.confidence, small.confidence, rtol=1e-9)
-    np.testing.assert_allclose(large.variance, 1e12 * small.variance, rtol=1e-9)
+    np.testing.assert_allclose(large.variance, 2.0**40 * small.variance, rtol=1e-9)
 
 
 def test_cross_validation_chooses(rng):

@@ -29,7 +29,7 @@ class Completion:
         ``(D, C)`` codes of :class:`Fallback`: what stands in a fiber instead of the method's own prediction. Where
         single entries differ, the highest code.
     confidence
-        ``(D, C)``, the correlation to be expected between a prediction and the truth; NaN where everything was measured.
+        ``(D, C)``, the cosine to be expected between a prediction and its measurement; NaN where nothing is missing.
         None from methods that cannot tell.
     variance
         ``(D, C)``, posterior variance of a missing entry without its noise, the mean over the fiber's genes; 0 where

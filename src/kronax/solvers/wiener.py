@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from scipy.optimize import isotonic_regression
 from tqdm.auto import tqdm
 
 from kronax.solvers.completion import Completion, merged, require_values, whole_fibers, without_work
@@ -41,6 +42,7 @@ _CV_WORK = 3e9  # and so few that one product of a matrix of their size with the
 _CV_SWEEPS = 20
 _CV_TOL = 3e-3
 _CV_TRIAL = 2  # folds: a candidate with larger errors than the best one's in all of these is given up
+_GROUPS, _LEAST_GROUP = 10, 20  # of held-out fibers: groups at most, and fibers in each at least
 MOST_FIBERS = 8000  # for the posterior variance: beyond, its eigenproblem takes gigabytes and hours
 
 
@@ -159,8 +161,9 @@ def kronecker(
     kernel then has the eigenvectors of the first filled tensor. A treatment never measured is predicted by its
     context's mean, a context never measured by the treatment's mean, and flagged.
 
-    The confidence is the norm of a predicted profile relative to that of measured ones: predictions are calibrated,
-    so it is the correlation with the truth to be expected.
+    The confidence is the cosine of a predicted profile and its measurement that is to be expected. The norm of a
+    prediction relative to that of measured profiles ranks predictions; what held-out fibers of that rank reached, in a
+    cross-validation, is the confidence.
 
     Parameters
     ----------
@@ -179,7 +182,9 @@ def kronecker(
         return result
     with jax.enable_x64(True):
         task = _rotate(values, measured, options, width)
-        prior = _choose(task, options, progress)
+        folds = _folds(task, options)
+        prior = _choose(folds, options, progress)
+        calibration = _calibration(folds, prior, options)
         x, trace, converged, reason = _solve(task, prior, options.tol, options.max_iter, progress)
         variance = _variance(task, x, prior) if options.variance else None
         predicted, basis = np.asarray(x), task.basis
@@ -191,7 +196,7 @@ def kronecker(
     return Completion(
         values=completed,
         fallback=fallback,
-        confidence=_confidence(values, measured, completed),
+        confidence=calibration(_relative_size(values, measured, completed)),
         variance=variance,
         objective=np.array(trace),
         n_iter=len(trace),
@@ -321,7 +326,35 @@ def _solve(
     return new, trace, False, reason
 
 
-def _choose(task: _Task, options: KroneckerOptions, progress: bool) -> _Prior:
+@dataclass
+class _Folds:
+    """Whole fibers held out of a task: for every fold their mask, a tensor filled without them, and its gaps."""
+
+    task: _Task
+    held: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+
+    def predictions(
+        self, prior: _Prior, tol: float, max_iter: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Give the mask of every fold, its gaps, and what is predicted there; the next call starts where this ends."""
+        for i, (mask, filled, missing) in enumerate(self.held):
+            x = np.asarray(_solve(self.task, prior, tol, max_iter, False, (filled, missing))[0])
+            self.held[i] = mask, x, missing
+            yield mask, missing, x
+
+
+def _folds(task: _Task, options: KroneckerOptions) -> _Folds:
+    """Hold fibers out of the part of a task that candidates are ranked on; no folds if there are none to spare."""
+    task = _for_ranking(task, options.random_state)
+    some = ~np.isnan(task.values).all(axis=2)
+    n_spare = int(some[some.sum(axis=1) > 1].sum())
+    if n_spare < 2:
+        return _Folds(task, [])
+    masks = fiber_folds(some, min(options.n_folds, n_spare), options.random_state)
+    return _Folds(task, [(mask, *_start(np.where(mask[:, :, None], np.nan, task.values))) for mask in masks])
+
+
+def _choose(folds: _Folds, options: KroneckerOptions, progress: bool) -> _Prior:
     """Settle the prior, by cross-validation over fibers where asked for."""
     grid = [
         candidates if chosen == "cv" else (float(chosen),)
@@ -336,21 +369,14 @@ def _choose(task: _Task, options: KroneckerOptions, progress: bool) -> _Prior:
         return _Prior(*(candidates[i] for candidates, i in zip(grid, place, strict=True)))
 
     middle = tuple(len(candidates) // 2 for candidates in grid)
-    task = _for_ranking(task, options.random_state)
-    values = task.values
-    some = ~np.isnan(values).all(axis=2)
-    n_spare = int(some[some.sum(axis=1) > 1].sum())
-    if max(map(len, grid)) == 1 or n_spare < 2:  # nothing to choose, or nothing to hold out
+    if max(map(len, grid)) == 1 or not folds.held:  # nothing to choose, or nothing to hold out
         return at(middle)
-    folds = fiber_folds(some, min(options.n_folds, n_spare), options.random_state)
-    held = [(mask, *_start(np.where(mask[:, :, None], np.nan, values))) for mask in folds]
+    values = folds.task.values
     bar = tqdm(desc="cross-validation", unit="candidate", delay=2, leave=False, disable=not progress)
 
     def errors(place: tuple[int, ...]) -> Iterator[float]:
         bar.update()
-        for i, (mask, filled, missing) in enumerate(held):
-            x = np.asarray(_solve(task, at(place), _CV_TOL, _CV_SWEEPS, False, (filled, missing))[0])
-            held[i] = mask, x, missing  # where the next candidate starts
+        for mask, _, x in folds.predictions(at(place), _CV_TOL, _CV_SWEEPS):
             yield float(np.nansum(np.square(x[mask] - values[mask]), dtype=np.float64))
 
     with bar:
@@ -405,7 +431,37 @@ def _fall_back(values: np.ndarray, measured: np.ndarray, predicted: np.ndarray) 
     return np.where(unknown, mean, predicted), np.where(unknown, code, 0).max(axis=2)
 
 
-def _confidence(values: np.ndarray, measured: np.ndarray, completed: np.ndarray) -> np.ndarray:
+def _calibration(folds: _Folds, prior: _Prior, options: KroneckerOptions) -> Callable[[np.ndarray], np.ndarray]:
+    """Give the function from a prediction's relative size to the cosine that it is expected to have with a measurement.
+
+    Were the kernels the true ones, both would be the same. As they are learnt from the data, the function is what held-out
+    fibers reached, made ascending: means over groups of them, straight lines in between.
+    """
+    sizes, cosines = [], []
+    for mask, missing, x in folds.predictions(prior, options.tol, options.max_iter):
+        sizes.append(_relative_size(np.where(missing, np.nan, x), ~missing, x)[mask])
+        cosines.append(_cosines(folds.task.values[mask], x[mask]))
+    size, cosine = (np.concatenate([*part, []]) for part in (sizes, cosines))
+    size, cosine = size[~np.isnan(cosine)], cosine[~np.isnan(cosine)]
+    if len(size) == 0:
+        return lambda relative_size: np.minimum(relative_size, 1.0)
+    groups = np.array_split(np.argsort(size, kind="stable"), np.clip(len(size) // _LEAST_GROUP, 1, _GROUPS))
+    knots = [size[group].mean() for group in groups]
+    level = isotonic_regression([cosine[group].mean() for group in groups]).x
+    return lambda relative_size: np.where(  # NaN where nothing is missing
+        np.isnan(relative_size), np.nan, np.clip(np.interp(relative_size, knots, level), 0.0, 1.0)
+    )
+
+
+def _cosines(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Give the cosine between rows over the entries that were measured; NaN where undefined."""
+    has = ~np.isnan(truth)
+    t, p = (np.where(has, x, 0.0).astype(np.float64) for x in (truth, predicted))
+    length = np.linalg.norm(t, axis=1) * np.linalg.norm(p, axis=1)
+    return np.divide((t * p).sum(axis=1), length, out=np.full(len(t), np.nan), where=length > 0)
+
+
+def _relative_size(values: np.ndarray, measured: np.ndarray, completed: np.ndarray) -> np.ndarray:
     """Relate the size of a prediction to that expected of a measured fiber of its treatment and context."""
     known, gaps = measured.sum(axis=2), (~measured).sum(axis=2)
     square = _squares(values, measured)
@@ -419,7 +475,7 @@ def _confidence(values: np.ndarray, measured: np.ndarray, completed: np.ndarray)
     expected = overall * relative(1)[:, None] * relative(0)
     size = np.divide(_squares(completed, ~measured), gaps, out=np.full(gaps.shape, np.nan), where=gaps > 0)
     ratio = np.divide(size, expected, out=np.zeros_like(size), where=expected > 0)
-    return np.where(gaps > 0, np.minimum(np.sqrt(ratio), 1.0), np.nan)
+    return np.where(gaps > 0, np.sqrt(ratio), np.nan)
 
 
 def _squares(values: np.ndarray, where: np.ndarray) -> np.ndarray:

@@ -87,14 +87,15 @@ def complete_tensor(
     ``obs["measured"]`` : bool
         Whether the profile has a measured value.
     ``obs["completion_confidence"]`` : float64
-        The correlation to be expected between a prediction and the truth. NaN where nothing was predicted, and from
-        methods other than ``"kronecker"``.
+        The correlation (uncentred) to be expected between a prediction and a measurement: what held-out profiles reached
+        in cross-validation. NaN where nothing was missing, and from methods other than ``"kronecker"``.
     ``obs["completion_fallback"]`` : categorical
         What was predicted instead where the method has nothing to say, such as ``"context_mean"`` for a treatment never
         measured; else ``"none"``, and ``"measured"`` where nothing was predicted.
     ``obs["completion_variance"]`` : float64
-        With ``KroneckerOptions(variance=True)``: posterior variance of the signal in a missing entry, without the
-        noise of a measurement; the mean over the profile's genes, in squared units; 0 where nothing is missing.
+        With ``KroneckerOptions(variance=True)``: posterior variance of a missing entry without the noise of its
+        measurement, the mean over the profile's genes, in squared units; 0 where nothing is missing. It takes the
+        learnt covariances for known, and is too small in contexts and treatments with few profiles.
 
     From ``"mf"``, ``"cp"`` and ``"attention_cp"`` also:
 
