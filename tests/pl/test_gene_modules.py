@@ -165,6 +165,30 @@ def test_axes_of_the_user(small):
     plt.close(figure)
 
 
+@pytest.mark.parametrize(("left", "n_hubs"), [(0.15, 0), (0.45, 1), (0.65, 2), (0.85, 3)])
+def test_no_label_leaves_the_axes_of_the_user(left, n_hubs):
+    adata = with_modules(4, 40, 3)
+    adata.var_names = [f"ENSG{number:011d}" for number in range(40)]
+    figure = plt.figure(figsize=(6, 3))
+    axes = [figure.add_axes(place) for place in ((0.01, 0.1, 0.04, 0.8), (left, 0.1, 0.95 - left, 0.8))]
+    kx.pl.gene_modules(adata, groupby="group", ax=axes[1])
+    figure.draw_without_rendering()
+    texts = [text for text in [*axes[1].get_yticklabels(), *axes[1].texts] if text.get_text()]
+    assert min(text.get_window_extent().x0 for text in texts) > axes[0].get_window_extent().x1 - 1
+    n_named = {len(text.get_text().split(", ")) * bool(text.get_text()) for text in axes[1].get_yticklabels()}
+    assert n_named == {n_hubs}
+    plt.close(figure)
+
+
+def test_layout_engines_make_room_for_all_hubs():
+    figure, ax = plt.subplots(figsize=(4, 3), layout="constrained")
+    kx.pl.gene_modules(with_modules(4, 40, 3), groupby="group", ax=ax)
+    figure.draw_without_rendering()
+    assert {text.get_text().count(", ") for text in ax.get_yticklabels()} == {2}
+    assert min(text.get_window_extent().x0 for text in ax.get_yticklabels()) > 0
+    plt.close(figure)
+
+
 def test_no_figure_stays_open(small):
     before = plt.get_fignums()
     kx.pl.gene_modules(small, groupby="type")

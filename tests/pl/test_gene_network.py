@@ -62,6 +62,10 @@ def test_hubs_are_chosen():
     degree = np.abs(adata.varp["p"].toarray()[:30, :30] - 10 * np.eye(30)).sum(axis=1)
     assert {text.get_text() for text in ax.texts} == {f"g{i}" for i in np.argsort(-degree)[:5]}
     assert ax.get_title() == "module 0: 5 of 30 genes"
+    for kind, called in (("Gene Expression", "genes"), ("Antibody Capture", "proteins"), ("Custom", "features")):
+        adata.var["feature_types"] = kind
+        (ax,) = kx.pl.gene_network(adata, module="0", n_genes=5).axes
+        assert ax.get_title() == f"module 0: 5 of 30 {called}"
 
 
 def test_complete_graphs_are_thinned():
@@ -80,6 +84,22 @@ def test_no_name_hides_another(n, density):
         assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
         width, height = figure.get_size_inches() * dpi
         assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height for box in boxes)
+
+
+@pytest.mark.parametrize("tied", [0, 8])
+def test_genes_without_an_edge_stand_in_rows_below(tied):
+    adata = with_module(20, density=0.0, name="g{}")
+    ring = np.arange(tied)
+    if tied:
+        graph = sparse.lil_array(adata.varp["p"])
+        graph[ring, np.roll(ring, 1)] = graph[np.roll(ring, 1), ring] = -1.0
+        adata.varp["p"] = graph.tocsr()
+    (ax,) = kx.pl.gene_network(adata, module="0").axes
+    place = {text.get_text(): text.get_position() for text in ax.texts}
+    below = np.array([place[f"g{i}"] for i in range(tied, 20)])
+    assert len(np.unique(below[:, 1].round(6))) <= 10  # rows, not a cloud
+    assert below[:, 1].max() < min([place[f"g{i}"][1] for i in ring], default=np.inf)
+    assert ax.get_title() == f"module 0: 20 genes, {20 - tied} without an edge"
 
 
 def test_boxes_at_one_place_are_spread():

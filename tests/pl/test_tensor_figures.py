@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 from matplotlib import pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from mudata import MuData
@@ -16,6 +17,7 @@ from sklearn.metrics import auc
 import kronax as kx
 from kronax import _tensor
 from kronax.metrics import CrossValidation, DensityCurve
+from kronax.pl._canvas import COLORS, styles_of
 
 NAN = np.nan
 METHODS = ["dnpp", "mean_2d", "mean_1d"]
@@ -139,6 +141,28 @@ def test_measured_fibers_counts_where_names_have_no_room(large):
     assert ax.get_ylabel() == "200 treatments, by their number of contexts"
 
 
+def held_in(n_treatments: int, n_contexts: int) -> MuData:
+    """A tensor of this shape, of which about half is measured."""
+    has = np.random.default_rng(0).random((n_treatments, n_contexts)) < 0.5
+    has[0], has[:, 0] = True, True
+    values = np.where(has[..., None], 1.0, NAN) * np.ones(2)
+    with _tensor.without_pulling():
+        return MuData({f"context {c}": AnnData(values[:, c].copy()) for c in range(n_contexts)}, axis=-1)
+
+
+@pytest.mark.parametrize("shape", [(5, 134), (134, 5), (20, 20), (600, 8), (2, 2)])
+def test_measured_fibers_of_any_shape(shape):
+    figure = kx.pl.measured_fibers(held_in(*shape))
+    assert_readable(figure)
+    ax = figure.axes[0]
+    field = ax.get_window_extent()
+    assert ax.yaxis.label.get_window_extent().height < 1.05 * field.height
+    assert ax.xaxis.label.get_window_extent().width < 1.05 * field.width
+    low = min(text.get_window_extent().y0 for text in [*ax.get_xticklabels(), ax.xaxis.label])
+    assert low < 0.15 * figure.dpi  # nothing but the axis stands below, and nothing above
+    assert figure.get_size_inches()[1] - field.y1 / figure.dpi < 0.2
+
+
 def test_best_method_is_that_of_the_largest_correlation(result):
     ax = kx.pl.best_method(result).axes[0]
     best = result.fibers.idxmax(axis=1)
@@ -146,7 +170,7 @@ def test_best_method_is_that_of_the_largest_correlation(result):
     assert legend_texts(ax)[:3] == [f"{method} ({share.get(method, 0):.0%})" for method in METHODS]
     rows = [text.get_text().split(" ")[0] for text in ax.get_yticklabels()]
     columns = [text.get_text().split(" ")[0] for text in ax.get_xticklabels()]
-    color = dict(zip(METHODS, kx.pl._canvas.COLORS, strict=False))
+    color = {method: style.color for method, style in styles_of(METHODS).items()}
     shown = field_colors(ax).reshape(len(rows), len(columns), 4)
     for d, treatment in enumerate(rows):
         for c, context in enumerate(columns):
@@ -167,6 +191,41 @@ def test_predicted_against_true_counts_every_value(result):
     assert best.startswith(result.table["pct"].idxmax())
 
 
+def compared(truth: np.ndarray, predicted: np.ndarray):
+    """What is shown of a cross-validation with these held-out values: axes, and the counts of their fields."""
+    profiles = AnnData(truth.reshape(-1, 10), layers={"m": predicted.reshape(-1, 10)})
+    table = pd.DataFrame({"pct": [0.5], "calibration_slope": [1.0]}, index=["m"])
+    rest = dict.fromkeys(("fibers", "treatments", "contexts", "genes", "cell_specificity", "fallback"), table)
+    ax = kx.pl.predicted_against_true(CrossValidation(table, profiles, **rest, parameters={})).axes[0]
+    return ax, np.asarray(ax.collections[0].get_array())
+
+
+@pytest.mark.parametrize("n", [50, 20_000])
+@pytest.mark.parametrize("shift", [0.0, 30.0])
+def test_one_value_far_out_does_not_shrink_the_others(n, shift):
+    truth, noise = shift + np.random.default_rng(0).normal(size=(2, n))
+    truth, predicted = truth, truth + 0.3 * (noise - shift)
+    whole, _ = compared(truth, predicted)
+    assert "beyond" not in whole.get_title()
+    predicted[7] = shift + 1000.0
+    ax, counts = compared(truth, predicted)
+    assert counts.sum() == n  # the one is at the edge
+    assert ax.get_xlim() == ax.get_ylim()
+    low, high = ax.get_xlim()
+    assert low < truth.min() < truth.max() < high
+    assert np.ptp(truth) > 0.5 * (high - low)
+    assert f"1 of {n:,} values beyond" in ax.get_title()
+
+
+def test_axes_end_where_the_values_do():
+    values = np.linspace(3.0, 5.0, 1000)
+    low, high = compared(values, values)[0].get_xlim()
+    assert 2.9 < low < 3.0
+    assert 5.0 < high < 5.1
+    low, high = compared(np.ones(20), np.ones(20))[0].get_xlim()
+    assert low < 1 < high
+
+
 def test_roc_has_the_area_of_the_table(result):
     ax = kx.pl.deg_roc(result, top=0.1).axes[0]
     for line, method in zip(ax.lines[1:], METHODS, strict=True):
@@ -181,9 +240,55 @@ def test_density_curve_shows_means_and_spreads(curve):
         line, _, (bars,) = container
         found = curve.summary.loc[method]
         np.testing.assert_allclose(line.get_ydata(), found["mean"])
-        np.testing.assert_allclose(line.get_xdata(), 100 * found.index, atol=2)
+        np.testing.assert_allclose(line.get_xdata(), 100 * found.index)
         ends = np.array([segment[:, 1] for segment in bars.get_segments()])
         np.testing.assert_allclose(np.diff(ends, axis=1).ravel(), 2 * found["std"])
+    ends = [container[1][0].get_markersize() for container in ax.containers]
+    assert len(set(ends)) == len(METHODS)
+
+
+def looks(lines: dict) -> dict[str, tuple]:
+    return {
+        name: (to_hex(line.get_color()), str(line._dash_pattern), line.get_linewidth()) for name, line in lines.items()
+    }
+
+
+def test_a_method_looks_alike_in_every_figure(result, curve):
+    roc = {line.get_label().split(" ")[0]: line for line in kx.pl.deg_roc(result).axes[0].lines[1:]}
+    specificity = {line.get_label(): line for line in kx.pl.cell_specificity(result).axes[0].lines[1:]}
+    density = {container.get_label(): container[0] for container in kx.pl.density_curve(curve).axes[0].containers}
+    assert set(roc) == set(METHODS)
+    assert looks(roc) == looks(specificity) == looks(density)
+    patches = kx.pl.best_method(result).axes[0].get_legend().get_patches()
+    colors = {name: to_hex(patch.get_facecolor()) for name, patch in zip(METHODS, patches, strict=False)}
+    assert colors == {name: color for name, (color, *_) in looks(roc).items()}
+
+
+def test_methods_look_alike_whatever_is_beside_them():
+    shown = [["kronecker", "dnpp", "cp"], ["mean_2d", "cp", "mine", "dnpp", "kronecker"], ["dnpp"]]
+    styles = [styles_of(names) for names in shown]
+    for name in ("kronecker", "dnpp", "cp"):
+        assert len({found[name] for found in styles if name in found}) == 1
+    for names in (["silrtc", "cp", "mf", "mean_1d", "attention_cp", "halrtc", "x"], list("abcdefg")):
+        assert list(styles_of(names)) == names
+        assert len({style.color for style in styles_of(names).values()}) == 7
+
+
+@pytest.mark.parametrize(
+    "names", [*combinations(["kronecker", "falrtc", "mean_2d", "dnpp", "mean_1d", "halrtc", "cp"], 2)]
+)
+def test_lines_that_coincide_are_all_seen(names):
+    figure = Figure((3, 0.3), dpi=100)
+    ax = figure.add_axes((0, 0, 1, 1))
+    ax.set_axis_off()
+    styles = styles_of(names)
+    for style in styles.values():
+        ax.plot([0, 1], [0, 0], **style.line)
+    FigureCanvasAgg(figure).draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3] / 255
+    for style in styles.values():
+        seen = (np.abs(pixels - to_rgb(style.color)).max(axis=2) < 0.05).any(axis=0)
+        assert seen.mean() > 0.1, style
 
 
 def test_cell_specificity_of_data_and_results(small, result):
@@ -213,9 +318,21 @@ def test_treatment_profiles_are_in_one_order(result):
         assert ax.collections[0].get_clim() == panels[0].collections[0].get_clim()
     low, high = panels[0].collections[0].get_clim()
     assert low == -high
+    assert figure.axes[-1].get_ylabel() == "value"
+    assert panels[0].get_ylabel().replace("\n", " ") == f"{treatment}: 12 of 30 genes"
     mine = result.profiles[result.profiles.obs["treatment"] == treatment]
     largest = mine.var_names[np.argsort(-np.abs(mine.X).mean(axis=0))[:12]]
     assert set(genes) == set(largest)
+
+
+def test_how_genes_were_chosen_stands_where_their_names_do_not(large_result):
+    treatment = most_held_out(large_result)
+    label, all_genes = (
+        kx.pl.treatment_profiles(large_result, treatment, n_genes=n).axes[0].get_ylabel().replace("\n", " ")
+        for n in (65, 100)
+    )
+    assert label == f"{treatment}: 65 of 70 genes, those of the largest mean absolute measured value"
+    assert all_genes == f"{treatment}: 70 of 70 genes"
 
 
 # What the colour-blind see of linear RGB, after Machado et al. (IEEE TVCG 2009), at full severity
@@ -239,7 +356,7 @@ def lab(colors: list[str], vision: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("vision", VISION)
 def test_colors_can_be_told_apart(vision):
-    seen = lab([*kx.pl._canvas.COLORS, "black", "#E6E6E6"], VISION[vision])
+    seen = lab([*COLORS, "black", "#E6E6E6"], VISION[vision])
     assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 15  # 2.3 can just be noticed
 
 

@@ -120,6 +120,12 @@ def test_figures(simulated, tmp_path, fields):
     figure = kx.pl.context_factors(mdata, **fields)
     assert {t.get_text() for t in figure.axes[0].get_yticklabels()} == set(mdata.mod)
     assert figure.axes[0].collections[0].get_array().shape == (3, 3)
+    factors = mdata.uns["completion"]["context_factors"]
+    rows = [mdata.uns["completion"]["contexts"].tolist().index(t.get_text()) for t in figure.axes[0].get_yticklabels()]
+    shown = np.asarray(figure.axes[0].collections[0].get_array())
+    for column, number in zip(shown.T, figure.axes[0].get_xticklabels(), strict=True):
+        component = factors[rows, int(number.get_text())]
+        np.testing.assert_allclose(column * np.abs(component).max(), component, atol=1e-6)
     truth = np.stack([a.layers["truth"] for a in mdata.mod.values()], axis=1)
     figure = kx.pl.prediction_distributions(truth, {"half": truth / 2}, contexts=list(mdata.mod), **fields)
     assert [ax.get_title() for ax in figure.axes] == list(mdata.mod)

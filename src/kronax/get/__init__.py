@@ -2,7 +2,8 @@
 
 from kronax._named_array import NamedArray
 from kronax.get._array import array
+from kronax.get._module_activity import module_activity
 from kronax.get._profiles import profiles
 from kronax.get._wide import wide
 
-__all__ = ["NamedArray", "array", "profiles", "wide"]
+__all__ = ["NamedArray", "array", "module_activity", "profiles", "wide"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kronax.metrics._cross_validate import CrossValidation
-from kronax.pl._canvas import colors_of, hand_over
+from kronax.pl._canvas import hand_over, styles_of
 from kronax.pl._fiber_map import draw_map
 from kronax.pl._results import chosen_methods
 
@@ -68,7 +68,7 @@ def best_method(
     >>> figure = kx.pl.best_method(result)
     """
     sized = ax is None
-    colors = colors_of(chosen_methods(result, methods), "methods")
+    colors = {method: style.color for method, style in styles_of(chosen_methods(result, methods), "methods").items()}
     correlation = result.fibers[list(colors)].to_numpy()
     defined = ~np.isnan(correlation).all(axis=1)
     if not defined.any():

@@ -11,14 +11,13 @@ from mudata import MuData
 from kronax import _validate
 from kronax.metrics._cell_specificity import cell_specificity as measure
 from kronax.metrics._cross_validate import CrossValidation
-from kronax.pl._canvas import COLORS, axes, colors_of, hand_over, legend, plain, short
+from kronax.pl._canvas import COLORS, DASHED, DASHES, axes, hand_over, legend, plain, short, styles_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _MOST_BINS = 40
-_STYLES = ("-", "--", "-.", ":") * 2
 
 
 def cell_specificity(
@@ -78,7 +77,7 @@ def cell_specificity(
     sized = ax is None
     table = _table(data, layer)
     first, *methods = table.columns
-    colors = {first: "black", **colors_of(methods)}
+    styles = styles_of(methods)
     highlight = [highlight] if isinstance(highlight, str) else list(highlight)
     for name in highlight:
         _validate.known(name, table.index, "treatment")
@@ -90,21 +89,20 @@ def cell_specificity(
     if np.isnan(values).all():
         msg = "No treatment has two profiles to compare."
         raise ValueError(msg)
-    if len(colors) == 1:
+    if not styles:
         _histogram(ax, values[~np.isnan(values)])
     else:
-        for style, (column, color) in zip(_STYLES, colors.items(), strict=False):
-            ax.ecdf(table[column].dropna(), color=color, linestyle=style, linewidth=1.5, label=short(column))
+        ax.ecdf(table[first].dropna(), color="black", linewidth=1.5, label=short(first))
+        for method, style in styles.items():
+            ax.ecdf(table[method].dropna(), **style.line, label=short(method))
         ax.set_ylabel("share of treatments up to there")
-    for style, name in enumerate(highlight):
+    for color, dashes, name in zip(COLORS, DASHES, highlight, strict=False):
         place = table.loc[name].iloc[0]
-        ax.axvline(
-            place, color=COLORS[style], linestyle=_STYLES[style], linewidth=1.5, label=f"{short(name)}: {place:.2f}"
-        )
+        ax.axvline(place, color=color, linestyle=dashes, linewidth=1.5, label=f"{short(name)}: {place:.2f}")
     ax.set_xlabel("cell-specificity (mean cosine distance)")
     plain(ax)
     if highlight or len(table.columns) > 1:
-        legend(ax)
+        legend(ax, handlelength=DASHED)
     return hand_over(ax.figure, sized=sized, save=save, show=show)
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _FIELD = 0.24  # inches
 _MOST = 50  # components drawn
+_NUMBER = 0.22  # room for a component's number, inches
+_LABEL = 0.8  # room for the longest word of the components' label, inches
 
 
 def context_factors(
@@ -24,7 +26,8 @@ def context_factors(
 ) -> Figure:
     """Show how the contexts relate: their factors, with similar contexts beside each other.
 
-    A row is a context, a column a component, the strongest first; of more than 50, the 50 strongest. Components have no
+    A row is a context, a column a component, the strongest first; of more than 50, the 50 strongest. Their numbers are those
+    of the columns of ``obsm["X_completion"]``, ``varm["completion"]`` and the context factors, from 0. Components have no
     scale of their own: each is divided by its largest absolute value. Contexts are in the order of the leaves of average
     linkage by cosine distance. Easiest to read where ``options.non_negative`` contains ``"context"``.
 
@@ -64,7 +67,8 @@ def context_factors(
     factors = np.asarray(found["context_factors"], np.float64)
     contexts = list(found["contexts"])
     strength = _strengths(mdata, contexts, factors)
-    factors = factors[:, np.argsort(-strength, kind="stable")][:, :_MOST]
+    components = np.argsort(-strength, kind="stable")[:_MOST]
+    factors = factors[:, components]
     size = np.abs(factors).max(axis=0)
     shown = np.divide(factors, size, out=np.zeros_like(factors), where=size > 0)
     order = _leaves(shown)
@@ -76,8 +80,11 @@ def context_factors(
     ax.invert_yaxis()
     names = [_canvas.short(contexts[i]) for i in order]
     ax.set_yticks(np.arange(len(order)) + 0.5, names, fontsize=_canvas.TEXT, parse_math=False)
-    ax.set_xticks([])
-    ax.set_xlabel("components, strongest first", fontsize=_canvas.TEXT)
+    room = _canvas.inches(ax)[0]
+    places = np.arange(len(components)) + 0.5
+    named = _canvas.spaced(places * room / len(components), _NUMBER)
+    ax.set_xticks(places[named], [str(i) for i in components[named]], fontsize=_canvas.TEXT)
+    ax.set_xlabel(_canvas.wrapped("components, strongest first", max(room, _LABEL)), fontsize=_canvas.TEXT + 1)
     ax.tick_params(length=0)
     place = {"cax": _beside(ax)} if sized else {"ax": ax}
     bar = ax.figure.colorbar(image, **place)

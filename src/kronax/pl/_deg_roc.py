@@ -8,7 +8,7 @@ import numpy as np
 
 from kronax.metrics._cross_validate import CrossValidation
 from kronax.metrics._tensor_scores import deg_labels
-from kronax.pl._canvas import axes, colors_of, hand_over, legend, plain, short
+from kronax.pl._canvas import DASHED, TEXT, axes, hand_over, legend, plain, short, styles_of
 from kronax.pl._results import chosen_methods
 
 if TYPE_CHECKING:
@@ -74,25 +74,25 @@ def deg_roc(
     from sklearn.metrics import auc, roc_curve
 
     sized = ax is None
-    colors = colors_of(chosen_methods(result, methods), "methods")
+    styles = styles_of(chosen_methods(result, methods), "methods")
     ax = axes((3.2, 3.2), show=show) if sized else ax
     ax.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1)
     drawn = False
-    for style, (method, color) in enumerate(colors.items()):
+    for method, style in styles.items():
         label, score = deg_labels(result.profiles.X, result.profiles.layers[method], top=top)
         if not 0 < label.sum() < len(label):
             continue
         drawn = True
         false, true, _ = roc_curve(label, score)
         at = np.unique(np.linspace(0, len(false) - 1, _POINTS).astype(int))
-        line = ("-", "--", "-.", ":")[style % 4]
         name = f"{short(method)} ({auc(false, true):.2f})"
-        ax.plot(false[at], true[at], color=color, linestyle=line, linewidth=1.5, label=name)
+        ax.plot(false[at], true[at], **style.line, label=name)
     if not drawn:
         msg = "There is no curve to draw: all measured values are 0, or no method predicted anything."
         raise ValueError(msg)
     ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     ax.set(xlabel="false positive rate", ylabel="true positive rate")
     plain(ax)
-    legend(ax, title=f"top {100 * top:g}% of genes (AUC)", title_fontsize=8, alignment="left")
+    title = f"top {100 * top:g}% of genes (AUC)"
+    legend(ax, title=title, title_fontsize=TEXT, alignment="left", handlelength=DASHED)
     return hand_over(ax.figure, sized=sized, save=save, show=show)

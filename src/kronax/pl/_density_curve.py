@@ -7,13 +7,13 @@ import numpy as np
 
 from kronax import _validate
 from kronax.metrics._density_curve import DensityCurve
-from kronax.pl._canvas import MARKERS, axes, colors_of, hand_over, legend, plain, short
+from kronax.pl._canvas import DASHED, axes, hand_over, legend, plain, short, styles_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_ASIDE = 0.06  # of the distance between densities
+_CAP, _WIDER = 2.0, 1.1  # of the first method's error bars, and how much wider each further one's are, points
 _MOST_TICKS = 8
 
 
@@ -26,7 +26,8 @@ def density_curve(
 ) -> Figure:
     """Show how accuracy depends on the share of fibers that were measured.
 
-    Error bars are one standard deviation over repeats. Methods stand a little beside one another so that all can be seen.
+    Error bars are one standard deviation over repeats. Those of each method have ends wider than the last one's, so that
+    all can be seen where they lie upon one another.
 
     Parameters
     ----------
@@ -65,27 +66,23 @@ def density_curve(
     sized = ax is None
     summary = curve.summary
     methods = list(summary.index.unique("method"))
-    colors = colors_of(methods)
     ax = axes((4.0, 3.0), show=show) if sized else ax
     densities = 100 * np.unique(summary.index.get_level_values("density"))
-    step = _ASIDE * np.diff(densities).min(initial=densities[-1])
-    for i, (marker, method) in enumerate(zip(MARKERS, methods, strict=False)):
+    for i, (method, style) in enumerate(styles_of(methods).items()):
         found = summary.loc[method]
-        aside = step * (i - (len(methods) - 1) / 2)
         ax.errorbar(
-            *(100 * found.index.to_numpy() + aside, found["mean"].to_numpy()),
+            *(100 * found.index.to_numpy(), found["mean"].to_numpy()),
             yerr=found["std"].fillna(0).to_numpy(),
-            color=colors[method],
-            marker=marker,
+            **style.line,
+            marker=style.marker,
             markersize=4,
-            linewidth=1.3,
             elinewidth=0.8,
-            capsize=2,
+            capsize=_CAP + i * _WIDER,
             label=short(method),
         )
     if len(densities) <= _MOST_TICKS:
         ax.set_xticks(densities, [f"{density:.3g}" for density in densities])
     ax.set(xlabel="fibers in training, % of the tensor", ylabel="correlation with the truth")
     plain(ax)
-    legend(ax)
+    legend(ax, handlelength=DASHED)
     return hand_over(ax.figure, sized=sized, save=save, show=show)

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kronax.pl._canvas import LINE, MOST_NAMES, TEXT, axes, legend, short, spaced
+from kronax.pl._canvas import LINE, MOST_NAMES, TEXT, axes, inches, legend, short, spaced, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _LARGEST = 6.0  # inches of an axis without names
+_SMALLEST = 0.8  # of any, such that its label's longest word fits
 
 
 def draw_map(
@@ -55,22 +56,21 @@ def draw_map(
 
 def _length(n: int, field: float) -> float:
     """Give the inches of an axis with so many fields."""
-    return n * field if n <= MOST_NAMES else _LARGEST
+    return max(n * field, _SMALLEST) if n <= MOST_NAMES else _LARGEST
 
 
 def _label(ax: Axes, which: str, names: list[str], counts: np.ndarray, what: str, of: str) -> None:
     """Write names and counts where there is room, else counts alone, where they change."""
     axis = ax.yaxis if which == "y" else ax.xaxis
+    room = inches(ax)[1 if which == "y" else 0]
     if len(names) <= MOST_NAMES:
         texts = [f"{short(str(name))} ({n})" for name, n in zip(names, counts, strict=True)]
         slant = {} if which == "y" else {"rotation": 90}
         axis.set_ticks(np.arange(len(names)) + 0.5, texts, fontsize=TEXT, parse_math=False, **slant)
-        axis.set_label_text(f"{what} (number of {of})", fontsize=TEXT + 1)
+        axis.set_label_text(wrapped(f"{what} (number of {of})", room), fontsize=TEXT + 1)
         return
     first = np.flatnonzero(np.diff(counts, prepend=counts[0] + 1))
-    room = 1.3 * LINE if which == "y" else 3 * LINE
-    window = ax.get_window_extent()
-    inches = (window.height if which == "y" else window.width) / ax.figure.dpi
-    kept = first[spaced(first * inches / len(names), room)]
+    least = 1.3 * LINE if which == "y" else 3 * LINE
+    kept = first[spaced(first * room / len(names), least)]
     axis.set_ticks(kept, [str(n) for n in counts[kept]], fontsize=TEXT)
-    axis.set_label_text(f"{len(names)} {what}, by their number of {of}", fontsize=TEXT + 1)
+    axis.set_label_text(wrapped(f"{len(names)} {what}, by their number of {of}", room), fontsize=TEXT + 1)

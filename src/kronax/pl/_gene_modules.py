@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _COLUMN, _ROW = 0.36, 0.27  # of the heat map, inches
 _NAME = 30  # characters of a name before it is cut
 _TEXT = 8  # points
+_HINTED = 1.04  # a text at some resolutions, times its width
 _LIMIT = 2.0  # standard deviations at the ends of the colour bar, at most
 
 
@@ -43,7 +44,7 @@ def gene_modules(
     active, so that what belongs together lies along the diagonal.
 
     Every module is named by its hubs, the genes with the largest sum of edge weights within the module, its number and,
-    in brackets, the number of its genes. Long names are cut in the middle.
+    in brackets, its size, the number of its genes. Long names are cut in the middle.
 
     Parameters
     ----------
@@ -61,7 +62,8 @@ def gene_modules(
     gene_symbols
         Column of ``var`` with the names to show; ``adata.var_names`` if None, and for genes whose name is missing.
     ax
-        Axes to draw into, with room for the labels; if None, a figure is made whose size fits.
+        Axes to draw into; if None, a figure is made whose size fits. Of the hubs, as many are named as there is room for on
+        the left of the axes; all of them where the figure has a layout engine, such as ``layout="constrained"``.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
@@ -135,14 +137,14 @@ def _mean_activity(
     return pd.DataFrame(mean, index=module_of.categories, columns=group_of.categories)
 
 
-def _hubs(graph: sparse.csr_matrix, module_of: pd.Categorical, names: np.ndarray, n_hubs: int) -> dict[str, str]:
+def _hubs(graph: sparse.csr_matrix, module_of: pd.Categorical, names: np.ndarray, n_hubs: int) -> dict[str, list[str]]:
     """Name the genes of every module with the largest sum of weights within it."""
     found = {}
     for code, module in enumerate(module_of.categories):
         genes = np.flatnonzero(module_of.codes == code)
         degree = np.asarray(graph[genes][:, genes].sum(axis=1)).ravel()
         top = genes[np.argsort(-degree, kind="stable")[:n_hubs]]
-        found[module] = ", ".join(_short(name) for name in names[top])
+        found[module] = [_short(name) for name in names[top]]
     return found
 
 
@@ -158,7 +160,7 @@ def _width(text: str) -> float:
     return TextPath((0, 0), text, size=_TEXT).get_extents().width
 
 
-def _draw(table: pd.DataFrame, *, rows: dict[str, str], groupby: str, ax: Axes | None, show: bool) -> Figure:
+def _draw(table: pd.DataFrame, *, rows: dict[str, list[str]], groupby: str, ax: Axes | None, show: bool) -> Figure:
     """Draw the heat map; `rows` holds the hub genes by what stands in the column beside them."""
     sized = ax is None
     ax = _axes(table.shape, show=show) if sized else ax
@@ -168,7 +170,6 @@ def _draw(table: pd.DataFrame, *, rows: dict[str, str], groupby: str, ax: Axes |
     ax.invert_yaxis()
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
-    _name_rows(ax, rows)
     columns = [_short(group) for group in table.columns]
     if len(set(columns)) < len(columns):
         columns = list(table.columns)
@@ -182,16 +183,19 @@ def _draw(table: pd.DataFrame, *, rows: dict[str, str], groupby: str, ax: Axes |
     bar.set_label(label if fits else label.replace("ised ", "ised\n"), fontsize=_TEXT)
     bar.ax.tick_params(labelsize=_TEXT)
     bar.outline.set_visible(False)
+    _name_rows(ax, rows, np.inf if sized else _room(ax))  # after the colour bar, for which the user's axes may move
     if sized:
         shrink_wrap(ax.figure)
     return ax.figure
 
 
-def _name_rows(ax: Axes, rows: dict[str, str]) -> None:
-    """Write two columns to the left of the heat map: hub genes, and the module with the number of its genes."""
-    title = "module (genes)"
-    aside = 3 + max(map(_width, [title, *rows])) + 8  # where the hub genes end, in points from the heat map
-    ax.set_yticks(np.arange(len(rows)) + 0.5, rows.values(), fontsize=_TEXT, parse_math=False)
+def _name_rows(ax: Axes, rows: dict[str, list[str]], room: float) -> None:
+    """Write two columns to the left of the heat map: hubs, and the module with its size; in so many points."""
+    title = "module (size)"
+    title = title if _HINTED * _width(title) + 3 <= room else title.replace(" ", "\n")
+    aside = 3 + max(map(_width, [*title.split("\n"), *rows])) + 8  # where the hubs end, in points from the heat map
+    hubs = [_that_fit(names, room - aside - 2) for names in rows.values()]
+    ax.set_yticks(np.arange(len(rows)) + 0.5, hubs, fontsize=_TEXT, parse_math=False)
     ax.tick_params(axis="y", pad=aside)
     style = {"textcoords": "offset points", "ha": "right", "fontsize": _TEXT}
     for place, module in enumerate(rows):
@@ -204,8 +208,24 @@ def _name_rows(ax: Axes, rows: dict[str, str]) -> None:
             parse_math=False,
             **style,
         )
-    for text, offset in ((title, 3), ("hub genes", aside)):
+    for text, offset in ((title, 3), ("hubs" if any(hubs) else "", aside)):
         ax.annotate(text, (0, 1), (-offset, 4), xycoords="axes fraction", color="0.4", **style)
+
+
+def _that_fit(names: list[str], room: float) -> str:
+    """Name the first ones, as many as there is room for."""
+    lines = [", ".join(names[:n]) for n in range(len(names), 0, -1)]
+    return next((line for line in lines if _HINTED * _width(line) <= room), "")
+
+
+def _room(ax: Axes) -> float:
+    """Measure what is free on the left of the user's axes, in points, unless a layout engine makes room."""
+    if ax.figure.get_layout_engine() is not None:
+        return np.inf
+    mine = ax.get_window_extent()
+    others = [other.get_window_extent() for other in ax.figure.axes if other is not ax]
+    ends = [box.x1 for box in others if box.x1 <= mine.x0 and box.y0 < mine.y1 and box.y1 > mine.y0]
+    return 72 * (mine.x0 - max(ends, default=0.0)) / ax.figure.dpi
 
 
 def _axes(shape: tuple[int, int], *, show: bool) -> Axes:

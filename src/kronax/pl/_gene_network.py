@@ -11,7 +11,7 @@ from scipy import sparse
 from kronax import _keys, _validate
 from kronax._module_shares import categorical
 from kronax._partial_correlations import partial_correlations
-from kronax.pl._canvas import TEXT, axes, hand_over, short
+from kronax.pl._canvas import TEXT, axes, called, hand_over, short, width
 from kronax.pl._spread import spread
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ MOST_GENES = 300
 _SIGNS = {1: ("positive", "#0072B2", "-"), -1: ("negative", "#D55E00", (0, (2, 1.2)))}
 _WIDEST, _NARROWEST = 3.0, 0.4  # of the edges, points
 _PAD = np.array([0.12, 0.09])  # around a name, inches
+_BELOW = 0.15  # from the graph to the genes without edges, inches
 _FILLED = 0.22  # share of the drawing that names take up before they are moved apart
 
 
@@ -42,7 +43,7 @@ def gene_network(
     An edge is a partial correlation: what two genes tell of each other, given all other genes. Solid blue edges are
     positive, dashed orange ones negative; the wider, the stronger. Graphs of nearest neighbours have positive edges alone;
     both signs are in complete ones, as with ``n_neighbors=None``. Of a complete graph, as many edges are drawn as three
-    for every gene, the strongest.
+    for every gene, the strongest. Genes without an edge to any other that is drawn stand in rows below.
 
     Parameters
     ----------
@@ -108,7 +109,7 @@ def gene_network(
 
     sized = ax is None
     sizes = np.array([_size(name) for name in names]) + _PAD
-    places = spread(_layout(graph, sizes, random_state), sizes)
+    places, n_alone = _places(graph, sizes, random_state)
     low, high = (places - sizes / 2).min(axis=0), (places + sizes / 2).max(axis=0)
     ax = axes(tuple(high - low), show=show) if sized else ax
     ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
@@ -118,8 +119,9 @@ def gene_network(
     box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "0.75", "linewidth": 0.6}
     for name, place in zip(names, places, strict=True):
         ax.text(*place, name, fontsize=TEXT, ha="center", va="center", parse_math=False, bbox=box)
-    shown = f"{len(genes)} of {len(members)} genes" if len(genes) < len(members) else f"{len(members)} genes"
-    ax.set_title(f"module {module}: {shown}", fontsize=TEXT + 1, parse_math=False)
+    shown = f"{len(genes)} of {len(members)}" if len(genes) < len(members) else f"{len(members)}"
+    alone = f", {n_alone} without an edge" if n_alone else ""
+    ax.set_title(f"module {module}: {shown} {called(adata.var)}{alone}", fontsize=TEXT + 1, parse_math=False)
     return hand_over(ax.figure, sized=sized, save=save, show=show)
 
 
@@ -143,9 +145,43 @@ def _names(adata: AnnData, genes: np.ndarray, gene_symbols: str | None) -> list[
 
 def _size(name: str) -> np.ndarray:
     """Measure a name, in inches."""
-    from matplotlib.textpath import TextPath
+    return np.array([width(name), TEXT * 1.3 / 72])
 
-    return np.array([TextPath((0, 0), name, size=TEXT).get_extents().width, TEXT * 1.3]) / 72
+
+def _places(graph: sparse.coo_array, sizes: np.ndarray, random_state: int) -> tuple[np.ndarray, int]:
+    """Place genes where none hides another, those without edges in rows below; also count these."""
+    tied = np.union1d(graph.row, graph.col)
+    alone = np.setdiff1d(np.arange(len(sizes)), tied)
+    places = np.zeros((len(sizes), 2))
+    low, across = np.zeros(2), _side(sizes[alone])
+    if len(tied):
+        found = spread(_layout(graph.tocsr()[tied][:, tied].tocoo(), sizes[tied], random_state), sizes[tied])
+        low, high = (found - sizes[tied] / 2).min(axis=0), (found + sizes[tied] / 2).max(axis=0)
+        places[tied], across = found, high[0] - low[0]
+    if len(alone):
+        rows = _in_rows(sizes[alone], across)
+        places[alone] = rows + [low[0] + across / 2, low[1] - _BELOW]
+    return places, len(alone)
+
+
+def _in_rows(sizes: np.ndarray, across: float) -> np.ndarray:
+    """Place boxes in rows that are at most so wide, centred about 0, the first right below 0."""
+    rows: list[list[int]] = [[]]
+    for i, size in enumerate(sizes):
+        if rows[-1] and sizes[rows[-1], 0].sum() + size[0] > across:
+            rows.append([])
+        rows[-1].append(i)
+    places = np.empty_like(sizes)
+    for number, row in enumerate(rows):
+        ends = np.cumsum(sizes[row, 0])
+        places[row, 0] = ends - sizes[row, 0] / 2 - ends[-1] / 2
+        places[row, 1] = -(number + 0.5) * sizes[:, 1].max()
+    return places
+
+
+def _side(sizes: np.ndarray) -> float:
+    """Give the side of a square with room for the boxes and edges between them."""
+    return np.sqrt(np.prod(sizes, axis=1).sum() / _FILLED)
 
 
 def _layout(graph: sparse.coo_array, sizes: np.ndarray, random_state: int) -> np.ndarray:
@@ -164,8 +200,7 @@ def _layout(graph: sparse.coo_array, sizes: np.ndarray, random_state: int) -> np
     found = np.array(layout.coords).reshape(n, 2)
     found = found - found.mean(axis=0)
     extent = np.ptp(found, axis=0).max() or 1.0
-    side = np.sqrt(np.prod(sizes, axis=1).sum() / _FILLED)
-    return found * side / extent
+    return found * _side(sizes) / extent
 
 
 def _draw_edges(ax: Axes, graph: sparse.coo_array, places: np.ndarray) -> None:

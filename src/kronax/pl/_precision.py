@@ -14,7 +14,7 @@ from kronax import _keys, _validate
 from kronax._module_shares import categorical, require_few
 from kronax._partial_correlations import partial_correlations
 from kronax._stored_graph import AXES
-from kronax.pl._canvas import LINE, TEXT, axes, hand_over, short, spaced
+from kronax.pl._canvas import LINE, TEXT, axes, called, hand_over, short, spaced
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,9 +105,8 @@ def precision(
         ax.axhline(bound, color="0.6", linewidth=0.4)
         ax.axvline(bound, color="0.6", linewidth=0.4)
     _name_groups(ax, list(group_of.categories), bounds, _colors(data.uns, groupby, table[groupby], group_of))
-    ax.set_xlabel(
-        f"{len(order):,} {'cells' if axis == 'obs' else 'genes'}, by {groupby}", fontsize=TEXT + 1, parse_math=False
-    )
+    what = "cells" if axis == "obs" else called(data.var)
+    ax.set_xlabel(f"{len(order):,} {what}, by {groupby}", fontsize=TEXT + 1, parse_math=False)
     place = {"cax": _beside(ax)} if sized else {"ax": ax}
     bar = ax.figure.colorbar(image, **place, extend="both")
     bar.set_label("partial correlation", fontsize=TEXT)

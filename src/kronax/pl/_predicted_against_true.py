@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_TAIL = 0.001  # share of the values at either end that may lie far out
+_FURTHER = 0.5  # how far the axes reach beyond the others, in their range
+_RIM = 0.03  # beyond the largest value, in the axes' range
+
 
 def predicted_against_true(
     result: CrossValidation,
@@ -26,7 +30,8 @@ def predicted_against_true(
     """Show all held-out values against their predictions, as a density.
 
     The dashed line is where they are equal; the full one is the regression of measured on predicted values, whose slope
-    is the calibration slope.
+    is the calibration slope. Both axes have the same ends. A few values far out do not stretch them: what lies further
+    from the other 99.8% than half their range is drawn at the edge, and counted in the title.
 
     Parameters
     ----------
@@ -77,24 +82,29 @@ def predicted_against_true(
         raise ValueError(msg)
     truth, predicted = truth[both], predicted[both]
     ax = axes((3.2, 3.2), show=show) if sized else ax
-    limit = 1.03 * max(np.abs(truth).max(), np.abs(predicted).max()) or 1.0
+    low, high = _range(truth, predicted)
+    rim = _RIM * (high - low)
+    ends = low - rim, high + rim
+    beyond = (np.minimum(truth, predicted) < low) | (np.maximum(truth, predicted) > high)
     image = ax.hexbin(
-        *(predicted, truth),
+        *(np.clip(predicted, low, high), np.clip(truth, low, high)),
         gridsize=70,
         bins="log",
-        extent=(-limit, limit, -limit, limit),
+        extent=(*ends, *ends),
         cmap="cividis",
         linewidths=0,
     )
     image.set_rasterized(True)
     row = result.table.loc[method]
-    ax.plot([-limit, limit], [-limit, limit], color="0.35", linestyle="--", linewidth=1)
+    ax.plot(ends, ends, color="0.35", linestyle="--", linewidth=1)
     slope = row["calibration_slope"]
     if np.isfinite(slope):
-        x = np.array([predicted.min(), predicted.max()])
+        x = np.clip([predicted.min(), predicted.max()], low, high)
         ax.plot(x, truth.mean() + slope * (x - predicted.mean()), color="#D55E00", linewidth=1.5)
-    ax.set(xlim=(-limit, limit), ylim=(-limit, limit), xlabel="predicted", ylabel="measured", aspect="equal")
+    ax.set(xlim=ends, ylim=ends, xlabel="predicted", ylabel="measured", aspect="equal")
     text = f"{short(method)}\ncorrelation {row['pct']:.2f}, slope {slope:.2f}"
+    if beyond.any():
+        text += f"\n{beyond.sum():,} of {len(truth):,} values beyond, drawn at the edges"
     ax.set_title(text, fontsize=TEXT + 1, parse_math=False)
     plain(ax)
     place = {"cax": ax.figure.add_axes((1.04, 0.25, 0.035, 0.5))} if sized else {"ax": ax, "shrink": 0.5}
@@ -103,3 +113,13 @@ def predicted_against_true(
     bar.ax.tick_params(labelsize=TEXT)
     bar.outline.set_visible(False)
     return hand_over(ax.figure, sized=sized, save=save, show=show)
+
+
+def _range(*values: np.ndarray) -> tuple[float, float]:
+    """Find where the values lie, but for a few far out."""
+    tail = min(max(_TAIL, 2 / len(values[0])), 0.25)
+    low = min(np.quantile(x, tail) for x in values)
+    high = max(np.quantile(x, 1 - tail) for x in values)
+    further = _FURTHER * (high - low)
+    low, high = max(low - further, min(map(np.min, values))), min(high + further, max(map(np.max, values)))
+    return (low, high) if low < high else (low - 1.0, high + 1.0)

@@ -9,7 +9,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 
 from kronax import _validate
 from kronax.metrics._cross_validate import CrossValidation
-from kronax.pl._canvas import LINE, MOST_NAMES, TEXT, canvas, hand_over, short
+from kronax.pl._canvas import LINE, MOST_NAMES, TEXT, canvas, hand_over, short, wrapped
 from kronax.pl._results import chosen_methods
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _GAP = 0.15  # between heat maps, inches
 _HEIGHT = 4.0  # inches, where genes have no names
+_SMALLEST = 1.2  # that the genes' label is given, inches
 _TITLE = 0.105  # inches of a title's character
 
 
@@ -43,7 +44,8 @@ def treatment_profiles(
     methods
         Whose predictions; those of all if None.
     n_genes
-        Genes with the largest mean absolute value in the measured profiles. Up to 60 have their names written.
+        Genes with the largest mean absolute value in the measured profiles. Up to 60 have their names written; of more,
+        the label says how they were chosen.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
@@ -89,7 +91,10 @@ def treatment_profiles(
     panels = {name: x[np.ix_(order, genes)].T for name, x in panels.items()}
     contexts = [short(str(name)) for name in mine.obs["context"].iloc[order]]
     names = [short(str(name)) for name in result.profiles.var_names[genes]]
-    return hand_over(_draw(panels, contexts, names, treatment, show), sized=True, save=save, show=show)
+    label = f"{short(treatment)}: {len(genes)} of {mine.n_vars} genes"
+    if len(genes) > MOST_NAMES and len(genes) < mine.n_vars:
+        label += ", those of the largest mean absolute measured value"
+    return hand_over(_draw(panels, contexts, names, label, show), sized=True, save=save, show=show)
 
 
 def _clustered(rows: np.ndarray) -> np.ndarray:
@@ -101,7 +106,7 @@ def _clustered(rows: np.ndarray) -> np.ndarray:
     )
 
 
-def _draw(panels: dict[str, np.ndarray], contexts: list[str], genes: list[str], treatment: str, show: bool) -> Figure:
+def _draw(panels: dict[str, np.ndarray], contexts: list[str], genes: list[str], label: str, show: bool) -> Figure:
     """Draw one heat map beside the other."""
     limit = float(np.nanquantile(np.abs(panels["measured"]), 0.99)) or 1.0
     width = max(
@@ -125,13 +130,14 @@ def _draw(panels: dict[str, np.ndarray], contexts: list[str], genes: list[str], 
             ax.set_xlabel(f"{len(contexts)} contexts", fontsize=TEXT)
         ax.set_yticks([])
         if i == 0:
-            ax.set_ylabel(f"{short(treatment)}: {len(genes)} genes", fontsize=TEXT + 1, parse_math=False)
+            ax.set_ylabel(wrapped(label, max(height, _SMALLEST)), fontsize=TEXT + 1, parse_math=False)
             if len(genes) <= MOST_NAMES:
                 ax.set_yticks(np.arange(len(genes)) + 0.5, genes, fontsize=TEXT, parse_math=False)
     tall = min(height, 1.6)
     bar = figure.colorbar(
         image, cax=figure.add_axes((1.0, 1 - tall / height, 0.12 / total, tall / height)), extend="both"
     )
+    bar.set_label("value", fontsize=TEXT)
     bar.ax.tick_params(labelsize=TEXT)
     bar.outline.set_visible(False)
     return figure

@@ -372,7 +372,7 @@ def _choose(folds: _Folds, options: KroneckerOptions, progress: bool) -> _Prior:
     if max(map(len, grid)) == 1 or not folds.held:  # nothing to choose, or nothing to hold out
         return at(middle)
     values = folds.task.values
-    bar = tqdm(desc="cross-validation", unit="candidate", delay=2, leave=False, disable=not progress)
+    bar = tqdm(desc="cross-validation", unit=" candidate", delay=2, leave=False, disable=not progress)
 
     def errors(place: tuple[int, ...]) -> Iterator[float]:
         bar.update()

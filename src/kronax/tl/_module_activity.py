@@ -58,7 +58,7 @@ def module_activity(
         per module, ``F``, ``p``, ``p_adjusted`` and ``eta_squared`` (the share of the variance between
         groups); ``groups`` and ``n_cells``, the groups that were compared and their cells; ``df_between`` and
         ``df_within``, the degrees of freedom. All four are NaN for a module with the same share in all cells.
-        ``pandas.DataFrame({k: anova[k] for k in ("F", "p", "p_adjusted", "eta_squared")}, index=modules)`` is a table.
+        :func:`kronax.get.module_activity` makes a table of it.
 
     Raises
     ------

@@ -1,0 +1,60 @@
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from kronax import _keys, _validate
+
+_TESTED = ("F", "p", "p_adjusted", "eta_squared")
+
+
+def module_activity(adata: AnnData, *, key: str = _keys.MODULE_ACTIVITY) -> pd.DataFrame:
+    """Read how active the gene modules are, and whether that differs between groups of cells, as a table.
+
+    Parameters
+    ----------
+    adata
+        Cells × genes, with the result of :func:`kronax.tl.module_activity`. Not changed.
+    key
+        Where that is: the ``key_added`` it was given.
+
+    Returns
+    -------
+    Modules × columns:
+
+    ``share`` : float64
+        The module's share of a cell's total, from 0 to 1: the mean over the cells that have one.
+    ``F``, ``p``, ``p_adjusted``, ``eta_squared`` : float64
+        The analysis of variance, if groups were compared: its statistic, its :math:`p` value, that after Benjamini and
+        Hochberg, and the share of the variance between groups. NaN for a module with the same share in all cells.
+
+    Raises
+    ------
+    KeyError
+        If there is no such result.
+    TypeError
+        If `adata` is no AnnData object.
+
+    References
+    ----------
+    :cite:t:`Andrew2026`, section 4.3; :cite:t:`Benjamini1995`.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> import scanpy as sc
+    >>> adata = sc.datasets.pbmc68k_reduced().raw.to_adata()
+    >>> kx.tl.med_magma(adata)
+    >>> kx.tl.gene_modules(adata)
+    >>> kx.tl.module_activity(adata, groupby="bulk_labels")
+    >>> table = kx.get.module_activity(adata)
+    >>> table.columns.tolist()
+    ['share', 'F', 'p', 'p_adjusted', 'eta_squared']
+    """
+    _validate.is_anndata(adata)
+    for part, name in ((adata.uns, "adata.uns"), (adata.obsm, "adata.obsm")):
+        _validate.key_in(key, part, name, "Run kx.tl.module_activity first.")
+    found, activity = adata.uns[key], np.asarray(adata.obsm[key])
+    table = pd.DataFrame(
+        {"share": pd.DataFrame(activity).mean().to_numpy()}, index=pd.Index(found["modules"], name="module")
+    )
+    return table.assign(**{name: found["anova"][name] for name in _TESTED}) if "anova" in found else table
