@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 from sklearn.isotonic import IsotonicRegression
 
-from kronax.solvers import em, fiber, held_out, kronecker_lasso, kronecker_sum, laplace, m_step
+from kronax.solvers import em, fiber, held_out, kronecker_lasso, kronecker_sum, laplace, m_step, splitting
 from kronax.solvers.blocks import from_csr
 from kronax.solvers.graph import on_edges, partial_correlation_graph
 from kronax.solvers.precision import LowRank, dense, mean_diagonal
@@ -519,21 +519,27 @@ def test_penalties_with_moments_beyond_the_mode(kind, center, rng):
 
 def test_l1_goes_on_from_the_step_before(rng, monkeypatch):
     """The second step of EM solves for a Z nearby: it starts where the first one ended, and ends where a cold start does."""
-    solves, along_path = [], kronecker_lasso.fit_along_path
+    solves, solve, steps, step = [], kronecker_lasso.solve, [], splitting._likely
 
-    def recorded(*problem, start, progress):
-        solves.append((problem, start, along_path(*problem, start=start)))
+    def recorded(*problem, start, progress=False):
+        steps.clear()
+        solves.append((problem, start, solve(*problem, start=start), len(steps)))
         return solves[-1][2]
 
-    monkeypatch.setattr(kronecker_lasso, "fit_along_path", recorded)
+    def counted(*args):
+        steps.append(1)
+        return step(*args)
+
+    monkeypatch.setattr(kronecker_lasso, "solve", recorded)
+    monkeypatch.setattr(splitting, "_likely", counted)
     fit(matrix(rng, (24, 18)), penalty=m_step.Penalty("l1", 0.2), max_iter=2, tol=1e-12)
-    (_, cold, first), (problem, start, second) = solves
+    (_, cold, first, _), (problem, start, second, n_steps) = solves
     assert cold is None
     for found, expected in zip(start, (first.rows, first.cols), strict=True):
         np.testing.assert_array_equal(found, expected)
-    expected = along_path(*problem)
+    expected = recorded(*problem, start=None)
     assert second.objective[-1] == pytest.approx(expected.objective[-1], rel=1e-9)
-    assert second.n_iter < expected.n_iter
+    assert n_steps < solves[-1][3]
 
 
 def test_l1_needs_variances(rng):

@@ -8,7 +8,7 @@ from scipy import optimize
 from sklearn.covariance import graphical_lasso
 from tqdm.auto import tqdm
 
-from kronax.solvers import kronecker_lasso, kronecker_sum
+from kronax.solvers import kronecker_lasso, kronecker_sum, splitting
 from kronax.solvers.kronecker_lasso import KroneckerLasso, penalties
 
 N, P = 8, 6
@@ -275,59 +275,64 @@ def test_universal_strengths_on_noise(rng):
     assert degrees[1] > 5
 
 
-def test_path_leads_to_the_solution(monkeypatch):
-    """Strong common directions: the same minimum, the last solve starting so near that it takes fewer steps."""
-    rng = np.random.default_rng(0)
-    z = 3.0 * rng.normal(size=(20, 2)) @ rng.normal(size=(2, 12)) + rng.normal(size=(20, 12))
-    s1, s2 = z @ z.T, z.T @ z
-    straight = kronecker_lasso.fit(s1, s2, kronecker_lasso.penalties(s1, s2, 0.1))
-    monkeypatch.setattr(kronecker_lasso, "_FEW_STEPS", 0)
-    by_path = kronecker_lasso.fit_along_path(s1, s2, (0.1, 0.1))
-    assert straight.converged and by_path.converged
-    assert 0 < by_path.n_iter < straight.n_iter
-    assert by_path.objective[0] < straight.objective[0]
-    assert by_path.objective[-1] == pytest.approx(straight.objective[-1], rel=1e-8)
-    np.testing.assert_array_equal(by_path.rows != 0, straight.rows != 0)
-    np.testing.assert_allclose(by_path.rows, straight.rows, atol=1e-3 * np.abs(straight.rows).max())
-
-
-def test_path_is_left_out_where_few_steps_do():
-    z = np.random.default_rng(0).normal(size=(20, 12))
-    s1, s2 = z @ z.T, z.T @ z
-    direct = kronecker_lasso.fit(s1, s2, kronecker_lasso.penalties(s1, s2, 0.3), dtype=np.float32)
-    np.testing.assert_array_equal(kronecker_lasso.fit_along_path(s1, s2, (0.3, 0.3)).objective, direct.objective)
+def with_strong_directions(seed: int, n: int = 40, p: int = 30) -> tuple[np.ndarray, np.ndarray]:
+    """S₁ and S₂ of a matrix of which three directions, one of them common to all rows, make up nearly everything."""
+    rng = np.random.default_rng(seed)
+    common = rng.normal(size=(3, p)) + np.array([[2.0], [0.0], [0.0]])
+    z = 6.0 * rng.normal(size=(n, 3)) @ common + rng.normal(size=(n, p))
+    for axis in (1, 0, 1):
+        z /= np.sqrt(np.mean(z**2, axis=axis, keepdims=True))
+    return z @ z.T, z.T @ z
 
 
 @SHAPES
-def test_directions_in_single_precision_lead_to_the_same_solution(shape, rng):
+@pytest.mark.parametrize("strength", [0.02, 0.3, (0.05, 0.3)])
+def test_both_ways_end_at_the_same_solution(shape, strength, rng):
+    """Splitting first, or Newton's method from the diagonal."""
     s = grams(rng, shape)
-    r = penalties(*s, 0.1)
-    found = kronecker_lasso.fit(*s, r, dtype=np.float32)
-    exact = kronecker_lasso.fit(*s, r, tol=TOL)
+    both = strength if isinstance(strength, tuple) else (strength, strength)
+    found = kronecker_lasso.solve(*s, both)
+    alone = kronecker_lasso.fit(*s, penalties(*s, both), tol=TOL)
+    assert_optimal(found, s, penalties(*s, both), tol=1e-5)
+    assert found.n_iter < alone.n_iter
+    assert found.objective[-1] == pytest.approx(alone.objective[-1], rel=1e-9)
+    np.testing.assert_array_equal(found.rows != 0, alone.rows != 0)
+    np.testing.assert_array_equal(found.cols != 0, alone.cols != 0)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_strong_directions(seed):
+    """Newton's method alone is far from the solution after forty steps; after splitting it needs a few."""
+    s = with_strong_directions(seed)
+    r = penalties(*s, 0.2)
+    found = kronecker_lasso.solve(*s, (0.2, 0.2))
     assert_optimal(found, s, r, tol=1e-5)
-    assert found.objective[-1] == pytest.approx(exact.objective[-1], rel=1e-10)
-    np.testing.assert_array_equal(found.rows != 0, exact.rows != 0)
-    np.testing.assert_array_equal(found.cols != 0, exact.cols != 0)
+    assert found.n_iter <= 5
+    alone = kronecker_lasso.fit(*s, r, max_iter=40)
+    assert not alone.converged
+    assert found.objective[-1] < alone.objective[-1]
 
 
-def test_zeros_are_exact_after_one_step_in_single_precision(rng):
-    """Near the solution, with one of its zeros filled by a number that single precision rounds."""
+def test_nothing_is_left_to_do_at_the_solution(rng):
     s = grams(rng)
-    r = penalties(*s, 0.1)
-    exact = kronecker_lasso.fit(*s, r, tol=TOL)
-    i, k = np.argwhere(exact.rows == 0)[0]
-    start = exact.rows.copy()
-    start[i, k] = start[k, i] = 1e-4 / 3.0
-    step = kronecker_lasso.fit(*s, r, start=(start, exact.cols), dtype=np.float32, max_iter=1)
-    assert step.n_iter == 1
-    assert step.rows[i, k] == 0
+    known = kronecker_lasso.solve(*s, (0.1, 0.1))
+    again = kronecker_lasso.solve(*s, (0.1, 0.1), start=(known.rows, known.cols))
+    assert again.n_iter == 0
+    np.testing.assert_allclose(again.rows, known.rows, atol=1e-5)
 
 
-def test_path_is_left_out_where_the_start_is_the_solution(rng):
-    s1, s2 = grams(rng)
-    known = kronecker_lasso.fit_along_path(s1, s2, (0.1, 0.1))
-    assert known.n_iter > 0
-    assert kronecker_lasso.fit_along_path(s1, s2, (0.1, 0.1), start=(known.rows, known.cols)).n_iter == 0
+def test_a_start_outside_the_domain():
+    """Splitting that was cut short: its pair is not always one of precisions."""
+    s = with_strong_directions(0)
+    rough = splitting.split(*s, penalties(*s, 0.05), (np.eye(40), np.eye(30)), max_iter=8)
+    least = [np.linalg.eigvalsh(x)[0] for x in rough]
+    assert sum(least) < 0
+    rows, cols = kronecker_lasso._inside(*rough)
+    mean = np.trace(rough[0]) / 40 + np.trace(rough[1]) / 30
+    assert np.linalg.eigvalsh(rows)[0] + least[1] == pytest.approx(1e-6 * mean)
+    np.testing.assert_array_equal(diagonal_free(rows), diagonal_free(rough[0]))
+    np.testing.assert_array_equal(cols, rough[1])
+    np.testing.assert_array_equal(kronecker_lasso._inside(np.eye(3), np.eye(2))[0], np.eye(3))
 
 
 def test_steps_are_counted_in_words(rng, monkeypatch, capsys):

@@ -10,7 +10,8 @@ JRSS B 2019) with one strength per entry. With ``Ψ = U diag(λ) Uᵀ``, ``Φ = 
   the axes exchanged.
 
 So once two eigenproblems are solved, curvature costs matrix products alone: proximal Newton steps, each the minimum of the
-quadratic model with its penalty kept, need few of them.
+quadratic model with its penalty kept, need few of them. Far from the solution they are short and many, where a sample has
+strong directions; :mod:`kronax.solvers.splitting` leads to its neighbourhood.
 """
 
 from collections.abc import Callable
@@ -23,12 +24,10 @@ import numpy as np
 from jax import Array
 from tqdm.auto import tqdm
 
-from kronax.solvers import kronecker_sum
+from kronax.solvers import kronecker_sum, splitting
 from kronax.solvers.linalg import eigh_all
 
-_FEW_STEPS = 10
-_PATH = (3.0, 2.0, 1.5, 1.2)  # strengths on the way, in units of the one asked for ...
-_ON_THE_WAY = 1e-2  # ... and the residual that will do there
+_EDGE = 1e-6  # the least eigenvalue of Ψ ⊕ Φ that Newton's method starts from, as a share of their mean
 _SHORTEST_STEP = 1e-10
 _SUFFICIENT = 1e-4  # share of the decrease that the slope promises
 _CYCLES = 30
@@ -115,7 +114,6 @@ def fit(
     start: tuple[np.ndarray, np.ndarray] | None = None,
     tol: float = 1e-5,
     max_iter: int = 200,
-    dtype: type = np.float64,
     progress: str | None = None,
 ) -> KroneckerLasso:
     """Solve Eq. 5.
@@ -127,14 +125,11 @@ def fit(
     penalties
         ``R`` and ``C``, symmetric, zero diagonals; see :func:`penalty`.
     start
-        ``Ψ`` and ``Φ`` to start from, such as the solution for a stronger penalty. If None, the better of a diagonal and a dense guess.
+        ``Ψ`` and ``Φ`` to start from; if None, the solution among diagonal matrices.
     tol
         Residual to stop at.
     max_iter
         Steps to stop after.
-    dtype
-        Floating-point type in which a step's direction is computed. All else, and so what ``tol`` refers to, is in double
-        precision.
     progress
         Name of the bar that long work shows; None for no bar.
     """
@@ -143,11 +138,11 @@ def fit(
         s = jnp.asarray(s1, jnp.float64), jnp.asarray(s2, jnp.float64)
         penalties = jnp.asarray(penalties[0], jnp.float64), jnp.asarray(penalties[1], jnp.float64)
         problem = s, penalties
-        point = _point(start, problem) if start else _start(problem)
+        point = _point(start or _diagonal(s1, s2), problem)
         slope = _slope(point, problem)
         trace, n_iter = [float(point.objective)], 0
         while slope.residual > tol and n_iter < max_iter:
-            direction, promised = _newton_direction(point, slope, problem, 0.1 * tol, dtype=dtype)
+            direction, promised = _newton_direction(point, slope, problem, 0.1 * tol)
             new = _descend(point, direction, promised, problem)
             if new is None:
                 break
@@ -167,7 +162,7 @@ def fit(
     return KroneckerLasso(rows, cols, np.array(trace), residual, residual <= tol, n_iter)
 
 
-def fit_along_path(
+def solve(
     s1: np.ndarray,
     s2: np.ndarray,
     strengths: tuple[float, float],
@@ -175,24 +170,14 @@ def fit_along_path(
     start: tuple[np.ndarray, np.ndarray] | None = None,
     progress: bool = False,
 ) -> KroneckerLasso:
-    """Solve Eq. 5 for strengths on the scale of correlations, starting from ``Ψ`` and ``Φ`` of a problem nearby, if known.
+    """Solve Eq. 5 for strengths on the scale of correlations.
 
-    Most problems take a handful of steps, with directions in single precision. Where a sample has a few strong directions
-    they are many; by way of stronger penalties, each solution the start of the next, they are a tenth of those.
+    Splitting comes near the solution from anywhere, ``Ψ`` and ``Φ`` of a problem nearby if known; Newton's method ends there.
     """
+    r = penalties(s1, s2, strengths)
     name = "l1 penalty" if progress else None
-    direct = fit(
-        s1, s2, penalties(s1, s2, strengths), start=start, max_iter=_FEW_STEPS, dtype=np.float32, progress=name
-    )
-    if direct.converged:
-        return direct
-    start = None
-    for factor in _PATH:
-        stronger = tuple(min(1.0, factor * rho) for rho in strengths)
-        bar = f"{name} × {factor:g}" if progress else None
-        found = fit(s1, s2, penalties(s1, s2, stronger), start=start, tol=_ON_THE_WAY, progress=bar)
-        start = found.rows, found.cols
-    return fit(s1, s2, penalties(s1, s2, strengths), start=start, progress=name)
+    near = splitting.split(s1, s2, r, start or _diagonal(s1, s2), progress=name)
+    return fit(s1, s2, r, start=_inside(*near), progress=name)
 
 
 def penalties(s1: np.ndarray, s2: np.ndarray, strength: float | tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
@@ -226,37 +211,18 @@ def universal_strengths(n: int, p: int) -> tuple[float, float]:
     return tuple(float(min(1.0, np.sqrt(2.0 * np.log(a) / b))) for a, b in ((n, p), (p, n)))
 
 
-def _start(problem) -> _Point:
-    """Give the better of two points: the solution among diagonal matrices, and that of Eq. 3 for shrunk correlations.
-
-    Without the second, samples with strong correlations take many short steps. Shrinking all of them by the share ``2ρ``
-    costs about as little as a penalty ``ρ`` does.
-    """
-    s, penalties = ([np.asarray(x) for x in pair] for pair in problem)
-    starts = [_point(_diagonal(*s), problem)]
-    shares = [float(np.clip(2.0 * _mean_strength(*part), 0.01, 1.0)) for part in zip(s, penalties, strict=True)]
-    if min(shares) < 1.0:
-        shrunk = [(1.0 - share) * a + share * np.diag(np.diag(a)) for share, a in zip(shares, s, strict=True)]
-        starts.append(_point(_without_penalty(*shrunk), problem))
-    return min(starts, key=lambda point: float(point.objective))
-
-
-def _mean_strength(s: np.ndarray, penalty: np.ndarray) -> float:
-    size = np.sqrt(np.diag(s))
-    return float((penalty / size / size[:, None]).sum() / max(len(s) * (len(s) - 1), 1))
-
-
 def _diagonal(s1: np.ndarray, s2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Give the solution among diagonal matrices: Eq. 3 with the diagonals as spectra."""
     solved = kronecker_sum.fit(np.diag(s1).copy(), np.diag(s2).copy(), np.ones(len(s1)), np.ones(len(s2)))
     return np.diag(solved.lam), np.diag(solved.mu)
 
 
-def _without_penalty(s1: np.ndarray, s2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    (e, u), (f, v) = eigh_all([s1, s2])
-    solved = kronecker_sum.fit(e, f, np.ones(len(e)), np.ones(len(f)))
-    rows, cols = (u * solved.lam) @ u.T, (v * solved.mu) @ v.T
-    return 0.5 * (rows + rows.T), 0.5 * (cols + cols.T)
+def _inside(rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give the pair itself or, outside the domain of Eq. 5, one with larger diagonals."""
+    least = [np.linalg.eigvalsh(matrix)[0] for matrix in (rows, cols)]
+    mean = np.trace(rows) / len(rows) + np.trace(cols) / len(cols)
+    short = max(_EDGE * mean - sum(least), 0.0)
+    return rows + short * np.eye(len(rows)), cols
 
 
 def _point(theta: tuple, problem) -> _Point:
@@ -319,43 +285,28 @@ def _descend(point: _Point, direction: Pair, promised: Array, problem) -> _Point
     return None
 
 
-def _newton_direction(
-    point: _Point, slope: _Slope, problem, least_residual: float, *, dtype: type
-) -> tuple[Pair, Array]:
+def _newton_direction(point: _Point, slope: _Slope, problem, least_residual: float) -> tuple[Pair, Array]:
     """Minimise the quadratic model of ``F``, its penalty kept; also the decrease that it promises, negative.
 
     The model is treated as ``F`` would be: proximal gradient steps find the support, conjugate gradients move the entries
     on it. Every cycle of the two is a call, so that an interrupt need not wait for all of them.
     """
-    model, state = _model(point, slope, problem, dtype=dtype)
+    state = _Model(point.theta, tuple(map(jnp.zeros_like, point.theta)), jnp.asarray(1.0), slope.residual)
     goal = max(float(slope.residual) * min(0.1, float(slope.residual)), least_residual)
     n_cycles = 0
     while float(state.residual) > goal and n_cycles < _CYCLES:
-        state = _cycle(state, *model)
+        state = _cycle(state, point, slope, problem)
         n_cycles += 1
-    return _promise(state.theta, point.theta, *model)
-
-
-@partial(jax.jit, static_argnames=["dtype"])
-def _model(point: _Point, slope: _Slope, problem, *, dtype: type) -> tuple[tuple, _Model]:
-    """Give what the quadratic model is made of, in the precision asked for, and where its minimisation starts."""
-    point, slope, problem = jax.tree.map(lambda x: x.astype(dtype), (point, slope, problem))
-    start = _Model(point.theta, tuple(map(jnp.zeros_like, point.theta)), jnp.asarray(1.0, dtype), slope.residual)
-    return (point, slope, problem), start
+    return _promise(state.theta, point, slope, problem)
 
 
 @jax.jit
-def _promise(reached: Pair, exactly: Pair, point: _Point, slope: _Slope, problem) -> tuple[Pair, Array]:
-    """Give the direction to the model's minimum, and the change of ``F`` to first order.
-
-    From the point ``exactly`` as it is, so that the step's end is zero where the minimum is.
-    """
+def _promise(reached: Pair, point: _Point, slope: _Slope, problem) -> tuple[Pair, Array]:
+    """Give the direction to the model's minimum, and the change of ``F`` to first order."""
     _, penalties = problem
-    promised = (
-        _dot(slope.gradient, _plus(reached, -1.0, point.theta)) + _l1(reached, penalties) - _l1(point.theta, penalties)
-    )
-    direction = _plus(tuple(x.astype(jnp.float64) for x in reached), -1.0, exactly)
-    return tuple(0.5 * (d + d.T) for d in direction), promised.astype(jnp.float64)
+    direction = _plus(reached, -1.0, point.theta)
+    promised = _dot(slope.gradient, direction) + _l1(reached, penalties) - _l1(point.theta, penalties)
+    return tuple(0.5 * (d + d.T) for d in direction), promised
 
 
 @jax.jit

@@ -91,30 +91,47 @@ def objective(
 
 
 def fit(
-    e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, tol: float = 1e-12, ridge: float = 0.0
+    e: np.ndarray,
+    f: np.ndarray,
+    m: np.ndarray,
+    q: np.ndarray,
+    tol: float = 1e-12,
+    ridge: float = 0.0,
+    *,
+    start: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> KroneckerSum:
     """Solve Eq. 3, with a ridge Eqs. 3 and 3′, by Newton's method with a backtracking line search.
 
     Parameters
     ----------
     e, f
-        Distinct eigenvalues, positive, or with a ridge not negative; ``m·e`` and ``q·f`` must have the same sum.
+        Distinct eigenvalues, positive, or with a ridge any; ``m·e`` and ``q·f`` must have the same sum.
     m, q
         Their multiplicities.
     tol
         Newton decrement to stop at, relative to ``Σm·Σq``.
     ridge
         ``ρ ≥ 0`` of Eq. 3′.
+    start
+        ``λ`` and ``μ`` of a problem nearby.
     """
     with one_thread_each():  # the products are small: threads would mostly wait for each other
-        return _fit(e, f, m, q, tol, ridge)
+        return _fit(e, f, m, q, tol, ridge, start)
 
 
-def _fit(e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, tol: float, ridge: float) -> KroneckerSum:
+def _fit(
+    e: np.ndarray,
+    f: np.ndarray,
+    m: np.ndarray,
+    q: np.ndarray,
+    tol: float,
+    ridge: float,
+    start: tuple[np.ndarray, np.ndarray] | None = None,
+) -> KroneckerSum:
     spectrum = e, f, m, q, ridge
     size = float(m.sum() * q.sum())
     work = np.empty((len(e), len(f)))  # of every step: fresh memory would cost as much as what is computed in it
-    lam, mu = _start(*spectrum, tol)
+    lam, mu = _start(*spectrum, tol) if start is None else start
     value = objective(lam, mu, *spectrum, work=work)
     n_iter, decrement = 0, np.inf
     while decrement > tol and n_iter < _STEPS:

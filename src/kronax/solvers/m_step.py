@@ -160,7 +160,7 @@ def _sparse(
         strength = kronecker_lasso.universal_strengths(len(s1), len(s2))
     both = strength if isinstance(strength, tuple) else (strength, strength)
     start = last and (dense(last.rows), linalg.block_diag(*map(dense, last.cols)))
-    solved = kronecker_lasso.fit_along_path(s1, s2, both, start=start, progress=progress)
+    solved = kronecker_lasso.solve(s1, s2, both, start=start, progress=progress)
     ends = np.cumsum([0, *map(len, parts)])
     blocks = [solved.cols[start:end, start:end] for start, end in zip(ends[:-1], ends[1:], strict=True)]
     total = np.add.outer(np.linalg.eigvalsh(solved.rows), np.linalg.eigvalsh(solved.cols))
@@ -186,7 +186,7 @@ def _shortfall_of_l1(solved: kronecker_lasso.KroneckerLasso) -> str:
 
 def bytes_for_l1(n: int, p: int) -> int:
     """Estimate the memory of a fit with an l1 penalty, in bytes: so many matrices of each axis are alive at a time."""
-    return 8 * 30 * (n**2 + p**2)
+    return 8 * 50 * (n**2 + p**2)
 
 
 def _solve(

@@ -61,9 +61,8 @@ def med_magma(
     penalty
         How the precision matrices are kept from following the noise. ``"shrinkage"``: nonlinear shrinkage of both
         spectra. ``"ridge"``: :math:`ρ\,\|Ψ ⊕ Φ\|^2` is added to the negative log-likelihood. ``"l1"``: the absolute
-        entries off the diagonals, so that most are exactly zero; needs cells × cells and genes × genes matrices. How long
-        it takes depends on the data: seconds for a thousand variables with sparse graphs, minutes already for a
-        hundred cells and genes of real counts, whose correlations are strong.
+        entries off the diagonals, so that most are exactly zero; needs cells × cells and genes × genes matrices. It takes
+        seconds for some hundred cells and genes, a minute or more for over five hundred whose correlations are strong.
     strength
         Of a ridge, in units of the squared mean variance, up to 1e10; if None, what makes held-out data most likely. Of an l1
         penalty, on the scale of correlations, up to 1, one for cells and genes or one for each; if None
