@@ -168,9 +168,15 @@ def test_unit_norm(mdata, result):
     assert found.table.loc["mean_1d", "mae"] == pytest.approx(np.abs(x - y).mean())
 
 
-def test_single_entries(mdata):
-    found = kx.metrics.cross_validate(mdata, methods=["mean_2d"], n_folds=3, split="entry")
+def test_single_entries(mdata, caplog):
+    logging.getLogger("kronax").addHandler(caplog.handler)
+    try:
+        found = kx.metrics.cross_validate(mdata, methods=["mean_2d"], n_folds=3, split="entry")
+    finally:
+        logging.getLogger("kronax").removeHandler(caplog.handler)
     measured = _tensor.read(mdata).measured
+    n_replaced = (found.fallback["mean_2d"] != "none").sum()
+    assert f"nothing to say about entries of {n_replaced} of {measured.sum()} held-out fibers" in caplog.text
     assert found.profiles.n_obs == measured.sum()
     assert np.isfinite(found.profiles.layers["mean_2d"]).all()
     assert (found.profiles.obs["fold"] == -1).all()
