@@ -137,8 +137,8 @@ def test_noise_free_matrix_is_on_the_fiber_and_scaled(shape, signed, rng):
 
 def held_out_eigenvalues(d: np.ndarray, key: np.ndarray, dim: int) -> np.ndarray:
     """Eigenvalues of ``DDᵀ`` by cross-validation over the columns, dealt out in the order of a key."""
-    found, fold = np.zeros(dim), held_out.folds(key, 3)
-    for k in range(3):
+    found, fold = np.zeros(dim), held_out.folds(key, 10)
+    for k in range(10):
         u, s, _ = np.linalg.svd(d[:, fold != k], full_matrices=False)
         energy = ((u[:, s > 1e-6 * s[0]][:, :dim].T @ d[:, fold == k]) ** 2).sum(1)
         left = (d[:, fold == k] ** 2).sum() - energy.sum()

@@ -26,7 +26,8 @@ from kronax.solvers.shrinkage import quadratic_inverse_shrinkage
 from kronax.solvers.spectral import Leading, Spectrum
 
 NEARLY_SQUARE = 4  # the ratio of the sides up to which spectra are shrunk by cross-validation
-_FOLDS = 3
+_FEWEST_FOLDS, _MOST_FOLDS = 4, 10
+_FOLDED = 2000  # samples of all folds together, beyond the fewest: what an eigenproblem costs grows with them
 _DAMPING = 0.5  # share of the spikes in the Ω that the E-step sees
 _CONSTANT = 1e-10  # variances below this share of the mean count as zero
 _LEAST = 1e-6  # of the mean eigenvalue: the least that a direction may be left with
@@ -282,10 +283,15 @@ def _samples(side: _Side) -> held_out.Samples:
     """Deal the samples out to folds along their leading direction, which neither their order nor their scales change."""
     return held_out.Samples(
         coordinates=side.others * np.sqrt(side.eigenvalues),
-        fold=held_out.folds(side.others[:, 0], min(_FOLDS, len(side.others))),
+        fold=held_out.folds(side.others[:, 0], _n_folds(len(side.others))),
         dim=side.dim,
         kept=len(side.eigenvalues),
     )
+
+
+def _n_folds(n_samples: int) -> int:
+    """Choose a number of folds: the more there are, the more alike a training set and the whole, and the more to solve."""
+    return min(int(np.clip(_FOLDED // n_samples, _FEWEST_FOLDS, _MOST_FOLDS)), n_samples)
 
 
 def _group_sizes(values: np.ndarray, dim: int) -> np.ndarray:

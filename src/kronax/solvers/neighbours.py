@@ -136,44 +136,60 @@ def dnpp(values: np.ndarray, options: DnppOptions = DnppOptions()) -> Completion
     similarity = np.where(similarity > 0, similarity, 0.0)  # negative and undefined ones are no neighbours
     completed, fallback = np.empty_like(values), np.zeros(values.shape[:2], np.int8)
 
-    def average(c: int) -> bool:
-        completed[:, c] = values[:, c]
-        _average_in_context(completed[:, c], values[:, c], similarity, options.n_neighbors)
-        return bool(np.isnan(completed[:, c]).any())
+    ranking = similarity.astype(np.float32)  # ranks as well, in less time
 
-    without_neighbors = np.flatnonzero(on_all_cores(average, range(values.shape[1])))
-    m = means(values) if len(without_neighbors) else None
-    for c in without_neighbors:
-        here = completed[:, c]
+    def average(c: int) -> bool:
+        here, profiles = completed[:, c], values[:, c]
+        here[:] = profiles
+        _average_in_context(here, profiles, similarity, ranking, options.n_neighbors)
         alone = np.isnan(here)
-        stand_in, code = first_of(
-            here.shape,
-            (m.context[:, c], Fallback.CONTEXT_MEAN),
-            (m.treatment[:, 0], Fallback.TREATMENT_MEAN),
-            (m.gene[0], Fallback.GENE_MEAN),
-            (m.overall, Fallback.OVERALL_MEAN),
-        )
-        np.copyto(here, stand_in, where=alone, casting="same_kind")
-        fallback[:, c] = np.where(alone, code, 0).max(axis=1)
+        rows = np.flatnonzero(alone.any(axis=1))
+        if len(rows):
+            known = ~np.isnan(profiles)
+            mean = _ratio(np.where(known, profiles, 0.0).sum(axis=0, dtype=np.float64), known.sum(axis=0))
+            here[rows] = np.where(alone[rows], mean, here[rows])
+            fallback[rows, c] = Fallback.CONTEXT_MEAN * (alone[rows] & ~np.isnan(mean)).any(axis=1)
+        return bool(np.isnan(here[rows]).any())
+
+    if any(on_all_cores(average, range(values.shape[1]))):
+        _stand_in(completed, fallback, values)
     return in_closed_form(completed, fallback)
 
 
-def _average_in_context(completed: np.ndarray, profiles: np.ndarray, similarity: np.ndarray, k: int) -> None:
-    """Write the neighbours' averages over the missing entries of one context ``(D, G)``; NaN without a neighbour."""
+def _stand_in(completed: np.ndarray, fallback: np.ndarray, values: np.ndarray) -> None:
+    """Put means over all contexts where even the context's own does not exist."""
+    m, alone = means(values), np.isnan(completed)
+    stand_in, code = first_of(
+        values.shape,
+        (m.treatment, Fallback.TREATMENT_MEAN),
+        (m.gene, Fallback.GENE_MEAN),
+        (m.overall, Fallback.OVERALL_MEAN),
+    )
+    np.copyto(completed, stand_in, where=alone, casting="same_kind")
+    np.maximum(fallback, np.where(alone, code, 0).max(axis=2), out=fallback)
+
+
+def _average_in_context(
+    completed: np.ndarray, profiles: np.ndarray, similarity: np.ndarray, ranking: np.ndarray, k: int
+) -> None:
+    """Write the neighbours' averages over the missing entries of one context ``(D, G)``; NaN without a neighbour.
+
+    Neighbours are chosen by ``ranking``, and count by their similarity.
+    """
     for pattern, genes in _genes_by_gaps(~np.isnan(profiles)):
         missing, candidates = np.flatnonzero(~pattern), np.flatnonzero(pattern)
         if not len(missing) or not len(candidates):
             continue
-        near = similarity[np.ix_(missing, candidates)]
+        shape = len(missing), len(candidates)
         if k < len(candidates):
-            best = np.argpartition(near, len(candidates) - k, axis=1)[:, -k:]
+            best = np.argpartition(ranking[np.ix_(missing, candidates)], len(candidates) - k, axis=1)[:, -k:]
         else:
-            best = np.broadcast_to(np.arange(len(candidates)), near.shape)
-        weight = np.take_along_axis(near, best, axis=1)
+            best = np.broadcast_to(np.arange(len(candidates)), shape)
+        weight = similarity[missing[:, None], candidates[best]]
         total = weight.sum(axis=1, keepdims=True)
         weight = np.divide(weight, total, out=np.full(weight.shape, np.nan), where=total > 0)
         rows = np.repeat(np.arange(len(missing)), best.shape[1])
-        average = sparse.csr_array((weight.ravel(), (rows, best.ravel())), shape=near.shape, dtype=profiles.dtype)
+        average = sparse.csr_array((weight.ravel(), (rows, best.ravel())), shape=shape, dtype=profiles.dtype)
         if isinstance(genes, slice):
             completed[missing] = average @ profiles[candidates]
         else:
