@@ -235,7 +235,7 @@ def averages(values: np.ndarray, k: int = 10) -> np.ndarray:
         profiles = values[~np.isnan(values[:, context, 0]), context]
         n_missing = n_treatments - len(profiles)
         chosen = rng.integers(len(profiles), size=n_missing * k)
-        weights = sparse.csr_array((np.ones(n_missing * k), (np.arange(n_missing).repeat(k), chosen)))
+        weights = sparse.csr_array((np.ones(n_missing * k, values.dtype), (np.arange(n_missing).repeat(k), chosen)))
         weights.resize(n_missing, len(profiles))
         total += timed(lambda: weights @ profiles)  # noqa: B023
     return total
