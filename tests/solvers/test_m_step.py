@@ -93,3 +93,10 @@ def test_estimate_is_closer_to_the_truth_than_white_noise(rng):
     white = 0.5 / variances.mean()
     assert divergence((u * lam) @ u.T, (v * mu) @ v.T) == pytest.approx(0.0, abs=1e-12)
     assert divergence(psi, phi) < 0.8 * divergence(white * np.eye(n), white * np.eye(m))
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "n_folds"), [(4, 4), (9, 9), (50, 10), (200, 10), (400, 5), (700, 4), (10_000, 4)]
+)
+def test_number_of_folds(n_samples, n_folds):
+    assert m_step._n_folds(n_samples) == n_folds

@@ -873,3 +873,15 @@ def test_as_the_default_graph_of_scanpy(counts, result):
     np.testing.assert_array_equal(adata.obs["leiden"], leiden(result))
     sc.tl.umap(adata)
     kx.tl.gene_modules(adata, neighbors_key="neighbors")
+
+
+def test_blocks_are_found():
+    """Their edges are in the smallest eigenvalues, of which covariances say next to nothing."""
+    adata = kx.datasets.kronecker_sum(120, 121, graph="block", noise=1.0)
+    kx.tl.med_magma(adata, n_neighbors=None)
+    z = adata.layers["latent"]
+    for axis, covariance in (("obs", z @ z.T), ("var", z.T @ z)):
+        truth = getattr(adata, f"{axis}p")["truth"]
+        found = kx.metrics.edge_average_precision(getattr(adata, f"{axis}p")["med_magma_precision"], truth=truth)
+        assert found > 3.0 * kx.metrics.edge_average_precision(covariance, truth=truth)
+        assert found > 0.8
