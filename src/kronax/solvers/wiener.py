@@ -42,6 +42,7 @@ _CV_WORK = 3e9  # and so few that one product of a matrix of their size with the
 _CV_SWEEPS = 20
 _CV_TOL = 3e-3
 _CV_TRIAL = 2  # folds: a candidate with larger errors than the best one's in all of these is given up
+_CONFIDENCE_TOL, _CONFIDENCE_SWEEPS = 1e-3, 100  # near enough for a confidence
 _GROUPS, _LEAST_GROUP = 10, 20  # of held-out fibers: groups at most, and fibers in each at least
 MOST_FIBERS = 8000  # for the posterior variance: beyond, its eigenproblem takes gigabytes and hours
 
@@ -438,7 +439,8 @@ def _calibration(folds: _Folds, prior: _Prior, options: KroneckerOptions) -> Cal
     fibers reached, made ascending: means over groups of them, straight lines in between.
     """
     sizes, cosines = [], []
-    for mask, missing, x in folds.predictions(prior, options.tol, options.max_iter):
+    tol, max_iter = max(options.tol, _CONFIDENCE_TOL), min(options.max_iter, _CONFIDENCE_SWEEPS)
+    for mask, missing, x in folds.predictions(prior, tol, max_iter):
         sizes.append(_relative_size(np.where(missing, np.nan, x), ~missing, x)[mask])
         cosines.append(_cosines(folds.task.values[mask], x[mask]))
     size, cosine = (np.concatenate([*part, []]) for part in (sizes, cosines))
