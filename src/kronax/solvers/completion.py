@@ -5,6 +5,8 @@ from enum import IntEnum
 
 import numpy as np
 
+from kronax.solvers.linalg import on_all_cores
+
 
 class Fallback(IntEnum):
     """How a fiber was predicted when the method itself had nothing to say about it."""
@@ -56,6 +58,16 @@ class Completion:
 def whole_fibers(measured: np.ndarray) -> bool:
     """Say whether every fiber ``(d, c)`` is either measured in all genes or in none."""
     return bool((measured.all(axis=2) == measured.any(axis=2)).all())
+
+
+def measured_fibers(values: np.ndarray) -> np.ndarray | None:
+    """Give which fibers ``(D, C)`` are measured, or None if of some fibers a part is."""
+    first = ~np.isnan(values[:, :, 0])
+
+    def is_whole(c: int) -> bool:
+        return bool((np.isnan(values[:, c]) != first[:, c, None]).all())
+
+    return first if all(on_all_cores(is_whole, range(values.shape[1]))) else None
 
 
 def require_values(measured: np.ndarray) -> None:

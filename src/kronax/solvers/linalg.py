@@ -46,8 +46,13 @@ def side_by_side(function: Callable[[Item], Result], items: Sequence[Item], size
 
 def on_all_cores(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """Call a function on every item, in as many threads as there are cores."""
+    return list(each_on_all_cores(function, items))
+
+
+def each_on_all_cores(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """Give the results of :func:`on_all_cores` one by one, in the order of the items."""
     with ThreadPoolExecutor(min(len(items), _cores())) as pool:
-        return list(pool.map(function, items))
+        yield from pool.map(function, items)
 
 
 @contextmanager

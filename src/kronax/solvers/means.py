@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kronax.solvers.completion import Completion, Fallback, merged, require_values, whole_fibers
+from kronax.solvers.completion import Completion, Fallback, measured_fibers, merged, require_values
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,11 @@ class Means:
 
 def means(values: np.ndarray) -> Means:
     """Take the means over every margin of a tensor ``(D, C, G)``, NaN where missing."""
+    fibers = measured_fibers(values)
+    if fibers is not None:
+        require_values(fibers)
+        return _means_of_fibers(values, fibers)
     measured = ~np.isnan(values)
-    require_values(measured)
-    if whole_fibers(measured):
-        return _means_of_fibers(values, measured[:, :, 0])
     filled = np.where(measured, values, 0.0)
 
     def mean(*axes: int) -> np.ndarray:

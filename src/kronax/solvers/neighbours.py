@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from kronax.solvers.completion import Completion, Fallback, require_values, whole_fibers
-from kronax.solvers.linalg import on_all_cores
+from kronax.solvers.completion import Completion, Fallback, measured_fibers, require_values
+from kronax.solvers.linalg import each_on_all_cores, on_all_cores, one_thread_each
 from kronax.solvers.means import first_of, in_closed_form, means
 
 _MIN_GENES = 2  # shared by two profiles, for a correlation
@@ -41,28 +41,30 @@ def similarities(values: np.ndarray) -> np.ndarray:
     -------
     ``S``, (D, D), NaN where no context counts.
     """
-    return _similarities(values, ~np.isnan(values))
+    fibers = measured_fibers(values)
+    return _of_entries(values) if fibers is None else _of_fibers(values, fibers)
 
 
-def _similarities(values: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    return _of_whole_fibers(values, measured[:, :, 0]) if whole_fibers(measured) else _of_entries(values, measured)
-
-
-def _of_whole_fibers(values: np.ndarray, measured: np.ndarray) -> np.ndarray:
+def _of_fibers(values: np.ndarray, measured: np.ndarray) -> np.ndarray:
     """Average products of standardised profiles; ``measured`` is ``(D, C)``."""
     n = len(values)
-    total, counts = np.zeros((n, n)), np.zeros(measured.shape)
-    for c in range(values.shape[1]):
+    total, varies = np.zeros((n, n)), np.zeros(measured.shape, np.float32)
+
+    def products(c: int) -> tuple[np.ndarray, np.ndarray]:
         rows = np.flatnonzero(measured[:, c])
-        unit = _standardised(values[rows, c].astype(np.float64))
-        total[np.ix_(rows, rows)] += unit @ unit.T
-        counts[rows, c] = unit.any(axis=1)
-    return _ratio(total, counts @ counts.T)
+        unit = _standardised(values[rows, c])
+        varies[rows, c] = unit.any(axis=1)
+        return rows, unit @ unit.T
+
+    with one_thread_each():
+        for rows, product in each_on_all_cores(products, range(values.shape[1])):
+            total[np.ix_(rows, rows)] += product
+    return _ratio(total, varies @ varies.T)
 
 
-def _of_entries(values: np.ndarray, measured: np.ndarray) -> np.ndarray:
+def _of_entries(values: np.ndarray) -> np.ndarray:
     """Average correlations over the genes that two profiles share."""
-    n = len(values)
+    n, measured = len(values), ~np.isnan(values)
     total, count = np.zeros((n, n)), np.zeros((n, n), np.int32)
     for c in range(values.shape[1]):
         rows = np.flatnonzero(measured[:, c].any(axis=1))
@@ -74,17 +76,19 @@ def _of_entries(values: np.ndarray, measured: np.ndarray) -> np.ndarray:
 
 
 def _ratio(total: np.ndarray, count: np.ndarray) -> np.ndarray:
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def _standardised(profiles: np.ndarray) -> np.ndarray:
     """Centre the rows of a matrix without gaps and scale them to length 1; zeros for those that are constant."""
-    if profiles.shape[1] < _MIN_GENES:
-        return np.zeros_like(profiles)
-    centred = profiles - profiles.mean(axis=1, keepdims=True)
-    length = np.linalg.norm(centred, axis=1, keepdims=True)
-    varies = length > _rounding(profiles)
-    return np.divide(centred, length, out=np.zeros_like(centred), where=varies)
+    centred = profiles.astype(np.float64)
+    mean = centred.mean(axis=1)
+    centred -= mean[:, None]
+    square = np.einsum("ij,ij->i", centred, centred)
+    of_profile = square + mean**2 * profiles.shape[1]
+    varies = square > 1e-24 * of_profile  # less is rounding error
+    centred *= np.divide(1.0, np.sqrt(square), out=np.zeros_like(square), where=varies)[:, None]
+    return centred
 
 
 def _pairwise_correlations(profiles: np.ndarray) -> np.ndarray:
@@ -108,11 +112,6 @@ def _pairwise_correlations(profiles: np.ndarray) -> np.ndarray:
     return np.where(defined, np.clip(covariance / scale, -1.0, 1.0), np.nan)
 
 
-def _rounding(profiles: np.ndarray) -> np.ndarray:
-    """Give the length below which a centred profile is rounding error."""
-    return 1e-12 * np.abs(profiles).max(axis=1, keepdims=True, initial=0.0) * np.sqrt(profiles.shape[1])
-
-
 def dnpp(values: np.ndarray, options: DnppOptions = DnppOptions()) -> Completion:
     """Predict a profile from the most similar treatments measured in the context (Hodos et al. 2018, section 2.3).
 
@@ -128,32 +127,86 @@ def dnpp(values: np.ndarray, options: DnppOptions = DnppOptions()) -> Completion
     options
         The number of neighbours.
     """
-    measured = ~np.isnan(values)
-    require_values(measured)
-    similarity = _similarities(values, measured)
-    del measured
+    measured = measured_fibers(values)
+    require_values(~np.isnan(values) if measured is None else measured)
+    similarity = _of_entries(values) if measured is None else _of_fibers(values, measured)
     np.fill_diagonal(similarity, 0.0)
     similarity = np.where(similarity > 0, similarity, 0.0)  # negative and undefined ones are no neighbours
-    completed, fallback = np.empty_like(values), np.zeros(values.shape[:2], np.int8)
-
     ranking = similarity.astype(np.float32)  # ranks as well, in less time
+    completed, fallback = np.empty_like(values), np.zeros(values.shape[:2], np.int8)
 
     def average(c: int) -> bool:
         here, profiles = completed[:, c], values[:, c]
-        here[:] = profiles
-        _average_in_context(here, profiles, similarity, ranking, options.n_neighbors)
-        alone = np.isnan(here)
-        rows = np.flatnonzero(alone.any(axis=1))
-        if len(rows):
-            known = ~np.isnan(profiles)
-            mean = _ratio(np.where(known, profiles, 0.0).sum(axis=0, dtype=np.float64), known.sum(axis=0))
-            here[rows] = np.where(alone[rows], mean, here[rows])
-            fallback[rows, c] = Fallback.CONTEXT_MEAN * (alone[rows] & ~np.isnan(mean)).any(axis=1)
-        return bool(np.isnan(here[rows]).any())
+        gaps = _gaps(profiles) if measured is None else [(measured[:, c], slice(None))]
+        alone = [_average(here, profiles, *gap, similarity, ranking, options.n_neighbors) for gap in gaps]
+        return _take_mean(here, profiles, np.unique(np.concatenate(alone)), fallback[:, c])
 
     if any(on_all_cores(average, range(values.shape[1]))):
         _stand_in(completed, fallback, values)
     return in_closed_form(completed, fallback)
+
+
+def _gaps(profiles: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray | slice]]:
+    """Give every pattern of gaps among the rows of ``(D, G)``, True where measured, and the columns that have it."""
+    patterns, group = np.unique(~np.isnan(profiles), axis=1, return_inverse=True)
+    for number, pattern in enumerate(patterns.T):
+        yield pattern, np.flatnonzero(group.ravel() == number)
+
+
+def _average(
+    completed: np.ndarray,
+    profiles: np.ndarray,
+    measured: np.ndarray,
+    genes: np.ndarray | slice,
+    similarity: np.ndarray,
+    ranking: np.ndarray,
+    k: int,
+) -> np.ndarray:
+    """Write one context's profiles ``(D, G)``, measured and averaged, for genes of which the same rows are measured.
+
+    Neighbours are chosen by ``ranking``, and count by their similarity. Returns the rows without any, which are NaN.
+    """
+    missing, candidates = np.flatnonzero(~measured), np.flatnonzero(measured)
+    known = profiles[_block(candidates, genes)]
+    completed[_block(candidates, genes)] = known
+    row, column = _largest(ranking[candidates][:, missing].T, k)  # symmetric, and quicker to gather this way
+    weight = similarity[missing[row], candidates[column]]
+    total = np.bincount(row, weight, len(missing))
+    average = sparse.csr_array((weight / total[row], (row, column)), (len(missing), len(candidates)), known.dtype)
+    completed[_block(missing, genes)] = average @ known
+    alone = missing[total == 0]
+    completed[_block(alone, genes)] = np.nan
+    return alone
+
+
+def _block(rows: np.ndarray, columns: np.ndarray | slice) -> tuple:
+    """Index rows by columns."""
+    return (rows, columns) if isinstance(columns, slice) else np.ix_(rows, columns)
+
+
+def _largest(ranking: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Give row and column of the ``k`` largest entries of every row, of all positive ones where these are fewer."""
+    n = ranking.shape[1]
+    chosen = ranking > 0
+    if k < n:
+        chosen &= ranking >= np.partition(ranking, n - k, axis=1)[:, n - k, None]
+        tied = np.flatnonzero(chosen.sum(axis=1) > k)  # with the last one
+        best = np.argpartition(ranking[tied], n - k, axis=1)[:, n - k :]
+        chosen[tied] = False
+        chosen[tied[:, None], best] = True
+    return np.divmod(np.flatnonzero(chosen), n)
+
+
+def _take_mean(completed: np.ndarray, profiles: np.ndarray, rows: np.ndarray, fallback: np.ndarray) -> bool:
+    """Put the context's mean into what is NaN in the given rows, and say whether some of it still is."""
+    if not len(rows):
+        return False
+    known = ~np.isnan(profiles)
+    mean = _ratio(np.where(known, profiles, 0.0).sum(axis=0, dtype=np.float64), known.sum(axis=0))
+    alone = np.isnan(completed[rows])
+    completed[rows] = np.where(alone, mean, completed[rows])
+    fallback[rows] = Fallback.CONTEXT_MEAN * (alone & ~np.isnan(mean)).any(axis=1)
+    return bool(np.isnan(mean).any())
 
 
 def _stand_in(completed: np.ndarray, fallback: np.ndarray, values: np.ndarray) -> None:
@@ -167,40 +220,3 @@ def _stand_in(completed: np.ndarray, fallback: np.ndarray, values: np.ndarray) -
     )
     np.copyto(completed, stand_in, where=alone, casting="same_kind")
     np.maximum(fallback, np.where(alone, code, 0).max(axis=2), out=fallback)
-
-
-def _average_in_context(
-    completed: np.ndarray, profiles: np.ndarray, similarity: np.ndarray, ranking: np.ndarray, k: int
-) -> None:
-    """Write the neighbours' averages over the missing entries of one context ``(D, G)``; NaN without a neighbour.
-
-    Neighbours are chosen by ``ranking``, and count by their similarity.
-    """
-    for pattern, genes in _genes_by_gaps(~np.isnan(profiles)):
-        missing, candidates = np.flatnonzero(~pattern), np.flatnonzero(pattern)
-        if not len(missing) or not len(candidates):
-            continue
-        shape = len(missing), len(candidates)
-        if k < len(candidates):
-            best = np.argpartition(ranking[np.ix_(missing, candidates)], len(candidates) - k, axis=1)[:, -k:]
-        else:
-            best = np.broadcast_to(np.arange(len(candidates)), shape)
-        weight = similarity[missing[:, None], candidates[best]]
-        total = weight.sum(axis=1, keepdims=True)
-        weight = np.divide(weight, total, out=np.full(weight.shape, np.nan), where=total > 0)
-        rows = np.repeat(np.arange(len(missing)), best.shape[1])
-        average = sparse.csr_array((weight.ravel(), (rows, best.ravel())), shape=shape, dtype=profiles.dtype)
-        if isinstance(genes, slice):
-            completed[missing] = average @ profiles[candidates]
-        else:
-            completed[np.ix_(missing, genes)] = average @ profiles[np.ix_(candidates, genes)]
-
-
-def _genes_by_gaps(measured: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray | slice]]:
-    """Give every pattern of gaps among the rows of ``(D, G)``, and the columns that have it: a slice if all do."""
-    if (measured == measured[:, :1]).all():
-        yield measured[:, 0], slice(None)
-        return
-    patterns, group = np.unique(measured, axis=1, return_inverse=True)
-    for number, pattern in enumerate(patterns.T):
-        yield pattern, np.flatnonzero(group.ravel() == number)
