@@ -83,10 +83,15 @@ def pseudocode(values, *, alpha=(1.0, 1.0, 0.01), max_iter=20, tol=0.1, lipschit
 
 
 @pytest.mark.parametrize("n_genes", [6, 60])
-def test_published_settings_equal_the_pseudocode(rng, n_genes):
+@pytest.mark.parametrize(
+    ("share", "of_fiber"),
+    [(0.4, 1.0), (0.1, 1.0), (0.1, 0.5)],
+    ids=["many fibers", "few fibers", "parts of few fibers"],
+)
+def test_published_settings_equal_the_pseudocode(rng, n_genes, share, of_fiber):
     x = low_rank(rng, (30, n_genes, 6), 3, noise=0.5).transpose(0, 2, 1)  # treatments × genes × contexts in the text
     x /= np.linalg.norm(x, axis=2, keepdims=True)
-    x = without_fibers(rng, x)
+    x = hide(x, (rng.random((30, 6, 1)) < share) & (rng.random(x.shape) < of_fiber))
     expected, trace = pseudocode(x)
     result = falrtc(x, HODOS_2018)
     assert result.n_iter == len(trace)
@@ -200,21 +205,31 @@ def test_nothing_missing(rng, method):
     assert "nothing was missing" in result.reason
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_folds_share_compiled_code(rng, method, caplog):
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [(falrtc, HODOS_2018), (falrtc, FalrtcOptions()), (halrtc, HalrtcOptions()), (silrtc, SilrtcOptions())],
+)
+def test_folds_share_compiled_code(rng, method, options, caplog):
     x = low_rank(rng, (11, 5, 90), 2, noise=0.3)
     measured = np.ones((11, 5), bool)
     masks = list(fiber_folds(measured, 3))  # 18, 18 and 19 fibers
     largest = max(int((~mask).sum()) for mask in masks)
 
     def solve(mask):
-        return method(hide(x, mask), width=largest)
+        return method(hide(x, mask), options, width=largest)
 
     solve(masks[0])
     with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
         for mask in masks[1:]:
             solve(mask)
     assert not [record for record in caplog.records if "Compiling" in record.getMessage()]
+
+
+def test_room_for_other_folds_changes_nothing(rng):
+    x = without_fibers(rng, low_rank(rng, (11, 5, 20), 2, noise=0.3), 0.2)
+    n_measured = int((~np.isnan(x[:, :, 0])).sum())
+    narrow, roomy = (falrtc(x, HODOS_2018, width=width).values for width in (n_measured, n_measured - 3))
+    np.testing.assert_allclose(roomy, narrow, atol=1e-10)
 
 
 @pytest.mark.parametrize("method", METHODS)

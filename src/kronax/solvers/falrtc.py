@@ -14,6 +14,7 @@ from jax import Array
 from kronax.solvers.completion import Completion
 from kronax.solvers.trace_norm import (
     Envelope,
+    Free,
     Problem,
     Solved,
     complete,
@@ -23,7 +24,7 @@ from kronax.solvers.trace_norm import (
     step,
     stopped,
 )
-from kronax.solvers.unfold import eigh, eigvalsh, gram, inner
+from kronax.solvers.unfold import eigh, eigvalsh
 
 _DECAY = 1.15  # power of the iteration's number in the schedule of μ
 _START = 0.3  # τ_i at the first iteration, of σ_max(X_(i))
@@ -114,17 +115,17 @@ def falrtc(
 
 
 @partial(jax.jit, static_argnames=["modes"])
-def _between(z: Array, y: Array, share: Array, modes: tuple[int, ...]) -> tuple[Array, list[Array]]:
+def _between(z: Array, y: Array, free: Free, share: Array, modes: tuple[int, ...]) -> tuple[Array, list[Array]]:
     """Give ``W`` between ``Z`` and ``Y``, and its Gram matrices."""
     w = share * z + (1.0 - share) * y
-    return w, [gram(w, mode) for mode in modes]
+    return w, [free.gram(w, mode) for mode in modes]
 
 
 @partial(jax.jit, static_argnames=["modes"])
-def _along_line(w: Array, gradient: Array, modes: tuple[int, ...]) -> tuple[list[Array], list[Array]]:
+def _along_line(w: Array, gradient: Array, free: Free, modes: tuple[int, ...]) -> tuple[list[Array], list[Array]]:
     """Give what the Gram matrices of ``W − t∇f`` are made of besides that of ``W``: their terms in ``−t`` and ``t²``."""
-    cross = [inner(w, gradient, mode) for mode in modes]
-    return [matrix + matrix.T for matrix in cross], [gram(gradient, mode) for mode in modes]
+    cross = [free.inner(w, gradient, mode) for mode in modes]
+    return [matrix + matrix.T for matrix in cross], [free.inner(gradient, gradient, mode) for mode in modes]
 
 
 @jax.jit
@@ -188,19 +189,19 @@ def _line_search(problem: Problem, envelope: Envelope, z: Array, y: Array, big_b
     -------
     The new ``Y``, ``∇f(W)``, ``b``, ``L`` and ``f(Y)``.
     """
-    modes = problem.modes
+    modes, free = problem.modes, problem.free
     while True:
         b = (1.0 + np.sqrt(1.0 + 4.0 * lipschitz * big_b)) / (2.0 * lipschitz)
-        w, matrices = _between(z, y, np.float64(b / (b + big_b)), modes)
+        w, matrices = _between(z, y, free, np.float64(b / (b + big_b)), modes)
         decomposed = [eigh(matrix) for matrix in matrices]
         value = envelope.value([s2 for s2, _ in decomposed])
-        gradient, square = gradient_and_square(w, problem.missing, envelope.gradient_maps(decomposed), modes)
+        gradient, square = gradient_and_square(w, free, envelope.gradient_maps(decomposed), modes)
         square = float(square)
         if big_b == 0.0:  # W is Z whatever L is
-            lines = _lines(envelope, decomposed, matrices, _along_line(w, gradient, modes))
+            lines = _lines(envelope, decomposed, matrices, _along_line(w, gradient, free, modes))
             lipschitz = _first_accepted(envelope, lines, square, lipschitz)
             b = 1.0 / lipschitz
-        new, matrices = step(w, gradient, np.float64(1.0 / lipschitz), modes)
+        new, matrices = step(w, gradient, free, np.float64(1.0 / lipschitz), modes)
         new_value = envelope.value([eigvalsh(matrix) for matrix in matrices])
         if big_b == 0.0 or _accepted(value, new_value, square, lipschitz, envelope):
             return new, gradient, b, lipschitz, new_value

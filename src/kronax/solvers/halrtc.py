@@ -104,7 +104,7 @@ def _admm(problem: Problem, options: HalrtcOptions, progress: bool) -> Solved:
             maps.append((vectors * np.divide(kept, s, out=np.zeros_like(s), where=s > 0)) @ vectors.T)
             value += float(alpha * kept.sum())
         objective.append(value)
-        x, duals, apart, change = _admm_step(x, problem.missing, shifted, duals, maps, np.float64(rho), modes)
+        x, duals, apart, change = _admm_step(x, problem.free.entries, shifted, duals, maps, np.float64(rho), modes)
         apart, change = float(apart), float(change)
         if max(apart, change) < tol:
             reason = f"copies differ from the tensor by {apart:.2g}, an iteration changed it by {change:.2g}: less than {tol:.2g}"

@@ -78,14 +78,14 @@ def silrtc(
 
 def _plain(problem: Problem, envelope: Envelope, options: SilrtcOptions, progress: bool) -> Solved:
     """Minimise Eq. 2 by gradient steps of length ``1/Σ a_i``."""
-    modes, tol, x = problem.modes, options.tol * problem.norm, problem.start
+    modes, free, tol, x = problem.modes, problem.free, options.tol * problem.norm, problem.start
     objective: list[float] = []
-    matrices = grams(x, modes)
+    matrices = grams(x, free, modes)
     for _ in iterations("SiLRTC", options.max_iter, progress):
         decomposed = [eigh(matrix) for matrix in matrices]
         objective.append(envelope.value([s2 for s2, _ in decomposed]))
-        gradient, square = gradient_and_square(x, problem.missing, envelope.gradient_maps(decomposed), modes)
-        x, matrices = step(x, gradient, np.float64(1.0 / envelope.bound), modes)
+        gradient, square = gradient_and_square(x, free, envelope.gradient_maps(decomposed), modes)
+        x, matrices = step(x, gradient, free, np.float64(1.0 / envelope.bound), modes)
         change = float(square) ** 0.5 / envelope.bound
         if change < tol:
             return reached(x, objective, change, tol)

@@ -28,7 +28,7 @@ from jax import Array
 from tqdm.auto import tqdm
 
 from kronax.solvers.completion import Completion, merged, require_values, whole_fibers, without_work
-from kronax.solvers.unfold import along, compress, eigvalsh, gram
+from kronax.solvers.unfold import CONTEXT, GENE, TREATMENT, along, by_fibers, compress, eigvalsh, gram, inner
 
 
 def trace_norm(tensor: np.ndarray, alpha: tuple[float, float, float]) -> float:
@@ -66,6 +66,56 @@ class Envelope:
         ]
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Free:
+    """What a solve may change of a tensor, and products that leave out the rest of it.
+
+    ``entries`` is True where the tensor is free. Where the gene mode is in use and most fibers have no gap,
+    ``fibers`` numbers those that do, filled up with numbers out of range so that tensors share compiled code, and ``fixed``
+    is the others' share of the genes' Gram matrix. Otherwise both are None.
+    """
+
+    entries: Array
+    fibers: Array | None
+    fixed: Array | None
+
+    def gram(self, x: Array, mode: int) -> Array:
+        """Give the Gram matrix of a tensor that has the measured entries."""
+        if mode != GENE or self.fixed is None:
+            return gram(x, mode)
+        return self.fixed + self.inner(x, x, mode)
+
+    def inner(self, x: Array, gradient: Array, mode: int) -> Array:
+        """Give ``X_(i) ∇_(i)ᵀ``, the gradient being 0 in fibers without a gap."""
+        if mode != GENE or self.fibers is None:
+            return inner(x, gradient, mode)
+        return jnp.matmul(self._rows(x).T, self._rows(gradient), precision="highest")
+
+    def along(self, matrix: Array, x: Array, mode: int) -> Array:
+        """Multiply an unfolding from the left; fibers without a gap may be left out."""
+        if mode != GENE or self.fibers is None:
+            return along(matrix, x, mode)
+        product = jnp.matmul(self._rows(x), matrix.T, precision="highest")
+        return jnp.zeros_like(x).reshape(-1, x.shape[GENE]).at[self.fibers].set(product, mode="drop").reshape(x.shape)
+
+    def _rows(self, x: Array) -> Array:
+        return x.reshape(-1, x.shape[GENE]).at[self.fibers].get(mode="fill", fill_value=0.0)
+
+
+def free_part(x: Array, missing: np.ndarray, modes: tuple[int, ...], width: int | None) -> Free:
+    """Find out whether the gene mode can do with the fibers that have a gap."""
+    n_fibers = missing.shape[TREATMENT] * missing.shape[CONTEXT]
+    gappy = np.flatnonzero(missing.any(axis=GENE))
+    room = max(len(gappy), n_fibers + 1 - (width or n_fibers))  # the training sets of folds differ by one fiber
+    entries = jnp.asarray(missing)
+    if GENE not in modes or by_fibers(missing.shape, GENE) or 2 * room > n_fibers:
+        return Free(entries, None, None)
+    fibers = np.pad(gappy, (0, room - len(gappy)), constant_values=n_fibers)
+    others = jnp.where(entries.any(axis=GENE, keepdims=True), 0.0, x)
+    return Free(entries, jnp.asarray(fibers), gram(others, GENE))
+
+
 @dataclass(frozen=True)
 class Problem:
     """A filled tensor on the device, and what its spectrum says.
@@ -74,7 +124,7 @@ class Problem:
     """
 
     start: Array
-    missing: Array
+    free: Free
     modes: tuple[int, ...]
     alpha: np.ndarray
     raw: np.ndarray
@@ -140,14 +190,15 @@ def complete(
     with jax.enable_x64(True):
         start = jnp.asarray(filled)
         del filled
+        free = free_part(start, missing, modes, width)
         problem = Problem(
             start=start,
-            missing=jnp.asarray(missing),
+            free=free,
             modes=modes,
             alpha=raw / raw.sum(),
             raw=raw,
             sizes=np.array([values.shape[i] for i in modes]),
-            largest=np.sqrt([eigvalsh(matrix)[-1] for matrix in grams(start, modes)]),
+            largest=np.sqrt([eigvalsh(matrix)[-1] for matrix in grams(start, free, modes)]),
             norm=norm,
         )
         solved = solve(problem)
@@ -173,21 +224,21 @@ def _expanded(values: np.ndarray, tensor: np.ndarray, basis: np.ndarray) -> np.n
 
 
 @partial(jax.jit, static_argnames=["modes"])
-def grams(x: Array, modes: tuple[int, ...]) -> list[Array]:
+def grams(x: Array, free: Free, modes: tuple[int, ...]) -> list[Array]:
     """Give the Gram matrices of some modes."""
-    return [gram(x, mode) for mode in modes]
+    return [free.gram(x, mode) for mode in modes]
 
 
 @partial(jax.jit, static_argnames=["modes"])
-def gradient_and_square(w: Array, missing: Array, maps: list[Array], modes: tuple[int, ...]) -> tuple[Array, Array]:
+def gradient_and_square(w: Array, free: Free, maps: list[Array], modes: tuple[int, ...]) -> tuple[Array, Array]:
     """Give Eq. 3 and its squared length."""
-    total = sum(along(matrix, w, mode) for matrix, mode in zip(maps, modes, strict=True))
-    gradient = jnp.where(missing, total, 0.0)
+    total = sum(free.along(matrix, w, mode) for matrix, mode in zip(maps, modes, strict=True))
+    gradient = jnp.where(free.entries, total, 0.0)
     return gradient, jnp.vdot(gradient, gradient)
 
 
 @partial(jax.jit, static_argnames=["modes"])
-def step(w: Array, gradient: Array, length: Array, modes: tuple[int, ...]) -> tuple[Array, list[Array]]:
+def step(w: Array, gradient: Array, free: Free, length: Array, modes: tuple[int, ...]) -> tuple[Array, list[Array]]:
     """Give ``W − length·∇f`` and its Gram matrices."""
     y = w - length * gradient
-    return y, [gram(y, mode) for mode in modes]
+    return y, [free.gram(y, mode) for mode in modes]
