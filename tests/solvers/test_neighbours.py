@@ -95,3 +95,28 @@ def test_order_of_treatments(rng):
     order = rng.permutation(9)
     options = DnppOptions(n_neighbors=3)
     np.testing.assert_allclose(dnpp(x[order], options).values, dnpp(x, options).values[order], rtol=1e-12)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_neighbour_by_neighbour(rng, whole):
+    x = rng.normal(size=(12, 3, 8))
+    x[rng.random(x.shape[: 2 if whole else 3]) < 0.4] = NAN
+    s, k = similarities(x), 3
+    expected = x.copy()
+    for d, c, g in np.argwhere(np.isnan(x)):
+        here = [
+            (s[d, other], x[other, c, g]) for other in range(12) if s[d, other] > 0 and not np.isnan(x[other, c, g])
+        ]
+        nearest = sorted(here, reverse=True)[:k]
+        if nearest:
+            expected[d, c, g] = np.average([v for _, v in nearest], weights=[w for w, _ in nearest])
+    result = dnpp(x, DnppOptions(n_neighbors=k)).values
+    np.testing.assert_allclose(result[~np.isnan(expected)], expected[~np.isnan(expected)], rtol=1e-9)
+    assert not np.isnan(expected).all(axis=(0, 2)).any()
+
+
+def test_no_more_neighbours_than_asked_for_where_several_are_alike():
+    equal = [[0.0, 0.0, 9.0], [0.0, 9.0, 0.0], [9.0, 0.0, 0.0]]
+    x = tensor([UP, None], *([UP, profile] for profile in equal))
+    sizes = np.sort(dnpp(x, DnppOptions(n_neighbors=2)).values[0, 1])
+    np.testing.assert_allclose(sizes, [0.0, 4.5, 4.5])
