@@ -53,15 +53,17 @@ class Style:
         return {"color": self.color, "linestyle": self.dashes, "linewidth": self.width, "zorder": self.layer}
 
 
-def styles_of(names: Iterable[str], argument: str = "") -> dict[str, Style]:
+def styles_of(names: Iterable[str], argument: str = "methods") -> dict[str, Style]:
     """Give every method a colour and a line: kronax's own always the same, others what is left of them.
 
-    The argument that chooses some of the methods, if there is one, is the remedy for too many.
+    The argument that chooses some of the methods is the remedy for too many.
     """
     names = list(names)
     if len(names) > len(COLORS):
-        msg = f"{len(names)} methods are too many to tell apart by colour; compare at most {len(COLORS)}"
-        msg += f", named with `{argument}=`." if argument else "."
+        msg = (
+            f"{len(names)} methods are too many to tell apart by colour; compare at most {len(COLORS)}, named with "
+            f"`{argument}=`."
+        )
         raise ValueError(msg)
     place: dict[str, int] = {}
     for name, own in _PLACES.items():
