@@ -146,6 +146,16 @@ def inches(ax: Axes) -> np.ndarray:
     return np.array([window.width, window.height]) / ax.figure.dpi
 
 
+def apart(places: np.ndarray, least: float, length: float) -> np.ndarray:
+    """Move ascending places as little as makes them so far apart, within the length if they fit there."""
+    from scipy.optimize import isotonic_regression
+
+    steps = least * np.arange(len(places))
+    free = length - least * len(places)  # negative where they reach beyond both ends
+    starts = isotonic_regression(places - steps).x  # of places that stand together, all the same
+    return steps + least / 2 + np.clip(starts - least / 2, min(0, free / 2), max(free, free / 2))
+
+
 def spaced(places: np.ndarray, least: float) -> np.ndarray:
     """Choose ascending places that are at least so far apart: positions in `places`."""
     chosen: list[int] = []
