@@ -61,18 +61,18 @@ def test_names_can_be_read(n, n_groups):
         assert min(box.x0 for box in boxes) >= 0
 
 
-def test_lines_lead_to_the_names_of_narrow_groups():
-    adata = with_groups(200, 25)
-    sizes = np.r_[np.ones(23, int), 100, 77]  # all narrow ones at the top
-    adata.obs["group"] = pd.Categorical(np.repeat([f"g{i:02d}" for i in range(25)], sizes))
+@pytest.mark.parametrize("sizes", [[1] * 23 + [100, 77], [90] + [1] * 10 + [100]])  # more than have room, and fewer
+def test_lines_lead_to_the_names_of_narrow_groups(sizes):
+    adata, names = with_groups(200, 25), [f"g{i:02d}" for i in range(len(sizes))]
+    adata.obs["group"] = pd.Categorical(np.repeat(names, sizes))
     figure = kx.pl.precision(adata, groupby="group")
     figure.draw_without_rendering()
     ax = figure.axes[0]
     bounds = np.r_[0, np.cumsum(sizes)]
     leaders = [line.get_ydata() for line in ax.lines if max(line.get_xdata()) < 0]
-    assert [text.get_text() for text in ax.texts] == [f"g{i:02d}" for i in range(25)]
+    assert [text.get_text() for text in ax.texts] == names
     ends = {text.get_position()[1]: group for group, text in enumerate(ax.texts)}
-    assert len(leaders) == 25
+    assert len(leaders) == len(sizes)
     for centre, place in leaders:
         group = ends[place]
         assert centre == (bounds[group] + bounds[group + 1]) / 2
