@@ -81,6 +81,16 @@ def test_command_is_that_of_the_readme(entry):
     assert f"`{entry['test_command']}`" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def test_readme_can_be_read_anywhere(project):
+    """A package index shows it without the files beside it: links are whole, and lead to files that are there."""
+    targets = re.findall(r"\]\(([^)]*)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert [target for target in targets if not target.startswith("https://")] == []
+    place = re.compile(re.escape(project["urls"]["Repository"]) + r"/(?:raw|blob|tree)/main/(.*)")
+    files = [found[1] for found in map(place.fullmatch, targets) if found]
+    assert len(files) > 5
+    assert [file for file in files if not (ROOT / file).exists()] == []
+
+
 def test_citation_agrees(project):
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["license"] == project["license"]

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import warnings
 from pathlib import Path
 
 import anndata as ad
@@ -137,6 +138,18 @@ def test_memory(mdata, monkeypatch):
     monkeypatch.setattr(_tensor._validate, "_free_bytes", lambda: 100.0)
     with pytest.raises(MemoryError, match="Choose fewer genes or treatments"):
         _tensor.read(mdata)
+
+
+@pytest.mark.skipif(not hasattr(mudata, "set_options"), reason="MuData 0.4 has no such warning")
+@pytest.mark.parametrize("page", ["README.md", "docs/tensors.md"])
+def test_the_way_to_silence_mudata_is_told(mdata, page):
+    text = (Path(__file__).parents[1] / page).read_text(encoding="utf-8")
+    (option,) = set(re.findall(r"`mudata\.set_options\((\w+)=False\)`", text))
+    with pytest.warns(FutureWarning, match=option):
+        mdata.update()
+    with warnings.catch_warnings(), mudata.set_options(**{option: False}):
+        warnings.simplefilter("error", FutureWarning)
+        mdata.update()
 
 
 def test_option_of_mudata_is_left_alone():

@@ -1,5 +1,6 @@
-"""Modalities with the same treatments in the same order: new rows hold NaN, nothing else changes."""
+"""Modalities with the same treatments in the same order: new rows hold NaN and what is known of their treatment."""
 
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -9,20 +10,29 @@ from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
-from kronax import _keys, _tensor
+from kronax import _described, _keys, _tensor
 from kronax._logging import logger
 
 
-def aligned(adata: AnnData, treatments: pd.Index, measured: np.ndarray) -> AnnData:
+def aligned(mdata: MuData, treatments: pd.Index, measured: Mapping[str, np.ndarray]) -> dict[str, AnnData]:
+    """Give copies of the modalities with these rows, and which of them were measured."""
+    described = _described.agreed(mdata, treatments)
+    return {context: _aligned(adata, treatments, measured[context], described) for context, adata in mdata.mod.items()}
+
+
+def _aligned(
+    adata: AnnData, treatments: pd.Index, measured: np.ndarray, described: dict[str, _described.Description]
+) -> AnnData:
     """Give a modality's copy with these rows, and which of them were measured.
 
     X, layers and raw have NaN in new rows, and the least floating dtype that holds both NaN and what was there; sparse
-    ones stay sparse. Columns of obs and arrays in obsm have missing values there, obsp no entries.
+    ones stay sparse. Arrays in obsm have missing values there, and so have columns of obs unless ``described`` knows
+    better; obsp has no entries.
     """
     rows = adata.obs_names.get_indexer(treatments)
     found = AnnData(
         None if adata.X is None else _taken(adata.X, rows),
-        obs=_reindexed(adata.obs, treatments),
+        obs=_described.reindexed(adata, treatments, described),
         var=adata.var.copy(),
         uns=deepcopy(dict(adata.uns)),
         obsm={key: _taken(value, rows, treatments) for key, value in adata.obsm.items()},
@@ -63,7 +73,7 @@ def copied(mdata: MuData) -> MuData:
 def _taken(value: Any, rows: np.ndarray, names: pd.Index | None = None) -> Any:
     """Give rows of a matrix or table, NaN where the row is -1."""
     if isinstance(value, pd.DataFrame):
-        return _reindexed(value, names)
+        return _described.with_missing(value, names)
     if not (rows < 0).any():
         return value[rows].copy()
     dtype = floating(value.dtype)
@@ -78,13 +88,6 @@ def _taken(value: Any, rows: np.ndarray, names: pd.Index | None = None) -> Any:
 def floating(dtype: np.dtype) -> np.dtype:
     """Give the least floating dtype, from float32 on, that holds every value of another, and NaN."""
     return dtype if np.issubdtype(dtype, np.inexact) else np.result_type(dtype, np.float32)
-
-
-def _reindexed(table: pd.DataFrame, names: pd.Index) -> pd.DataFrame:
-    """Give rows by name, with missing values in new ones, and columns that can still be saved."""
-    if len(names.difference(table.index)):
-        table = table.assign(**{key: column.astype("boolean") for key, column in table.items() if column.dtype == bool})
-    return table.reindex(names)
 
 
 def _pairs(value: Any, rows: np.ndarray) -> Any:

@@ -15,6 +15,7 @@ LATENT = "latent"  # layer of simulated data
 SCALE = "scale"  # obs and var of simulated data
 COMPLETED = "completed"  # layers
 COMPLETION = "completion"  # uns of a MuData
+N_PROFILES = "n_profiles"  # obs
 MEASURED = "measured"  # obs
 CONFIDENCE = "completion_confidence"  # obs
 VARIANCE = "completion_variance"  # obs

@@ -173,7 +173,7 @@ def require_unique(names: pd.Index, what: str, remedy: str, where: str) -> None:
 
 def matrix(adata: AnnData, layer: str | None, name: str) -> np.ndarray | sparse.csr_matrix | sparse.csr_array:
     """Give X or a layer, real and in memory, without infinite values; sparse ones as CSR. NaN are allowed."""
-    where = f"`{name}.X`" if layer is None else f"`{name}.layers[{layer!r}]`"
+    where = _validate.place(layer, name)
     if layer is not None:
         remedy = "Run kx.tl.complete_tensor first, or take `X` with `layer=None`." if layer == _keys.COMPLETED else ""
         _validate.key_in(layer, adata.layers, f"{name}.layers", remedy)

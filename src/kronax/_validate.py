@@ -238,7 +238,7 @@ def counts(adata: AnnData, layer: str | None, of: str = "adata") -> Counts:
 
 def stored_matrix(adata: AnnData, layer: str | None, of: str = "adata") -> tuple[sparse.csr_array, str]:
     """Read X or a layer, all of it, and say where it stands; ``of`` is what the user calls the object."""
-    where = f"`{of}.X`" if layer is None else f"`{of}.layers[{layer!r}]`"
+    where = place(layer, of)
     if layer is not None:
         key_in(layer, adata.layers, f"{of}.layers")
     found = adata.X if layer is None else adata.layers[layer]
@@ -248,6 +248,11 @@ def stored_matrix(adata: AnnData, layer: str | None, of: str = "adata") -> tuple
         )
         raise ValueError(msg)
     return real_matrix(found, where), where
+
+
+def place(layer: str | None, of: str = "adata") -> str:
+    """Say where X or a layer stands; ``of`` is what the user calls the object."""
+    return f"`{of}.X`" if layer is None else f"`{of}.layers[{layer!r}]`"
 
 
 def real_matrix(found: Any, where: str) -> sparse.csr_array:

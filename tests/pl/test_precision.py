@@ -43,22 +43,47 @@ def test_genes_without_a_group_stand_at_the_end():
     flipped = ad.AnnData(adata.X.T, var=adata.obs, varp={"p": adata.obsp["p"]}, uns=adata.uns)
     flipped.var.loc[flipped.var["group"] == "a group of cells, 001", "group"] = None
     figure = kx.pl.precision(flipped, groupby="group", axis="var")
-    assert [text.get_text()[-3:] for text in figure.axes[0].get_yticklabels()] == ["000", "002"]
+    assert [text.get_text()[-3:] for text in figure.axes[0].texts] == ["000", "002"]
     assert (fields(figure)[:20, 20:] < 0).all()  # those without one, apart from both groups
     assert figure.axes[0].get_xlabel() == "30 genes, by group"
 
 
-@pytest.mark.parametrize(("n", "n_groups"), [(20, 2), (200, 20), (900, 200)])
+@pytest.mark.parametrize(("n", "n_groups"), [(20, 3), (20, 20), (200, 3), (200, 25), (200, 60), (900, 200)])
 def test_names_can_be_read(n, n_groups):
     figure = kx.pl.precision(with_groups(n, n_groups), groupby="group")
     assert max(fields(figure).shape) <= 400
     for dpi in (72, 150):
         figure.set_dpi(dpi)
         figure.draw_without_rendering()
-        boxes = [text.get_window_extent() for text in figure.axes[0].get_yticklabels()]
+        boxes = [text.get_window_extent() for text in figure.axes[0].texts]
         assert len(boxes) == n_groups or n_groups == 200
         assert all(above.y0 >= below.y1 for above, below in zip(boxes, boxes[1:], strict=False))
         assert min(box.x0 for box in boxes) >= 0
+
+
+@pytest.mark.parametrize("sizes", [[1] * 23 + [100, 77], [90] + [1] * 10 + [100]])  # more than have room, and fewer
+def test_lines_lead_to_the_names_of_narrow_groups(sizes):
+    adata, names = with_groups(200, 25), [f"g{i:02d}" for i in range(len(sizes))]
+    adata.obs["group"] = pd.Categorical(np.repeat(names, sizes))
+    figure = kx.pl.precision(adata, groupby="group")
+    figure.draw_without_rendering()
+    ax = figure.axes[0]
+    bounds = np.r_[0, np.cumsum(sizes)]
+    leaders = [line.get_ydata() for line in ax.lines if max(line.get_xdata()) < 0]
+    assert [text.get_text() for text in ax.texts] == names
+    ends = {text.get_position()[1]: group for group, text in enumerate(ax.texts)}
+    assert len(leaders) == len(sizes)
+    for centre, place in leaders:
+        group = ends[place]
+        assert centre == (bounds[group] + bounds[group + 1]) / 2
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert all(above.y0 >= below.y1 for above, below in zip(boxes, boxes[1:], strict=False))
+
+
+def test_wide_groups_need_no_lines():
+    ax = kx.pl.precision(with_groups(200, 3), groupby="group").axes[0]
+    np.testing.assert_allclose([text.get_position()[1] for text in ax.texts], [33.5, 100.5, 167.0])
+    assert len(ax.lines) == 2 * 2
 
 
 def test_fields_share_the_largest_value():

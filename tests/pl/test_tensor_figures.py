@@ -407,16 +407,21 @@ def test_what_is_refused(small, result, large_result):
     with pytest.raises(ValueError, match="`top` must lie between 0 and 1"):
         kx.pl.deg_roc(result, top=2)
     many = kx.metrics.cross_validate(small, methods=dict.fromkeys("abcdefgh", "mean_1d"), n_folds=3)
-    for draw in (kx.pl.best_method, kx.pl.deg_roc, kx.pl.cell_specificity):
-        with pytest.raises(ValueError, match="8 methods are too many to tell apart by colour"):
-            draw(many)
-    for draw in (kx.pl.best_method, kx.pl.deg_roc):
-        with pytest.raises(ValueError, match="named with `methods=`"):
-            draw(many)
+    too_many = "8 methods are too many to tell apart by colour; compare at most 7, named with "
+    rows = [(method, 0.2, 0, 0.5, 0.0) for method in "abcdefgh"]
+    long = DensityCurve(pd.DataFrame(rows, columns=["method", "density", "repeat", "pct", "unpredicted"]), {})
+    for draw in (kx.pl.best_method, kx.pl.deg_roc, kx.pl.cell_specificity, kx.pl.density_curve):
+        shown = long if draw is kx.pl.density_curve else many
+        with pytest.raises(ValueError, match=f"{too_many}`methods=`"):
+            draw(shown)
         with pytest.raises(KeyError, match="no method 'magic'. There are a, b, c, d, e, …"):
-            draw(many, methods=["magic"])
+            draw(shown, methods=["magic"])
         with pytest.raises(ValueError, match="No method was named"):
-            draw(many, methods=[])
+            draw(shown, methods=[])
+    with pytest.raises(ValueError, match=f"{too_many}`predicted=`"):
+        kx.pl.prediction_distributions(many)
+    with pytest.raises(ValueError, match="`methods` are those of a cross-validation"):
+        kx.pl.cell_specificity(small, methods="mean_1d")
 
 
 OF_CROSS_VALIDATIONS = [kx.pl.best_method, kx.pl.deg_roc, kx.pl.predicted_against_true, kx.pl.treatment_profiles]
@@ -435,7 +440,7 @@ def test_a_density_curve_is_no_cross_validation(result):
         kx.pl.density_curve(result)
 
 
-def test_some_of_the_methods(result):
+def test_some_of_the_methods(result, curve):
     """Best among those that are compared, and drawn alone."""
     chosen = ["mean_1d", "dnpp"]
     best = kx.pl.best_method(result, methods=chosen).axes[0]
@@ -443,6 +448,14 @@ def test_some_of_the_methods(result):
     expected = [f"{name} ({(winner == name).mean():.0%})" for name in chosen]
     assert legend_texts(best)[:2] == expected
     assert [text.split()[0] for text in legend_texts(kx.pl.deg_roc(result, methods=chosen).axes[0])] == chosen
+    specificity = kx.pl.cell_specificity(result, methods=chosen).axes[0]
+    assert legend_texts(specificity) == ["measured", *chosen]
+    drawn = specificity.lines[1].get_xdata()[1:]
+    np.testing.assert_array_equal(drawn, result.cell_specificity[chosen[0]].dropna().sort_values())
+    density = kx.pl.density_curve(curve, methods=chosen).axes[0]
+    assert legend_texts(density) == chosen
+    drawn = density.containers[0][0].get_ydata()
+    np.testing.assert_array_equal(drawn, curve.summary["mean"][chosen[0]])
 
 
 def test_distributions_of_a_cross_validation(small, result):

@@ -140,3 +140,120 @@ def test_a_view_is_refused(mdata):
         with pytest.raises(ValueError, match=r"is a view of another one\. Run `mdata = mdata\.copy\(\)`"):
             kx.pp.align(view)
         assert kx.pp.align(view, copy=True)["A"].n_obs == 2
+
+
+def described() -> dict[str, pd.DataFrame]:
+    """Of treatments a to d in three contexts: columns that describe them, and columns that do not."""
+    of = pd.DataFrame(
+        {
+            "target": ["EGFR", "TOP1", "EGFR", "HDAC"],
+            "weight": [1.5, 2.5, 3.5, 4.5],
+            "number": [2**60 + 1, 2, 3, 4],
+            "control": [True, False, False, True],
+            "seen": pd.array([1, 2, 3, 4], dtype="Int64"),
+            "date": pd.to_datetime(["2020-01-01", "2020-01-02", "2020-01-03", "2020-01-04"]),
+        },
+        index=list("abcd"),
+    )
+    tables = {"A": of.loc[list("ab")], "B": of.loc[list("bc")], "C": of.loc[list("dc")]}
+    for context, table in tables.items():
+        table = tables[context] = table.copy()
+        table["class"] = pd.Categorical(table["target"]) if context != "B" else table["target"]
+        table["line"], table["n_profiles"], table["measured"] = context, 1, True
+        table["completion_confidence"] = 0.5
+    tables["A"]["only_here"] = ["x", "y"]
+    tables["A"]["partly"] = tables["B"]["partly"] = ["x", None]
+    return tables
+
+
+def of_tables(tables: dict[str, pd.DataFrame]) -> mudata.MuData:
+    with _tensor.without_pulling():
+        return mudata.MuData({c: ad.AnnData(np.ones((len(t), 2)), obs=t) for c, t in tables.items()}, axis=-1)
+
+
+DESCRIBING = ["target", "weight", "number", "control", "seen", "date"]
+
+
+@pytest.mark.parametrize("align", [kx.pp.align, lambda mdata: kx.tl.complete_tensor(mdata, method="mean_1d")])
+def test_what_all_contexts_say_of_a_treatment_is_so_in_new_rows(align):
+    tables = described()
+    of = pd.concat(tables.values())[lambda table: ~table.index.duplicated()].loc[list("abcd")]
+    mdata = of_tables(tables)
+    align(mdata)
+    for context, adata in mdata.mod.items():
+        obs = adata.obs.loc[list("abcd")]
+        for key in DESCRIBING:
+            assert obs[key].dtype == tables[context][key].dtype
+            assert list(obs[key]) == list(of[key])
+        assert list(obs["class"]) == list(of["target"])
+        assert obs["class"].dtype == ("category" if context != "B" else tables["B"]["class"].dtype)
+        new = ~obs.index.isin(tables[context].index)
+        assert obs.loc[new, ["line", "n_profiles"]].isna().all(axis=None)
+        assert not obs.loc[new, "measured"].any() and obs.loc[new, "completion_confidence"].isna().all()
+    assert list(mdata["A"].obs["class"].cat.categories[:2]) == ["EGFR", "TOP1"]
+    assert "only_here" not in mdata["B"].obs and mdata["A"].obs["only_here"].isna().sum() == 2
+
+
+def test_a_treatment_on_which_contexts_differ_makes_the_column_theirs():
+    tables = described()
+    tables["C"].loc["c", "weight"] = 0.0
+    mdata = of_tables(tables)
+    kx.pp.align(mdata)
+    for context, adata in mdata.mod.items():
+        assert adata.obs["weight"].notna().sum() == len(tables[context])
+        assert adata.obs["target"].notna().all()
+
+
+def test_contexts_without_a_common_treatment_show_nothing():
+    tables = described()
+    mdata = of_tables({"A": tables["A"], "C": tables["C"]})
+    kx.pp.align(mdata)
+    assert all(adata.obs[key].isna().sum() == 2 for adata in mdata.mod.values() for key in DESCRIBING)
+
+
+def test_missing_values_of_the_old_rows_stay_and_do_not_disagree():
+    tables = described()
+    tables["B"]["target"] = [None, "EGFR"]
+    tables["A"]["weight"] = [np.nan, 2.5]
+    tables["A"]["class"] = np.nan
+    tables["A"]["control"] = pd.array([None, False], dtype="boolean")
+    mdata = of_tables(tables)
+    kx.pp.align(mdata)
+    assert pd.isna(mdata["B"].obs.loc["b", "target"]) and mdata["B"].obs.loc["a", "target"] == "EGFR"
+    assert mdata["C"].obs["target"].notna().all()
+    assert list(mdata["A"].obs.loc[["c", "d"], "class"]) == ["EGFR", "HDAC"]
+    assert mdata["C"].obs["weight"].isna().to_dict() == {"a": True, "b": False, "c": False, "d": False}
+    assert mdata["C"].obs["control"].dtype == "boolean" and pd.isna(mdata["C"].obs.loc["a", "control"])
+
+
+def test_columns_of_two_kinds_are_left_as_they_are():
+    tables = described()
+    tables["C"]["weight"] = pd.Series(["unknown", 3.5], index=list("dc"), dtype=object)  # of c, what the others say
+    tables["C"]["class"] = tables["C"]["class"].cat.as_ordered()  # where would TOP1 stand?
+    mdata = of_tables(tables)
+    kx.pp.align(mdata)
+    for context, adata in mdata.mod.items():
+        assert (adata.obs[["weight", "class"]].notna().sum() == len(tables[context])).all()
+
+
+def test_an_order_of_categories_is_kept():
+    tables, phases = described(), pd.CategoricalDtype(["I", "II", "III"], ordered=True)
+    for table in tables.values():
+        table["phase"] = pd.Series({"a": "III", "b": "I", "c": "II", "d": "I"}).astype(phases)
+    mdata = of_tables(tables)
+    kx.pp.align(mdata)
+    for adata in mdata.mod.values():
+        assert adata.obs["phase"].dtype == phases and list(adata.obs["phase"]) == ["III", "I", "II", "I"]
+
+
+def test_described_rows_survive_h5mu_and_zarr(tmp_path):
+    tables = described()
+    mdata = of_tables({context: table.drop(columns="date") for context, table in tables.items()})
+    kx.pp.align(mdata)
+    with _tensor.without_pulling():
+        mdata.write(tmp_path / "x.h5mu")
+        mdata.write_zarr(tmp_path / "x.zarr")
+        for back in (mudata.read_h5mu(tmp_path / "x.h5mu"), mudata.read_zarr(tmp_path / "x.zarr")):
+            for context, adata in mdata.mod.items():
+                for key in ("target", "class", "weight", "number", "control", "seen"):
+                    assert list(back[context].obs[key]) == list(adata.obs[key])

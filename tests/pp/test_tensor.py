@@ -103,7 +103,7 @@ def test_what_is_said_of_treatments_stays(long, tmp_path):
         assert list(adata.obs) == ["n_profiles", "target", "weight"]
         assert adata.obs["n_profiles"].dtype == int
         expected = {"a": "x", "a_b": "y", "c": np.nan, "d": "x"}
-        assert adata.obs["target"].astype(object).equals(pd.Series(expected).loc[adata.obs_names])
+        assert adata.obs["target"].astype(object).equals(pd.Series(expected, dtype=object).loc[adata.obs_names])
         assert adata.obs["weight"].equals(pd.Series({"a": 1.5, "a_b": np.nan, "c": 2.0, "d": 3.0})[adata.obs_names])
     mdata.write(tmp_path / "x.h5mu")
 

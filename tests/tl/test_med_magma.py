@@ -248,6 +248,29 @@ def test_negative_values(counts, rng):
     assert_sound(adata)
 
 
+def warnings_in(log) -> list[str]:
+    return [record.getMessage() for record in log if record.levelno >= logging.WARNING]
+
+
+def test_negative_values_are_warned_of_once(counts, log):
+    adata = annotated(counts)
+    adata.layers["scaled"] = counts - counts.mean(0)
+    kx.tl.med_magma(adata)
+    assert warnings_in(log) == []
+    kx.tl.med_magma(adata, layer="scaled")
+    (found,) = warnings_in(log)
+    assert found.startswith("`adata.layers['scaled']` holds negative values, as centred, scaled or log-ratio data do.")
+    assert "name a layer of counts or log-normalised values with `layer=…`. kx.tl.gmgm is for" in found
+    log.clear()
+    scaled = annotated(adata.layers["scaled"])
+    scaled.raw = adata
+    kx.tl.med_magma(scaled)
+    (found,) = warnings_in(log)
+    assert found.startswith("`adata.X` holds") and "or take them from `adata.raw.to_adata()`" in found
+    kx.tl.gmgm(scaled)  # has no noise to take away
+    assert len(warnings_in(log)) == 1
+
+
 EMPTY_CELLS, EMPTY_GENES = [3, 10, 11, 149], [0]
 
 

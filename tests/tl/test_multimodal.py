@@ -1,5 +1,7 @@
 """Several modalities with common cells: one cell graph, one feature graph each, wherever a cell is missing."""
 
+import logging
+
 import anndata as ad
 import mudata as md
 import numpy as np
@@ -43,6 +45,20 @@ def simulate(rng) -> md.MuData:
 @pytest.fixture
 def mdata(rng) -> md.MuData:
     return simulate(rng)
+
+
+def test_negative_values_of_modalities_are_warned_of_once(mdata, caplog):
+    for part in mdata.mod.values():
+        part.layers["scaled"] = part.X.toarray() - part.X.toarray().mean(0)
+    logging.getLogger("kronax").addHandler(caplog.handler)
+    try:
+        kx.tl.med_magma(mdata, layer={"rna": None, "adt": "scaled"})
+        kx.tl.med_magma(mdata, layer="scaled")
+    finally:
+        logging.getLogger("kronax").removeHandler(caplog.handler)
+    one, both = (record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING)
+    assert one.startswith("`mdata['adt'].layers['scaled']` holds negative values")
+    assert both.startswith("`mdata['rna'].layers['scaled']` and `mdata['adt'].layers['scaled']` hold negative values")
 
 
 def clusters(data, key: str = "med_magma", resolution: float = 1.0) -> np.ndarray:

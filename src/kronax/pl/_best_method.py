@@ -68,7 +68,7 @@ def best_method(
     >>> figure = kx.pl.best_method(result)
     """
     sized = ax is None
-    colors = {method: style.color for method, style in styles_of(chosen_methods(result, methods), "methods").items()}
+    colors = {method: style.color for method, style in styles_of(chosen_methods(result, methods)).items()}
     correlation = result.fibers[list(colors)].to_numpy()
     defined = ~np.isnan(correlation).all(axis=1)
     if not defined.any():

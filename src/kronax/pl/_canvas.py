@@ -53,15 +53,17 @@ class Style:
         return {"color": self.color, "linestyle": self.dashes, "linewidth": self.width, "zorder": self.layer}
 
 
-def styles_of(names: Iterable[str], argument: str = "") -> dict[str, Style]:
+def styles_of(names: Iterable[str], argument: str = "methods") -> dict[str, Style]:
     """Give every method a colour and a line: kronax's own always the same, others what is left of them.
 
-    The argument that chooses some of the methods, if there is one, is the remedy for too many.
+    The argument that chooses some of the methods is the remedy for too many.
     """
     names = list(names)
     if len(names) > len(COLORS):
-        msg = f"{len(names)} methods are too many to tell apart by colour; compare at most {len(COLORS)}"
-        msg += f", named with `{argument}=`." if argument else "."
+        msg = (
+            f"{len(names)} methods are too many to tell apart by colour; compare at most {len(COLORS)}, named with "
+            f"`{argument}=`."
+        )
         raise ValueError(msg)
     place: dict[str, int] = {}
     for name, own in _PLACES.items():
@@ -142,6 +144,16 @@ def inches(ax: Axes) -> np.ndarray:
     """Give width and height of the axes."""
     window = ax.get_window_extent()
     return np.array([window.width, window.height]) / ax.figure.dpi
+
+
+def apart(places: np.ndarray, least: float, length: float) -> np.ndarray:
+    """Move ascending places as little as makes them so far apart, within the length if they fit there."""
+    from scipy.optimize import isotonic_regression
+
+    steps = least * np.arange(len(places))
+    free = length - least * len(places)  # negative where they reach beyond both ends
+    starts = isotonic_regression(places - steps).x  # of places that stand together, all the same
+    return steps + least / 2 + np.clip(starts - least / 2, min(0, free / 2), max(free, free / 2))
 
 
 def spaced(places: np.ndarray, least: float) -> np.ndarray:

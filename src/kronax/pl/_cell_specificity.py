@@ -10,8 +10,10 @@ from mudata import MuData
 
 from kronax import _validate
 from kronax.metrics._cell_specificity import cell_specificity as measure
+from kronax.metrics._compared_methods import TRUTH
 from kronax.metrics._cross_validate import CrossValidation
 from kronax.pl._canvas import COLORS, DASHED, DASHES, axes, hand_over, legend, plain, short, styles_of
+from kronax.pl._results import chosen_methods
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +26,7 @@ def cell_specificity(
     data: MuData | CrossValidation,
     *,
     layer: str | None = None,
+    methods: str | Iterable[str] | None = None,
     highlight: Iterable[str] = (),
     ax: Axes | None = None,
     save: str | Path | None = None,
@@ -38,10 +41,11 @@ def cell_specificity(
     Parameters
     ----------
     data
-        Contexts as modalities, each treatments × genes; or the result of :func:`kronax.metrics.cross_validate`, with at
-        most 7 methods.
+        Contexts as modalities, each treatments × genes; or the result of :func:`kronax.metrics.cross_validate`.
     layer
         Layer of every modality to read; `X` if None.
+    methods
+        Those of a cross-validation to compare, at most 7; all if None.
     highlight
         Treatments to point out, at most 7.
     ax
@@ -58,11 +62,12 @@ def cell_specificity(
     Raises
     ------
     KeyError
-        If there is no such layer or treatment.
+        If there is no such layer, method or treatment.
     TypeError
         If `data` is neither a MuData object nor a cross-validation.
     ValueError
-        If no treatment has two profiles, or there is too much to tell apart by colour.
+        If no treatment has two profiles, there is too much to tell apart by colour, or `methods` are named of a MuData
+        object.
 
     References
     ----------
@@ -75,9 +80,9 @@ def cell_specificity(
     >>> figure = kx.pl.cell_specificity(mdata, highlight=["drug3"])
     """
     sized = ax is None
-    table = _table(data, layer)
-    first, *methods = table.columns
-    styles = styles_of(methods)
+    table = _table(data, layer, methods)
+    first, *compared = table.columns
+    styles = styles_of(compared)
     highlight = [highlight] if isinstance(highlight, str) else list(highlight)
     for name in highlight:
         _validate.known(name, table.index, "treatment")
@@ -114,8 +119,11 @@ def _histogram(ax: Axes, values: np.ndarray) -> None:
     ax.set_ylabel("treatments")
 
 
-def _table(data: MuData | CrossValidation, layer: str | None) -> pd.DataFrame:
+def _table(data: MuData | CrossValidation, layer: str | None, methods: str | Iterable[str] | None) -> pd.DataFrame:
     """Give treatments × what is shown."""
     if isinstance(data, CrossValidation):
-        return data.cell_specificity
+        return data.cell_specificity[[TRUTH, *chosen_methods(data, methods)]]
+    if methods is not None:
+        msg = "`methods` are those of a cross-validation; of a tensor, name the `layer` that a method completed."
+        raise ValueError(msg)
     return measure(data, layer=layer)[["cell_specificity"]]

@@ -74,7 +74,7 @@ def deg_roc(
     from sklearn.metrics import auc, roc_curve
 
     sized = ax is None
-    styles = styles_of(chosen_methods(result, methods), "methods")
+    styles = styles_of(chosen_methods(result, methods))
     ax = axes((3.2, 3.2), show=show) if sized else ax
     ax.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1)
     drawn = False

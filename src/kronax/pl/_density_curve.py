@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ import numpy as np
 from kronax import _validate
 from kronax.metrics._density_curve import DensityCurve
 from kronax.pl._canvas import DASHED, axes, hand_over, legend, plain, short, styles_of
+from kronax.pl._results import chosen_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +22,7 @@ _MOST_TICKS = 8
 def density_curve(
     curve: DensityCurve,
     *,
+    methods: str | Iterable[str] | None = None,
     ax: Axes | None = None,
     save: str | Path | None = None,
     show: bool = False,
@@ -32,7 +35,9 @@ def density_curve(
     Parameters
     ----------
     curve
-        Of :func:`kronax.metrics.density_curve`, with at most 7 methods.
+        Of :func:`kronax.metrics.density_curve`.
+    methods
+        Those to compare, at most 7; all if None.
     ax
         Axes to draw into, with room for the legend on the right; if None, a figure is made.
     save
@@ -46,6 +51,8 @@ def density_curve(
 
     Raises
     ------
+    KeyError
+        If there is no such method.
     TypeError
         If `curve` is something else.
     ValueError
@@ -65,10 +72,10 @@ def density_curve(
     _validate.result_of(curve, DensityCurve, "kx.metrics.density_curve")
     sized = ax is None
     summary = curve.summary
-    methods = list(summary.index.unique("method"))
+    styles = styles_of(chosen_of(list(summary.index.unique("method")), methods))
     ax = axes((4.0, 3.0), show=show) if sized else ax
     densities = 100 * np.unique(summary.index.get_level_values("density"))
-    for i, (method, style) in enumerate(styles_of(methods).items()):
+    for i, (method, style) in enumerate(styles.items()):
         found = summary.loc[method]
         ax.errorbar(
             *(100 * found.index.to_numpy(), found["mean"].to_numpy()),

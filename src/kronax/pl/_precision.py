@@ -14,7 +14,7 @@ from kronax import _keys, _validate
 from kronax._module_shares import categorical, require_few
 from kronax._partial_correlations import partial_correlations
 from kronax._stored_graph import AXES
-from kronax.pl._canvas import LINE, TEXT, axes, called, hand_over, short, spaced
+from kronax.pl._canvas import LINE, MOST_NAMES, TEXT, apart, axes, called, hand_over, inches, short, spaced
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +24,7 @@ _SIDE = 4.0  # of the heat map, inches
 _MOST_FIELDS = 400  # along a side; beyond, neighbouring rows and columns share one
 _LIMIT = 99  # percentile of the absolute values at the ends of the colour bar
 _STRIP = 0.03  # width of the groups' colours, share of the side
+_PAD, _LEADER = 0.05, 0.2  # between the fields and a name, and width of the lines that lead to names, inches
 
 
 def precision(
@@ -41,7 +42,7 @@ def precision(
     What is drawn are partial correlations, the precision's entries at unit scale and with the sign reversed: purple
     where two cells (genes) go together given all others, orange where they exclude each other. Along the diagonal lie the groups,
     in the order of their categories; within a group, those with the strongest ties to it come first. A good clustering
-    has its colour in the blocks. With more than 400 cells (genes), a field shows the largest absolute value of those
+    has its colour in the blocks. Up to 60 groups are all named: lines lead to the names of those too narrow for one. With more than 400 cells (genes), a field shows the largest absolute value of those
     that share it.
 
     Parameters
@@ -144,15 +145,25 @@ def _draw(ax: Axes, found: sparse.csr_array):
 
 
 def _name_groups(ax: Axes, names: list[str], bounds: np.ndarray, colors: list[str] | None) -> None:
-    """Write the groups' names on the left, where there is room for them, beside their colours."""
+    """Write the groups' names on the left, beside their colours; lines lead to those that have no room at their place."""
     n = bounds[-1]
     centres = (bounds[: len(names)] + bounds[1 : len(names) + 1]) / 2
-    side = ax.get_window_extent().height / ax.figure.dpi
-    named = spaced(centres, LINE * n / side)
-    ax.set_yticks(centres[named], [short(names[group]) for group in named], fontsize=TEXT, parse_math=False)
-    ax.tick_params(length=0)
+    width, height = inches(ax)
+    line = LINE * n / height
+    named = np.arange(len(names)) if len(names) <= MOST_NAMES else spaced(centres, line)
+    places = apart(centres[named], line, n)
+    moved = np.abs(places - centres[named]).max() > 0.01 * line
+    edge = -_PAD / width - (0 if colors is None else 1.3 * _STRIP)
+    begin = edge - (_LEADER + _PAD / 2) / width if moved else edge
+    ax.set_yticks([])
+    beside = ax.get_yaxis_transform()
+    for group, place in zip(named, places, strict=True):
+        style = {"fontsize": TEXT, "parse_math": False, "ha": "right", "va": "center", "transform": beside}
+        ax.text(begin, place, short(names[group]), **style)
+        if moved:
+            ends = [edge, edge - _LEADER / width], [centres[group], place]
+            ax.plot(*ends, color="0.6", linewidth=0.5, transform=beside, clip_on=False, scalex=False, scaley=False)
     if colors is not None:
-        ax.tick_params(axis="y", pad=3 + 72 * 1.3 * _STRIP * side)
         for color, low, high in zip(colors, bounds, bounds[1:], strict=False):
             ax.add_patch(_strip(ax, color, low / n, high / n))
 

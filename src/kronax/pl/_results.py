@@ -15,12 +15,17 @@ def is_cross_validation(result: Any) -> None:
 def chosen_methods(result: Any, methods: str | Iterable[str] | None) -> list[str]:
     """Give the methods of a cross-validation that a user named; all for None."""
     is_cross_validation(result)
+    return chosen_of(result.methods, methods)
+
+
+def chosen_of(available: list[str], methods: str | Iterable[str] | None) -> list[str]:
+    """Give those of the methods that a user named; all for None."""
     if methods is None:
-        return result.methods
+        return available
     methods = [methods] if isinstance(methods, str) else list(methods)
     for method in methods:
-        _validate.known(method, result.methods, "method")
+        _validate.known(method, available, "method")
     if not methods:
-        msg = f"No method was named; there are {_validate.listed(result.methods)}."
+        msg = f"No method was named; there are {_validate.listed(available)}."
         raise ValueError(msg)
     return methods

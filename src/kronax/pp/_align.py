@@ -23,7 +23,11 @@ def align(mdata: MuData, *, copy: bool = False) -> MuData | None:
     ``mdata[context].X``, ``layers``, ``raw``
         NaN in new rows; integers become floating numbers where there are new rows; sparse matrices stay sparse. Genes
         stay as they are, those that other contexts lack too: completion leaves them out.
-    ``mdata[context].obs``, ``obsm``, ``obsp``
+    ``mdata[context].obs``
+        What describes treatments, such as a mechanism of action, stands in new rows as well: the columns on which, for
+        every treatment, all contexts with a value agree. The others, such as ``n_profiles``, have missing values there. A
+        column keeps its dtype unless a value is missing; categories of other contexts are added.
+    ``mdata[context].obsm``, ``obsp``
         Missing values in new rows; no neighbours in ``obsp``.
     ``mdata[context].obs["measured"]`` : bool
         Whether the treatment was there and X, where there is one, has a value in its row.
@@ -58,10 +62,8 @@ def align(mdata: MuData, *, copy: bool = False) -> MuData | None:
     contexts = _tensor.check(mdata)
     _tensor.require_actual(mdata, copy=copy)
     treatments = _tensor.union(mdata)
-    modalities = {
-        context: _align.aligned(mdata.mod[context], treatments, _present(mdata, context, treatments))
-        for context in contexts
-    }
+    measured = {context: _present(mdata, context, treatments) for context in contexts}
+    modalities = _align.aligned(mdata, treatments, measured)
     _align.log_new(mdata, treatments)
 
     mdata = _align.copied(mdata) if copy else mdata

@@ -109,7 +109,7 @@ def tensor(
     for c, context in enumerate(contexts.categories):
         here = pairs // len(treatments.categories) == c
         names = treatments.categories[pairs[here] % len(treatments.categories)]
-        obs = pd.DataFrame({"n_profiles": counts[here]}, index=names).join(described)
+        obs = pd.DataFrame({_keys.N_PROFILES: counts[here]}, index=names).join(described)
         modalities[context] = AnnData(values[here], obs=obs, var=adata.var.copy())
     with _tensor.without_pulling():
         return MuData(modalities, axis=-1)
@@ -129,7 +129,7 @@ def _report_size(n: int, c: int, obs_key: str, context_key: str) -> None:
 def _of_treatments(table: pd.DataFrame, treatments: pd.Categorical) -> pd.DataFrame:
     """Give the columns that do not vary between the rows of any treatment, a row for each treatment."""
     codes, first, number = np.unique(treatments.codes, return_index=True, return_inverse=True)
-    table = table.drop(columns=["n_profiles", *_keys.OF_PROFILES], errors="ignore").reset_index(drop=True)
+    table = table.drop(columns=[_keys.N_PROFILES, *_keys.OF_PROFILES], errors="ignore").reset_index(drop=True)
     alike = table.iloc[first[number]].reset_index(drop=True)
     same = [key for key in table if table[key].equals(alike[key])]
     return table.iloc[first][same].set_axis(treatments.categories[codes])

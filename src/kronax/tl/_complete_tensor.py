@@ -323,10 +323,7 @@ def _aligned(mdata: MuData, tensor: Tensor) -> dict[str, AnnData]:
     if _tensor.is_aligned(mdata):
         return {}
     _align.log_new(mdata, tensor.treatments)
-    return {
-        context: _align.aligned(mdata.mod[context], tensor.treatments, tensor.measured[:, c])
-        for c, context in enumerate(tensor.contexts)
-    }
+    return _align.aligned(mdata, tensor.treatments, dict(zip(tensor.contexts, tensor.measured.T, strict=True)))
 
 
 def _write(adata: AnnData, key_added: str, layer: np.ndarray, obs: dict[str, Any]) -> None:

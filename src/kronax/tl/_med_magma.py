@@ -46,7 +46,8 @@ def med_magma(
     ----------
     data
         Cells × genes, or several modalities with common cells, matched by name. Dense or sparse (which stays sparse),
-        any real dtype; negative values are allowed.
+        any real dtype. Negative values are allowed, since :math:`Z` has them, and warned of in the log: where they come
+        from centring, scaling or log-ratios, multiplicative noise is no longer a scale of the matrix.
     layer
         Layer to read, in every modality; `X` if None. Where modalities differ, a mapping from every one of them to its
         layer or None, such as ``{"rna": "counts", "protein": None}``.
@@ -183,6 +184,7 @@ def med_magma(
     matrices = _graphs.read(data, layer)
     _graphs.require(matrices, n_neighbors, chosen, laplace=laplace != "auto" and bool(laplace))
     _graphs.log_start("med_magma", matrices)
+    _graphs.warn_of_negative(data, matrices, layer)
 
     progress = shows_progress()
     settings = {
