@@ -81,14 +81,23 @@ def test_command_is_that_of_the_readme(entry):
     assert f"`{entry['test_command']}`" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_readme_can_be_read_anywhere(project):
-    """A package index shows it without the files beside it: links are whole, and lead to files that are there."""
-    targets = re.findall(r"\]\(([^)]*)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
-    assert [target for target in targets if not target.startswith("https://")] == []
-    place = re.compile(re.escape(project["urls"]["Repository"]) + r"/(?:raw|blob|tree)/main/(.*)")
-    files = [found[1] for found in map(place.fullmatch, targets) if found]
+def test_readme_can_be_read_anywhere():
+    """Its links lead to files that are there, and on a package index, which has none of them, to the repository."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    files = [target for target in links(text) if not target.startswith("https://")]
     assert len(files) > 5
     assert [file for file in files if not (ROOT / file).exists()] == []
+    for change in settings["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
+        text = re.sub(change["pattern"], change["replacement"], text)
+    repository = settings["project"]["urls"]["Repository"]
+    kinds = {file: "raw" if file.endswith(".png") else "blob" for file in files}
+    assert [target for target in links(text) if not target.startswith("https://")] == []
+    assert [file for file in files if f"]({repository}/{kinds[file]}/main/{file})" not in text] == []
+
+
+def links(text: str) -> list[str]:
+    return re.findall(r"\]\(([^)]*)\)", text)
 
 
 def test_citation_agrees(project):
