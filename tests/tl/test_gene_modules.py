@@ -6,8 +6,10 @@ import pandas as pd
 import pytest
 import scanpy as sc
 from scipy import sparse
+from sklearn.metrics import adjusted_mutual_info_score
 
 import kronax as kx
+from kronax._consensus import _stability
 
 BLOCKS = (5, 12, 8)
 
@@ -60,14 +62,62 @@ def test_partition_is_that_of_scanpy():
     assert len(pairs) == adata.var["gene_module"].nunique() == genes.obs["leiden"].nunique()
 
 
-def test_random_state_is_the_seed(monkeypatch):
-    seeds = []
-    leiden = sc.tl.leiden
-    monkeypatch.setattr(
-        sc.tl, "leiden", lambda *args, **options: (seeds.append(options["random_state"]), leiden(*args, **options))
-    )
-    kx.tl.gene_modules(with_gene_graph(), random_state=7)
-    assert seeds == [7]
+def flat(n=300, degree=12, groups=6, seed=0) -> ad.AnnData:
+    """Genes of which two in a group are tied more often than two others."""
+    rng = np.random.default_rng(seed)
+    group = np.arange(n) % groups
+    chance = np.where(group[:, None] == group, 4.0, 1.0)
+    ties = np.triu(rng.random((n, n)) < chance * degree / chance.mean() / n, 1)
+    adata = ad.AnnData(rng.poisson(3.0, (6, n)).astype(np.float32), var=pd.DataFrame({"group": group.astype(str)}))
+    adata.varp["med_magma_connectivities"] = sparse.csr_matrix((ties | ties.T) * 1.0)
+    adata.uns["med_magma"] = {"connectivities_key": "med_magma_connectivities"}
+    return adata
+
+
+def modules_by_seed(adata, **options) -> list[np.ndarray]:
+    for seed in range(4):
+        kx.tl.gene_modules(adata, random_state=seed, key_added=f"seed{seed}", **options)
+    return [adata.var[f"seed{seed}"].cat.codes.to_numpy() for seed in range(4)]
+
+
+def test_modules_of_many_runs_depend_less_on_the_seed():
+    adata = flat()
+    single, many = modules_by_seed(adata, n_runs=1), modules_by_seed(adata)
+    ami = adjusted_mutual_info_score
+
+    def alike(found):
+        return np.mean([ami(found[i], found[j]) for i in range(4) for j in range(i)])
+
+    assert alike(many) > alike(single) + 0.2
+    truth = adata.var["group"]
+    assert min(ami(truth, found) for found in many) > np.mean([ami(truth, found) for found in single])
+
+
+def test_same_seed_same_modules():
+    adata = flat(n=100)
+    first, second = (kx.tl.gene_modules(adata, random_state=7, n_runs=5, copy=True).var for _ in range(2))
+    pd.testing.assert_frame_equal(first, second)
+    assert not first["gene_module"].equals(kx.tl.gene_modules(adata, n_runs=5, copy=True).var["gene_module"])
+
+
+def test_what_all_runs_agree_on_is_stable():
+    adata = with_gene_graph()
+    kx.tl.gene_modules(adata)
+    np.testing.assert_array_equal(adata.var["gene_module_stability"], [1.0] * 25 + [np.nan] * 2)
+    assert adata.uns["gene_module"]["agreement"] == pytest.approx(1.0)
+
+
+def test_stability_by_hand():
+    communities, runs = np.array([0, 0, 0, 1]), np.array([[0, 0, 0, 1], [5, 5, 2, 2], [0, 1, 2, 3], [0, 0, 0, 0]])
+    np.testing.assert_allclose(_stability(communities, runs), [5 / 8, 5 / 8, 1 / 2, 1.0])
+
+
+def test_a_graph_that_is_not_symmetric_counts_from_both_ends():
+    adata, upper = with_gene_graph(), with_gene_graph()
+    upper.varp["med_magma_connectivities"] = sparse.triu(upper.varp["med_magma_connectivities"]).tocsr()
+    for each in (adata, upper):
+        kx.tl.gene_modules(each)
+    pd.testing.assert_frame_equal(upper.var, adata.var)
 
 
 def test_resolution_makes_modules_smaller():
@@ -80,10 +130,14 @@ def test_resolution_makes_modules_smaller():
 def test_parameters_are_stored():
     adata = with_gene_graph()
     kx.tl.gene_modules(adata, resolution=2, key_added="communities", random_state=5)
-    assert adata.uns["communities"] == {
-        "params": {"resolution": 2.0, "neighbors_key": "med_magma", "random_state": 5, "n_iterations": 2}
+    assert adata.uns["communities"]["params"] == {
+        "resolution": 2.0,
+        "n_runs": 100,
+        "neighbors_key": "med_magma",
+        "random_state": 5,
+        "n_iterations": 2,
     }
-    assert "gene_module" not in adata.var
+    assert list(adata.var) == ["communities", "communities_stability"]
 
 
 def test_other_graph():

@@ -40,6 +40,7 @@ def test_planted_communities_are_robust(found):
     assert result["difference"] > 0.2
     np.testing.assert_array_equal(result["graph"][:, 0], 0)  # nothing moved, and the clusters are clear
     assert "0 of 9 random graphs are as stable" in result["statement"]
+    assert result["statement"].endswith("on the graph as it is: 0.000, where 0 would be equal clusters.")
 
 
 @pytest.mark.parametrize("measure", ["vi", "ami"])

@@ -90,7 +90,9 @@ def graph_robustness(
     ax.set_ylabel(_LABELS[found["params"]["measure"]], fontsize=9)
     ax.tick_params(labelsize=8)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, ncols=2)
+    title = f"mean, and where {_BAND[1] - _BAND[0]}% of the repeats are"
+    place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "ncols": 2}
+    ax.legend(title=title, title_fontsize=8, alignment="left", frameon=False, fontsize=8, **place)
     return save_and_show(ax.figure, save=save, show=show)
 
 

@@ -3,7 +3,9 @@ import pandas as pd
 from anndata import AnnData
 
 from kronax import _keys, _validate
-from kronax._leiden import N_ITERATIONS, leiden
+from kronax._consensus import consensus
+from kronax._leiden import N_ITERATIONS
+from kronax._logging import logger
 from kronax._stored_graph import stored_graph
 
 
@@ -11,6 +13,7 @@ def gene_modules(
     adata: AnnData,
     *,
     resolution: float = 1.0,
+    n_runs: int = 100,
     neighbors_key: str = _keys.MED_MAGMA,
     key_added: str = _keys.GENE_MODULE,
     random_state: int = 0,
@@ -19,7 +22,9 @@ def gene_modules(
     """Group the genes into modules, the communities of the gene graph.
 
     The Leiden algorithm in igraph's implementation, two iterations, maximises weighted modularity, as
-    :func:`scanpy.tl.leiden` does for cells.
+    :func:`scanpy.tl.leiden` does for cells. Communities of genes are weak, and one run differs much from the next that
+    has another seed. So modules are the consensus of many runs: edges are weighted by the share of runs in which both ends
+    are in one community, and the graph is grouped anew, until all runs agree.
 
     Parameters
     ----------
@@ -27,13 +32,16 @@ def gene_modules(
         Cells × genes, with a gene graph: the result of :func:`kronax.tl.med_magma`.
     resolution
         Higher values give more and smaller modules.
+    n_runs
+        Runs of the Leiden algorithm on the gene graph, and a fifth of that, at least 20, in each of the few rounds after it:
+        about two seconds for 2,000 genes. 1 for a single run, without a consensus.
     neighbors_key
         Where in ``uns`` the graph is described; its weights are in ``varp``, under the name given there as
         ``connectivities_key``.
     key_added
         Name of what is written.
     random_state
-        Seed of the Leiden algorithm.
+        Seed.
     copy
         Return a copy and leave `adata` as it is.
 
@@ -44,20 +52,25 @@ def gene_modules(
     ``adata.var[key_added]`` : categorical
         The module of every gene: ``"0"`` the largest, ``"1"`` the next, and so on. A gene without an edge belongs to
         no module and has a missing value.
+    ``adata.var[f"{key_added}_stability"]`` : float
+        How often a single run has a gene in one community with another gene of its module, mean over these, in [0, 1].
+        NaN for a gene without an edge.
     ``adata.uns[key_added]`` : dict
-        ``params``: `resolution`, `neighbors_key`, `random_state` and ``n_iterations``.
+        ``agreement``: the adjusted mutual information of a single run and the modules, mean over the runs; ``params``:
+        `resolution`, `n_runs`, `neighbors_key`, `random_state` and ``n_iterations``.
 
     Raises
     ------
     KeyError
         If there is no such graph.
     ValueError
-        If `adata` is backed, `resolution` is not positive, `key_added` is `neighbors_key`, or the graph has no edges or
+        If `adata` is backed, `resolution` or `n_runs` is not positive, `key_added` is `neighbors_key`, or the graph has no edges or
         a weight that is negative or not finite.
 
     References
     ----------
-    :cite:t:`Traag2019`; applied to the gene graph in :cite:t:`Andrew2026`, section 4.3.
+    :cite:t:`Traag2019`, applied to the gene graph in :cite:t:`Andrew2026`, section 4.3; the consensus is that of
+    :cite:t:`Lancichinetti2012`, on the edges alone as in :cite:t:`Tandon2019`.
 
     Examples
     --------
@@ -72,35 +85,41 @@ def gene_modules(
     _validate.is_anndata(adata)
     _validate.name(key_added, "key_added")
     _validate.positive(resolution, "resolution")
+    _validate.integer(n_runs, "n_runs", low=1)
     _validate.integer(random_state, "random_state", low=0)
     if key_added == neighbors_key:
         msg = f"`key_added` must differ from `neighbors_key`, {neighbors_key!r}, whose entry in `adata.uns` would be lost."
         raise ValueError(msg)
-    graph = stored_graph(adata, neighbors_key, "var")
+    stored = stored_graph(adata, neighbors_key, "var")
+    graph = stored.maximum(stored.T).tocsr()
     graph.setdiag(0)
     graph.eliminate_zeros()
-    connected = np.flatnonzero(graph.getnnz(axis=1) + graph.getnnz(axis=0))
+    connected = np.flatnonzero(graph.getnnz(axis=1))
     if not len(connected):
         msg = f"The gene graph of {neighbors_key!r} has no edges, so it has no modules."
         raise ValueError(msg)
-    modules = np.full(adata.n_vars, -1)
-    modules[connected] = _by_size(leiden(graph[connected][:, connected], resolution, random_state))
+    found = consensus(graph[connected][:, connected], resolution, n_runs, random_state)
+    modules, stability = np.full(adata.n_vars, -1), np.full(adata.n_vars, np.nan)
+    modules[connected], stability[connected] = found.communities, found.stability
+    categories = [str(module) for module in range(modules.max() + 1)]
+    logger.info(
+        "gene_modules: %d genes in %d modules; a single run agrees with them to %.2f (AMI)",
+        len(connected),
+        len(categories),
+        found.agreement,
+    )
 
     adata = adata.copy() if copy else adata
-    categories = [str(module) for module in range(modules.max() + 1)]
     adata.var[key_added] = pd.Categorical.from_codes(modules, categories=categories)
+    adata.var[f"{key_added}_stability"] = stability
     adata.uns[key_added] = {
+        "agreement": found.agreement,
         "params": {
             "resolution": float(resolution),
+            "n_runs": int(n_runs),
             "neighbors_key": neighbors_key,
             "random_state": int(random_state),
             "n_iterations": N_ITERATIONS,
-        }
+        },
     }
     return adata if copy else None
-
-
-def _by_size(communities: np.ndarray) -> np.ndarray:
-    """Number communities anew, the largest 0."""
-    order = np.argsort(-np.bincount(communities), kind="stable")
-    return np.argsort(order)[communities]
