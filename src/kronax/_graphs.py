@@ -190,28 +190,32 @@ def log_start(method: str, matrices: Matrices) -> None:
         )
 
 
-def warn_of_negative(data: AnnData | MuData, matrices: Matrices, layer: Layer) -> None:
+def warn_of_negative(data: AnnData | MuData, matrices: Matrices, layer: Layer, power: float | None) -> None:
     """Warn, once, of values that noise may not have multiplied.
 
     The model has negative values, so they are no error. But a cell's scale multiplies its counts, not what is left of
     them when means are taken away or ratios are made logarithms: there is nothing to find in these.
     """
     layers = layers_of(data, layer)
-    of = {name: f"mdata[{name!r}]" if name else "adata" for name in layers}
-    signed = [name for name, found in matrices.counts.items() if (found.matrix.data < 0).any()]
-    if not signed:
+    negative = {name: int((found.matrix.data < 0).sum()) for name, found in matrices.counts.items()}
+    found = [
+        f"{count:,} of {matrices.counts[name].matrix.nnz:,} non-zero values of "
+        f"{_validate.place(layers[name], f'mdata[{name!r}]' if name else 'adata')}"
+        for name, count in negative.items()
+        if count
+    ]
+    if not found:
         return
-    remedy = "name a layer of counts or log-normalised values with `layer=…`"
-    if not isinstance(data, MuData) and data.raw is not None:
-        remedy += ", or take them from `adata.raw.to_adata()`"
-    logger.warning(
-        "%s %s negative values, as centred, scaled or log-ratio data do. The noise that multiplies counts is no scale of "
-        "such values, and is not taken away: %s. kx.tl.gmgm is for values without such noise; signed measurements that "
-        "noise does multiply are right here.",
-        " and ".join(_validate.place(layers[name], of[name]) for name in signed),
-        "holds" if len(signed) == 1 else "hold",
-        remedy,
+    raw = not isinstance(data, MuData) and data.raw is not None
+    msg = (
+        f"{' and '.join(found)} {'is' if sum(negative.values()) == 1 else 'are'} negative. "
+        f"{'Values are therefore taken as they are, without a power that compresses counts. ' if power is None else ''}"
+        "Where negative values come from centring, scaling or log-ratios, multiplicative noise is not taken away: name a "
+        "layer of counts or log-normalised values with `layer=…`, "
+        f"{'take them from `adata.raw.to_adata()`, ' if raw else ''}or use kx.tl.gmgm, whose model has no such noise. "
+        "Stray ones are best set to 0."
     )
+    warnings.warn(msg, UserWarning, stacklevel=3)
 
 
 def combine(

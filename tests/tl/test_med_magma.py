@@ -248,27 +248,33 @@ def test_negative_values(counts, rng):
     assert_sound(adata)
 
 
-def warnings_in(log) -> list[str]:
-    return [record.getMessage() for record in log if record.levelno >= logging.WARNING]
-
-
-def test_negative_values_are_warned_of_once(counts, log):
+def test_negative_values_are_warned_of_once(counts):
     adata = annotated(counts)
     adata.layers["scaled"] = counts - counts.mean(0)
-    kx.tl.med_magma(adata)
-    assert warnings_in(log) == []
-    kx.tl.med_magma(adata, layer="scaled")
-    (found,) = warnings_in(log)
-    assert found.startswith("`adata.layers['scaled']` holds negative values, as centred, scaled or log-ratio data do.")
-    assert "name a layer of counts or log-normalised values with `layer=…`. kx.tl.gmgm is for" in found
-    log.clear()
+    with pytest.warns(UserWarning) as caught:
+        kx.tl.med_magma(adata, layer="scaled")
+    (found,) = caught
+    negative, n = (adata.layers["scaled"] < 0).sum(), np.count_nonzero(adata.layers["scaled"])
+    words = f"{negative:,} of {n:,} non-zero values of `adata.layers['scaled']` are negative. Values are therefore"
+    assert str(found.message).startswith(words)
+    assert found.filename == __file__
     scaled = annotated(adata.layers["scaled"])
     scaled.raw = adata
-    kx.tl.med_magma(scaled)
-    (found,) = warnings_in(log)
-    assert found.startswith("`adata.X` holds") and "or take them from `adata.raw.to_adata()`" in found
-    kx.tl.gmgm(scaled)  # has no noise to take away
-    assert len(warnings_in(log)) == 1
+    with pytest.warns(UserWarning, match=r"of `adata.X` are negative.*`adata.raw.to_adata\(\)`, or use kx.tl.gmgm, "):
+        kx.tl.med_magma(scaled)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        kx.tl.med_magma(adata)
+        kx.tl.gmgm(scaled)  # has no noise to take away
+
+
+def test_a_stray_negative_value_is_counted(counts):
+    counts[3, 5] = -1
+    adata, n = annotated(counts), np.count_nonzero(counts)
+    with pytest.warns(UserWarning, match=f"^1 of {n:,} non-zero values of `adata.X` is negative.*without a power"):
+        kx.tl.med_magma(adata)
+    with pytest.warns(UserWarning, match=f"^1 of {n:,} non-zero values of `adata.X` is negative. Where"):
+        kx.tl.med_magma(adata, power=0.5)  # as they were asked for
 
 
 EMPTY_CELLS, EMPTY_GENES = [3, 10, 11, 149], [0]

@@ -46,8 +46,8 @@ def med_magma(
     ----------
     data
         Cells × genes, or several modalities with common cells, matched by name. Dense or sparse (which stays sparse),
-        any real dtype. Negative values are allowed, since :math:`Z` has them, and warned of in the log: where they come
-        from centring, scaling or log-ratios, multiplicative noise is no longer a scale of the matrix.
+        any real dtype. Negative values are allowed, since :math:`Z` has them, and warned of: where they come from
+        centring, scaling or log-ratios, multiplicative noise is no longer a scale of the matrix and is not taken away.
     layer
         Layer to read, in every modality; `X` if None. Where modalities differ, a mapping from every one of them to its
         layer or None, such as ``{"rna": "counts", "protein": None}``.
@@ -76,7 +76,7 @@ def med_magma(
         together are at most 1,000, and there are at least twice as many non-zero values as scales. Edges were not found
         better with it in our benchmarks, and those between nearly collinear genes worse.
     power
-        :math:`γ`. If None, 1 for a matrix with negative values; otherwise as much compression as the Gaussian model
+        :math:`γ`. If None, 1 for a matrix with negative values, be it a single one; otherwise as much compression as the Gaussian model
         needs: the largest :math:`γ ≤ 1` that brings the root mean square of the quotient's logarithm down to ½. Data
         and any power of them then give nearly the same graphs.
     center
@@ -184,7 +184,7 @@ def med_magma(
     matrices = _graphs.read(data, layer)
     _graphs.require(matrices, n_neighbors, chosen, laplace=laplace != "auto" and bool(laplace))
     _graphs.log_start("med_magma", matrices)
-    _graphs.warn_of_negative(data, matrices, layer)
+    _graphs.warn_of_negative(data, matrices, layer, power)
 
     progress = shows_progress()
     settings = {
