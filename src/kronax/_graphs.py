@@ -31,6 +31,10 @@ PENALTIES = ("shrinkage", "ridge", "l1")
 WEIGHTS = ("affinity", "partial_correlation")
 Layer = str | None | Mapping[str, str | None]  # in every modality, or by its name; None for X
 STRONGEST_RIDGE = 1e10  # beyond it, rounding is all that is left of the structure
+FEWEST_NEIGHBORS = 2
+FEWEST_FOR_NOISE = (
+    20  # cells and features: the noise is that of the median direction, and structure may reach it in fewer
+)
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,10 @@ def layers_of(data: AnnData | MuData, layer: Layer) -> dict[str, str | None]:
     missing = [name for name in names if name not in layer]
     if missing:
         msg = f"`layer` names no layer of {', '.join(map(repr, missing))}; None stands for `X`. Found {dict(layer)!r}."
+        if layer:
+            msg += (
+                f" To leave modalities out: `mudata.MuData({{name: mdata[name].copy() for name in {tuple(layer)}}})`."
+            )
         raise ValueError(msg)
     return {name: layer[name] for name in names}
 
@@ -120,7 +128,14 @@ def require(matrices: Matrices, n_neighbors: int | None, penalty: m_step.Penalty
     """Require a number of neighbours that the cells allow, and the memory that the work needs."""
     n = len(matrices.cells)
     if n_neighbors is not None:
-        _validate.integer(n_neighbors, "n_neighbors", low=2, high=n - 1, why=f" ({n} cells have non-zero values)")
+        if n <= FEWEST_NEIGHBORS:
+            msg = (
+                f"At least {FEWEST_NEIGHBORS + 1} cells with non-zero values are needed for {FEWEST_NEIGHBORS} neighbours "
+                f"of each, found {n}. `n_neighbors=None` connects as few as 2."
+            )
+            raise ValueError(msg)
+        why = f" ({n} cells have non-zero values)"
+        _validate.integer(n_neighbors, "n_neighbors", low=FEWEST_NEIGHBORS, high=n - 1, why=why)
     shapes = [found.matrix.shape for found in matrices.counts.values()]
     needed = max(
         em.bytes_needed(*found.matrix.shape, found.matrix.nnz, complete=n_neighbors is None)
@@ -149,7 +164,7 @@ def check(
     _validate.integer(n_comps, "n_comps", low=2)
     _validate.integer(random_state, "random_state", low=0)
     if n_neighbors is not None:
-        _validate.integer(n_neighbors, "n_neighbors", low=2)
+        _validate.integer(n_neighbors, "n_neighbors", low=FEWEST_NEIGHBORS)
 
 
 def penalty(kind: str, strength: float | tuple[float, float] | None, *, joint: bool) -> m_step.Penalty:
@@ -393,13 +408,14 @@ def _warn(
     found = [] if learnt.converged else [f"{method} did not converge: {learnt.reason}."]
     remedy = " A smaller `strength` of the l1 penalty leaves some." if penalty.kind == "l1" else ""
     for name, part in learnt.parts.items():
-        of = f" of {name!r}" if name else ""
-        if part.rank < 2:
+        genes = f"features of {name!r}" if name else "genes"
+        if part.rank < 2 and min(matrices.counts[name].matrix.shape) >= FEWEST_FOR_NOISE:
             found.append(
-                f"{part.rank} directions{of} rise above the noise: cells and genes show no structure, and the graphs mean little."
+                f"{'Only one' if part.rank else 'No'} direction{name and f' of {name!r}'} rises above the noise: cells and "
+                f"{genes} show no structure, and {'its graph means' if name else 'the graphs mean'} little."
             )
         if not features[name]["connectivities"].nnz:
-            found.append(f"The graph of the genes{of} has no edge.{remedy}")
+            found.append(f"The graph of the {genes} has no edge.{remedy}")
     if not cells["connectivities"].nnz:
         found.append(f"The graph of the cells has no edge.{remedy}")
     n_blocks = count_blocks(matrices)

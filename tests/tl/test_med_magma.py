@@ -526,7 +526,7 @@ def test_fewer_genes_than_neighbours(counts):
 
 def test_smallest_matrix(rng):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # so few cells show no structure
+        warnings.simplefilter("ignore", UserWarning)
         adata = solved(rng.gamma(1.0, 1.0, (2, 2)), n_neighbors=None)
     for matrix in graphs(adata).values():
         assert np.isfinite(matrix.data).all()
@@ -608,9 +608,9 @@ def spoilt(value: float):
         pytest.param(spoilt(-np.inf), ValueError, "1 NaN or infinite", id="-inf"),
         pytest.param(lambda x: sparse.csr_matrix(spoilt(np.nan)(x)), ValueError, "NaN or infinite", id="sparse NaN"),
         pytest.param(lambda x: x[:0], ValueError, "0 cells", id="no cell"),
-        pytest.param(lambda x: x[:1], ValueError, "1 cells", id="one cell"),
+        pytest.param(lambda x: x[:1], ValueError, "has 1 cell and", id="one cell"),
         pytest.param(lambda x: x[:, :0], ValueError, "0 genes", id="no gene"),
-        pytest.param(lambda x: x[:, :1], ValueError, "1 genes", id="one gene"),
+        pytest.param(lambda x: x[:, :1], ValueError, "1 gene;", id="one gene"),
         pytest.param(np.zeros_like, ValueError, "non-zero values in 0 of 150 cells", id="zeros"),
         pytest.param(lambda x: sparse.csr_matrix(x.shape), ValueError, "non-zero values in 0 of", id="sparse zeros"),
         pytest.param(lambda x: x * (np.arange(P) == 3), ValueError, "1 of 120 genes", id="one gene left"),
@@ -658,6 +658,12 @@ def test_neighbours_are_bounded_by_the_cells_with_values(counts):
     counts[100:] = 0
     adata = furnished(counts)
     refused(adata, ValueError, r"from 2 to 99 \(100 cells have non-zero values\), found 100", n_neighbors=100)
+    counts[2:] = 0
+    refused(
+        furnished(counts),
+        ValueError,
+        "At least 3 cells with non-zero values are needed .*, found 2. `n_neighbors=None`",
+    )
 
 
 def test_no_matrix(counts):
@@ -771,9 +777,19 @@ def test_warns_where_it_did_not_converge(counts):
 
 def test_warns_where_there_is_no_structure(counts, rng):
     adata = annotated(rng.normal(0.0, 1.0, (N, P)) * (counts > 0))
-    with pytest.warns(UserWarning, match="show no structure") as caught:
-        kx.tl.med_magma(adata)
+    with pytest.warns(UserWarning, match="^No direction rises above the noise: cells and genes show") as caught:
+        kx.tl.gmgm(adata)
     assert caught[0].filename == __file__
+    assert adata.uns["gmgm"]["rank"] == 0
+
+
+def test_few_features_may_be_all_structure(rng):
+    """One of four kinds in every cell: each feature is a direction of its own, and none is noise."""
+    kind = np.arange(N) % 4
+    adata = annotated(rng.poisson(20.0 * np.eye(4)[kind] + 1.0) + 1.0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*structure")
+        kx.tl.med_magma(adata)
     assert adata.uns["med_magma"]["rank"] < 2
 
 

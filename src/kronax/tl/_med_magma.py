@@ -50,7 +50,8 @@ def med_magma(
         centring, scaling or log-ratios, multiplicative noise is no longer a scale of the matrix and is not taken away.
     layer
         Layer to read, in every modality; `X` if None. Where modalities differ, a mapping from every one of them to its
-        layer or None, such as ``{"rna": "counts", "protein": None}``.
+        layer or None, such as ``{"rna": "counts", "protein": None}``. To leave a modality out, hand over the others:
+        ``mudata.MuData({name: mdata[name].copy() for name in ("rna", "protein")})``.
     n_neighbors
         Neighbours of every cell and of every gene in the graphs, itself not counted: from 2 to one less than there are
         cells. Genes get as many, or all others if there are fewer. None connects all cells, and all genes, whose
@@ -150,7 +151,7 @@ def med_magma(
     ValueError
         If `data` is backed, a parameter is out of range, a matrix has NaN or infinite values or fewer than two cells or
         genes with non-zero values, nothing varies but the scales, with an l1 penalty some cell or gene does not, or cell
-        names of a modality are not unique or unknown to the object.
+        names of a modality are not unique, unknown to the object or in no other modality.
 
     References
     ----------
