@@ -514,6 +514,21 @@ def test_all_neighbours(counts):
     assert adata.uns["med_magma"]["params"]["n_neighbors"] == N - 1
 
 
+@pytest.mark.parametrize("arguments", [{"penalty": "ridge"}, {"joint": True}, {"laplace": True}], ids=str)
+def test_precisions_are_not_what_makes_cells_neighbours(arguments, counts, result):
+    adata = solved(counts, **arguments)
+    for kind in ("connectivities", "distances"):
+        np.testing.assert_allclose(
+            adata.obsp[f"med_magma_{kind}"].toarray(), result.obsp[f"med_magma_{kind}"].toarray(), atol=1e-12
+        )
+        assert np.abs(adata.varp[f"med_magma_{kind}"] - result.varp[f"med_magma_{kind}"]).max() > 1e-6
+
+
+def test_a_ridge_is_joint_in_any_case(counts):
+    one, other = (solved(counts, penalty="ridge", joint=joint) for joint in (False, True))
+    assert_same_graphs(one, other, 1e-12)
+
+
 def test_fewer_genes_than_neighbours(counts):
     x = counts[:, :8]
     x = x[x.any(1)]

@@ -63,8 +63,11 @@ def med_magma(
     penalty
         How the precision matrices are kept from following the noise. ``"shrinkage"``: nonlinear shrinkage of both
         spectra. ``"ridge"``: :math:`ρ\,\|Ψ ⊕ Φ\|^2` is added to the negative log-likelihood. ``"l1"``: the absolute
-        entries off the diagonals, so that most are exactly zero; needs cells × cells and genes × genes matrices. It takes
-        seconds for some hundred cells and genes, a minute or more for over five hundred whose correlations are strong.
+        entries off the diagonals, so that most are exactly zero; needs cells × cells and genes × genes matrices. Its time
+        grows with the cube of the larger of the two: of real counts, seconds for some hundred cells and genes, a minute
+        for 133 cells and 500 genes, more than four for 500 and 1,500. Select fewer genes for it. `penalty`, `strength`,
+        `joint` and `laplace` change the precision matrices and the gene graph, not which cells are neighbours, but with
+        ``weights="partial_correlation"``.
     strength
         Of a ridge, in units of the squared mean variance, up to 1e10; if None, what makes held-out data most likely. Of an l1
         penalty, on the scale of correlations, up to 1, one for cells and genes or one for each; if None
@@ -86,6 +89,7 @@ def med_magma(
         With shrinkage, how the precision matrices of cells and genes are fitted. If False, each with the other axis at its mean: what both
         axes could explain, such as the programs that make cell types, is in both. If True, together as in the paper: they
         share it out. In our benchmarks the graphs of the former were never worse, and those of gene networks better.
+        A ridge and an l1 penalty are fitted together in any case.
     n_comps
         Most coordinates of the embedding.
     max_iter
