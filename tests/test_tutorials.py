@@ -1,6 +1,7 @@
 """The tutorials: executed and small, in step with the package; and, on request, that they still run (`pytest -m tutorials`)."""
 
 import ast
+import builtins
 import json
 import re
 from pathlib import Path
@@ -12,6 +13,7 @@ import kronax as kx
 ROOT = Path(__file__).parents[1]
 TUTORIALS = sorted((ROOT / "tutorials").glob("*.ipynb"))
 EVERY_TUTORIAL = [pytest.param(path, id=path.stem) for path in TUTORIALS]
+YOURS = {"adata", "mdata", "rna", "protein"}  # what text cells call the reader's own objects
 LARGEST = 1_000_000  # bytes
 FILE = re.compile(r"site-packages|(?<![\w.:/])/(?:[\w.-]+/)+[\w.-]+\.\w|[A-Z]:\\")  # with its absolute path
 
@@ -32,6 +34,16 @@ def names_used(source: str) -> set[str]:
             inner = node.value
             if isinstance(inner.value, ast.Name) and inner.value.id == "kx":
                 found.add(f"{inner.attr}.{node.attr}")
+    return found
+
+
+def names(source: str, context: type) -> set[str]:
+    """The names that Python code reads (``ast.Load``) or binds (``ast.Store``), by imports, definitions and assignments."""
+    nodes = list(ast.walk(ast.parse(source)))
+    found = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, context)}
+    if context is ast.Store:
+        found |= {(node.asname or node.name).split(".")[0] for node in nodes if isinstance(node, ast.alias)}
+        found |= {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
     return found
 
 
@@ -79,6 +91,18 @@ def test_names_exist(path):
     for name in used:
         module, member = name.split(".")
         assert member in getattr(kx, module).__all__, name
+
+
+@pytest.mark.parametrize("path", EVERY_TUTORIAL)
+def test_snippets_can_run(path):
+    """Of the reader's own data: all other names are those of the notebook or the snippet, and nothing is left out."""
+    known = set(dir(builtins)) | YOURS
+    for source in [text(cell["source"]) for cell in cells(path, "code")]:
+        known |= names(source, ast.Store)
+    for snippet in snippets(path):
+        assert names(snippet, ast.Load) <= known | names(snippet, ast.Store)
+        calls = [node for node in ast.walk(ast.parse(snippet)) if isinstance(node, ast.Call)]
+        assert not [call for call in calls for arg in call.args if isinstance(arg, ast.Constant) and arg.value is ...]
 
 
 @pytest.mark.parametrize("path", EVERY_TUTORIAL)

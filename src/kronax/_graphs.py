@@ -31,6 +31,10 @@ PENALTIES = ("shrinkage", "ridge", "l1")
 WEIGHTS = ("affinity", "partial_correlation")
 Layer = str | None | Mapping[str, str | None]  # in every modality, or by its name; None for X
 STRONGEST_RIDGE = 1e10  # beyond it, rounding is all that is left of the structure
+FEWEST_NEIGHBORS = 2
+FEWEST_FOR_NOISE = (
+    20  # cells and features: the noise is that of the median direction, and structure may reach it in fewer
+)
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,10 @@ def layers_of(data: AnnData | MuData, layer: Layer) -> dict[str, str | None]:
     missing = [name for name in names if name not in layer]
     if missing:
         msg = f"`layer` names no layer of {', '.join(map(repr, missing))}; None stands for `X`. Found {dict(layer)!r}."
+        if layer:
+            msg += (
+                f" To leave modalities out: `mudata.MuData({{name: mdata[name].copy() for name in {tuple(layer)}}})`."
+            )
         raise ValueError(msg)
     return {name: layer[name] for name in names}
 
@@ -120,7 +128,14 @@ def require(matrices: Matrices, n_neighbors: int | None, penalty: m_step.Penalty
     """Require a number of neighbours that the cells allow, and the memory that the work needs."""
     n = len(matrices.cells)
     if n_neighbors is not None:
-        _validate.integer(n_neighbors, "n_neighbors", low=2, high=n - 1, why=f" ({n} cells have non-zero values)")
+        if n <= FEWEST_NEIGHBORS:
+            msg = (
+                f"At least {FEWEST_NEIGHBORS + 1} cells with non-zero values are needed for {FEWEST_NEIGHBORS} neighbours "
+                f"of each, found {n}. `n_neighbors=None` connects as few as 2."
+            )
+            raise ValueError(msg)
+        why = f" ({n} cells have non-zero values)"
+        _validate.integer(n_neighbors, "n_neighbors", low=FEWEST_NEIGHBORS, high=n - 1, why=why)
     shapes = [found.matrix.shape for found in matrices.counts.values()]
     needed = max(
         em.bytes_needed(*found.matrix.shape, found.matrix.nnz, complete=n_neighbors is None)
@@ -149,7 +164,7 @@ def check(
     _validate.integer(n_comps, "n_comps", low=2)
     _validate.integer(random_state, "random_state", low=0)
     if n_neighbors is not None:
-        _validate.integer(n_neighbors, "n_neighbors", low=2)
+        _validate.integer(n_neighbors, "n_neighbors", low=FEWEST_NEIGHBORS)
 
 
 def penalty(kind: str, strength: float | tuple[float, float] | None, *, joint: bool) -> m_step.Penalty:
@@ -190,28 +205,32 @@ def log_start(method: str, matrices: Matrices) -> None:
         )
 
 
-def warn_of_negative(data: AnnData | MuData, matrices: Matrices, layer: Layer) -> None:
+def warn_of_negative(data: AnnData | MuData, matrices: Matrices, layer: Layer, power: float | None) -> None:
     """Warn, once, of values that noise may not have multiplied.
 
     The model has negative values, so they are no error. But a cell's scale multiplies its counts, not what is left of
     them when means are taken away or ratios are made logarithms: there is nothing to find in these.
     """
     layers = layers_of(data, layer)
-    of = {name: f"mdata[{name!r}]" if name else "adata" for name in layers}
-    signed = [name for name, found in matrices.counts.items() if (found.matrix.data < 0).any()]
-    if not signed:
+    negative = {name: int((found.matrix.data < 0).sum()) for name, found in matrices.counts.items()}
+    found = [
+        f"{count:,} of {matrices.counts[name].matrix.nnz:,} non-zero values of "
+        f"{_validate.place(layers[name], f'mdata[{name!r}]' if name else 'adata')}"
+        for name, count in negative.items()
+        if count
+    ]
+    if not found:
         return
-    remedy = "name a layer of counts or log-normalised values with `layer=…`"
-    if not isinstance(data, MuData) and data.raw is not None:
-        remedy += ", or take them from `adata.raw.to_adata()`"
-    logger.warning(
-        "%s %s negative values, as centred, scaled or log-ratio data do. The noise that multiplies counts is no scale of "
-        "such values, and is not taken away: %s. kx.tl.gmgm is for values without such noise; signed measurements that "
-        "noise does multiply are right here.",
-        " and ".join(_validate.place(layers[name], of[name]) for name in signed),
-        "holds" if len(signed) == 1 else "hold",
-        remedy,
+    raw = not isinstance(data, MuData) and data.raw is not None
+    msg = (
+        f"{' and '.join(found)} {'is' if sum(negative.values()) == 1 else 'are'} negative. "
+        f"{'Values are therefore taken as they are, without a power that compresses counts. ' if power is None else ''}"
+        "Where negative values come from centring, scaling or log-ratios, multiplicative noise is not taken away: name a "
+        "layer of counts or log-normalised values with `layer=…`, "
+        f"{'take them from `adata.raw.to_adata()`, ' if raw else ''}or use kx.tl.gmgm, whose model has no such noise. "
+        "Stray ones are best set to 0."
     )
+    warnings.warn(msg, UserWarning, stacklevel=3)
 
 
 def combine(
@@ -389,13 +408,14 @@ def _warn(
     found = [] if learnt.converged else [f"{method} did not converge: {learnt.reason}."]
     remedy = " A smaller `strength` of the l1 penalty leaves some." if penalty.kind == "l1" else ""
     for name, part in learnt.parts.items():
-        of = f" of {name!r}" if name else ""
-        if part.rank < 2:
+        genes = f"features of {name!r}" if name else "genes"
+        if part.rank < 2 and min(matrices.counts[name].matrix.shape) >= FEWEST_FOR_NOISE:
             found.append(
-                f"{part.rank} directions{of} rise above the noise: cells and genes show no structure, and the graphs mean little."
+                f"{'Only one' if part.rank else 'No'} direction{name and f' of {name!r}'} rises above the noise: cells and "
+                f"{genes} show no structure, and {'its graph means' if name else 'the graphs mean'} little."
             )
         if not features[name]["connectivities"].nnz:
-            found.append(f"The graph of the genes{of} has no edge.{remedy}")
+            found.append(f"The graph of the {genes} has no edge.{remedy}")
     if not cells["connectivities"].nnz:
         found.append(f"The graph of the cells has no edge.{remedy}")
     n_blocks = count_blocks(matrices)

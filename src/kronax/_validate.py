@@ -61,12 +61,27 @@ def is_multimodal(mdata: MuData) -> None:
         repeated = adata.obs_names[adata.obs_names.duplicated()].unique()
         if len(repeated):
             msg = (
-                f"`mdata[{modality!r}]` has {len(repeated)} cell names more than once ({', '.join(repeated[:3])}); cells "
-                "are matched by name. Run `obs_names_make_unique()`."
+                f"`mdata[{modality!r}]` has {number(len(repeated), 'cell name')} more than once "
+                f"({', '.join(repeated[:3])}); cells are matched by name. Run `obs_names_make_unique()`."
             )
             raise ValueError(msg)
         if not adata.obs_names.isin(mdata.obs_names).all():
             msg = f"Some cells of `mdata[{modality!r}]` are not in `mdata.obs_names`. Run `mdata.update()` first."
+            raise ValueError(msg)
+    _cells_are_shared({modality: adata.obs_names for modality, adata in mdata.mod.items() if adata.n_obs})
+
+
+def _cells_are_shared(names: Mapping[str, pd.Index]) -> None:
+    """Require of every modality, if there are several, that it shares a cell with another one."""
+    for modality, mine in names.items():
+        others = {other: theirs for other, theirs in names.items() if other != modality}
+        if others and not any(mine.isin(theirs).any() for theirs in others.values()):
+            other, theirs = next(iter(others.items()))
+            msg = (
+                f"`mdata[{modality!r}]` shares no cell with another modality; cells are matched by name. Its cells are "
+                f"called like {mine[0]!r}, those of `mdata[{other!r}]` like {theirs[0]!r}. Make the `obs_names` of the "
+                "modalities agree, then make the MuData object."
+            )
             raise ValueError(msg)
 
 
@@ -97,6 +112,11 @@ def _did_you_mean(name: Any, names: list) -> str:
 def listed(names: Sequence[Any], most: int = 5) -> str:
     """Write the first few of many names."""
     return ", ".join(map(str, names[:most])) + (", …" if len(names) > most else "")
+
+
+def number(n: int, noun: str) -> str:
+    """Count things."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def type_of(value: Any) -> str:
@@ -223,14 +243,15 @@ def counts(adata: AnnData, layer: str | None, of: str = "adata") -> Counts:
     """Read a matrix of at least two cells and two genes that have non-zero values."""
     matrix, where = stored_matrix(adata, layer, of)
     if min(matrix.shape) < 2:
-        msg = f"{where} has {matrix.shape[0]} cells and {matrix.shape[1]} genes; at least 2 of each are needed."
+        n, p = matrix.shape
+        msg = f"{where} has {number(n, 'cell')} and {number(p, 'gene')}; at least 2 of each are needed."
         raise ValueError(msg)
     cells = np.flatnonzero(np.diff(matrix.indptr))
     genes = np.flatnonzero(np.bincount(matrix.indices, minlength=matrix.shape[1]))
     if min(len(cells), len(genes)) < 2:
         msg = (
-            f"{where} has non-zero values in {len(cells)} of {matrix.shape[0]} cells and {len(genes)} of "
-            f"{matrix.shape[1]} genes; at least 2 of each are needed. Check that the right layer was named."
+            f"{where} has non-zero values in {len(cells)} of {number(matrix.shape[0], 'cell')} and {len(genes)} of "
+            f"{number(matrix.shape[1], 'gene')}; at least 2 of each are needed. Check that the right layer was named."
         )
         raise ValueError(msg)
     return Counts(sparse.csr_array(matrix[cells][:, genes]), cells, genes, matrix.shape)

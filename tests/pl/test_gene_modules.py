@@ -73,6 +73,20 @@ def test_values(small):
     np.testing.assert_allclose(shown, expected[["1", "0"]].T, rtol=1e-12)
 
 
+def test_groups_without_counts_are_grey(small):
+    small.obs["type"] = pd.Categorical(["b", "b", "c", "c", None, "a"])
+    figure = kx.pl.gene_modules(small, groupby="type")
+    ax = figure.axes[0]
+    figure.draw_without_rendering()
+    assert labels(ax.xaxis) == ["a (no counts)", "b", "c"]
+    colors = ax.collections[0].get_facecolor().reshape(2, 3, 4)
+    np.testing.assert_allclose(colors[:, 0], [[0.8, 0.8, 0.8, 1.0]] * 2)
+    assert (np.ptp(colors[:, 1:, :3], axis=2) > 0.1).all()
+    assert rows(ax)[0][1] == "0 (3)"  # most active in b
+    small.obs["type"] = pd.Categorical([None] * 5 + ["a"])
+    assert labels(kx.pl.gene_modules(small, groupby="type").axes[0].xaxis) == ["a (no counts)"]
+
+
 def test_colours_are_centred(small):
     figure = kx.pl.gene_modules(small, groupby="type")
     low, high = figure.axes[0].collections[0].get_clim()

@@ -43,7 +43,8 @@ def test_genes_without_a_group_stand_at_the_end():
     flipped = ad.AnnData(adata.X.T, var=adata.obs, varp={"p": adata.obsp["p"]}, uns=adata.uns)
     flipped.var.loc[flipped.var["group"] == "a group of cells, 001", "group"] = None
     figure = kx.pl.precision(flipped, groupby="group", axis="var")
-    assert [text.get_text()[-3:] for text in figure.axes[0].texts] == ["000", "002"]
+    assert [text.get_text()[-3:] for text in figure.axes[0].texts] == ["000", "002", "bel"]
+    assert figure.axes[0].texts[-1].get_text() == "no label"
     assert (fields(figure)[:20, 20:] < 0).all()  # those without one, apart from both groups
     assert figure.axes[0].get_xlabel() == "30 genes, by group"
 
@@ -91,8 +92,11 @@ def test_fields_share_the_largest_value():
     adata.obsp["p"] = sparse.csr_matrix(
         (np.r_[np.ones(800), [-0.5, -0.5]], (np.r_[np.arange(800), [0, 799]], np.r_[np.arange(800), [799, 0]]))
     )
-    shown = fields(kx.pl.precision(adata, groupby="group"))
+    figure = kx.pl.precision(adata, groupby="group")
+    shown = fields(figure)
     assert shown.shape == (400, 400)
+    assert figure.axes[1].get_ylabel() == "partial correlation\n(largest of each field)"
+    assert kx.pl.precision(with_groups(400, 2), groupby="group").axes[1].get_ylabel() == "partial correlation"
     assert np.count_nonzero(shown) in (
         1,
         2,

@@ -338,10 +338,15 @@ def test_a_start_outside_the_domain():
 def test_steps_are_counted_in_words(rng, monkeypatch, capsys):
     """Without a known end, a bar writes the number and the unit side by side."""
 
-    def without_delay(**arguments):
-        return tqdm(**arguments | {"delay": 0, "mininterval": 0})
+    def without_delay(*iterable, **arguments):
+        return tqdm(*iterable, **arguments | {"delay": 0, "mininterval": 0})
 
-    monkeypatch.setattr(kronecker_lasso, "tqdm", without_delay)
     s = grams(rng)
-    kronecker_lasso.fit(*s, penalties(*s, 0.1), progress="l1")
-    assert re.search(r"l1: \d+ step \[", capsys.readouterr().err)
+    start = tuple(np.eye(len(gram)) for gram in s)
+    for solver, solve in (
+        (kronecker_lasso, kronecker_lasso.fit),
+        (splitting, lambda *args, **named: splitting.split(*args, start, **named)),
+    ):
+        monkeypatch.setattr(solver, "tqdm", without_delay)
+        solve(*s, penalties(*s, 0.1), progress="l1")
+        assert re.search(r"l1: \d+ step \[.*residual=\d.*goal=1e-\d\d", capsys.readouterr().err)

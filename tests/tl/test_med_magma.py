@@ -248,27 +248,33 @@ def test_negative_values(counts, rng):
     assert_sound(adata)
 
 
-def warnings_in(log) -> list[str]:
-    return [record.getMessage() for record in log if record.levelno >= logging.WARNING]
-
-
-def test_negative_values_are_warned_of_once(counts, log):
+def test_negative_values_are_warned_of_once(counts):
     adata = annotated(counts)
     adata.layers["scaled"] = counts - counts.mean(0)
-    kx.tl.med_magma(adata)
-    assert warnings_in(log) == []
-    kx.tl.med_magma(adata, layer="scaled")
-    (found,) = warnings_in(log)
-    assert found.startswith("`adata.layers['scaled']` holds negative values, as centred, scaled or log-ratio data do.")
-    assert "name a layer of counts or log-normalised values with `layer=…`. kx.tl.gmgm is for" in found
-    log.clear()
+    with pytest.warns(UserWarning) as caught:
+        kx.tl.med_magma(adata, layer="scaled")
+    (found,) = caught
+    negative, n = (adata.layers["scaled"] < 0).sum(), np.count_nonzero(adata.layers["scaled"])
+    words = f"{negative:,} of {n:,} non-zero values of `adata.layers['scaled']` are negative. Values are therefore"
+    assert str(found.message).startswith(words)
+    assert found.filename == __file__
     scaled = annotated(adata.layers["scaled"])
     scaled.raw = adata
-    kx.tl.med_magma(scaled)
-    (found,) = warnings_in(log)
-    assert found.startswith("`adata.X` holds") and "or take them from `adata.raw.to_adata()`" in found
-    kx.tl.gmgm(scaled)  # has no noise to take away
-    assert len(warnings_in(log)) == 1
+    with pytest.warns(UserWarning, match=r"of `adata.X` are negative.*`adata.raw.to_adata\(\)`, or use kx.tl.gmgm, "):
+        kx.tl.med_magma(scaled)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        kx.tl.med_magma(adata)
+        kx.tl.gmgm(scaled)  # has no noise to take away
+
+
+def test_a_stray_negative_value_is_counted(counts):
+    counts[3, 5] = -1
+    adata, n = annotated(counts), np.count_nonzero(counts)
+    with pytest.warns(UserWarning, match=f"^1 of {n:,} non-zero values of `adata.X` is negative.*without a power"):
+        kx.tl.med_magma(adata)
+    with pytest.warns(UserWarning, match=f"^1 of {n:,} non-zero values of `adata.X` is negative. Where"):
+        kx.tl.med_magma(adata, power=0.5)  # as they were asked for
 
 
 EMPTY_CELLS, EMPTY_GENES = [3, 10, 11, 149], [0]
@@ -508,6 +514,21 @@ def test_all_neighbours(counts):
     assert adata.uns["med_magma"]["params"]["n_neighbors"] == N - 1
 
 
+@pytest.mark.parametrize("arguments", [{"penalty": "ridge"}, {"joint": True}, {"laplace": True}], ids=str)
+def test_precisions_are_not_what_makes_cells_neighbours(arguments, counts, result):
+    adata = solved(counts, **arguments)
+    for kind in ("connectivities", "distances"):
+        np.testing.assert_allclose(
+            adata.obsp[f"med_magma_{kind}"].toarray(), result.obsp[f"med_magma_{kind}"].toarray(), atol=1e-12
+        )
+        assert np.abs(adata.varp[f"med_magma_{kind}"] - result.varp[f"med_magma_{kind}"]).max() > 1e-6
+
+
+def test_a_ridge_is_joint_in_any_case(counts):
+    one, other = (solved(counts, penalty="ridge", joint=joint) for joint in (False, True))
+    assert_same_graphs(one, other, 1e-12)
+
+
 def test_fewer_genes_than_neighbours(counts):
     x = counts[:, :8]
     x = x[x.any(1)]
@@ -520,7 +541,7 @@ def test_fewer_genes_than_neighbours(counts):
 
 def test_smallest_matrix(rng):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # so few cells show no structure
+        warnings.simplefilter("ignore", UserWarning)
         adata = solved(rng.gamma(1.0, 1.0, (2, 2)), n_neighbors=None)
     for matrix in graphs(adata).values():
         assert np.isfinite(matrix.data).all()
@@ -602,9 +623,9 @@ def spoilt(value: float):
         pytest.param(spoilt(-np.inf), ValueError, "1 NaN or infinite", id="-inf"),
         pytest.param(lambda x: sparse.csr_matrix(spoilt(np.nan)(x)), ValueError, "NaN or infinite", id="sparse NaN"),
         pytest.param(lambda x: x[:0], ValueError, "0 cells", id="no cell"),
-        pytest.param(lambda x: x[:1], ValueError, "1 cells", id="one cell"),
+        pytest.param(lambda x: x[:1], ValueError, "has 1 cell and", id="one cell"),
         pytest.param(lambda x: x[:, :0], ValueError, "0 genes", id="no gene"),
-        pytest.param(lambda x: x[:, :1], ValueError, "1 genes", id="one gene"),
+        pytest.param(lambda x: x[:, :1], ValueError, "1 gene;", id="one gene"),
         pytest.param(np.zeros_like, ValueError, "non-zero values in 0 of 150 cells", id="zeros"),
         pytest.param(lambda x: sparse.csr_matrix(x.shape), ValueError, "non-zero values in 0 of", id="sparse zeros"),
         pytest.param(lambda x: x * (np.arange(P) == 3), ValueError, "1 of 120 genes", id="one gene left"),
@@ -652,6 +673,12 @@ def test_neighbours_are_bounded_by_the_cells_with_values(counts):
     counts[100:] = 0
     adata = furnished(counts)
     refused(adata, ValueError, r"from 2 to 99 \(100 cells have non-zero values\), found 100", n_neighbors=100)
+    counts[2:] = 0
+    refused(
+        furnished(counts),
+        ValueError,
+        "At least 3 cells with non-zero values are needed .*, found 2. `n_neighbors=None`",
+    )
 
 
 def test_no_matrix(counts):
@@ -765,9 +792,19 @@ def test_warns_where_it_did_not_converge(counts):
 
 def test_warns_where_there_is_no_structure(counts, rng):
     adata = annotated(rng.normal(0.0, 1.0, (N, P)) * (counts > 0))
-    with pytest.warns(UserWarning, match="show no structure") as caught:
-        kx.tl.med_magma(adata)
+    with pytest.warns(UserWarning, match="^No direction rises above the noise: cells and genes show") as caught:
+        kx.tl.gmgm(adata)
     assert caught[0].filename == __file__
+    assert adata.uns["gmgm"]["rank"] == 0
+
+
+def test_few_features_may_be_all_structure(rng):
+    """One of four kinds in every cell: each feature is a direction of its own, and none is noise."""
+    kind = np.arange(N) % 4
+    adata = annotated(rng.poisson(20.0 * np.eye(4)[kind] + 1.0) + 1.0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*structure")
+        kx.tl.med_magma(adata)
     assert adata.uns["med_magma"]["rank"] < 2
 
 

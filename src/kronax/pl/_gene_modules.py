@@ -22,6 +22,7 @@ _NAME = 30  # characters of a name before it is cut
 _TEXT = 8  # points
 _HINTED = 1.04  # a text at some resolutions, times its width
 _LIMIT = 2.0  # standard deviations at the ends of the colour bar, at most
+_MISSING = "0.8"  # grey
 
 
 def gene_modules(
@@ -41,7 +42,7 @@ def gene_modules(
     A module's activity in a cell is its genes' share of the cell's total. It is standardised over all cells, and a
     field of the heat map shows its mean over the cells of a group: 1 means one standard deviation above the average
     cell. Groups stand in the order of their categories; modules in the order of the groups in which they are most
-    active, so that what belongs together lies along the diagonal.
+    active, so that what belongs together lies along the diagonal. A group whose cells have no counts is grey.
 
     Every module is named by its hubs, the genes with the largest sum of edge weights within the module, its number and,
     in brackets, its size, the number of its genes. Long names are cut in the middle.
@@ -114,7 +115,7 @@ def gene_modules(
         layer = learnt_from(adata, neighbors_key)
 
     table = _mean_activity(adata, layer, module_of, group_of)
-    table = table.iloc[np.argsort(table.to_numpy().argmax(axis=1), kind="stable")]
+    table = table.iloc[np.argsort(table.fillna(-np.inf).to_numpy().argmax(axis=1), kind="stable")]
     hubs = _hubs(graph, module_of, names.astype(str), n_hubs)
     n_genes = module_of.value_counts()
     rows = {f"{module} ({n_genes[module]})": hubs[module] for module in table.index}
@@ -125,7 +126,7 @@ def gene_modules(
 def _mean_activity(
     adata: AnnData, layer: str | None, module_of: pd.Categorical, group_of: pd.Categorical
 ) -> pd.DataFrame:
-    """Average the standardised activity of every module over every group: modules × groups."""
+    """Average the standardised activity of every module over every group: modules × groups, NaN without counts."""
     counts = _validate.counts(adata, layer)
     activity = shares(counts, module_of)
     spread = activity.std(axis=0)
@@ -133,7 +134,7 @@ def _mean_activity(
     activity = np.where(constant, 0.0, (activity - activity.mean(axis=0)) / np.where(constant, 1.0, spread))
     group = indicator(group_of)[counts.cells]
     size = group.sum(axis=0)
-    mean = np.divide((group.T @ activity).T, size, out=np.zeros((activity.shape[1], len(size))), where=size > 0)
+    mean = np.divide((group.T @ activity).T, size, out=np.full((activity.shape[1], len(size)), np.nan), where=size > 0)
     return pd.DataFrame(mean, index=module_of.categories, columns=group_of.categories)
 
 
@@ -162,17 +163,22 @@ def _width(text: str) -> float:
 
 def _draw(table: pd.DataFrame, *, rows: dict[str, list[str]], groupby: str, ax: Axes | None, show: bool) -> Figure:
     """Draw the heat map; `rows` holds the hub genes by what stands in the column beside them."""
+    from matplotlib import colormaps
+
     sized = ax is None
     ax = _axes(table.shape, show=show) if sized else ax
-    largest = float(np.abs(table.to_numpy()).max())
+    largest = float(table.abs().fillna(0.0).to_numpy().max())
     limit = min(largest, _LIMIT) or 1.0
-    image = ax.pcolormesh(table, cmap="RdBu_r", vmin=-limit, vmax=limit, edgecolors="white", linewidth=0.6)
+    colors = colormaps["RdBu_r"].with_extremes(bad=_MISSING)
+    image = ax.pcolormesh(table, cmap=colors, vmin=-limit, vmax=limit, edgecolors="white", linewidth=0.6)
     ax.invert_yaxis()
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
     columns = [_short(group) for group in table.columns]
     if len(set(columns)) < len(columns):
         columns = list(table.columns)
+    without = table.isna().all()
+    columns = [f"{name} (no counts)" if without[group] else name for group, name in zip(table, columns, strict=True)]
     slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, columns)) > 3 else {}
     ax.set_xticks(np.arange(len(columns)) + 0.5, columns, fontsize=_TEXT, parse_math=False, **slant)
     ax.set_xlabel(groupby, fontsize=9, parse_math=False)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _SIDE = 4.0  # of the heat map, inches
 _MOST_FIELDS = 400  # along a side; beyond, neighbouring rows and columns share one
 _LIMIT = 99  # percentile of the absolute values at the ends of the colour bar
+_WITHOUT = "no label"  # name of those with a missing value
 _STRIP = 0.03  # width of the groups' colours, share of the side
 _PAD, _LEADER = 0.05, 0.2  # between the fields and a name, and width of the lines that lead to names, inches
 
@@ -43,7 +44,7 @@ def precision(
     where two cells (genes) go together given all others, orange where they exclude each other. Along the diagonal lie the groups,
     in the order of their categories; within a group, those with the strongest ties to it come first. A good clustering
     has its colour in the blocks. Up to 60 groups are all named: lines lead to the names of those too narrow for one. With more than 400 cells (genes), a field shows the largest absolute value of those
-    that share it.
+    that share it, and the colour bar says so.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ def precision(
         entries; ``n_neighbors=None`` keeps them all.
     groupby
         Column of ``obs`` (``var`` for ``axis="var"``), such as ``"leiden"`` or ``"gene_module"``. Those with a missing
-        value stand at the end, without a name.
+        value stand at the end, under "no label".
     axis
         ``"obs"`` for the cells, ``"var"`` for the genes.
     neighbors_key
@@ -105,12 +106,14 @@ def precision(
     for bound in bounds[1:-1]:
         ax.axhline(bound, color="0.6", linewidth=0.4)
         ax.axvline(bound, color="0.6", linewidth=0.4)
-    _name_groups(ax, list(group_of.categories), bounds, _colors(data.uns, groupby, table[groupby], group_of))
+    names = [*group_of.categories, *[_WITHOUT] * bool((group_of.codes < 0).any())]
+    _name_groups(ax, names, bounds, _colors(data.uns, groupby, table[groupby], group_of))
     what = "cells" if axis == "obs" else called(data.var)
     ax.set_xlabel(f"{len(order):,} {what}, by {groupby}", fontsize=TEXT + 1, parse_math=False)
     place = {"cax": _beside(ax)} if sized else {"ax": ax}
     bar = ax.figure.colorbar(image, **place, extend="both")
-    bar.set_label("partial correlation", fontsize=TEXT)
+    shared = len(order) > _MOST_FIELDS
+    bar.set_label("partial correlation" + "\n(largest of each field)" * shared, fontsize=TEXT)
     bar.ax.tick_params(labelsize=TEXT)
     bar.outline.set_visible(False)
     return hand_over(ax.figure, sized=sized, save=save, show=show)

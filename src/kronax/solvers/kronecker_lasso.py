@@ -149,7 +149,7 @@ def fit(
             last, point, slope = slope.residual, new, _slope(new, problem)
             trace.append(float(point.objective))
             n_iter += 1
-            bar.set_postfix(residual=f"{float(slope.residual):.1e}", refresh=False)
+            bar.set_postfix(residual=f"{float(slope.residual):.1e}", goal=f"{tol:.0e}", refresh=False)
             bar.update()
             # where nothing is promised and nothing gained, rounding is all that is left
             if -promised < _ROUNDING * abs(point.objective) and slope.residual > 0.5 * last:

@@ -67,14 +67,17 @@ def split(
     s, sizes = (s1, s2), (len(s2), len(s1))  # how often the norm counts an entry of Ψ, of Φ
     rho = _WEIGHT * (np.trace(s1) / (len(s1) * len(s2))) ** 2
     v, z, spectra, history = _lifted(start, s, rho, sizes), start, None, _History(sizes)
-    steps = tqdm(range(max_iter), desc=progress, unit=" step", delay=2, leave=False, disable=progress is None)
+    endless = iter(
+        range(max_iter)
+    )  # for the bar: the limit, which few solves come near, would make its estimate absurd
+    steps = tqdm(endless, desc=progress, unit=" step", delay=2, leave=False, disable=progress is None)
     for k in steps:
         last, z = z, tuple(_shrunk(x, r / (2.0 * rho * size)) for x, r, size in zip(v, penalties, sizes, strict=True))
         theta, spectra = _likely(s, _plus(z, 1.0, _plus(z, -1.0, v)), rho, sizes, spectra)
         move = _plus(theta, -1.0, z)
         apart = _norm(move, sizes) / _norm(z, sizes)
         moved = _norm(_plus(z, -1.0, last), sizes) / max(_norm(_plus(v, -1.0, z), sizes), 1e-300)
-        steps.set_postfix(residual=f"{max(apart, moved):.1e}", refresh=False)
+        steps.set_postfix(residual=f"{max(apart, moved):.1e}", goal=f"{tol:.0e}", refresh=False)
         if k and max(apart, moved) < tol:
             break
         if k % _ADAPTED == _ADAPTED - 1 and k < _ADAPTED_UNTIL and not 1 / _BALANCE < apart / moved < _BALANCE:

@@ -81,7 +81,8 @@ def gmgm(
         If `layer` is a mapping and `data` an AnnData object, or a matrix is not numeric and real, or not in memory.
     ValueError
         If `data` is backed, a parameter is out of range, a matrix has NaN or infinite values or fewer than two cells or
-        genes with non-zero values, nothing varies, or cell names of a modality are not unique.
+        genes with non-zero values, nothing varies, or cell names of a modality are not unique, unknown to the object or in
+        no other modality.
 
     References
     ----------

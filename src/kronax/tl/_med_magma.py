@@ -46,11 +46,12 @@ def med_magma(
     ----------
     data
         Cells × genes, or several modalities with common cells, matched by name. Dense or sparse (which stays sparse),
-        any real dtype. Negative values are allowed, since :math:`Z` has them, and warned of in the log: where they come
-        from centring, scaling or log-ratios, multiplicative noise is no longer a scale of the matrix.
+        any real dtype. Negative values are allowed, since :math:`Z` has them, and warned of: where they come from
+        centring, scaling or log-ratios, multiplicative noise is no longer a scale of the matrix and is not taken away.
     layer
         Layer to read, in every modality; `X` if None. Where modalities differ, a mapping from every one of them to its
-        layer or None, such as ``{"rna": "counts", "protein": None}``.
+        layer or None, such as ``{"rna": "counts", "protein": None}``. To leave a modality out, hand over the others:
+        ``mudata.MuData({name: mdata[name].copy() for name in ("rna", "protein")})``.
     n_neighbors
         Neighbours of every cell and of every gene in the graphs, itself not counted: from 2 to one less than there are
         cells. Genes get as many, or all others if there are fewer. None connects all cells, and all genes, whose
@@ -62,8 +63,11 @@ def med_magma(
     penalty
         How the precision matrices are kept from following the noise. ``"shrinkage"``: nonlinear shrinkage of both
         spectra. ``"ridge"``: :math:`ρ\,\|Ψ ⊕ Φ\|^2` is added to the negative log-likelihood. ``"l1"``: the absolute
-        entries off the diagonals, so that most are exactly zero; needs cells × cells and genes × genes matrices. It takes
-        seconds for some hundred cells and genes, a minute or more for over five hundred whose correlations are strong.
+        entries off the diagonals, so that most are exactly zero; needs cells × cells and genes × genes matrices. Its time
+        grows with the cube of the larger of the two: of real counts, seconds for some hundred cells and genes, a minute
+        for 133 cells and 500 genes, more than four for 500 and 1,500. Select fewer genes for it. `penalty`, `strength`,
+        `joint` and `laplace` change the precision matrices and the gene graph, not which cells are neighbours, but with
+        ``weights="partial_correlation"``.
     strength
         Of a ridge, in units of the squared mean variance, up to 1e10; if None, what makes held-out data most likely. Of an l1
         penalty, on the scale of correlations, up to 1, one for cells and genes or one for each; if None
@@ -76,7 +80,7 @@ def med_magma(
         together are at most 1,000, and there are at least twice as many non-zero values as scales. Edges were not found
         better with it in our benchmarks, and those between nearly collinear genes worse.
     power
-        :math:`γ`. If None, 1 for a matrix with negative values; otherwise as much compression as the Gaussian model
+        :math:`γ`. If None, 1 for a matrix with negative values, be it a single one; otherwise as much compression as the Gaussian model
         needs: the largest :math:`γ ≤ 1` that brings the root mean square of the quotient's logarithm down to ½. Data
         and any power of them then give nearly the same graphs.
     center
@@ -85,6 +89,7 @@ def med_magma(
         With shrinkage, how the precision matrices of cells and genes are fitted. If False, each with the other axis at its mean: what both
         axes could explain, such as the programs that make cell types, is in both. If True, together as in the paper: they
         share it out. In our benchmarks the graphs of the former were never worse, and those of gene networks better.
+        A ridge and an l1 penalty are fitted together in any case.
     n_comps
         Most coordinates of the embedding.
     max_iter
@@ -150,7 +155,7 @@ def med_magma(
     ValueError
         If `data` is backed, a parameter is out of range, a matrix has NaN or infinite values or fewer than two cells or
         genes with non-zero values, nothing varies but the scales, with an l1 penalty some cell or gene does not, or cell
-        names of a modality are not unique or unknown to the object.
+        names of a modality are not unique, unknown to the object or in no other modality.
 
     References
     ----------
@@ -184,7 +189,7 @@ def med_magma(
     matrices = _graphs.read(data, layer)
     _graphs.require(matrices, n_neighbors, chosen, laplace=laplace != "auto" and bool(laplace))
     _graphs.log_start("med_magma", matrices)
-    _graphs.warn_of_negative(data, matrices, layer)
+    _graphs.warn_of_negative(data, matrices, layer, power)
 
     progress = shows_progress()
     settings = {
