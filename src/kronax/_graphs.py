@@ -33,7 +33,7 @@ Layer = str | None | Mapping[str, str | None]  # in every modality, or by its na
 STRONGEST_RIDGE = 1e10  # beyond it, rounding is all that is left of the structure
 FEWEST_NEIGHBORS = 2
 FEWEST_FOR_NOISE = (
-    20  # cells and features: the noise is that of the median direction, and structure may reach it in fewer
+    20  # cells and features; in fewer, structure may reach the median direction, which is taken for noise
 )
 
 

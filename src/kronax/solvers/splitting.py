@@ -67,9 +67,7 @@ def split(
     s, sizes = (s1, s2), (len(s2), len(s1))  # how often the norm counts an entry of Ψ, of Φ
     rho = _WEIGHT * (np.trace(s1) / (len(s1) * len(s2))) ** 2
     v, z, spectra, history = _lifted(start, s, rho, sizes), start, None, _History(sizes)
-    endless = iter(
-        range(max_iter)
-    )  # for the bar: the limit, which few solves come near, would make its estimate absurd
+    endless = iter(range(max_iter))  # for the bar: few solves come near the limit, and its estimate would be absurd
     steps = tqdm(endless, desc=progress, unit=" step", delay=2, leave=False, disable=progress is None)
     for k in steps:
         last, z = z, tuple(_shrunk(x, r / (2.0 * rho * size)) for x, r, size in zip(v, penalties, sizes, strict=True))
