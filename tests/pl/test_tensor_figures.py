@@ -303,6 +303,18 @@ def test_cell_specificity_of_data_and_results(small, result):
         np.testing.assert_array_equal(line.get_xdata()[1:], result.cell_specificity[column].dropna().sort_values())
 
 
+def test_a_method_without_predictions_is_left_out():
+    mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=30)
+    found = kx.metrics.cross_validate(mdata, methods=["falrtc", "mean_1d"], split="cold_start_treatment", n_folds=4)
+    assert legend_texts(kx.pl.cell_specificity(found).axes[0]) == ["measured", "mean_1d"]
+    panels = kx.pl.prediction_distributions(found).axes
+    (names,) = (legend_texts(ax) for ax in panels if ax.get_legend() is not None)
+    assert names == ["truth", "mean_1d"]
+    assert_readable(kx.pl.cell_specificity(found, methods="falrtc"))
+    with pytest.raises(ValueError, match="nothing to compare"):
+        kx.pl.prediction_distributions(found, "falrtc")
+
+
 def test_treatment_profiles_are_in_one_order(result):
     treatment = most_held_out(result)
     figure = kx.pl.treatment_profiles(result, treatment, n_genes=12)

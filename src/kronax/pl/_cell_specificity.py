@@ -36,7 +36,8 @@ def cell_specificity(
 
     The cell-specificity of a treatment is the mean cosine distance of its profiles, see
     :func:`kronax.metrics.cell_specificity`. Of a tensor, a histogram is shown; of a cross-validation, the cumulative
-    distributions for the held-out profiles and for every method's predictions of them.
+    distributions for the held-out profiles and for every method's predictions of them. A method without predictions has
+    none.
 
     Parameters
     ----------
@@ -91,15 +92,15 @@ def cell_specificity(
         raise ValueError(msg)
     ax = axes((4.0, 2.6), show=show) if sized else ax
     values = table.to_numpy()
-    if np.isnan(values).all():
+    if table[first].isna().all():
         msg = "No treatment has two profiles to compare."
         raise ValueError(msg)
     if not styles:
         _histogram(ax, values[~np.isnan(values)])
     else:
         ax.ecdf(table[first].dropna(), color="black", linewidth=1.5, label=short(first))
-        for method, style in styles.items():
-            ax.ecdf(table[method].dropna(), **style.line, label=short(method))
+        for method in table[compared].dropna(axis=1, how="all"):
+            ax.ecdf(table[method].dropna(), **styles[method].line, label=short(method))
         ax.set_ylabel("share of treatments up to there")
     for color, dashes, name in zip(COLORS, DASHES, highlight, strict=False):
         place = table.loc[name].iloc[0]

@@ -43,7 +43,8 @@ def prediction_distributions(
         result of :func:`kronax.metrics.cross_validate`, for what was held out.
     predicted
         Predictions, of the same shape, by the name of the method; at most seven. NaN where there is no prediction:
-        entries count that neither `truth` nor any of them misses. Of a cross-validation, the methods; all if None.
+        entries count that neither `truth` nor any of them misses. A method that predicts nothing of what was measured is
+        left out. Of a cross-validation, the methods; all if None.
     contexts
         Names of the contexts. If None, those of `truth` where it has names, else their numbers.
     save
@@ -93,15 +94,16 @@ def prediction_distributions(
     if len(names) != truth.shape[1]:
         msg = f"`contexts` names {len(names)} contexts; `truth` has {truth.shape[1]}."
         raise ValueError(msg)
+    styles = _canvas.styles_of(predicted)
+    predicted = {name: values for name, values in predicted.items() if not np.isnan(truth + values).all()}
     both = np.logical_and.reduce([~np.isnan(values) for values in (truth, *predicted.values())])
     count = both.sum(axis=(0, 2))
     drawn = np.sort(np.argsort(-count, kind="stable")[: min(_MOST, int((count > 0).sum()))])
-    if not len(drawn):
+    if not predicted or not len(drawn):
         msg = "There is nothing to compare: no entry has both a measured and a predicted value."
         raise ValueError(msg)
     reach = np.quantile(np.abs(truth[both]), 0.999) or 1.0
     edges = np.linspace(-reach, reach, _BINS + 1)
-    styles = _canvas.styles_of(predicted)
     figure, panels = _panels(len(drawn), show=show)
     for ax, c in zip(panels, drawn, strict=True):
         here = both[:, c]
