@@ -30,7 +30,7 @@ from jax import Array
 from scipy.optimize import isotonic_regression
 from tqdm.auto import tqdm
 
-from kronax.solvers.completion import Completion, merged, require_values, whole_fibers, without_work
+from kronax.solvers.completion import Completion, merged, per_fiber, require_values, whole_fibers, without_work
 from kronax.solvers.linalg import lapack
 from kronax.solvers.means import two_means
 from kronax.solvers.tensor_folds import fiber_folds
@@ -429,7 +429,8 @@ def _fall_back(values: np.ndarray, measured: np.ndarray, predicted: np.ndarray) 
     if not unknown.any():
         return predicted, np.zeros(values.shape[:2], np.int8)
     mean, code = two_means(values)
-    return np.where(unknown, mean, predicted), np.where(unknown, code, 0).max(axis=2)
+    code = per_fiber(np.where(unknown, code, 0), ~measured, measured.any(axis=(0, 1)))
+    return np.where(unknown, mean, predicted), code
 
 
 def _calibration(folds: _Folds, prior: _Prior, options: KroneckerOptions) -> Callable[[np.ndarray], np.ndarray]:

@@ -93,7 +93,8 @@ def complete_tensor(
         in cross-validation. NaN where nothing was missing, and from methods other than ``"kronecker"``.
     ``obs["completion_fallback"]`` : categorical
         What was predicted instead where the method has nothing to say, such as ``"context_mean"`` for a treatment never
-        measured; else ``"none"``, and ``"measured"`` where nothing was predicted.
+        measured; else ``"none"``, and ``"measured"`` where nothing was predicted. Where a profile's missing entries differ,
+        what most of them are; genes that were measured nowhere do not count, and are warned of.
     ``obs["completion_variance"]`` : float64
         With ``KroneckerOptions(variance=True)``: posterior variance of a missing entry without the noise of its
         measurement, the mean over the profile's genes, in squared units; 0 where nothing is missing. It takes the
