@@ -377,13 +377,14 @@ def _warn(tensor: Tensor, measured: np.ndarray, result: Completion, method: str,
     """Warn of what the user should know about the result."""
     messages = []
     if not result.converged:
-        kind = type(options).__name__
         if isinstance(options, FactorizationOptions):
-            more = f"epochs, options=kx.tl.{kind}(max_epochs={4 * options.max_epochs}), or a larger learning rate"
+            what, more, other = "epochs", f"max_epochs={4 * options.max_epochs}", "a larger learning rate"
         else:
-            more = f"iterations, options=kx.tl.{kind}(max_iter={4 * options.max_iter}), or a larger `tol`"
-            more += f" than {options.tol:g}"
-        messages.append(f"{method} did not converge: {result.reason}. Give it more {more}.")
+            what, more, other = "iterations", f"max_iter={4 * options.max_iter}", f"a larger `tol` than {options.tol:g}"
+        messages.append(
+            f"{method} did not converge: {result.reason}. Give it more {what}, {more} in its kx.tl.{type(options).__name__} "
+            f"(on the command line --option {more}), or {other}."
+        )
     never = [f"{kind} {_validate.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
     if never:
         what = "biases" if isinstance(options, FactorizationOptions) and options.biases else "means"
