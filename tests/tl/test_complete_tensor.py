@@ -17,6 +17,7 @@ import kronax as kx
 from kronax import _tensor, _validate
 from kronax._completion_methods import METHODS
 from kronax.solvers.tensor_folds import pooled_correlation
+from kronax.solvers.wiener import MOST_FIBERS
 
 D, C, G = 12, 4, 9
 QUICK = {
@@ -326,6 +327,10 @@ def test_variance_is_refused_before_work_starts(mdata, monkeypatch, n_whole):
             adata.X[:, 0] = np.nan
     with pytest.raises(ValueError, match="posterior variance is offered for 1 to"):
         kx.tl.complete_tensor(mdata, options=kx.tl.KroneckerOptions(variance=True))
+
+
+def test_the_limit_of_the_variance_is_documented():
+    assert f"at most {MOST_FIBERS}" in kx.tl.KroneckerOptions.__doc__
 
 
 @pytest.mark.parametrize("how", ["nan", "overflow", "lapack"])

@@ -66,7 +66,8 @@ class KroneckerOptions:
     tol
         The solve ends when a sweep changes the missing entries by less than this share of the norm of the measured ones.
     variance
-        Whether the posterior variance is wanted.
+        Whether the posterior variance is wanted. It takes the eigenvectors of a matrix of all profiles without gaps, so
+        there must be at least one of these, and at most 8000.
     single_precision
         Whether products are in float32, at half the memory and time.
     n_folds, noises, own_shares, common_shares, random_state
