@@ -216,6 +216,18 @@ def has_value(matrix: np.ndarray | sparse.spmatrix | sparse.sparray) -> np.ndarr
     return ~np.isnan(matrix).all(axis=1)
 
 
+def warn_of_counts(matrix: np.ndarray | sparse.spmatrix | sparse.sparray, stacklevel: int) -> None:
+    """Warn of what look like raw counts."""
+    entries = matrix.data if sparse.issparse(matrix) else matrix
+    entries = entries[~np.isnan(entries)]
+    if entries.size and entries.min() >= 0 and entries.max() > 1 and (np.mod(entries, 1) == 0).all():
+        msg = (
+            "All values are whole numbers from 0 on, as raw counts are. Predictions will mostly say how strongly each gene "
+            "is expressed: log fold changes from controls, or log-normalised profiles, are better input."
+        )
+        warnings.warn(msg, UserWarning, stacklevel=stacklevel + 1)
+
+
 def union(mdata: MuData) -> pd.Index:
     """Give the treatments of all modalities, in the order in which they first appear."""
     names = [adata.obs_names for adata in mdata.mod.values()]

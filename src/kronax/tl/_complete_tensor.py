@@ -197,21 +197,14 @@ def _warn_of_input(tensor: Tensor, measured: np.ndarray) -> None:
     """Warn of contexts too small to be compared with others, and of what look like counts."""
     n_measured = measured.any(axis=2).sum(axis=0)
     few = (n_measured > 0) & (n_measured < _FEWEST) & ~measured.all(axis=(0, 2))
-    found = []
     if few.any():
         names = [f"{tensor.contexts[c]} ({n_measured[c]})" for c in np.flatnonzero(few)]
-        found.append(
+        msg = (
             f"Fewer than {_FEWEST} profiles were measured of contexts {_validate.listed(names)}: how they differ from other "
             "contexts can hardly be learnt, and predictions there are little more than what was measured elsewhere."
         )
-    low, high = np.nanmin(tensor.values), np.nanmax(tensor.values)
-    if low >= 0 and high > 1 and (np.mod(tensor.values, 1.0)[measured] == 0).all():
-        found.append(
-            "All values are whole numbers from 0 on, as raw counts are. Predictions will mostly say how strongly each gene "
-            "is expressed: log fold changes from controls, or log-normalised profiles, are better input."
-        )
-    for msg in found:
         warnings.warn(msg, UserWarning, stacklevel=3)
+    _tensor.warn_of_counts(tensor.values, stacklevel=3)
 
 
 def _require_predictable(tensor: Tensor, measured: np.ndarray, method: str) -> None:
