@@ -527,9 +527,9 @@ def _settings(values: np.ndarray, options: FactorizationOptions, scaling: Scalin
     """Gather the numbers of a training, with the weights of the expression categories."""
     weights, cutoffs = np.ones(5), np.zeros((values.shape[1], 4))
     if options.weight_power:
-        chosen = options.cutoffs or cutoffs_of(values)
+        chosen = cutoffs_of(values) if options.cutoffs is None else options.cutoffs
         share = frequencies(values, chosen)
-        require_entries(share, chosen)
+        require_entries(share, chosen, given=options.cutoffs is not None)
         weights = share**-options.weight_power
         weights /= (share * weights).sum()
         cutoffs = (np.array(chosen) - scaling.shift[:, None]) / scaling.factor[:, None]
