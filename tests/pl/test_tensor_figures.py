@@ -167,7 +167,7 @@ def test_best_method_is_that_of_the_largest_correlation(result):
     ax = kx.pl.best_method(result).axes[0]
     best = result.fibers.idxmax(axis=1)
     share = best.value_counts(normalize=True)
-    assert legend_texts(ax)[:3] == [f"{method} ({share.get(method, 0):.0%})" for method in METHODS]
+    assert legend_texts(ax) == [*(f"{method} ({share.get(method, 0):.0%})" for method in METHODS), "not held out"]
     rows = [text.get_text().split(" ")[0] for text in ax.get_yticklabels()]
     columns = [text.get_text().split(" ")[0] for text in ax.get_xticklabels()]
     color = {method: style.color for method, style in styles_of(METHODS).items()}
@@ -177,6 +177,12 @@ def test_best_method_is_that_of_the_largest_correlation(result):
             fiber = f"{treatment}:{context}"
             expected = color[best[fiber]] if fiber in best.index else "#F2F2F2"
             assert to_hex(shown[d, c]) == expected.lower()
+
+
+def test_the_same_predictions_are_a_tie(small):
+    found = kx.metrics.cross_validate(small, methods={"a": "mean_1d", "b": "mean_1d"}, n_folds=4)
+    ax = kx.pl.best_method(found).axes[0]
+    assert legend_texts(ax) == ["a (0%)", "b (0%)", "tie (100%)", "not held out"]
 
 
 def test_predicted_against_true_counts_every_value(result):
