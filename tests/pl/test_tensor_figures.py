@@ -1,6 +1,7 @@
 """kx.pl figures of tensors: what they show, and that every text can be read."""
 
 import inspect
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -303,10 +304,23 @@ def test_cell_specificity_of_data_and_results(small, result):
     assert sum(bar.get_height() for bar in ax.patches) == values.notna().sum()
     assert ax.lines[0].get_xdata()[0] == values["drug3"]
     assert legend_texts(ax) == [f"drug3: {values['drug3']:.2f}"]
+    assert legend_texts(kx.pl.cell_specificity(result, highlight="drug3").axes[0])[:4] == ["measured", *METHODS]
     ax = kx.pl.cell_specificity(result).axes[0]
     assert legend_texts(ax) == ["measured", *METHODS]
     for line, column in zip(ax.lines, ["measured", *METHODS], strict=True):
         np.testing.assert_array_equal(line.get_xdata()[1:], result.cell_specificity[column].dropna().sort_values())
+
+
+def test_highlighted_treatments_do_not_look_like_methods(result):
+    table = result.cell_specificity.copy()
+    without, *others = table.index[table["measured"].notna()][:7]
+    table.loc[without] = NAN
+    values = table["measured"]
+    ax = kx.pl.cell_specificity(replace(result, cell_specificity=table), highlight=[without, *others]).axes[0]
+    assert legend_texts(ax)[4:] == [f"{name}: {values[name]:.2f}" for name in others]
+    lines = ax.lines[4:]
+    assert {to_hex(line.get_color()) for line in lines}.isdisjoint([color.lower() for color in COLORS])
+    assert len({line.get_marker() for line in lines} - {"None"}) == len({line.get_ydata()[1] for line in lines}) == 6
 
 
 def test_a_method_without_predictions_is_left_out():
