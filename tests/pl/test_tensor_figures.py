@@ -323,6 +323,21 @@ def test_highlighted_treatments_do_not_look_like_methods(result):
     assert len({line.get_marker() for line in lines} - {"None"}) == len({line.get_ydata()[1] for line in lines}) == 6
 
 
+@pytest.mark.parametrize(
+    ("shift", "low", "high"), [(0.0, 0.0, 1.0), (5.0, 5.0, 6.0), (-0.5, -0.5, 0.5), (-3.0, -3.0, -2.0)]
+)
+def test_distributions_fill_their_panels(shift, low, high):
+    truth = shift + np.linspace(0, 1, 2000).reshape(20, 4, 25)
+    figure = kx.pl.prediction_distributions(truth, {"m": truth.mean() + 0.5 * (truth - truth.mean())})
+    for ax in figure.axes:
+        edges = ax.patches[0].get_data().edges
+        np.testing.assert_allclose(edges[[0, -1]], [low, high], atol=2e-3)
+    beyond = kx.pl.prediction_distributions(truth, {"m": truth - 0.25}).axes[0].patches[0].get_data().edges
+    assert beyond[0] == pytest.approx(max(low - 0.25, -np.abs(truth).max()), abs=2e-3)  # values below the truth's
+    same = kx.pl.prediction_distributions(np.full((2, 2, 2), shift), {"m": np.full((2, 2, 2), shift)})
+    assert all(patch.get_data().values.sum() == 4 for ax in same.axes for patch in ax.patches)
+
+
 def test_a_method_without_predictions_is_left_out():
     mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=30)
     found = kx.metrics.cross_validate(mdata, methods=["falrtc", "mean_1d"], split="cold_start_treatment", n_folds=4)

@@ -34,7 +34,8 @@ def prediction_distributions(
     """Show how predictions are distributed beside the truth, context by context.
 
     Where predictions crowd around zero and the truth does not, a method tends to the centre. Counts have a logarithmic
-    axis, since the large values are few. The last bins hold all that lies beyond the 99.9th percentile of the truth's size.
+    axis, since the large values are few. The axis of values reaches from the least to the largest value, predicted ones too; but not
+    beyond the 99.9th percentile of the truth's size: what lies there is in the last bins.
 
     Parameters
     ----------
@@ -102,8 +103,7 @@ def prediction_distributions(
     if not predicted or not len(drawn):
         msg = "There is nothing to compare: no entry has both a measured and a predicted value."
         raise ValueError(msg)
-    reach = np.quantile(np.abs(truth[both]), 0.999) or 1.0
-    edges = np.linspace(-reach, reach, _BINS + 1)
+    edges = _edges(truth[both], *(values[both] for values in predicted.values()))
     figure, panels = _panels(len(drawn), show=show)
     for ax, c in zip(panels, drawn, strict=True):
         here = both[:, c]
@@ -128,6 +128,14 @@ def _held_out(result: CrossValidation, methods: str | Iterable[str] | None) -> t
     methods = _canvas.styles_of(chosen_methods(result, methods), "predicted")
     predicted = {method: _named_array.of_held_out(result.profiles, method) for method in methods}
     return _named_array.of_held_out(result.profiles, None), predicted
+
+
+def _edges(truth: np.ndarray, *others: np.ndarray) -> np.ndarray:
+    """Give the limits of bins over the range of all values, as far as the truth reaches on either side."""
+    reach = np.quantile(np.abs(truth), 0.999)
+    low = max(-reach, min(values.min() for values in (truth, *others)))
+    high = min(reach, max(values.max() for values in (truth, *others)))
+    return np.linspace(low, high, _BINS + 1) if low < high else np.linspace(low - 1, low + 1, _BINS + 1)
 
 
 def _counts(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
