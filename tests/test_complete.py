@@ -51,10 +51,11 @@ def test_writes_the_completed_file(file, completed):
         np.testing.assert_array_equal(back[context].layers["completed"], adata.layers["completed"])
 
 
-def test_report(completed):
+def test_report(file, completed):
     out, text = completed
     report = (out / "report.txt").read_text(encoding="utf-8")
     assert report in text
+    assert report.startswith(f"kronax {kx.__version__} on {file}\n\n  treatments ")
     for line in (
         r"treatments +12",
         r"contexts +4   line0, line1, line2, line3",
@@ -140,7 +141,9 @@ def test_options_are_used(file, tmp_path):
 @pytest.mark.parametrize(
     ("method", "words", "message"),
     [
-        ("cp", ["rank"], "--option rank: write NAME=VALUE"),
+        ("cp", ["rank"], f"--option rank: write NAME=VALUE, such as rank={kx.tl.FactorizationOptions().rank}."),
+        ("dnpp", ["fast"], "--option fast: write NAME=VALUE, such as n_neighbors=10."),
+        ("mean_1d", ["rank"], "method 'mean_1d' has no options"),
         ("cp", ["rnak=3"], "There is no cp option 'rnak'. Did you mean 'rank'?"),
         ("dnpp", ["zzz=3"], "There are n_neighbors."),
         ("cp", ["rank=2.5"], "--option rank=2.5: rank is a whole number, found '2.5'."),

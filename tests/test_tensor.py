@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+import kronax as kx
 from kronax import _tensor
 
 NAN = np.nan
@@ -118,6 +119,29 @@ def refused(change):
 def test_refused(change, error, words):
     with np.errstate(divide="ignore"), pytest.raises(error, match=re.escape(words)):
         _tensor.read(refused(change))
+
+
+@pytest.mark.parametrize("layer", [{"A": "counts", "B": None}, 3])
+def test_one_layer_for_all(mdata, layer):
+    with pytest.raises(TypeError, match=r"`layer` must be a str or None, found (dict|int)\."):
+        _tensor.read(mdata, layer)
+
+
+@pytest.mark.filterwarnings("ignore:Observation names are not unique")
+@pytest.mark.parametrize(
+    "change", [lambda a, b: together(A=a[["a", "b", "a"]].copy(), B=b), lambda a, b: together(**{"A/1": a, "B": b})]
+)
+def test_remedies_run_as_shown(change):
+    names = {"mdata": refused(change), "anndata": ad, "MuData": mudata.MuData, "kx": kx}
+    with pytest.raises(ValueError, match=".") as error:
+        _tensor.read(names["mdata"])
+    (remedy,) = re.findall("`(.*)`", str(error.value))
+    with _tensor.without_pulling():
+        exec(remedy, names)
+    tensor = _tensor.read(names["mdata"])
+    assert list(tensor.treatments) == ["a", "b", "c"]
+    np.testing.assert_array_equal(tensor.values[0], [[1.0] * 3, [NAN] * 3])
+    assert list(names["mdata"].var_names) == ["x", "y", "z"]  # both axes are shared
 
 
 def test_missing_layer(mdata):

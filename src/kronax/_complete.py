@@ -72,8 +72,8 @@ def complete(args: argparse.Namespace) -> None:
             for context, adata in mdata.mod.items():
                 _validate.key_in(args.layer, adata.layers, f"mdata[{context!r}].layers")
         tl.complete_tensor(mdata, method=args.method, layer=args.layer, options=options)
-    text = report(mdata, time.perf_counter() - start, args.option)
-    print(f"\nkronax {__version__} on {args.file}\n\n{text}")
+    text = f"kronax {__version__} on {args.file}\n\n{report(mdata, time.perf_counter() - start, args.option)}"
+    print(f"\n{text}")
     logger.info("writing")
     names = write_all(out, lambda folder: write(mdata, text, folder, args.file.stem))
     print(f"\nWritten to {out}: {', '.join(names)}.")

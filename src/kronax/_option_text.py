@@ -19,11 +19,12 @@ def options_from(method: str, words: Iterable[str]) -> Options:
     found: dict[str, Any] = {}
     for word in words:
         name, sign, text = (part.strip() for part in word.partition("="))
-        if not sign:
-            msg = f"--option {word}: write NAME=VALUE, such as max_iter=200."
-            raise InputError(msg)
         if not kinds:
             msg = f"--option {word}: method {method!r} has no options."
+            raise InputError(msg)
+        if not sign:
+            example = name if name in kinds else next(iter(kinds))
+            msg = f"--option {word}: write NAME=VALUE, such as {example}={getattr(METHODS[method].options(), example)}."
             raise InputError(msg)
         if name in found:
             msg = f"--option {word}: {name} is given twice."

@@ -18,6 +18,10 @@ from kronax import _keys, _validate
 from kronax._logging import logger
 
 _EXACT = 2**53  # integers up to here are float64 numbers
+_AVERAGING = (
+    'Average them: `long = anndata.concat(mdata.mod, label="context"); long.obs["treatment"] = long.obs_names; '
+    'mdata = kx.pp.tensor(long, obs_key="treatment", context_key="context")`.'
+)
 
 
 @dataclass(frozen=True)
@@ -117,9 +121,7 @@ def check(mdata: Any) -> tuple[str, ...]:
         if not isinstance(adata, AnnData):
             msg = f"Modality {context!r} is a {type(adata).__qualname__}; an AnnData object is needed."
             raise TypeError(msg)
-        require_unique(
-            adata.obs_names, "treatments (obs_names)", "Average them with kx.pp.tensor.", f"Modality {context!r}"
-        )
+        require_unique(adata.obs_names, "treatments (obs_names)", _AVERAGING, f"Modality {context!r}")
         require_unique(
             adata.var_names, "genes (var_names)", "Run `.var_names_make_unique()` on it.", f"Modality {context!r}"
         )
@@ -144,7 +146,8 @@ def require_names(contexts: Sequence[Any], column: str | None = None) -> None:
     if spoilt:
         found = _validate.listed([repr(context) for context in spoilt])
         remedy = (
-            "Make the object anew: MuData({str(name).replace('/', '_'): adata for name, adata in mdata.mod.items()})."
+            "Make the object anew: `mdata = MuData({str(name).replace('/', '_'): adata for name, adata in "
+            "mdata.mod.items()}, axis=-1)`."
         )
         if column is not None:
             remedy = _renaming(column, contexts)
@@ -173,6 +176,10 @@ def require_unique(names: pd.Index, what: str, remedy: str, where: str) -> None:
 
 def matrix(adata: AnnData, layer: str | None, name: str) -> np.ndarray | sparse.csr_matrix | sparse.csr_array:
     """Give X or a layer, real and in memory, without infinite values; sparse ones as CSR. NaN are allowed."""
+    if not (layer is None or isinstance(layer, str)):
+        kind = _validate.type_of(layer)
+        msg = f"`layer` must be a str or None, found {kind}. One name, or `X` for None, is read in all modalities."
+        raise TypeError(msg)
     where = _validate.place(layer, name)
     if layer is not None:
         remedy = "Run kx.tl.complete_tensor first, or take `X` with `layer=None`." if layer == _keys.COMPLETED else ""
@@ -214,6 +221,18 @@ def has_value(matrix: np.ndarray | sparse.spmatrix | sparse.sparray) -> np.ndarr
         nan.data = np.isnan(nan.data)
         return np.asarray(nan.sum(axis=1)).ravel() < matrix.shape[1]
     return ~np.isnan(matrix).all(axis=1)
+
+
+def warn_of_counts(matrix: np.ndarray | sparse.spmatrix | sparse.sparray, stacklevel: int) -> None:
+    """Warn of what look like raw counts."""
+    entries = matrix.data if sparse.issparse(matrix) else matrix
+    entries = entries[~np.isnan(entries)]
+    if entries.size and entries.min() >= 0 and entries.max() > 1 and (np.mod(entries, 1) == 0).all():
+        msg = (
+            "All values are whole numbers from 0 on, as raw counts are. Predictions will mostly say how strongly each gene "
+            "is expressed: log fold changes from controls, or log-normalised profiles, are better input."
+        )
+        warnings.warn(msg, UserWarning, stacklevel=stacklevel + 1)
 
 
 def union(mdata: MuData) -> pd.Index:

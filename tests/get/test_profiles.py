@@ -44,6 +44,16 @@ def test_before_completion(mdata):
     assert bare.obs["completion_confidence"].isna().all()
 
 
+def test_confidence_is_of_profiles_with_predicted_values(mdata):
+    whole = np.flatnonzero(mdata["line0"].obs["measured"])
+    mdata["line0"].X[whole[0], 1] = np.nan
+    kx.tl.complete_tensor(mdata)
+    obs = kx.get.profiles(mdata).obs
+    assert (
+        obs["completion_confidence"].notna().tolist() == (~obs["measured"] | (np.arange(len(obs)) == whole[0])).tolist()
+    )
+
+
 def test_genes_of_all_contexts_and_columns_that_agree(mdata):
     for n, adata in enumerate(mdata.mod.values()):
         adata.var["length"], adata.var["mean"] = np.arange(5), np.arange(5) + n

@@ -178,10 +178,24 @@ def test_single_entries(mdata, caplog):
         logging.getLogger("kronax").removeHandler(caplog.handler)
     measured = _tensor.read(mdata).measured
     n_replaced = (found.fallback["mean_2d"] != "none").sum()
-    assert f"nothing to say about entries of {n_replaced} of {measured.sum()} held-out fibers" in caplog.text
+    assert f"nothing to say about most entries of {n_replaced} of {measured.sum()} held-out fibers" in caplog.text
     assert found.profiles.n_obs == measured.sum()
     assert np.isfinite(found.profiles.layers["mean_2d"]).all()
     assert (found.profiles.obs["fold"] == -1).all()
+
+
+def test_fallback_says_what_most_entries_are():
+    values = np.random.default_rng(0).normal(size=(12, 4, 10))
+    values[:, :, 3] = NAN
+    methods = ["mean_1d", "dnpp", "kronecker", "falrtc"]
+    found = kx.metrics.cross_validate(of_values(values), methods=methods, n_folds=3)
+    assert (found.table.loc[["mean_1d", "kronecker", "falrtc"], ["fallback", "unable"]] == 0).all(axis=None)
+    assert found.table["fallback"].max() < 0.2
+    found = kx.metrics.cross_validate(of_values(values), methods="mean_1d", n_folds=3, split="entry")
+    assert found.table.loc["mean_1d", "fallback"] < 0.1  # a treatment has a value of the gene elsewhere, as a rule
+    values[5, 1:] = NAN
+    found = kx.metrics.cross_validate(of_values(values), methods="mean_1d", n_folds=3, split="entry")
+    assert found.fallback.loc["5:c0", "mean_1d"] == "context_mean"  # never
 
 
 def test_profiles_measured_in_part():

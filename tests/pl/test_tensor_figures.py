@@ -1,6 +1,7 @@
 """kx.pl figures of tensors: what they show, and that every text can be read."""
 
 import inspect
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -167,7 +168,7 @@ def test_best_method_is_that_of_the_largest_correlation(result):
     ax = kx.pl.best_method(result).axes[0]
     best = result.fibers.idxmax(axis=1)
     share = best.value_counts(normalize=True)
-    assert legend_texts(ax)[:3] == [f"{method} ({share.get(method, 0):.0%})" for method in METHODS]
+    assert legend_texts(ax) == [*(f"{method} ({share.get(method, 0):.0%})" for method in METHODS), "not held out"]
     rows = [text.get_text().split(" ")[0] for text in ax.get_yticklabels()]
     columns = [text.get_text().split(" ")[0] for text in ax.get_xticklabels()]
     color = {method: style.color for method, style in styles_of(METHODS).items()}
@@ -177,6 +178,12 @@ def test_best_method_is_that_of_the_largest_correlation(result):
             fiber = f"{treatment}:{context}"
             expected = color[best[fiber]] if fiber in best.index else "#F2F2F2"
             assert to_hex(shown[d, c]) == expected.lower()
+
+
+def test_the_same_predictions_are_a_tie(small):
+    found = kx.metrics.cross_validate(small, methods={"a": "mean_1d", "b": "mean_1d"}, n_folds=4)
+    ax = kx.pl.best_method(found).axes[0]
+    assert legend_texts(ax) == ["a (0%)", "b (0%)", "tie (100%)", "not held out"]
 
 
 def test_predicted_against_true_counts_every_value(result):
@@ -297,10 +304,50 @@ def test_cell_specificity_of_data_and_results(small, result):
     assert sum(bar.get_height() for bar in ax.patches) == values.notna().sum()
     assert ax.lines[0].get_xdata()[0] == values["drug3"]
     assert legend_texts(ax) == [f"drug3: {values['drug3']:.2f}"]
+    assert legend_texts(kx.pl.cell_specificity(result, highlight="drug3").axes[0])[:4] == ["measured", *METHODS]
     ax = kx.pl.cell_specificity(result).axes[0]
     assert legend_texts(ax) == ["measured", *METHODS]
     for line, column in zip(ax.lines, ["measured", *METHODS], strict=True):
         np.testing.assert_array_equal(line.get_xdata()[1:], result.cell_specificity[column].dropna().sort_values())
+
+
+def test_highlighted_treatments_do_not_look_like_methods(result):
+    table = result.cell_specificity.copy()
+    without, *others = table.index[table["measured"].notna()][:7]
+    table.loc[without] = NAN
+    values = table["measured"]
+    ax = kx.pl.cell_specificity(replace(result, cell_specificity=table), highlight=[without, *others]).axes[0]
+    assert legend_texts(ax)[4:] == [f"{name}: {values[name]:.2f}" for name in others]
+    lines = ax.lines[4:]
+    assert {to_hex(line.get_color()) for line in lines}.isdisjoint([color.lower() for color in COLORS])
+    assert len({line.get_marker() for line in lines} - {"None"}) == len({line.get_ydata()[1] for line in lines}) == 6
+
+
+@pytest.mark.parametrize(
+    ("shift", "low", "high"), [(0.0, 0.0, 1.0), (5.0, 5.0, 6.0), (-0.5, -0.5, 0.5), (-3.0, -3.0, -2.0)]
+)
+def test_distributions_fill_their_panels(shift, low, high):
+    truth = shift + np.linspace(0, 1, 2000).reshape(20, 4, 25)
+    figure = kx.pl.prediction_distributions(truth, {"m": truth.mean() + 0.5 * (truth - truth.mean())})
+    for ax in figure.axes:
+        edges = ax.patches[0].get_data().edges
+        np.testing.assert_allclose(edges[[0, -1]], [low, high], atol=2e-3)
+    beyond = kx.pl.prediction_distributions(truth, {"m": truth - 0.25}).axes[0].patches[0].get_data().edges
+    assert beyond[0] == pytest.approx(max(low - 0.25, -np.abs(truth).max()), abs=2e-3)  # values below the truth's
+    same = kx.pl.prediction_distributions(np.full((2, 2, 2), shift), {"m": np.full((2, 2, 2), shift)})
+    assert all(patch.get_data().values.sum() == 4 for ax in same.axes for patch in ax.patches)
+
+
+def test_a_method_without_predictions_is_left_out():
+    mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=30)
+    found = kx.metrics.cross_validate(mdata, methods=["falrtc", "mean_1d"], split="cold_start_treatment", n_folds=4)
+    assert legend_texts(kx.pl.cell_specificity(found).axes[0]) == ["measured", "mean_1d"]
+    panels = kx.pl.prediction_distributions(found).axes
+    (names,) = (legend_texts(ax) for ax in panels if ax.get_legend() is not None)
+    assert names == ["truth", "mean_1d"]
+    assert_readable(kx.pl.cell_specificity(found, methods="falrtc"))
+    with pytest.raises(ValueError, match="nothing to compare"):
+        kx.pl.prediction_distributions(found, "falrtc")
 
 
 def test_treatment_profiles_are_in_one_order(result):

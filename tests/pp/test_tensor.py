@@ -2,6 +2,7 @@
 
 import logging
 import re
+import warnings
 
 import anndata as ad
 import mudata
@@ -43,6 +44,18 @@ def test_aggregates_as_pandas_does(long, aggregate, convert):
     assert list(mdata["z"].obs_names) == ["a", "a_b", "d"]
 
 
+@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix, lambda x: x.astype(int)])
+def test_raw_counts_are_warned_of_before_they_are_averaged(long, convert):
+    long.X = convert(long.X)
+    with pytest.warns(UserWarning, match="as raw counts are") as caught:
+        kx.pp.tensor(long, obs_key="drug", context_key="line")
+    assert [warning.filename for warning in caught if "raw counts" in str(warning.message)] == [__file__]
+    long.X = np.log1p(long.X)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="All values are whole")
+        kx.pp.tensor(long, obs_key="drug", context_key="line")
+
+
 def test_one_profile_each_comes_back_bit_for_bit(rng):
     x = rng.normal(size=(6, P)).astype(np.float32)
     obs = pd.DataFrame({"drug": list("aabbcc"), "line": list("xyxyxy")}, index=list("123456"))
@@ -73,6 +86,7 @@ def test_numbers_become_plain_names_that_can_be_saved(long, tmp_path):
 
 
 def test_no_warnings(long, recwarn):
+    long.X = np.log1p(long.X)
     kx.pp.tensor(long, obs_key="drug", context_key="line")
     assert not [
         w.message for w in recwarn if not issubclass(w.category, DeprecationWarning)

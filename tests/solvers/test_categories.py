@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -23,4 +25,15 @@ def test_default_cutoffs_leave_eight_per_cent_outside(rng):
 def test_empty_categories_are_named():
     share = frequencies(np.array([-1.5, 0.0, 1.5, 2.5]), CUTOFFS)
     with pytest.raises(ValueError, match="category -2 with the cut-offs -2, -1, 1, 2"):
-        require_entries(share, CUTOFFS)
+        require_entries(share, CUTOFFS, given=True)
+
+
+def test_too_small_for_the_default_cutoffs(rng):
+    values = rng.normal(size=300)
+    chosen = cutoffs_of(values)
+    with pytest.raises(ValueError, match="category .*2 with the default cut-offs .*too few entries") as refused:
+        require_entries(frequencies(values, chosen), chosen, given=False)
+    assert "give none" not in str(refused.value)
+    (remedy,) = re.findall("such as `(.*)`, or", str(refused.value))
+    chosen = eval(remedy)
+    require_entries(frequencies(values, chosen), chosen, given=True)

@@ -365,7 +365,9 @@ def test_without_biases_means_stand_in(gaps):
     result, means = cp(gaps, replace(QUICK, biases=False)), mean_2d(gaps)
     np.testing.assert_array_equal(result.values[3], means.values[3])
     np.testing.assert_array_equal(result.values[:, :, 4], means.values[:, :, 4])
-    assert (result.fallback[3] == Fallback.OVERALL_MEAN).all()  # of the gene; the others have the context's mean
+    assert (result.fallback[3] == Fallback.CONTEXT_MEAN).all()
+    assert not np.delete(result.fallback, 3, axis=0).any()  # of one gene in all, which has the overall mean
+    assert not cp(gaps, QUICK).fallback[:3].any()
 
 
 def test_divergence_is_told(gaps):

@@ -36,7 +36,21 @@ def test_a_gene_without_any_value(method):
     values = np.stack([by_hand()[:2, :2, 0], np.full((2, 2), NAN)], axis=2)
     result = method(values)
     np.testing.assert_allclose(result.values[:, :, 1], 3.0)
-    assert (result.fallback == Fallback.OVERALL_MEAN).all()
+    assert not result.fallback.any()
+
+
+@pytest.mark.parametrize("method", [mean_1d, mean_2d])
+def test_most_missing_entries_make_the_code(rng, method):
+    values = rng.normal(size=(4, 3, 5))
+    values[0, :, :3] = NAN  # three genes never measured of the treatment,
+    values[0, 0] = NAN  # and two more in a context
+    values[1, :, :1] = NAN
+    values[1, 0] = NAN
+    result = method(values)
+    assert (result.fallback[0] == Fallback.CONTEXT_MEAN).all()
+    assert result.fallback[1, 0] == Fallback.NONE  # one of five
+    assert (result.fallback[1, 1:] == Fallback.CONTEXT_MEAN).all()  # one of one
+    assert not result.fallback[2:].any()
 
 
 def test_single_entries_have_their_own_means():

@@ -17,6 +17,7 @@ import kronax as kx
 from kronax import _tensor, _validate
 from kronax._completion_methods import METHODS
 from kronax.solvers.tensor_folds import pooled_correlation
+from kronax.solvers.wiener import MOST_FIBERS
 
 D, C, G = 12, 4, 9
 QUICK = {
@@ -224,7 +225,7 @@ def test_constant_profiles(mdata):
 
 def test_not_converged(mdata):
     options = dataclasses.replace(QUICK["kronecker"], max_iter=1, tol=1e-9)
-    words = r"last of 1 sweeps still changed .* more than .*options=kx\.tl\.KroneckerOptions\(max_iter=4\).*`tol` than 1e-09"
+    words = r"last of 1 sweeps still changed .* more than .*max_iter=4 in its kx\.tl\.KroneckerOptions .*--option max_iter=4\).*`tol` than 1e-09"
     with pytest.warns(UserWarning, match=words) as caught:
         kx.tl.complete_tensor(mdata, options=options)
     assert caught[0].filename == __file__
@@ -326,6 +327,10 @@ def test_variance_is_refused_before_work_starts(mdata, monkeypatch, n_whole):
             adata.X[:, 0] = np.nan
     with pytest.raises(ValueError, match="posterior variance is offered for 1 to"):
         kx.tl.complete_tensor(mdata, options=kx.tl.KroneckerOptions(variance=True))
+
+
+def test_the_limit_of_the_variance_is_documented():
+    assert f"at most {MOST_FIBERS}" in kx.tl.KroneckerOptions.__doc__
 
 
 @pytest.mark.parametrize("how", ["nan", "overflow", "lapack"])

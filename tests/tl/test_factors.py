@@ -117,6 +117,8 @@ def test_figures(simulated, tmp_path, fields):
     fields = {key: tmp_path / name for key, name in fields.items()}
     figure = kx.pl.training(mdata, **fields)
     assert [len(line.get_xdata()) for line in figure.axes[0].lines[:2]] == [4, 4]
+    names = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert names == ["training", "held-out fibers", "chosen epoch"]
     figure = kx.pl.context_factors(mdata, **fields)
     assert {t.get_text() for t in figure.axes[0].get_yticklabels()} == set(mdata.mod)
     assert figure.axes[0].collections[0].get_array().shape == (3, 3)

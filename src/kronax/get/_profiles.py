@@ -28,7 +28,7 @@ def profiles(mdata: MuData, *, layer: str | None = _keys.COMPLETED) -> AnnData:
     ``measured`` : bool
         False for profiles that were predicted as a whole, or, before completion, are missing.
     ``completion_confidence`` : float64
-        Of predicted profiles, where the method can tell; NaN for those that were measured.
+        Of profiles with predicted values, single ones included, where the method can tell; NaN where nothing was missing.
 
     ``var`` has the columns on which all modalities agree.
 

@@ -35,8 +35,8 @@ class CrossValidation:
         data and their square; ``deg_auc_1%`` and the like: see :func:`kronax.metrics.deg_auc`; ``calibration_slope``: see
         :func:`kronax.metrics.calibration_slope`; ``variance_ratio``: variance of the predictions divided by that of the
         measured values; ``specificity_bias``: mean of predicted minus measured cell-specificity;
-        ``specificity_correlation``: their correlation over treatments; ``fallback``: share of the held-out fibers that stand-ins
-        such as a mean were put into, as the method had nothing to say; ``unable``: share about which the method has nothing to
+        ``specificity_correlation``: their correlation over treatments; ``fallback``: share of the held-out fibers that consist mostly of
+        stand-ins such as a mean, as the method had nothing to say; ``unable``: share about which the method has nothing to
         say and offers no stand-in, so that they count in none of its scores; ``converged``: share of the folds in which the method did; ``seconds``: time of all folds.
     profiles
         Held-out fibers × genes. ``X`` holds the measured values, NaN where none was held out, ``layers[method]`` the
@@ -50,7 +50,8 @@ class CrossValidation:
         Treatments × (``measured``, methods): mean pairwise cosine distance of a treatment's held-out fibers. NaN for
         treatments with fewer than two of them.
     fallback
-        Rows of ``profiles`` × methods: what stands in a fiber instead of the method's own prediction, ``"none"``, or ``"unable"``.
+        Rows of ``profiles`` × methods: what stands in most of a fiber's held-out entries instead of the method's own prediction,
+        ``"none"``, or ``"unable"``. Genes that were measured nowhere do not count.
     parameters
         How the cross-validation was done.
     """
@@ -286,7 +287,7 @@ def _held_out(values: np.ndarray, fold: np.ndarray, n_folds: int) -> _HeldOut:
     for k in range(n_folds):
         training = measured & (fold != k)
         gone = ~training.any(axis=(1, 2))[:, None] | ~training.any(axis=(0, 2))
-        if not training.any(axis=(0, 1)).all():
+        if (measured.any(axis=(0, 1)) & ~training.any(axis=(0, 1))).any():
             gone[:] = True
         unseen |= gone & (fold == k).any(axis=2)
     rows, cols = np.nonzero((fold >= 0).any(axis=2))
@@ -298,7 +299,7 @@ def _held_out(values: np.ndarray, fold: np.ndarray, n_folds: int) -> _HeldOut:
 class _Predicted:
     """Predictions of the held-out fibers ``(n, G)``, NaN where nothing was held out or the method is unable to predict.
 
-    ``code`` and ``unable`` tell for every fiber what stood in, and whether nothing could.
+    ``code`` and ``unable`` tell for every fiber what stood in for most of it, and whether nothing could.
     """
 
     values: np.ndarray
@@ -314,14 +315,15 @@ def _predict(
     """Complete the tensor once for every fold, without it."""
     start = time.perf_counter()
     predicted = np.full(values.shape, np.nan)
-    code = np.zeros(values.shape[:2], np.int8)
+    kinds = np.arange(len(Fallback))[:, None, None]
+    counts = np.zeros((len(Fallback), *values.shape[:2]), np.int64)
     n_converged = 0
     for k in range(n_folds):
         mask = fold == k
         completion = method.complete(hide(values, mask), width)
         predicted[mask] = completion.values[mask]
-        touched = mask if mask.ndim == 2 else mask.any(axis=2)
-        np.maximum(code, completion.fallback, out=code, where=touched)
+        n_held = mask if mask.ndim == 2 else mask.sum(axis=2)
+        counts += n_held * (completion.fallback == kinds)
         n_converged += completion.converged
         bar.update()
     predicted[np.isnan(values)] = np.nan  # of fibers measured in part
@@ -329,7 +331,7 @@ def _predict(
     unable = held.unseen & (not method.falls_back)
     predicted = np.where(unable[:, None], np.nan, predicted[where])
     seconds = time.perf_counter() - start
-    return _Predicted(predicted, code[where], unable, n_converged / n_folds, seconds)
+    return _Predicted(predicted, counts.argmax(axis=0)[where], unable, n_converged / n_folds, seconds)
 
 
 def _say_what_stood_in(predictions: dict[str, _Predicted], split: str) -> None:
@@ -342,7 +344,7 @@ def _say_what_stood_in(predictions: dict[str, _Predicted], split: str) -> None:
             logger.warning(
                 "%s had nothing to say about %s%d of %d held-out fibers (split: %s); in its place: %s",
                 method,
-                "entries of " if split == "entry" else "",
+                "most entries of " if split == "entry" else "",
                 int(((found.code > 0) | found.unable).sum()),
                 len(found.code),
                 split,

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_ROUNDING = 1e-9  # between correlations of the same prediction
+
 
 def best_method(
     result: CrossValidation,
@@ -26,9 +28,11 @@ def best_method(
 ) -> Figure:
     """Show which method predicted each fiber best.
 
-    Best is the largest correlation with the measured profile. Treatments with the most measured contexts stand at the
-    top, contexts with the most measured treatments on the left, so that the top left is where most is known. The legend
-    says in what share of the fibers each method was the best. Treatments of which nothing was held out are left out.
+    Best is the largest correlation with the measured profile. Where several methods reach it, as where the same mean stands in
+    for all of them, there is a tie. Treatments with the most measured contexts stand at the top, contexts with the most
+    measured treatments on the left, so that the top left is where most is known. The legend says in what share of the
+    fibers each method was the best, and no other, and in what share there is a tie. Treatments of which nothing was held out
+    are left out.
 
     Parameters
     ----------
@@ -74,18 +78,25 @@ def best_method(
     if not defined.any():
         msg = "No fiber has a correlation with its prediction: its values, or the predictions, are all alike."
         raise ValueError(msg)
-    best = np.argmax(np.where(np.isnan(correlation[defined]), -np.inf, correlation[defined]), axis=1)
+    correlation = np.where(np.isnan(correlation), -np.inf, correlation)[defined]
+    reached = correlation >= correlation.max(axis=1, keepdims=True) - _ROUNDING
+    tie, undefined, not_held_out = range(len(colors), len(colors) + 3)
+    best = np.where(reached.sum(axis=1) > 1, tie, reached.argmax(axis=1))
     obs = result.profiles.obs
     per_treatment = obs.groupby("treatment", observed=True)["n_contexts"].first()
     per_context = obs.groupby("context", observed=True)["n_treatments"].first()
     rows, cols = per_treatment.index.get_indexer(obs["treatment"]), per_context.index.get_indexer(obs["context"])
-    code = np.full((len(per_treatment), len(per_context)), len(colors))
+    code = np.full((len(per_treatment), len(per_context)), not_held_out)
+    code[rows, cols] = undefined
     code[rows[defined], cols[defined]] = best
-    share = np.bincount(best, minlength=len(colors)) / len(best)
-    named = {f"{method} ({part:.0%})": colors[method] for method, part in zip(colors, share, strict=True)}
+    share = np.bincount(best, minlength=undefined) / len(best)
+    colors |= {"tie": "#7F7F7F"}
+    named = {f"{name} ({part:.0%})": colors[name] for name, part in zip(colors, share, strict=True)}
+    named |= {"no correlation": "#BFBFBF", "not held out": "#F2F2F2"}
+    shown = [i for i in range(len(named)) if i < tie or (code == i).any()]
     ax = draw_map(
-        code,
-        {**named, "missing": "#F2F2F2"} if (code == len(colors)).any() else named,
+        np.searchsorted(shown, code),
+        {name: color for i, (name, color) in enumerate(named.items()) if i in shown},
         treatments=list(per_treatment.index),
         contexts=list(per_context.index),
         per_treatment=per_treatment.to_numpy(),

@@ -12,7 +12,7 @@ from kronax import _validate
 from kronax.metrics._cell_specificity import cell_specificity as measure
 from kronax.metrics._compared_methods import TRUTH
 from kronax.metrics._cross_validate import CrossValidation
-from kronax.pl._canvas import COLORS, DASHED, DASHES, axes, hand_over, legend, plain, short, styles_of
+from kronax.pl._canvas import DASHED, MARKERS, axes, hand_over, legend, plain, short, styles_of
 from kronax.pl._results import chosen_methods
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def cell_specificity(
 
     The cell-specificity of a treatment is the mean cosine distance of its profiles, see
     :func:`kronax.metrics.cell_specificity`. Of a tensor, a histogram is shown; of a cross-validation, the cumulative
-    distributions for the held-out profiles and for every method's predictions of them.
+    distributions for the held-out profiles and for every method's predictions of them. A method without predictions has
+    none.
 
     Parameters
     ----------
@@ -47,7 +48,8 @@ def cell_specificity(
     methods
         Those of a cross-validation to compare, at most 7; all if None.
     highlight
-        Treatments to point out, at most 7.
+        Treatments to point out, at most 7, by vertical lines with markers, where they were measured. Those without two profiles
+        have none.
     ax
         Axes to draw into, with room for the legend on the right; if None, a figure is made.
     save
@@ -86,27 +88,25 @@ def cell_specificity(
     highlight = [highlight] if isinstance(highlight, str) else list(highlight)
     for name in highlight:
         _validate.known(name, table.index, "treatment")
-    if len(highlight) > len(COLORS):
-        msg = f"At most {len(COLORS)} treatments can be pointed out, found {len(highlight)}."
+    if len(highlight) > len(MARKERS):
+        msg = f"At most {len(MARKERS)} treatments can be pointed out, found {len(highlight)}."
         raise ValueError(msg)
     ax = axes((4.0, 2.6), show=show) if sized else ax
     values = table.to_numpy()
-    if np.isnan(values).all():
+    if table[first].isna().all():
         msg = "No treatment has two profiles to compare."
         raise ValueError(msg)
     if not styles:
         _histogram(ax, values[~np.isnan(values)])
     else:
         ax.ecdf(table[first].dropna(), color="black", linewidth=1.5, label=short(first))
-        for method, style in styles.items():
-            ax.ecdf(table[method].dropna(), **style.line, label=short(method))
+        for method in table[compared].dropna(axis=1, how="all"):
+            ax.ecdf(table[method].dropna(), **styles[method].line, label=short(method))
         ax.set_ylabel("share of treatments up to there")
-    for color, dashes, name in zip(COLORS, DASHES, highlight, strict=False):
-        place = table.loc[name].iloc[0]
-        ax.axvline(place, color=color, linestyle=dashes, linewidth=1.5, label=f"{short(name)}: {place:.2f}")
+    _point_out(ax, table.loc[highlight, first].dropna())
     ax.set_xlabel("cell-specificity (mean cosine distance)")
     plain(ax)
-    if highlight or len(table.columns) > 1:
+    if ax.get_legend_handles_labels()[0]:
         legend(ax, handlelength=DASHED)
     return hand_over(ax.figure, sized=sized, save=save, show=show)
 
@@ -117,6 +117,22 @@ def _histogram(ax: Axes, values: np.ndarray) -> None:
     ax.hist(values, n_bins, color="0.75")
     ax.yaxis.get_major_locator().set_params(integer=True)
     ax.set_ylabel("treatments")
+
+
+def _point_out(ax: Axes, places: pd.Series) -> None:
+    """Draw a vertical line for each place, in grey as the colours are the methods', with a marker at a height of its own."""
+    for i, (name, place) in enumerate(places.items()):
+        ax.plot(
+            [place] * 3,
+            [0, 0.95 - 0.1 * i, 1],
+            transform=ax.get_xaxis_transform(),
+            color="0.35",
+            linewidth=1,
+            marker=MARKERS[i],
+            markersize=5,
+            markevery=[1],
+            label=f"{short(name)}: {place:.2f}",
+        )
 
 
 def _table(data: MuData | CrossValidation, layer: str | None, methods: str | Iterable[str] | None) -> pd.DataFrame:

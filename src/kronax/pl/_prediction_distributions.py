@@ -34,7 +34,8 @@ def prediction_distributions(
     """Show how predictions are distributed beside the truth, context by context.
 
     Where predictions crowd around zero and the truth does not, a method tends to the centre. Counts have a logarithmic
-    axis, since the large values are few. The last bins hold all that lies beyond the 99.9th percentile of the truth's size.
+    axis, since the large values are few. The axis of values reaches from the least to the largest value, predicted ones too; but not
+    beyond the 99.9th percentile of the truth's size: what lies there is in the last bins.
 
     Parameters
     ----------
@@ -43,7 +44,8 @@ def prediction_distributions(
         result of :func:`kronax.metrics.cross_validate`, for what was held out.
     predicted
         Predictions, of the same shape, by the name of the method; at most seven. NaN where there is no prediction:
-        entries count that neither `truth` nor any of them misses. Of a cross-validation, the methods; all if None.
+        entries count that neither `truth` nor any of them misses. A method that predicts nothing of what was measured is
+        left out. Of a cross-validation, the methods; all if None.
     contexts
         Names of the contexts. If None, those of `truth` where it has names, else their numbers.
     save
@@ -93,15 +95,15 @@ def prediction_distributions(
     if len(names) != truth.shape[1]:
         msg = f"`contexts` names {len(names)} contexts; `truth` has {truth.shape[1]}."
         raise ValueError(msg)
+    styles = _canvas.styles_of(predicted)
+    predicted = {name: values for name, values in predicted.items() if not np.isnan(truth + values).all()}
     both = np.logical_and.reduce([~np.isnan(values) for values in (truth, *predicted.values())])
     count = both.sum(axis=(0, 2))
     drawn = np.sort(np.argsort(-count, kind="stable")[: min(_MOST, int((count > 0).sum()))])
-    if not len(drawn):
+    if not predicted or not len(drawn):
         msg = "There is nothing to compare: no entry has both a measured and a predicted value."
         raise ValueError(msg)
-    reach = np.quantile(np.abs(truth[both]), 0.999) or 1.0
-    edges = np.linspace(-reach, reach, _BINS + 1)
-    styles = _canvas.styles_of(predicted)
+    edges = _edges(truth[both], *(values[both] for values in predicted.values()))
     figure, panels = _panels(len(drawn), show=show)
     for ax, c in zip(panels, drawn, strict=True):
         here = both[:, c]
@@ -126,6 +128,14 @@ def _held_out(result: CrossValidation, methods: str | Iterable[str] | None) -> t
     methods = _canvas.styles_of(chosen_methods(result, methods), "predicted")
     predicted = {method: _named_array.of_held_out(result.profiles, method) for method in methods}
     return _named_array.of_held_out(result.profiles, None), predicted
+
+
+def _edges(truth: np.ndarray, *others: np.ndarray) -> np.ndarray:
+    """Give the limits of bins over the range of all values, as far as the truth reaches on either side."""
+    reach = np.quantile(np.abs(truth), 0.999)
+    low = max(-reach, min(values.min() for values in (truth, *others)))
+    high = min(reach, max(values.max() for values in (truth, *others)))
+    return np.linspace(low, high, _BINS + 1) if low < high else np.linspace(low - 1, low + 1, _BINS + 1)
 
 
 def _counts(values: np.ndarray, edges: np.ndarray) -> np.ndarray:

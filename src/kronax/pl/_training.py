@@ -19,7 +19,7 @@ _SIZE = (3.4, 2.2)  # inches
 def training(mdata: MuData, *, ax: Axes | None = None, save: str | Path | None = None, show: bool = False) -> Figure:
     """Show the loss of the training and of the held-out fibers at every epoch.
 
-    The dotted line marks the epoch that held-out fibers chose. The factors are trained for as many epochs.
+    The dotted line, the chosen epoch, marks where the held-out fibers' loss was least. The factors are trained for as many epochs.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def training(mdata: MuData, *, ax: Axes | None = None, save: str | Path | None =
     ax.plot(epochs, found["objective"], color="#0072B2", label="training")
     if np.isfinite(found["held_out_loss"]).any():
         ax.plot(epochs, found["held_out_loss"], color="#D55E00", label="held-out fibers")
-        ax.axvline(found["chosen"]["n_best"], color="0.4", linestyle=":", linewidth=1)
+        ax.axvline(found["chosen"]["n_best"], color="0.4", linestyle=":", linewidth=1, label="chosen epoch")
     positive = min(np.nanmin(found["objective"]), np.nanmin([*found["held_out_loss"], np.inf])) > 0
     ax.set_yscale("log" if positive else "linear")
     ax.set_xlabel("epoch")

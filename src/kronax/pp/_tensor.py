@@ -47,7 +47,8 @@ def tensor(
     and in ``obs`` the columns whose value is the same in all rows of a treatment, such as its mechanism of action; others
     are left out.
 
-    The numbers of treatments and contexts are logged, and more contexts than treatments are warned of. Both axes are shared (``axis=-1``): ``mdata.obs_names`` are all treatments, ``mdata.var_names`` the genes.
+    The numbers of treatments and contexts are logged. More contexts than treatments are warned of, and so are what look like
+    raw counts, which their means do not show any more. Both axes are shared (``axis=-1``): ``mdata.obs_names`` are all treatments, ``mdata.var_names`` the genes.
 
     Raises
     ------
@@ -70,11 +71,11 @@ def tensor(
     >>> import numpy as np
     >>> import pandas as pd
     >>> obs = pd.DataFrame({"drug": ["a", "a", "b", "a"], "line": ["X", "X", "X", "Y"]}, index=list("1234"))
-    >>> long = ad.AnnData(np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]]), obs=obs)
+    >>> long = ad.AnnData(np.array([[1.0, -2.0], [3.0, -4.0], [5.0, 6.0], [7.0, 8.0]]), obs=obs)
     >>> mdata = kx.pp.tensor(long, obs_key="drug", context_key="line")
     >>> mdata["X"].to_df()
          0    1
-    a  2.0  3.0
+    a  2.0 -3.0
     b  5.0  6.0
     """
     _validate.is_anndata(adata)
@@ -95,6 +96,7 @@ def tensor(
     if not named.all():
         logger.info("tensor: %d of %d rows without a treatment or a context are left out", (~named).sum(), len(named))
 
+    _tensor.warn_of_counts(matrix, stacklevel=2)
     _report_size(len(treatments.categories), len(contexts.categories), obs_key, context_key)
 
     pair = contexts.codes.astype(np.int64) * len(treatments.categories) + treatments.codes

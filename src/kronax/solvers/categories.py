@@ -25,14 +25,19 @@ def frequencies(values: np.ndarray, cutoffs: tuple[float, float, float, float]) 
     return np.bincount(categories(measured, cutoffs) + 2, minlength=5) / len(measured)
 
 
-def require_entries(share: np.ndarray, cutoffs: tuple[float, float, float, float]) -> None:
-    """Refuse cut-offs that leave a category empty."""
+def require_entries(share: np.ndarray, cutoffs: tuple[float, float, float, float], *, given: bool) -> None:
+    """Refuse cut-offs, given or by default, that leave a category empty."""
     if (share > 0).all():
         return
     empty = ", ".join(str(category) for category, part in zip(CATEGORIES, share, strict=True) if part == 0)
     shown = ", ".join(f"{cutoff:g}" for cutoff in cutoffs)
-    msg = (
-        f"No measured entry falls into expression category {empty} with the cut-offs {shown}. "
-        "Move the cut-offs inwards, or give none: they are then quantiles of the measured values."
-    )
+    msg = f"No measured entry falls into expression category {empty} with the "
+    if given:
+        msg += f"cut-offs {shown}. Move the cut-offs inwards, or give none: they are then quantiles of the measured values."
+    else:
+        msg += (
+            f"default cut-offs {shown}, which leave 0.05% of the entries to categories -2 and 2: there are too few entries, or too "
+            "few of one sign. Give `cutoffs` further inwards, such as `tuple(np.nanquantile(values, [0.01, 0.05, 0.95, 0.99]))`, "
+            "or `weight_power=0`."
+        )
     raise ValueError(msg)

@@ -28,8 +28,8 @@ class Completion:
     values
         ``(D, C, G)``: the measured entries bit for bit, predictions elsewhere.
     fallback
-        ``(D, C)`` codes of :class:`Fallback`: what stands in a fiber instead of the method's own prediction. Where
-        single entries differ, the highest code.
+        ``(D, C)`` codes of :class:`Fallback`: what stands in a fiber instead of the method's own prediction; see
+        :func:`per_fiber`.
     confidence
         ``(D, C)``, the cosine to be expected between a prediction and its measurement; NaN where nothing is missing.
         None from methods that cannot tell.
@@ -68,6 +68,17 @@ def measured_fibers(values: np.ndarray) -> np.ndarray | None:
         return bool((np.isnan(values[:, c]) != first[:, c, None]).all())
 
     return first if all(on_all_cores(is_whole, range(values.shape[1]))) else None
+
+
+def per_fiber(code: np.ndarray, missing: np.ndarray, genes: np.ndarray) -> np.ndarray:
+    """Give the code that most of a fiber's missing entries have, of equally frequent ones the lowest.
+
+    Arrays end with the axis of the genes. Only the ``genes`` count that were measured anywhere: the others have a stand-in in
+    every fiber, and so tell nothing about any of them.
+    """
+    counted = missing & genes
+    counts = [np.count_nonzero(counted & (code == kind), axis=-1) for kind in Fallback]
+    return np.argmax(counts, axis=0).astype(np.int8)
 
 
 def require_values(measured: np.ndarray) -> None:

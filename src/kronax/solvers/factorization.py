@@ -30,7 +30,7 @@ from jax import Array
 from tqdm.auto import tqdm
 
 from kronax.solvers.categories import cutoffs_of, frequencies, require_entries
-from kronax.solvers.completion import Completion, Fallback, merged, require_values
+from kronax.solvers.completion import Completion, Fallback, merged, per_fiber, require_values
 from kronax.solvers.means import two_means
 from kronax.solvers.scaling import Scale, Scaling, scaled
 from kronax.solvers.tensor_folds import fiber_folds
@@ -527,9 +527,9 @@ def _settings(values: np.ndarray, options: FactorizationOptions, scaling: Scalin
     """Gather the numbers of a training, with the weights of the expression categories."""
     weights, cutoffs = np.ones(5), np.zeros((values.shape[1], 4))
     if options.weight_power:
-        chosen = options.cutoffs or cutoffs_of(values)
+        chosen = cutoffs_of(values) if options.cutoffs is None else options.cutoffs
         share = frequencies(values, chosen)
-        require_entries(share, chosen)
+        require_entries(share, chosen, given=options.cutoffs is not None)
         weights = share**-options.weight_power
         weights /= (share * weights).sum()
         cutoffs = (np.array(chosen) - scaling.shift[:, None]) / scaling.factor[:, None]
@@ -706,7 +706,6 @@ def _fall_back(
     unknown = unknown & ~measured
     if not unknown.any():
         return predicted, np.zeros(values.shape[:2], np.int8)
-    if form.biases:
-        return predicted, np.where(unknown.any(axis=2), Fallback.BIASES, Fallback.NONE).astype(np.int8)
-    mean, code = two_means(values)
-    return np.where(unknown, mean, predicted), np.where(unknown, code, 0).max(axis=2)
+    mean, code = (predicted, np.int8(Fallback.BIASES)) if form.biases else two_means(values)
+    code = per_fiber(np.where(unknown, code, 0), ~measured, measured.any(axis=(0, 1)))
+    return np.where(unknown, mean, predicted), code

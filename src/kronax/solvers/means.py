@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kronax.solvers.completion import Completion, Fallback, measured_fibers, merged, require_values
+from kronax.solvers.completion import Completion, Fallback, measured_fibers, merged, per_fiber, require_values
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,6 @@ def first_of(shape: tuple[int, ...], *choices: tuple[np.ndarray | float, Fallbac
     return predicted, code
 
 
-def per_fiber(code: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Give the highest code among the missing entries of every fiber."""
-    return np.where(np.isnan(values), code, 0).max(axis=2) if code.any() else np.zeros(code.shape[:2], np.int8)
-
-
 def mean_1d(values: np.ndarray, options: Mean1dOptions = Mean1dOptions()) -> Completion:
     """Predict the mean over the contexts in which the treatment was measured (Hodos et al. 2018, section 2.5).
 
@@ -144,7 +139,8 @@ def two_means(values: np.ndarray, context_weight: float = 0.5) -> tuple[np.ndarr
 
 def closed_form(values: np.ndarray, predicted: np.ndarray, code: np.ndarray) -> Completion:
     """Put predictions and their codes ``(D, C, G)`` into the gaps."""
-    return in_closed_form(merged(values, predicted), per_fiber(code, values))
+    missing = np.isnan(values)
+    return in_closed_form(merged(values, predicted), per_fiber(code, missing, ~missing.all(axis=(0, 1))))
 
 
 def in_closed_form(completed: np.ndarray, fallback: np.ndarray) -> Completion:

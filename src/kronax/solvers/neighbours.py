@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from kronax.solvers.completion import Completion, Fallback, measured_fibers, require_values
+from kronax.solvers.completion import Completion, Fallback, measured_fibers, per_fiber, require_values
 from kronax.solvers.linalg import each_on_all_cores, on_all_cores, one_thread_each
 from kronax.solvers.means import first_of, in_closed_form, means
 
@@ -133,17 +133,16 @@ def dnpp(values: np.ndarray, options: DnppOptions = DnppOptions()) -> Completion
     np.fill_diagonal(similarity, 0.0)
     similarity = np.where(similarity > 0, similarity, 0.0)  # negative and undefined ones are no neighbours
     ranking = similarity.astype(np.float32)  # ranks as well, in less time
-    completed, fallback = np.empty_like(values), np.zeros(values.shape[:2], np.int8)
+    completed = np.empty_like(values)
 
-    def average(c: int) -> bool:
+    def average(c: int) -> np.ndarray:
         here, profiles = completed[:, c], values[:, c]
         gaps = _gaps(profiles) if measured is None else [(measured[:, c], slice(None))]
         alone = [_average(here, profiles, *gap, similarity, ranking, options.n_neighbors) for gap in gaps]
-        return _take_mean(here, profiles, np.unique(np.concatenate(alone)), fallback[:, c])
+        return np.unique(np.concatenate(alone))
 
-    if any(on_all_cores(average, range(values.shape[1]))):
-        _stand_in(completed, fallback, values)
-    return in_closed_form(completed, fallback)
+    alone = on_all_cores(average, range(values.shape[1]))
+    return in_closed_form(completed, _stand_in(completed, values, alone))
 
 
 def _gaps(profiles: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray | slice]]:
@@ -197,26 +196,21 @@ def _largest(ranking: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     return np.divmod(np.flatnonzero(chosen), n)
 
 
-def _take_mean(completed: np.ndarray, profiles: np.ndarray, rows: np.ndarray, fallback: np.ndarray) -> bool:
-    """Put the context's mean into what is NaN in the given rows, and say whether some of it still is."""
-    if not len(rows):
-        return False
-    known = ~np.isnan(profiles)
-    mean = _ratio(np.where(known, profiles, 0.0).sum(axis=0, dtype=np.float64), known.sum(axis=0))
-    alone = np.isnan(completed[rows])
-    completed[rows] = np.where(alone, mean, completed[rows])
-    fallback[rows] = Fallback.CONTEXT_MEAN * (alone & ~np.isnan(mean)).any(axis=1)
-    return bool(np.isnan(mean).any())
-
-
-def _stand_in(completed: np.ndarray, fallback: np.ndarray, values: np.ndarray) -> None:
-    """Put means over all contexts where even the context's own does not exist."""
-    m, alone = means(values), np.isnan(completed)
-    stand_in, code = first_of(
-        values.shape,
-        (m.treatment, Fallback.TREATMENT_MEAN),
-        (m.gene, Fallback.GENE_MEAN),
-        (m.overall, Fallback.OVERALL_MEAN),
-    )
-    np.copyto(completed, stand_in, where=alone, casting="same_kind")
-    np.maximum(fallback, np.where(alone, code, 0).max(axis=2), out=fallback)
+def _stand_in(completed: np.ndarray, values: np.ndarray, alone: list[np.ndarray]) -> np.ndarray:
+    """Put means into what is NaN in the given rows of every context; give the codes of fibers."""
+    fallback = np.zeros(values.shape[:2], np.int8)
+    m = means(values)
+    for c, rows in enumerate(alone):
+        here = completed[rows, c]
+        gone = np.isnan(here)
+        stand_in, code = first_of(
+            here.shape,
+            (m.context[0, c], Fallback.CONTEXT_MEAN),
+            (m.treatment[rows, 0], Fallback.TREATMENT_MEAN),
+            (m.gene[0, 0], Fallback.GENE_MEAN),
+            (m.overall, Fallback.OVERALL_MEAN),
+        )
+        completed[rows, c] = np.where(gone, stand_in, here)
+        code = np.where(gone, code, Fallback.NONE)
+        fallback[rows, c] = per_fiber(code, np.isnan(values[rows, c]), ~np.isnan(m.gene[0, 0]))
+    return fallback

@@ -30,7 +30,7 @@ from jax import Array
 from scipy.optimize import isotonic_regression
 from tqdm.auto import tqdm
 
-from kronax.solvers.completion import Completion, merged, require_values, whole_fibers, without_work
+from kronax.solvers.completion import Completion, merged, per_fiber, require_values, whole_fibers, without_work
 from kronax.solvers.linalg import lapack
 from kronax.solvers.means import two_means
 from kronax.solvers.tensor_folds import fiber_folds
@@ -66,7 +66,8 @@ class KroneckerOptions:
     tol
         The solve ends when a sweep changes the missing entries by less than this share of the norm of the measured ones.
     variance
-        Whether the posterior variance is wanted.
+        Whether the posterior variance is wanted. It takes the eigenvectors of a matrix of all profiles without gaps, so
+        there must be at least one of these, and at most 8000.
     single_precision
         Whether products are in float32, at half the memory and time.
     n_folds, noises, own_shares, common_shares, random_state
@@ -429,7 +430,8 @@ def _fall_back(values: np.ndarray, measured: np.ndarray, predicted: np.ndarray) 
     if not unknown.any():
         return predicted, np.zeros(values.shape[:2], np.int8)
     mean, code = two_means(values)
-    return np.where(unknown, mean, predicted), np.where(unknown, code, 0).max(axis=2)
+    code = per_fiber(np.where(unknown, code, 0), ~measured, measured.any(axis=(0, 1)))
+    return np.where(unknown, mean, predicted), code
 
 
 def _calibration(folds: _Folds, prior: _Prior, options: KroneckerOptions) -> Callable[[np.ndarray], np.ndarray]:

@@ -93,7 +93,8 @@ def complete_tensor(
         in cross-validation. NaN where nothing was missing, and from methods other than ``"kronecker"``.
     ``obs["completion_fallback"]`` : categorical
         What was predicted instead where the method has nothing to say, such as ``"context_mean"`` for a treatment never
-        measured; else ``"none"``, and ``"measured"`` where nothing was predicted.
+        measured; else ``"none"``, and ``"measured"`` where nothing was predicted. Where a profile's missing entries differ,
+        what most of them are; genes that were measured nowhere do not count, and are warned of.
     ``obs["completion_variance"]`` : float64
         With ``KroneckerOptions(variance=True)``: posterior variance of a missing entry without the noise of its
         measurement, the mean over the profile's genes, in squared units; 0 where nothing is missing. It takes the
@@ -196,21 +197,14 @@ def _warn_of_input(tensor: Tensor, measured: np.ndarray) -> None:
     """Warn of contexts too small to be compared with others, and of what look like counts."""
     n_measured = measured.any(axis=2).sum(axis=0)
     few = (n_measured > 0) & (n_measured < _FEWEST) & ~measured.all(axis=(0, 2))
-    found = []
     if few.any():
         names = [f"{tensor.contexts[c]} ({n_measured[c]})" for c in np.flatnonzero(few)]
-        found.append(
+        msg = (
             f"Fewer than {_FEWEST} profiles were measured of contexts {_validate.listed(names)}: how they differ from other "
             "contexts can hardly be learnt, and predictions there are little more than what was measured elsewhere."
         )
-    low, high = np.nanmin(tensor.values), np.nanmax(tensor.values)
-    if low >= 0 and high > 1 and (np.mod(tensor.values, 1.0)[measured] == 0).all():
-        found.append(
-            "All values are whole numbers from 0 on, as raw counts are. Predictions will mostly say how strongly each gene "
-            "is expressed: log fold changes from controls, or log-normalised profiles, are better input."
-        )
-    for msg in found:
         warnings.warn(msg, UserWarning, stacklevel=3)
+    _tensor.warn_of_counts(tensor.values, stacklevel=3)
 
 
 def _require_predictable(tensor: Tensor, measured: np.ndarray, method: str) -> None:
@@ -376,13 +370,14 @@ def _warn(tensor: Tensor, measured: np.ndarray, result: Completion, method: str,
     """Warn of what the user should know about the result."""
     messages = []
     if not result.converged:
-        kind = type(options).__name__
         if isinstance(options, FactorizationOptions):
-            more = f"epochs, options=kx.tl.{kind}(max_epochs={4 * options.max_epochs}), or a larger learning rate"
+            what, more, other = "epochs", f"max_epochs={4 * options.max_epochs}", "a larger learning rate"
         else:
-            more = f"iterations, options=kx.tl.{kind}(max_iter={4 * options.max_iter}), or a larger `tol`"
-            more += f" than {options.tol:g}"
-        messages.append(f"{method} did not converge: {result.reason}. Give it more {more}.")
+            what, more, other = "iterations", f"max_iter={4 * options.max_iter}", f"a larger `tol` than {options.tol:g}"
+        messages.append(
+            f"{method} did not converge: {result.reason}. Give it more {what}, {more} in its kx.tl.{type(options).__name__} "
+            f"(on the command line --option {more}), or {other}."
+        )
     never = [f"{kind} {_validate.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
     if never:
         what = "biases" if isinstance(options, FactorizationOptions) and options.biases else "means"
