@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy import sparse
@@ -199,18 +200,20 @@ def _largest(ranking: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 def _stand_in(completed: np.ndarray, values: np.ndarray, alone: list[np.ndarray]) -> np.ndarray:
     """Put means into what is NaN in the given rows of every context; give the codes of fibers."""
     fallback = np.zeros(values.shape[:2], np.int8)
-    m = means(values)
-    for c, rows in enumerate(alone):
-        here = completed[rows, c]
+    everywhere = cache(lambda: means(values))  # a context's own mean is mostly enough, and takes less time
+    for c in np.flatnonzero([len(rows) for rows in alone]):
+        rows = alone[c]
+        here, known = completed[rows, c], ~np.isnan(values[:, c])
+        own = _ratio(np.where(known, values[:, c], 0.0).sum(axis=0, dtype=np.float64), known.sum(axis=0))
+        choices, genes = [(own, Fallback.CONTEXT_MEAN)], ~np.isnan(own)
+        if not genes.all():
+            m = everywhere()
+            choices.append((m.treatment[rows, 0], Fallback.TREATMENT_MEAN))
+            choices.append((m.gene[0, 0], Fallback.GENE_MEAN))
+            choices.append((m.overall, Fallback.OVERALL_MEAN))
+            genes = ~np.isnan(m.gene[0, 0])
+        stand_in, code = first_of(here.shape, *choices)
         gone = np.isnan(here)
-        stand_in, code = first_of(
-            here.shape,
-            (m.context[0, c], Fallback.CONTEXT_MEAN),
-            (m.treatment[rows, 0], Fallback.TREATMENT_MEAN),
-            (m.gene[0, 0], Fallback.GENE_MEAN),
-            (m.overall, Fallback.OVERALL_MEAN),
-        )
         completed[rows, c] = np.where(gone, stand_in, here)
-        code = np.where(gone, code, Fallback.NONE)
-        fallback[rows, c] = per_fiber(code, np.isnan(values[rows, c]), ~np.isnan(m.gene[0, 0]))
+        fallback[rows, c] = per_fiber(np.where(gone, code, Fallback.NONE), ~known[rows], genes)
     return fallback
