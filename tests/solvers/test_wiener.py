@@ -79,6 +79,15 @@ def test_variance_equals_the_dense_one(rng, monkeypatch):
     np.testing.assert_allclose(result.variance, expected.mean(axis=2), rtol=1e-9)
 
 
+@pytest.mark.parametrize("keep", [1, 3])
+def test_predictions_in_a_context_with_few_profiles_are_no_smaller(rng, keep):
+    x = rng.normal(size=(40, 1, 20)) + 0.7 * rng.normal(size=(40, 6, 20))
+    truth, x[keep:, 5] = x[keep:, 5].copy(), NAN
+    predicted = kronecker(x).values[keep:, 5]
+    slope = (truth * predicted).sum() / np.square(predicted).sum()
+    assert 0.7 < slope < 1.4
+
+
 def test_one_sweep_by_hand(rng):
     """A sweep of the default model, written with dense kernels."""
     x = without_fibers(rng, low_rank(rng, (6, 4, 5)))
@@ -91,7 +100,7 @@ def test_one_sweep_by_hand(rng):
 
     treatments, contexts = (a @ a.T for a in (unfolded(0), unfolded(1)))
     treatments = 0.7 * treatments * 6 / np.trace(treatments) + 0.2 * np.eye(6) + 0.1
-    contexts = contexts * 4 / np.trace(contexts)
+    contexts = np.diag(np.diag(contexts) ** -0.5) @ contexts @ np.diag(np.diag(contexts) ** -0.5)
     rows = x[~missing.any(axis=2)]
     axes = np.linalg.eigh(rows.T @ rows)[1]
     spectrum = np.sqrt(((filled @ axes) ** 2).sum(axis=(0, 1)))

@@ -6,8 +6,9 @@ kernels' eigenvectors ``V`` and eigenvalues ``w``, the posterior mean of ``S`` g
     ``Z = (V_d, V_c, V_g) h (V_d, V_c, V_g)ᵀ X``,   ``h_ijk = w_i w_j w_k / (w_i w_j w_k + λ)``.                    (1)
 
 Given one with gaps it is the fixed point of ``X = measured values, Z elsewhere``. The kernels are those of the filled
-tensor itself, taken anew in every sweep and scaled to mean eigenvalue 1: the contexts' Gram matrix, a power of the
-genes' spectrum, and of the treatments' Gram matrix ``Γ`` the mixture
+tensor itself, taken anew in every sweep and scaled to mean eigenvalue 1: the contexts' Gram matrix with a diagonal of 1,
+as predictions are smaller than what is measured, and contexts with few profiles would become ever smaller; a power of the
+genes' spectrum; and of the treatments' Gram matrix ``Γ`` the mixture
 
     ``K_treatment = (1 − s − t) Γ + s I + t 11ᵀ``.                                                                  (2)
 
@@ -285,12 +286,18 @@ def _kernels(task: _Task, x: Array, prior: _Prior, missing: np.ndarray) -> tuple
     similar = 1.0 - prior.own_share - prior.common_share
     mixture = np.asarray(treatments, np.float64) * (similar * has.sum() / float(jnp.trace(treatments)))
     mixture += prior.own_share * np.diag(has) + prior.common_share * np.outer(has, has)  # (2)
-    w_c, v_c = eigh(contexts)
+    w_c, v_c = eigh(_correlations(np.asarray(contexts, np.float64)))
     n_contexts = int((~missing.all(axis=(0, 2))).sum())
     w_g = np.ones(len(genes))
     if task.gene_power > 0:
         w_g = _mean_one(np.asarray(genes, np.float64) ** task.gene_power, task.n_axes)
     return Kernel(*eigh(mixture)), Kernel(_mean_one(w_c, n_contexts), v_c), w_g
+
+
+def _correlations(gram: np.ndarray) -> np.ndarray:
+    """Scale a Gram matrix to a diagonal of 1, or 0 where it is 0."""
+    size = np.sqrt(np.diag(gram))
+    return np.divide(gram, np.outer(size, size), out=np.zeros_like(gram), where=np.outer(size, size) > 0)
 
 
 def _mean_one(spectrum: np.ndarray, count: int) -> np.ndarray:
