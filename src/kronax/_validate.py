@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -88,9 +89,14 @@ def _cells_are_shared(names: Mapping[str, pd.Index]) -> None:
 def key_in(key: str, mapping: Mapping, name: str, remedy: str = "") -> None:
     """Require a key in a part of an AnnData object, such as ``adata.layers``."""
     if key not in mapping:
-        available = sorted(str(k) for k in mapping if k is not None)
+        available = sorted((str(k) for k in mapping if k is not None), key=_numbers_in_order)
         msg = f"Key {key!r} not found in `{name}`. Available keys: {available}. {remedy}".rstrip()
         raise KeyError(msg)
+
+
+def _numbers_in_order(text: str) -> list[str | int]:
+    """Give the key by which texts are sorted such that "2" stands before "10"."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)]
 
 
 def known(name: Any, names: Iterable[str], what: str, *, most: int = 5) -> None:

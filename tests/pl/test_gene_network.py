@@ -137,10 +137,14 @@ def test_what_is_not_there():
     adata = with_module(4)
     with pytest.raises(KeyError, match=r"'7' not found in `adata\.var\['gene_module'\]`\..*\['0', '1'\]"):
         kx.pl.gene_network(adata, module="7")
+    adata.var["gene_module"] = [f"m{number}" for number in (2, 10, 1, 2, 10, 2, 0)]
+    with pytest.raises(KeyError, match=r"\['m0', 'm1', 'm2', 'm10'\]"):
+        kx.pl.gene_network(adata, module="7")
+    assert kx.pl.gene_network(adata).axes[0].get_title().startswith("module m2: 3 genes")
     with pytest.raises(ValueError, match="`n_genes` must be an integer"):
         kx.pl.gene_network(adata, module="0", n_genes=0)
     with pytest.raises(KeyError, match=r"Run kx\.tl\.gene_modules first"):
         kx.pl.gene_network(adata, module="0", modules="mine")
     del adata.varp["p"]
     with pytest.raises(KeyError, match=r"Run kx\.tl\.med_magma first"):
-        kx.pl.gene_network(adata, module="0")
+        kx.pl.gene_network(adata)

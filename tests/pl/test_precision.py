@@ -60,6 +60,8 @@ def test_names_can_be_read(n, n_groups):
         assert len(boxes) == n_groups or n_groups == 200
         assert all(above.y0 >= below.y1 for above, below in zip(boxes, boxes[1:], strict=False))
         assert min(box.x0 for box in boxes) >= 0
+        drawn, line = figure.axes[0].get_window_extent(), boxes[0].height
+        assert all(drawn.y0 - line / 2 <= box.y0 and box.y1 <= drawn.y1 + line / 2 for box in boxes)
 
 
 @pytest.mark.parametrize("sizes", [[1] * 23 + [100, 77], [90] + [1] * 10 + [100]])  # more than have room, and fewer

@@ -225,11 +225,22 @@ def test_constant_profiles(mdata):
 
 def test_not_converged(mdata):
     options = dataclasses.replace(QUICK["kronecker"], max_iter=1, tol=1e-9)
-    words = r"last of 1 sweeps still changed .* more than .*max_iter=4 in its kx\.tl\.KroneckerOptions .*--option max_iter=4\).*`tol` than 1e-09"
+    words = r"last of 1 sweeps still changed .* more than .*--option max_iter=4\).*`tol` than 1e-09"
     with pytest.warns(UserWarning, match=words) as caught:
         kx.tl.complete_tensor(mdata, options=options)
     assert caught[0].filename == __file__
+    advice = re.search("`options=(.*?)`", str(caught[0].message)).group(1)
+    assert eval(advice, {"kx": kx}) == dataclasses.replace(options, max_iter=4)
     assert mdata.uns["completion"]["converged"] is False and len(mdata.uns["completion"]["objective"]) == 1
+
+
+def test_advice_keeps_all_other_options(mdata):
+    options = dataclasses.replace(kx.tl.HODOS_2018, alpha=np.array([1.0, 2.0, 0.5]), max_iter=1, tol=np.float64(1e-9))
+    with pytest.warns(UserWarning, match="did not converge") as caught:
+        kx.tl.complete_tensor(mdata, method="falrtc", options=options)
+    advice = re.search("`options=(.*?)`", str(caught[0].message)).group(1)
+    expected = dataclasses.replace(options, alpha=[1.0, 2.0, 0.5], max_iter=4)
+    assert eval(advice, {"kx": kx}) == expected
 
 
 def heard(mdata, recwarn, **arguments) -> str:

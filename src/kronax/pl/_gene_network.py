@@ -29,7 +29,7 @@ _FILLED = 0.22  # share of the drawing that names take up before they are moved 
 def gene_network(
     adata: AnnData,
     *,
-    module: str,
+    module: str | None = None,
     modules: str = _keys.GENE_MODULE,
     n_genes: int = 30,
     gene_symbols: str | None = None,
@@ -50,7 +50,7 @@ def gene_network(
     adata
         Cells × genes, with the result of :func:`kronax.tl.gene_modules`.
     module
-        Name of the module.
+        Name of the module; the one with most genes if None.
     modules
         Column of ``var`` that holds the modules.
     n_genes
@@ -88,7 +88,7 @@ def gene_network(
     >>> adata = kx.datasets.kronecker_sum(60, 50)
     >>> kx.tl.med_magma(adata, n_neighbors=5)
     >>> kx.tl.gene_modules(adata)
-    >>> figure = kx.pl.gene_network(adata, module="0")
+    >>> figure = kx.pl.gene_network(adata)
     """
     _validate.is_anndata(adata)
     _validate.key_in(modules, adata.var, "adata.var", "Run kx.tl.gene_modules first.")
@@ -98,6 +98,8 @@ def gene_network(
     _validate.integer(n_genes, "n_genes", low=1, high=MOST_GENES)
     _validate.integer(random_state, "random_state", low=0)
     module_of = categorical(adata.var[modules], f"adata.var[{modules!r}]")
+    if module is None:
+        module = module_of.value_counts().idxmax()
     _validate.key_in(str(module), list(module_of.categories), f"adata.var[{modules!r}]")
     whole = partial_correlations(adata, adata.uns[modules]["params"]["neighbors_key"], "var")
 

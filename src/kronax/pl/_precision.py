@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_SIDE = 4.0  # of the heat map, inches
+_SIDE = 4.0  # of the heat map, inches; larger where that many names need it
 _MOST_FIELDS = 400  # along a side; beyond, neighbouring rows and columns share one
 _LIMIT = 99  # percentile of the absolute values at the ends of the colour bar
 _WITHOUT = "no label"  # name of those with a missing value
@@ -43,8 +43,9 @@ def precision(
     What is drawn are partial correlations, the precision's entries at unit scale and with the sign reversed: purple
     where two cells (genes) go together given all others, orange where they exclude each other. Along the diagonal lie the groups,
     in the order of their categories; within a group, those with the strongest ties to it come first. A good clustering
-    has its colour in the blocks. Up to 60 groups are all named: lines lead to the names of those too narrow for one. With more than 400 cells (genes), a field shows the largest absolute value of those
-    that share it, and the colour bar says so.
+    has its colour in the blocks. Up to 60 groups are all named, in a figure that grows with them: lines lead to the names
+    of those too narrow for one. With more than 400 cells (genes), a field shows the largest absolute value of those that
+    share it, and the colour bar says so.
 
     Parameters
     ----------
@@ -101,12 +102,13 @@ def precision(
 
     order, bounds = _ordered(found, group_of)
     sized = ax is None
-    ax = axes((_SIDE, _SIDE), show=show) if sized else ax
+    names = [*group_of.categories, *[_WITHOUT] * bool((group_of.codes < 0).any())]
+    side = max(_SIDE, LINE * len(names)) if len(names) <= MOST_NAMES else _SIDE
+    ax = axes((side, side), show=show) if sized else ax
     image = _draw(ax, found[order][:, order])
     for bound in bounds[1:-1]:
         ax.axhline(bound, color="0.6", linewidth=0.4)
         ax.axvline(bound, color="0.6", linewidth=0.4)
-    names = [*group_of.categories, *[_WITHOUT] * bool((group_of.codes < 0).any())]
     _name_groups(ax, names, bounds, _colors(data.uns, groupby, table[groupby], group_of))
     what = "cells" if axis == "obs" else called(data.var)
     ax.set_xlabel(f"{len(order):,} {what}, by {groupby}", fontsize=TEXT + 1, parse_math=False)

@@ -1,6 +1,6 @@
 import warnings
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -371,12 +371,13 @@ def _warn(tensor: Tensor, measured: np.ndarray, result: Completion, method: str,
     messages = []
     if not result.converged:
         if isinstance(options, FactorizationOptions):
-            what, more, other = "epochs", f"max_epochs={4 * options.max_epochs}", "a larger learning rate"
+            more, other = {"max_epochs": 4 * options.max_epochs}, "a larger learning rate"
         else:
-            what, more, other = "iterations", f"max_iter={4 * options.max_iter}", f"a larger `tol` than {options.tol:g}"
+            more, other = {"max_iter": 4 * options.max_iter}, f"a larger `tol` than {options.tol:g}"
+        option = "".join(f"{name}={value}" for name, value in more.items())
         messages.append(
-            f"{method} did not converge: {result.reason}. Give it more {what}, {more} in its kx.tl.{type(options).__name__} "
-            f"(on the command line --option {more}), or {other}."
+            f"{method} did not converge: {result.reason}. Give it `options={_written(replace(options, **more))}` "
+            f"(on the command line --option {option}), or {other}."
         )
     never = [f"{kind} {_validate.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
     if never:
@@ -394,6 +395,17 @@ def _warn(tensor: Tensor, measured: np.ndarray, result: Completion, method: str,
     if n_fallbacks := {kind: n for kind, n in _fallbacks(result, ~measured.all(axis=2)).items() if n}:
         counts = ", ".join(f"{n} by {kind.replace('_', ' ')}" for kind, n in n_fallbacks.items())
         logger.info("profiles of which %s has nothing to say: %s", method, counts)
+
+
+def _written(options: Options) -> str:
+    """Write options as code: what differs from the defaults."""
+    changed = []
+    for field in fields(options):
+        value = getattr(options, field.name)
+        plain = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+        if plain != field.default:
+            changed.append(f"{field.name}={plain!r}")
+    return f"kx.tl.{type(options).__name__}({', '.join(changed)})"
 
 
 def _constant(values: np.ndarray) -> int:
