@@ -27,6 +27,6 @@ def test_options_are_those_of_the_figure():
 
 def test_the_folder_of_a_file_is_made(tmp_path):
     figure = new_figure(show=False)
-    assert save_and_show(figure, save=tmp_path / "a" / "b" / "x.png", show=False) is figure
-    save_and_show(figure, save=str(tmp_path / "a" / "b" / "x.pdf"), show=False)
+    assert save_and_show(figure, save=tmp_path / "a" / "b" / "x.png", show=False, return_fig=True) is figure
+    assert save_and_show(figure, save=str(tmp_path / "a" / "b" / "x.pdf"), show=False, return_fig=False) is None
     assert {path.name for path in (tmp_path / "a" / "b").iterdir()} == {"x.png", "x.pdf"}

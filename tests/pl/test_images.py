@@ -4,7 +4,7 @@ After a wanted change, draw the pictures anew with ``python tests/pl/test_images
 """
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import anndata as ad
@@ -178,6 +178,14 @@ def differs(name: str, folder: Path) -> str | None:
     draw(name, found)
     expected.write_bytes((PICTURES / f"{name}.png").read_bytes())  # beside it, where the difference may be written
     return compare_images(expected, found, tol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_is_saved_and_not_returned(name, tmp_path, monkeypatch):
+    file = tmp_path / "figure.svg"
+    monkeypatch.setattr(kx.pl, name, partial(getattr(kx.pl, name), save=file, return_fig=False))
+    assert FIGURES[name]() is None
+    assert file.stat().st_size > 0
 
 
 @pytest.mark.parametrize("name", FIGURES)

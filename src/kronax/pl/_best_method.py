@@ -25,7 +25,8 @@ def best_method(
     ax: Axes | None = None,
     save: str | Path | None = None,
     show: bool = False,
-) -> Figure:
+    return_fig: bool = True,
+) -> Figure | None:
     """Show which method predicted each fiber best.
 
     Best is the largest correlation with the measured profile. Where several methods reach it, as where the same mean stands in
@@ -46,10 +47,12 @@ def best_method(
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
         Open a window. A notebook shows the figure that is returned.
+    return_fig
+        Return the figure. False spares a notebook a second picture after ``show=True``.
 
     Returns
     -------
-    The figure.
+    The figure, None if `return_fig` is False.
 
     Raises
     ------
@@ -104,4 +107,4 @@ def best_method(
         ax=ax,
         show=show,
     )
-    return hand_over(ax.figure, sized=sized, save=save, show=show)
+    return hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)

@@ -85,11 +85,11 @@ def canvas(size: tuple[float, float], *, show: bool) -> Figure:
     return new_figure(show=show, figsize=size)
 
 
-def hand_over(figure: Figure, *, sized: bool, save: str | Path | None, show: bool) -> Figure:
-    """Fit the figure to its labels, unless it is the user's, and save and show it."""
+def hand_over(figure: Figure, *, sized: bool, save: str | Path | None, show: bool, return_fig: bool) -> Figure | None:
+    """Fit the figure to its labels, unless it is the user's, and save, show and return it."""
     if sized:
         shrink_wrap(figure)
-    return save_and_show(figure, save=save, show=show)
+    return save_and_show(figure, save=save, show=show, return_fig=return_fig)
 
 
 def legend(ax: Axes, **arguments) -> None:

@@ -31,7 +31,8 @@ def cell_specificity(
     ax: Axes | None = None,
     save: str | Path | None = None,
     show: bool = False,
-) -> Figure:
+    return_fig: bool = True,
+) -> Figure | None:
     """Show how cell-specific treatments are, measured and predicted.
 
     The cell-specificity of a treatment is the mean cosine distance of its profiles, see
@@ -56,10 +57,12 @@ def cell_specificity(
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
         Open a window. A notebook shows the figure that is returned.
+    return_fig
+        Return the figure. False spares a notebook a second picture after ``show=True``.
 
     Returns
     -------
-    The figure. Nothing is written to `data`.
+    The figure, None if `return_fig` is False. Nothing is written to `data`.
 
     Raises
     ------
@@ -108,7 +111,7 @@ def cell_specificity(
     plain(ax)
     if ax.get_legend_handles_labels()[0]:
         legend(ax, handlelength=DASHED)
-    return hand_over(ax.figure, sized=sized, save=save, show=show)
+    return hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)
 
 
 def _histogram(ax: Axes, values: np.ndarray) -> None:

@@ -22,8 +22,13 @@ _LABEL = 0.8  # room for the longest word of the components' label, inches
 
 
 def context_factors(
-    mdata: MuData, *, ax: Axes | None = None, save: str | Path | None = None, show: bool = False
-) -> Figure:
+    mdata: MuData,
+    *,
+    ax: Axes | None = None,
+    save: str | Path | None = None,
+    show: bool = False,
+    return_fig: bool = True,
+) -> Figure | None:
     """Show how the contexts relate: their factors, with similar contexts beside each other.
 
     A row is a context, a column a component, the strongest first; of more than 50, the 50 strongest. Their numbers are those
@@ -41,10 +46,12 @@ def context_factors(
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
         Open a window. A notebook shows the figure that is returned.
+    return_fig
+        Return the figure. False spares a notebook a second picture after ``show=True``.
 
     Returns
     -------
-    The figure. Nothing is written to `mdata`.
+    The figure, None if `return_fig` is False. Nothing is written to `mdata`.
 
     Raises
     ------
@@ -91,7 +98,7 @@ def context_factors(
     bar.set_label("relative factor", fontsize=_canvas.TEXT)
     bar.ax.tick_params(labelsize=_canvas.TEXT)
     bar.outline.set_visible(False)
-    return _canvas.hand_over(ax.figure, sized=sized, save=save, show=show)
+    return _canvas.hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)
 
 
 def _beside(ax: Axes) -> Axes:

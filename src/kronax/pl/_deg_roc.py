@@ -26,7 +26,8 @@ def deg_roc(
     ax: Axes | None = None,
     save: str | Path | None = None,
     show: bool = False,
-) -> Figure:
+    return_fig: bool = True,
+) -> Figure | None:
     """Show how well predicted profiles tell which genes are differentially expressed, as ROC curves.
 
     See :func:`kronax.metrics.deg_auc` for what is called differentially expressed. The legend gives the areas under the
@@ -46,10 +47,12 @@ def deg_roc(
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
         Open a window. A notebook shows the figure that is returned.
+    return_fig
+        Return the figure. False spares a notebook a second picture after ``show=True``.
 
     Returns
     -------
-    The figure.
+    The figure, None if `return_fig` is False.
 
     Raises
     ------
@@ -95,4 +98,4 @@ def deg_roc(
     plain(ax)
     title = f"top {100 * top:g}% of genes (AUC)"
     legend(ax, title=title, title_fontsize=TEXT, alignment="left", handlelength=DASHED)
-    return hand_over(ax.figure, sized=sized, save=save, show=show)
+    return hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)

@@ -26,7 +26,8 @@ def density_curve(
     ax: Axes | None = None,
     save: str | Path | None = None,
     show: bool = False,
-) -> Figure:
+    return_fig: bool = True,
+) -> Figure | None:
     """Show how accuracy depends on the share of fibers that were measured.
 
     Error bars are one standard deviation over repeats. Those of each method have ends wider than the last one's, so that
@@ -44,10 +45,12 @@ def density_curve(
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
         Open a window. A notebook shows the figure that is returned.
+    return_fig
+        Return the figure. False spares a notebook a second picture after ``show=True``.
 
     Returns
     -------
-    The figure.
+    The figure, None if `return_fig` is False.
 
     Raises
     ------
@@ -92,4 +95,4 @@ def density_curve(
     ax.set(xlabel="fibers in training, % of the tensor", ylabel="correlation with the truth")
     plain(ax)
     legend(ax, handlelength=DASHED)
-    return hand_over(ax.figure, sized=sized, save=save, show=show)
+    return hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)

@@ -42,8 +42,8 @@ def shrink_wrap(figure: Figure) -> None:
     figure.set_size_inches(after)
 
 
-def save_and_show(figure: Figure, *, save: str | Path | None, show: bool) -> Figure:
-    """Write the figure, into a folder that is made if need be, and open a window."""
+def save_and_show(figure: Figure, *, save: str | Path | None, show: bool, return_fig: bool) -> Figure | None:
+    """Write the figure, into a folder that is made if need be, open a window, and return it."""
     if save is not None:
         Path(save).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(save, dpi=150)
@@ -51,7 +51,7 @@ def save_and_show(figure: Figure, *, save: str | Path | None, show: bool) -> Fig
         import matplotlib.pyplot as plt
 
         plt.show()
-    return figure
+    return figure if return_fig else None
 
 
 def _extent(figure: Figure, dpi: float) -> Bbox:

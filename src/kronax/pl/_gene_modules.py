@@ -36,7 +36,8 @@ def gene_modules(
     ax: Axes | None = None,
     save: str | Path | None = None,
     show: bool = False,
-) -> Figure:
+    return_fig: bool = True,
+) -> Figure | None:
     """Show how active every gene module is in every group of cells.
 
     A module's activity in a cell is its genes' share of the cell's total. It is standardised over all cells, and a
@@ -69,10 +70,12 @@ def gene_modules(
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
         Open a window. A notebook shows the figure that is returned.
+    return_fig
+        Return the figure. False spares a notebook a second picture after ``show=True``.
 
     Returns
     -------
-    The figure. Nothing is written to `adata`.
+    The figure, None if `return_fig` is False. Nothing is written to `adata`.
 
     Raises
     ------
@@ -120,7 +123,7 @@ def gene_modules(
     n_genes = module_of.value_counts()
     rows = {f"{module} ({n_genes[module]})": hubs[module] for module in table.index}
     figure = _draw(table, rows=rows, groupby=groupby, ax=ax, show=show)
-    return save_and_show(figure, save=save, show=show)
+    return save_and_show(figure, save=save, show=show, return_fig=return_fig)
 
 
 def _mean_activity(

@@ -37,7 +37,8 @@ def gene_network(
     ax: Axes | None = None,
     save: str | Path | None = None,
     show: bool = False,
-) -> Figure:
+    return_fig: bool = True,
+) -> Figure | None:
     r"""Draw the graph of a gene module, with the signs of its edges.
 
     An edge is a partial correlation: what two genes tell of each other, given all other genes. Solid blue edges are
@@ -66,10 +67,12 @@ def gene_network(
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
         Open a window. A notebook shows the figure that is returned.
+    return_fig
+        Return the figure. False spares a notebook a second picture after ``show=True``.
 
     Returns
     -------
-    The figure. Nothing is written to `adata`.
+    The figure, None if `return_fig` is False. Nothing is written to `adata`.
 
     Raises
     ------
@@ -124,7 +127,7 @@ def gene_network(
     shown = f"{len(genes)} of {len(members)}" if len(genes) < len(members) else f"{len(members)}"
     alone = f", {n_alone} without an edge" if n_alone else ""
     ax.set_title(f"module {module}: {shown} {called(adata.var)}{alone}", fontsize=TEXT + 1, parse_math=False)
-    return hand_over(ax.figure, sized=sized, save=save, show=show)
+    return hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)
 
 
 def _strongest(graph: sparse.csr_array) -> sparse.coo_array:

@@ -29,7 +29,8 @@ def graph_robustness(
     ax: Axes | None = None,
     save: str | Path | None = None,
     show: bool = False,
-) -> Figure:
+    return_fig: bool = True,
+) -> Figure | None:
     """Show how the clusters of a graph change when more and more of its edges change places.
 
     Lines are means over repeats, bands hold the middle 90% of them. The space between the lines is what
@@ -47,10 +48,12 @@ def graph_robustness(
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
         Open a window. A notebook shows the figure that is returned.
+    return_fig
+        Return the figure. False spares a notebook a second picture after ``show=True``.
 
     Returns
     -------
-    The figure. Nothing is written to `data`.
+    The figure, None if `return_fig` is False. Nothing is written to `data`.
 
     Raises
     ------
@@ -93,7 +96,7 @@ def graph_robustness(
     title = f"mean, and where {_BAND[1] - _BAND[0]}% of the repeats are"
     place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "ncols": 2}
     ax.legend(title=title, title_fontsize=8, alignment="left", frameon=False, fontsize=8, **place)
-    return save_and_show(ax.figure, save=save, show=show)
+    return save_and_show(ax.figure, save=save, show=show, return_fig=return_fig)
 
 
 def _axes(*, show: bool) -> Axes:

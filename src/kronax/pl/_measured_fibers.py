@@ -24,7 +24,8 @@ def measured_fibers(
     ax: Axes | None = None,
     save: str | Path | None = None,
     show: bool = False,
-) -> Figure:
+    return_fig: bool = True,
+) -> Figure | None:
     """Show which treatments were measured in which contexts.
 
     Treatments with the most measured contexts stand at the top, contexts with the most measured treatments on the left.
@@ -44,10 +45,12 @@ def measured_fibers(
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
         Open a window. A notebook shows the figure that is returned.
+    return_fig
+        Return the figure. False spares a notebook a second picture after ``show=True``.
 
     Returns
     -------
-    The figure. Nothing is written to `mdata`.
+    The figure, None if `return_fig` is False. Nothing is written to `mdata`.
 
     Raises
     ------
@@ -85,4 +88,4 @@ def measured_fibers(
         ax=ax,
         show=show,
     )
-    return hand_over(ax.figure, sized=sized, save=save, show=show)
+    return hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)

@@ -37,7 +37,8 @@ def precision(
     ax: Axes | None = None,
     save: str | Path | None = None,
     show: bool = False,
-) -> Figure:
+    return_fig: bool = True,
+) -> Figure | None:
     """Show the signed precision of cells or genes as a heat map, ordered by groups.
 
     What is drawn are partial correlations, the precision's entries at unit scale and with the sign reversed: purple
@@ -66,10 +67,12 @@ def precision(
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
         Open a window. A notebook shows the figure that is returned.
+    return_fig
+        Return the figure. False spares a notebook a second picture after ``show=True``.
 
     Returns
     -------
-    The figure. Nothing is written to `data`. The colours beside the groups are those of
+    The figure, None if `return_fig` is False. Nothing is written to `data`. The colours beside the groups are those of
     ``data.uns[f"{groupby}_colors"]``, where they are.
 
     Raises
@@ -118,7 +121,7 @@ def precision(
     bar.set_label("partial correlation" + "\n(largest of each field)" * shared, fontsize=TEXT)
     bar.ax.tick_params(labelsize=TEXT)
     bar.outline.set_visible(False)
-    return hand_over(ax.figure, sized=sized, save=save, show=show)
+    return hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)
 
 
 def _ordered(found: sparse.csr_array, group_of: pd.Categorical) -> tuple[np.ndarray, np.ndarray]:

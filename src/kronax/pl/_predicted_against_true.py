@@ -26,7 +26,8 @@ def predicted_against_true(
     ax: Axes | None = None,
     save: str | Path | None = None,
     show: bool = False,
-) -> Figure:
+    return_fig: bool = True,
+) -> Figure | None:
     """Show all held-out values against their predictions, as a density.
 
     The dashed line is where they are equal; the full one is the regression of measured on predicted values, whose slope
@@ -45,10 +46,12 @@ def predicted_against_true(
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
         Open a window. A notebook shows the figure that is returned.
+    return_fig
+        Return the figure. False spares a notebook a second picture after ``show=True``.
 
     Returns
     -------
-    The figure.
+    The figure, None if `return_fig` is False.
 
     Raises
     ------
@@ -112,7 +115,7 @@ def predicted_against_true(
     bar.set_label("values", fontsize=TEXT)
     bar.ax.tick_params(labelsize=TEXT)
     bar.outline.set_visible(False)
-    return hand_over(ax.figure, sized=sized, save=save, show=show)
+    return hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)
 
 
 def _range(*values: np.ndarray) -> tuple[float, float]:

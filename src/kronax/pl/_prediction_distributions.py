@@ -30,7 +30,8 @@ def prediction_distributions(
     contexts: Sequence[str] | None = None,
     save: str | Path | None = None,
     show: bool = False,
-) -> Figure:
+    return_fig: bool = True,
+) -> Figure | None:
     """Show how predictions are distributed beside the truth, context by context.
 
     Where predictions crowd around zero and the truth does not, a method tends to the centre. Counts have a logarithmic
@@ -52,10 +53,13 @@ def prediction_distributions(
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
         Open a window. A notebook shows the figure that is returned.
+    return_fig
+        Return the figure. False spares a notebook a second picture after ``show=True``.
 
     Returns
     -------
-    The figure, with a panel for every context that has entries to compare, or the 40 with the most.
+    The figure, with a panel for every context that has entries to compare, or the 40 with the most; None if `return_fig` is
+    False.
 
     Raises
     ------
@@ -120,7 +124,7 @@ def prediction_distributions(
     for ax in panels[-min(_COLUMNS, len(panels)) :]:
         ax.set_xlabel("value")
     _canvas.legend(panels[min(_COLUMNS, len(panels)) - 1], handlelength=_canvas.DASHED)
-    return _canvas.hand_over(figure, sized=True, save=save, show=show)
+    return _canvas.hand_over(figure, sized=True, save=save, show=show, return_fig=return_fig)
 
 
 def _held_out(result: CrossValidation, methods: str | Iterable[str] | None) -> tuple[NamedArray, dict[str, NamedArray]]:

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 _SIZE = (3.4, 2.2)  # inches
 
 
-def training(mdata: MuData, *, ax: Axes | None = None, save: str | Path | None = None, show: bool = False) -> Figure:
+def training(
+    mdata: MuData,
+    *,
+    ax: Axes | None = None,
+    save: str | Path | None = None,
+    show: bool = False,
+    return_fig: bool = True,
+) -> Figure | None:
     """Show the loss of the training and of the held-out fibers at every epoch.
 
     The dotted line, the chosen epoch, marks where the held-out fibers' loss was least. The factors are trained for as many epochs.
@@ -31,10 +38,12 @@ def training(mdata: MuData, *, ax: Axes | None = None, save: str | Path | None =
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
         Open a window. A notebook shows the figure that is returned.
+    return_fig
+        Return the figure. False spares a notebook a second picture after ``show=True``.
 
     Returns
     -------
-    The figure. Nothing is written to `mdata`. Losses are in squared units of the scaled values.
+    The figure, None if `return_fig` is False. Nothing is written to `mdata`. Losses are in squared units of the scaled values.
 
     Raises
     ------
@@ -68,4 +77,4 @@ def training(mdata: MuData, *, ax: Axes | None = None, save: str | Path | None =
     ax.tick_params(labelsize=_canvas.TEXT, which="both")
     _canvas.plain(ax)
     _canvas.legend(ax)
-    return _canvas.hand_over(ax.figure, sized=sized, save=save, show=show)
+    return _canvas.hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)

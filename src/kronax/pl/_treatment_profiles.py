@@ -29,7 +29,8 @@ def treatment_profiles(
     n_genes: int = 100,
     save: str | Path | None = None,
     show: bool = False,
-) -> Figure:
+    return_fig: bool = True,
+) -> Figure | None:
     """Show the measured profiles of a treatment beside those that each method predicted without having seen them.
 
     Genes and contexts are in the same order everywhere, that of a hierarchical clustering of the measured profiles. Red
@@ -50,10 +51,12 @@ def treatment_profiles(
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
         Open a window. A notebook shows the figure that is returned.
+    return_fig
+        Return the figure. False spares a notebook a second picture after ``show=True``.
 
     Returns
     -------
-    The figure.
+    The figure, None if `return_fig` is False.
 
     Raises
     ------
@@ -94,7 +97,9 @@ def treatment_profiles(
     label = f"{short(treatment)}: {len(genes)} of {mine.n_vars} genes"
     if len(genes) > MOST_NAMES and len(genes) < mine.n_vars:
         label += ", those of the largest mean absolute measured value"
-    return hand_over(_draw(panels, contexts, names, label, show), sized=True, save=save, show=show)
+    return hand_over(
+        _draw(panels, contexts, names, label, show), sized=True, save=save, show=show, return_fig=return_fig
+    )
 
 
 def _clustered(rows: np.ndarray) -> np.ndarray:
