@@ -173,6 +173,10 @@ def test_is_what_the_equations_give(shape, center, rng):
     d = z - z.mean(0) if center else z
     df = n - center  # degrees of freedom among the rows
     u, s, vt = np.linalg.svd(d)
+    if center:  # the direction of the means is the last
+        kept = u[:, : min(df, m)]
+        u = np.linalg.qr(np.column_stack([kept, np.ones(n), u[:, min(df, m) :]]))[0][:, :n]
+        u = np.column_stack([kept, u[:, len(kept.T) + 1 :], np.full(n, n**-0.5)])
     if max(df, m) < 4 * min(df, m):
         e, f = held_out_eigenvalues(d, vt[0], df), held_out_eigenvalues(d.T, u[:, 0], m)
     else:
@@ -183,14 +187,14 @@ def test_is_what_the_equations_give(shape, center, rng):
         f = df * np.append(f, np.full(m - len(values), f_null))
     with jax.enable_x64(True):
         solved = kronecker_sum.fit(e, f, np.ones(df), np.ones(m))
-    lam = np.append(solved.lam, [solved.lam[-1] if df > m else solved.lam.mean()] * (n - df))
+    lam = np.append(solved.lam, [solved.lam.mean()] * (n - df))
     psi, phi = (u * lam) @ u.T, (vt.T * solved.mu) @ vt
     assert np.linalg.eigvalsh(psi)[0] + np.linalg.eigvalsh(phi)[0] > 0
     t = 0.5 * (np.diag(phi).mean() - np.diag(psi).mean())
     assert_close(dense(jointly.rows.precision), psi + t * np.eye(n), 1e-6)
     assert_close(dense(jointly.cols.precision), phi - t * np.eye(m), 1e-6)
     # each axis with the other at its mean: inverse covariances, in the unit in which all diagonals are ½
-    inverse = 1.0 / np.append(e, [e[-1] if df > m else 1.0 / (1.0 / e).mean()] * (n - df)), 1.0 / f
+    inverse = 1.0 / np.append(e, [1.0 / (1.0 / e).mean()] * (n - df)), 1.0 / f
     for precision, vectors, values in (
         (found.rows.precision, u, inverse[0]),
         (found.cols.precision, vt.T, inverse[1]),

@@ -107,6 +107,16 @@ def test_descending_and_positive(rng):
         assert (np.diff(found) <= 0).all() and (found > 0).all()
 
 
+def test_variables_that_are_combinations_of_others(rng):
+    """They add directions that show no variance: of these the samples know nothing, so they get the least of the others."""
+    samples = rng.normal(size=(80, M)) * np.logspace(0, -0.75, M)
+    twins = np.hstack([samples, samples[:, :4]])
+    fold = np.arange(80) % 4
+    found = estimated(twins, fold, kept=M)
+    assert len(found) == M + 1
+    assert found[-1] == found[-2] > 1e-3 * found.mean()
+
+
 def test_white_noise_is_flat(rng):
     """Sample eigenvalues of white noise spread over (√N ± √M)²; those held out do not."""
     z = rng.normal(size=(300, 200))

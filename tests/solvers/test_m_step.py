@@ -95,6 +95,17 @@ def test_estimate_is_closer_to_the_truth_than_white_noise(rng):
     assert divergence(psi, phi) < 0.8 * divergence(white * np.eye(n), white * np.eye(m))
 
 
+@pytest.mark.parametrize("center", [0, 1])
+def test_means_that_were_taken_away_tie_nothing(center, rng):
+    """Along the constant direction the precision is its mean, whatever it is along others without data."""
+    z = structured(rng)
+    z[5:10], z[:, 5:10] = z[:5], z[:, :5]  # twins: more directions without data
+    rows, (cols,), *_ = estimated(z, center)
+    precision = dense(cols if center else rows)
+    ones = np.ones(len(precision))
+    np.testing.assert_allclose(precision @ ones, precision.trace() / len(ones) * ones, rtol=1e-8)
+
+
 @pytest.mark.parametrize(
     ("n_samples", "n_folds"), [(4, 4), (9, 9), (50, 10), (200, 10), (400, 5), (700, 4), (10_000, 4)]
 )

@@ -923,6 +923,19 @@ def test_cells_that_differ_in_scale_only(rng):
     refused(furnished(rank_one), ValueError, "Nothing varies")
 
 
+@pytest.mark.parametrize("n_genes", [90, 200])
+def test_twins_do_not_tie_all_other_cells(n_genes, rng):
+    """Cells with the same counts add directions without any variance: not a reason to think that all cells are alike."""
+    counts = rng.poisson(2 * np.exp(rng.normal(size=(3, n_genes)))[np.arange(60) % 3]).astype(float)
+    alone, twins = ad.AnnData(counts.copy()), ad.AnnData(np.vstack([counts, counts[:6]]))
+    for adata in (alone, twins):
+        kx.tl.med_magma(adata, n_neighbors=None)
+    off = ~np.eye(60, dtype=bool)
+    expected, found = (adata.obsp["med_magma_precision"][:60, :60].toarray()[off] for adata in (alone, twins))
+    assert np.corrcoef(expected, found)[0, 1] > 0.8
+    assert np.median(np.abs(found)) < 2 * np.median(np.abs(expected))
+
+
 def test_as_the_default_graph_of_scanpy(counts, result):
     """Under the key of scanpy's own graph scanpy finds ours, and not one that was there before."""
     adata = annotated(counts)

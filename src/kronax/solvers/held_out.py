@@ -17,7 +17,7 @@ from kronax.solvers.linalg import eigh_of_platform, side_by_side
 
 Solve = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 _ROUNDING = 1e-12  # eigenvalues below this share of the largest count as zero
-_LEAST = 1e-6  # of the mean eigenvalue: the least that any direction is given
+_LEAST = 1e-6  # eigenvalues below this share of their mean are no variance
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,14 @@ def _spread_over_null(energy: np.ndarray, total: float, dim: int) -> np.ndarray:
 
 
 def _monotone(found: np.ndarray, kept: int) -> np.ndarray:
-    """Make the eigenvalues non-increasing and positive, those beyond ``kept`` one group."""
+    """Make the eigenvalues non-increasing and positive, those beyond ``kept`` one group.
+
+    Directions that show no variance, as where some variables are combinations of others, get the least of the others.
+    """
     weights = np.ones(min(kept + 1, len(found)))
     values = found[: len(weights)].copy()
     if kept < len(found):
         values[kept], weights[kept] = found[kept:].mean(), len(found) - kept
     values = isotonic_regression(values, weights=weights, increasing=False).x
-    return np.maximum(values, _LEAST * found.mean())
+    shown = values > _LEAST * found.mean()
+    return np.where(shown, values, values[shown].min())

@@ -301,7 +301,7 @@ def _group_sizes(values: np.ndarray, dim: int) -> np.ndarray:
 
 def _together(sides: Sequence[_Side], eigenvalues: Sequence[np.ndarray]) -> list[LowRank]:
     """Give ``Ψ`` and every ``Φ`` of the joint fit; ``Ψ + t`` and ``Φ − t`` are one model, ``t`` makes their means equal."""
-    rows, *cols = (_precision(side.vectors, values) for side, values in zip(sides, eigenvalues, strict=True))
+    rows, *cols = map(_precision, sides, eigenvalues)
     mean = np.average([mean_diagonal(phi) for phi in cols], weights=[side.dim for side in sides[1:]])
     t = 0.5 * (float(mean) - mean_diagonal(rows))
     return [shifted(rows, t), *(shifted(phi, -t) for phi in cols)]
@@ -313,17 +313,28 @@ def _apart(side: _Side, shrunk: np.ndarray) -> LowRank:
     With unknown scales of rows and columns only partial correlations mean something, and these are what stands off the
     diagonal, with their sign turned.
     """
-    inverse = _precision(side.vectors, 1.0 / shrunk)
+    inverse = _precision(side, 1.0 / shrunk)
     size = np.sqrt(diagonal(inverse))
-    vectors = inverse.vectors / size[:, None].astype(inverse.vectors.dtype)
+    vectors = inverse.vectors
+    vectors /= size[:, None].astype(vectors.dtype)  # in place: as large as the matrix
     return LowRank(inverse.base / size**2 - 0.5, vectors, inverse.weights)
 
 
-def _precision(vectors: np.ndarray, eigenvalues: np.ndarray) -> LowRank:
-    """Put a precision matrix together; directions without an eigenvalue get the null one or, without it, the mean."""
-    kept = vectors.shape[1]
-    base = float(eigenvalues[-1] if len(eigenvalues) > kept else eigenvalues.mean())
-    return LowRank(base, vectors, eigenvalues[:kept] - base)
+def _precision(side: _Side, eigenvalues: np.ndarray) -> LowRank:
+    """Put a precision matrix together; directions without an eigenvalue get the null one or, without it, the mean.
+
+    Of the direction along which means were taken away nothing is known: it gets the mean, which ties no two to each other.
+    The vectors are a copy.
+    """
+    n, kept = side.vectors.shape
+    mean = float(_group_sizes(eigenvalues, side.dim) @ eigenvalues) / side.dim
+    if len(eigenvalues) == kept:
+        return LowRank(mean, side.vectors.copy(), eigenvalues - mean)
+    null = float(eigenvalues[-1])
+    if side.dim == n:
+        return LowRank(null, side.vectors.copy(), eigenvalues[:kept] - null)
+    means = np.full(n, n**-0.5, side.vectors.dtype)
+    return LowRank(null, np.column_stack([side.vectors, means]), np.append(eigenvalues[:kept], mean) - null)
 
 
 def spiked(lead: Leading, energy: float, n_comps: int) -> Omega:
