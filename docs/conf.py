@@ -98,7 +98,7 @@ bibtex_reference_style = "author_year"
 
 def author_year(entry):
     names = [" ".join(person.last_names) for person in entry.persons.get("author", ())]
-    if len(names) > 2 or "others" in names:
+    if len(names) > 2:
         names = [f"{names[0]} et al."]
     return f"{' and '.join(names) or entry.fields['key']}, {entry.fields['year']}"
 
