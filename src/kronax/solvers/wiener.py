@@ -5,17 +5,25 @@ kernels' eigenvectors ``V`` and eigenvalues ``w``, the posterior mean of ``S`` g
 
     ``Z = (V_d, V_c, V_g) h (V_d, V_c, V_g)ᵀ X``,   ``h_ijk = w_i w_j w_k / (w_i w_j w_k + λ)``.                    (1)
 
-Given one with gaps it is the fixed point of ``X = measured values, Z elsewhere``. The kernels are those of the filled
-tensor itself, taken anew in every sweep and scaled to mean eigenvalue 1: the contexts' Gram matrix with a diagonal of 1,
-as predictions are smaller than what is measured, and contexts with few profiles would become ever smaller; a power of the
-genes' spectrum; and of the treatments' Gram matrix ``Γ`` the mixture
+Given one with gaps it is the fixed point of ``X = measured values, Z elsewhere``. All kernels are scaled to mean
+eigenvalue 1. Two are those of the filled tensor itself, taken anew in every sweep: a power of the genes' spectrum, and of
+the treatments' Gram matrix ``Γ`` the mixture
 
     ``K_treatment = (1 − s − t) Γ + s I + t 11ᵀ``.                                                                  (2)
 
 What a treatment shares with no other, ``s``, is learnt from its other contexts; what it shares with all, ``t``, is the
-context's mean. So a sweep costs two eigenproblems, of the number of treatments and of contexts, and three products of a
-matrix of the treatments' size with the tensor. Going on from a point ahead of where a sweep ends, as in Nesterov's method,
-halves the number of sweeps and leaves the fixed point where it is.
+context's mean. The contexts' kernel is learnt from what was measured alone,
+
+    ``K_context = A^½ R A^½``,   ``r_bc = (n_bc ρ_bc + ρ̄) / (n_bc + 1)``,   ``log a_c = (n_c log m_c + log m̄) / (n_c + 1)``,    (3)
+
+with the mean square ``m_c`` of ``n_c`` profiles and the correlation ``ρ_bc`` of the ``n_bc`` that were measured in both,
+each as if one more treatment had shown what is usual. Predictions would add nothing: if the kernel is right, their
+products with measurements have its entries for a mean, and if it is wrong, they keep it so, a context with few profiles
+at any size that it began with.
+
+So a sweep costs one eigenproblem, of the number of treatments, and products of a matrix of that size with the tensor.
+Going on from a point ahead of where a sweep ends, as in Nesterov's method, halves the number of sweeps and leaves the
+fixed point where it is.
 """
 
 from collections.abc import Callable, Iterator
@@ -144,10 +152,10 @@ def _sweep(
 
 
 @jax.jit
-def _grams(x: Array, axes: Array | None) -> tuple[Array, Array, Array]:
-    """Give the Gram matrices of treatments and contexts, and the genes' spectrum."""
+def _second_moments(x: Array, axes: Array | None) -> tuple[Array, Array]:
+    """Give the Gram matrix of treatments and the genes' spectrum."""
     rotated = x if axes is None else jnp.matmul(x, axes, precision="highest")
-    return gram(x, TREATMENT), gram(x, CONTEXT), jnp.sum(jnp.square(rotated), axis=(0, 1))
+    return gram(x, TREATMENT), jnp.sum(jnp.square(rotated), axis=(0, 1))
 
 
 def kronecker(
@@ -279,25 +287,45 @@ def _without_any(missing: np.ndarray) -> np.ndarray:
     return missing.all(axis=(1, 2))[:, None, None] | missing.all(axis=(0, 2))[:, None] | missing.all(axis=(0, 1))
 
 
-def _kernels(task: _Task, x: Array, prior: _Prior, missing: np.ndarray) -> tuple[Kernel, Kernel, np.ndarray]:
-    """Take the kernels of treatments (Eq. 2) and contexts, and the genes' spectrum, from a filled tensor."""
-    treatments, contexts, genes = _grams(x, task.axes)
+def _kernels(task: _Task, x: Array, prior: _Prior, missing: np.ndarray) -> tuple[Kernel, np.ndarray]:
+    """Take the treatments' kernel (Eq. 2) and the genes' spectrum from a filled tensor."""
+    treatments, genes = _second_moments(x, task.axes)
     has = ~missing.all(axis=(1, 2))
     similar = 1.0 - prior.own_share - prior.common_share
     mixture = np.asarray(treatments, np.float64) * (similar * has.sum() / float(jnp.trace(treatments)))
     mixture += prior.own_share * np.diag(has) + prior.common_share * np.outer(has, has)  # (2)
-    w_c, v_c = eigh(_correlations(np.asarray(contexts, np.float64)))
-    n_contexts = int((~missing.all(axis=(0, 2))).sum())
     w_g = np.ones(len(genes))
     if task.gene_power > 0:
         w_g = _mean_one(np.asarray(genes, np.float64) ** task.gene_power, task.n_axes)
-    return Kernel(*eigh(mixture)), Kernel(_mean_one(w_c, n_contexts), v_c), w_g
+    return Kernel(*eigh(mixture)), w_g
 
 
-def _correlations(gram: np.ndarray) -> np.ndarray:
-    """Scale a Gram matrix to a diagonal of 1, or 0 where it is 0."""
-    size = np.sqrt(np.diag(gram))
-    return np.divide(gram, np.outer(size, size), out=np.zeros_like(gram), where=np.outer(size, size) > 0)
+def _context_kernel(filled: np.ndarray, missing: np.ndarray) -> Kernel:
+    """Take the contexts' kernel from what was measured (Eq. 3)."""
+    n_contexts, n_genes = filled.shape[1:]
+    products, squares, both = (np.zeros((n_contexts, n_contexts)) for _ in range(3))
+    for profiles, gaps in zip(filled, missing, strict=True):  # treatment by treatment, to save memory
+        known = (~gaps).astype(np.float64)
+        values = profiles * known
+        products += values @ values.T
+        squares += values**2 @ known.T  # of a context's entries, those that were measured in the other too
+        both += known @ known.T
+    shared, n = both / n_genes, np.diag(both) / n_genes
+    has = n > 0
+    rho = _ratio(products, np.sqrt(squares * squares.T))
+    usual = np.average(rho, weights=shared - np.diag(n)) if has.sum() > 1 and (shared - np.diag(n)).any() else 0.0
+    r = (shared * rho + usual) / (shared + 1.0)
+    np.fill_diagonal(r, 1.0)
+    size, mean = _ratio(np.diag(squares), np.diag(both)), np.trace(squares) / np.trace(both)
+    log_a = np.log(np.where(size > 0, size, mean) / mean) * n / (n + 1.0)
+    root = np.where(has, np.exp(0.5 * log_a), 0.0)
+    values, vectors = eigh(r * np.outer(root, root))
+    return Kernel(_mean_one(values, int(has.sum())), vectors)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Divide; 0 where there is nothing to divide by."""
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
 def _mean_one(spectrum: np.ndarray, count: int) -> np.ndarray:
@@ -316,12 +344,13 @@ def _solve(
     """Iterate Eq. 1; give the filled tensor, the relative change of every sweep, whether it ended well, and why."""
     filled, missing = _start(task.values) if begin is None else begin
     goal = tol * float(np.linalg.norm(np.where(missing, 0.0, filled)))
+    context = _context_kernel(filled, missing)
     x, new, gaps = jnp.array(filled), jnp.array(filled), jnp.asarray(missing)
     del filled, begin  # as large as the tensor
     momentum = 0
     trace: list[float] = []
     for _ in tqdm(range(max_iter), desc="kronecker", unit="sweep", delay=2, leave=False, disable=not progress):
-        treatment, context, genes = _kernels(task, x, prior, missing)
+        treatment, genes = _kernels(task, x, prior, missing)
         arrays = treatment.vectors, context.vectors, task.axes, treatment.values, context.values, genes, prior.noise
         weight = np.asarray(momentum / (momentum + 3.0), task.dtype)
         on_device = (None if a is None else jnp.asarray(a, task.dtype) for a in arrays)
@@ -335,9 +364,9 @@ def _solve(
     return new, trace, False, reason
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Folds:
-    """Whole fibers held out of a task: for every fold their mask, a tensor filled without them, and its gaps."""
+    """Whole fibers held out of a task: for every fold their mask, a tensor to start from, filled without them, and its gaps."""
 
     task: _Task
     held: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
@@ -345,11 +374,12 @@ class _Folds:
     def predictions(
         self, prior: _Prior, tol: float, max_iter: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Give the mask of every fold, its gaps, and what is predicted there; the next call starts where this ends."""
-        for i, (mask, filled, missing) in enumerate(self.held):
-            x = np.asarray(_solve(self.task, prior, tol, max_iter, False, (filled, missing))[0])
-            self.held[i] = mask, x, missing
-            yield mask, missing, x
+        """Give the mask of every fold, its gaps, and what is predicted there.
+
+        All priors start alike, or those that were tried last, nearer to their fixed points, would not be compared fairly.
+        """
+        for mask, filled, missing in self.held:
+            yield mask, missing, np.asarray(_solve(self.task, prior, tol, max_iter, False, (filled, missing))[0])
 
 
 def _folds(task: _Task, options: KroneckerOptions) -> _Folds:
@@ -512,7 +542,8 @@ def _variance(task: _Task, x: Array, prior: _Prior) -> np.ndarray:
             "Complete without it, or fewer treatments."
         )
         raise ValueError(msg)
-    treatment, context, genes = _kernels(task, x, prior, missing)
+    context = _context_kernel(np.asarray(x), missing)
+    treatment, genes = _kernels(task, x, prior, missing)
     n_genes = task.values.shape[2] if task.basis is None else task.basis.shape[1]
     n_axes = task.n_axes
     if task.gene_power == 0:  # no direction is without signal, outside the measured fibers' span neither
