@@ -21,16 +21,30 @@ _HELD_OUT = 0.1
 
 @dataclass(frozen=True)
 class DensityCurve:
-    """How accuracy depends on how much was measured.
+    """Accuracy of completion as a function of how much was measured.
 
     Attributes
     ----------
     table
-        One row for every method, density and repeat, with the columns ``method``, ``density`` (share of the tensor's fibers
-        in training), ``repeat``, ``pct`` (correlation with the truth over all held-out entries) and ``unpredicted`` (share of the
-        held-out fibers that a stand-in, such as a mean, was put into, or nothing).
+        One row for every method, density and repeat: ``method``, ``density`` (share of the tensor's profiles in training),
+        ``repeat``, ``pct`` (Pearson correlation over all held-out entries) and ``unpredicted`` (share of the held-out
+        profiles that the method filled with a fallback, such as a mean, or could not predict).
     parameters
-        How it was measured.
+        Arguments, with the densities and the share held out that were chosen.
+
+    References
+    ----------
+    :cite:t:`Hodos2018`, section 3.3.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=5, n_genes=50, missing=0.1)
+    >>> curve = kx.metrics.density_curve(mdata, methods="mean_1d", densities=[0.3, 0.6], n_repeats=2)
+    >>> len(curve.table)
+    4
+    >>> curve.summary.loc["mean_1d"].shape
+    (2, 2)
     """
 
     table: pd.DataFrame

@@ -19,21 +19,38 @@ _FEWEST = 3  # measured profiles with each label
 
 @dataclass(frozen=True)
 class DownstreamAuc:
-    """What the completion is worth to classifiers.
+    """Accuracy of classifiers trained on measured and on completed profiles.
 
     Attributes
     ----------
     table
-        One row per experiment, that is ``profile`` (a context, ``"mean"`` or ``"max"``), ``task`` and ``model``:
-        ``auc_measured`` and ``auc_completed``, areas under the ROC curve on the same measured profiles, of classifiers trained on the measured
-        and on the completed ones; ``difference``, the latter minus the former; ``n_measured``, ``n_completed`` and
-        ``n_positive``, the numbers of measured profiles, of all, and of measured ones with a positive label; ``signal``,
-        whether one of the two areas is at least ½.
+        One row per experiment, a combination of ``profile`` (a context, ``"mean"`` or ``"max"``), ``task`` and ``model``:
+
+        - ``auc_measured``, ``auc_completed``: areas under the ROC curve, on the same measured profiles, of a classifier
+          trained on the measured profiles and of one trained on the completed ones;
+        - ``difference``: ``auc_completed`` minus ``auc_measured``;
+        - ``n_measured``, ``n_completed``, ``n_positive``: numbers of measured profiles, of all profiles, and of measured
+          profiles with a positive label;
+        - ``signal``: whether at least one of the two areas is ½ or more.
     mean_difference
-        Over experiments with signal.
+        Mean of ``difference`` over the experiments with signal.
     p_value
-        Of a two-sided paired t-test over experiments with signal; NaN with fewer than two. The experiments share profiles and
-        labels, so it is a guide rather than a test.
+        Two-sided paired t-test over the experiments with signal; NaN with fewer than two. As experiments share profiles and
+        labels, it is a guide rather than a test.
+
+    References
+    ----------
+    :cite:t:`Hodos2018`, sections 2.7 and 3.6.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> mdata = kx.datasets.drug_response(n_treatments=40, n_contexts=4, n_genes=30)
+    >>> kx.tl.complete_tensor(mdata, method="mean_2d")
+    >>> labels = mdata["line0"].obs["cell_specific"]
+    >>> found = kx.metrics.downstream_auc(mdata, labels, models="k_neighbors", profiles="mean")
+    >>> float(found.table["difference"].iloc[0]) == found.mean_difference
+    True
     """
 
     table: pd.DataFrame
