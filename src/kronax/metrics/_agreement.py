@@ -22,9 +22,9 @@ def top_k_agreement(
     Parameters
     ----------
     first, second
-        AnnData objects with a graph, MuData objects with one of their cells, or the graphs themselves: symmetric matrices
-        of weights, of the same vertices in the same order. To compare two graphs of one object, hand it in twice and give
-        two `neighbors_key`.
+        AnnData objects with a graph, MuData objects with one of their cells, or the graphs themselves: symmetric
+        matrices of weights, of the same vertices in the same order. To compare two graphs of one object, hand it in
+        twice and give two `neighbors_key`.
     k
         Neighbours to compare.
     neighbors_key
@@ -44,8 +44,8 @@ def top_k_agreement(
     TypeError
         If an argument is neither an AnnData or MuData object nor a matrix.
     ValueError
-        If the graphs have different numbers of vertices, are not square or not symmetric, or have a weight that is negative
-        or not finite; or if two objects name their cells (genes) differently.
+        If the graphs have different numbers of vertices, are not square or not symmetric, or have a weight that is
+        negative or not finite; or if two objects name their cells (genes) differently.
 
     References
     ----------

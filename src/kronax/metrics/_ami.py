@@ -30,7 +30,8 @@ def ami_sweep(
     Parameters
     ----------
     data
-        AnnData object with a graph, MuData object with one of its cells, or the graph itself: a symmetric matrix of weights.
+        AnnData object with a graph, MuData object with one of its cells, or the graph itself: a symmetric matrix of
+        weights.
     labels
         Column of ``obs`` (``var`` for ``axis="var"``), or one label per vertex. Vertices with a missing label are
         clustered, but not compared.
@@ -56,8 +57,8 @@ def ami_sweep(
     TypeError
         If `data` is neither an AnnData or MuData object nor a matrix.
     ValueError
-        If a resolution is not positive or there is none; if the matrix is not square or not symmetric, has no edges or a
-        weight that is negative or not finite; or if labels are too few, too many or all missing.
+        If a resolution is not positive or there is none; if the matrix is not square or not symmetric, has no edges or
+        a weight that is negative or not finite; or if labels are too few, too many or all missing.
 
     References
     ----------

@@ -28,7 +28,8 @@ def assortativity(
     Parameters
     ----------
     data
-        AnnData object with a graph, MuData object with one of its cells, or the graph itself: a symmetric matrix of weights.
+        AnnData object with a graph, MuData object with one of its cells, or the graph itself: a symmetric matrix of
+        weights.
     labels
         Column of ``obs`` (``var`` for ``axis="var"``), or one label per vertex. Vertices with a missing label are left
         out with their edges.
@@ -50,8 +51,8 @@ def assortativity(
     TypeError
         If `data` is neither an AnnData or MuData object nor a matrix.
     ValueError
-        If the matrix is not square or not symmetric, a weight is negative or not finite, or labels are too few, too many
-        or all missing.
+        If the matrix is not square or not symmetric, a weight is negative or not finite, or labels are too few, too
+        many or all missing.
 
     References
     ----------

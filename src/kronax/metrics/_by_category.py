@@ -18,8 +18,8 @@ def by_category(
 ) -> pd.DataFrame:
     """Score predictions overall, by context, and by category of expression.
 
-    Means over skewed data say how well values near zero are predicted, as most are. The categories −2 to 2, from strongly
-    under- to strongly over-expressed, tell whether the few large ones are.
+    Means over skewed data say how well values near zero are predicted, as most are. The categories −2 to 2, from
+    strongly under- to strongly over-expressed, tell whether the few large ones are.
 
     Parameters
     ----------
@@ -39,7 +39,8 @@ def by_category(
     Table with a row ``"all"``, one for ``"extreme"``, the categories other than 0 together, one for each category,
     ``"category -2"`` and so on, and one for each context. Columns: ``n``, the values compared; ``mae`` and ``mse``, the
     mean absolute and squared error in the (squared) units of the values; ``variance_ratio``, the variance of the
-    predictions divided by that of the truth, near 0 where predictions tend to the centre. NaN where nothing can be compared.
+    predictions divided by that of the truth, near 0 where predictions tend to the centre. NaN where nothing can be
+    compared.
 
     Raises
     ------

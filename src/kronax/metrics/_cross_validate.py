@@ -41,13 +41,13 @@ class CrossValidation:
         - ``specificity_bias``: mean of predicted minus measured cell-specificity;
         - ``specificity_correlation``: correlation of predicted and measured cell-specificity, over treatments;
         - ``fallback``: share of the held-out profiles that consist mostly of a fallback, such as a mean;
-        - ``unable``: share of the held-out profiles that the method cannot predict and has no fallback for; they count in
-          none of its scores;
+        - ``unable``: share of the held-out profiles that the method cannot predict and has no fallback for; they count
+          in none of its scores;
         - ``converged``: share of the folds in which the method converged;
         - ``seconds``: run time of all folds.
     profiles
-        Held-out profiles × genes. ``X`` holds the measured values, NaN where none was held out, and ``layers[method]`` the
-        predictions. In ``obs``: ``treatment``, ``context``, ``fold`` (-1 if the profile's entries are in several),
+        Held-out profiles × genes. ``X`` holds the measured values, NaN where none was held out, and ``layers[method]``
+        the predictions. In ``obs``: ``treatment``, ``context``, ``fold`` (-1 if the profile's entries are in several),
         ``n_contexts`` and ``n_treatments`` (how many contexts of the treatment, and treatments of the context, were
         measured) and ``unseen`` (whether nothing of the treatment, the context or a gene was left in training).
     fibers
@@ -59,12 +59,12 @@ class CrossValidation:
     genes
         Correlations over the entries of each gene: genes × methods; NaN where undefined.
     cell_specificity
-        Treatments × (``"measured"``, methods): mean pairwise cosine distance of a treatment's held-out profiles; NaN with
-        fewer than two of them.
+        Treatments × (``"measured"``, methods): mean pairwise cosine distance of a treatment's held-out profiles; NaN
+        with fewer than two of them.
     fallback
-        Rows of `profiles` × methods: what most of a profile's held-out entries were filled with instead of the method's own
-        prediction, such as ``"context_mean"``; ``"none"``, or ``"unable"``. Genes that were not measured anywhere do not
-        count.
+        Rows of `profiles` × methods: what most of a profile's held-out entries were filled with instead of the method's
+        own prediction, such as ``"context_mean"``; ``"none"``, or ``"unable"``. Genes that were not measured anywhere
+        do not count.
     parameters
         Arguments of the cross-validation.
 
@@ -176,9 +176,9 @@ def cross_validate(
 ) -> CrossValidation:
     """Hide measured parts of a tensor, complete it, and compare what was hidden with what was predicted.
 
-    Every measured fiber, the profile of a treatment in a context, is dealt into one fold. Each method sees, for each fold, the tensor
-    without that fold's fibers. So every fiber is predicted exactly once, by a method that has not seen it. A treatment
-    keeps at least one measured fiber in training; one that has no other is never held out.
+    Every measured fiber, the profile of a treatment in a context, is dealt into one fold. Each method sees, for each
+    fold, the tensor without that fold's fibers. So every fiber is predicted exactly once, by a method that has not seen
+    it. A treatment keeps at least one measured fiber in training; one that has no other is never held out.
 
     Parameters
     ----------
@@ -186,16 +186,17 @@ def cross_validate(
         Contexts as modalities, each treatments × genes. A treatment that a modality does not have, or whose row is NaN,
         was not measured there.
     methods
-        Names, as in :func:`kronax.tl.complete_tensor`; or a mapping from any label to a method's name or its options, for settings
-        other than the default ones. Options that several methods share go with the name:
-        ``{"rank 6": ("cp", kx.tl.FactorizationOptions(rank=6))}``.
+        Names, as in :func:`kronax.tl.complete_tensor`; or a mapping from any label to a method's name or its options,
+        for settings other than the default ones. Options that several methods share go with the name: ``{"rank 6":
+        ("cp", kx.tl.FactorizationOptions(rank=6))}``.
     n_folds
         At least 2.
     split
-        What is held out together: ``"fiber"`` is what the completion of missing profiles needs. ``"entry"`` hides single values,
-        while the rest of the profile stays: far too optimistic, and here to show how much.
-        ``"cold_start_treatment"`` hides all fibers of a treatment, ``"cold_start_context"`` of a context, but for `keep`:
-        methods that then have nothing to go by are flagged, see ``fallback`` and ``unable`` in the result's table.
+        What is held out together: ``"fiber"`` is what the completion of missing profiles needs. ``"entry"`` hides
+        single values, while the rest of the profile stays: far too optimistic, and here to show how much.
+        ``"cold_start_treatment"`` hides all fibers of a treatment, ``"cold_start_context"`` of a context, but for
+        `keep`: methods that then have nothing to go by are flagged, see ``fallback`` and ``unable`` in the result's
+        table.
     keep
         Fibers of each treatment (or context) that a cold start leaves in training, drawn at random.
     layer

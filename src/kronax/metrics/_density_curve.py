@@ -26,9 +26,9 @@ class DensityCurve:
     Attributes
     ----------
     table
-        One row for every method, density and repeat: ``method``, ``density`` (share of the tensor's profiles in training),
-        ``repeat``, ``pct`` (Pearson correlation over all held-out entries) and ``unpredicted`` (share of the held-out
-        profiles that the method filled with a fallback, such as a mean, or could not predict).
+        One row for every method, density and repeat: ``method``, ``density`` (share of the tensor's profiles in
+        training), ``repeat``, ``pct`` (Pearson correlation over all held-out entries) and ``unpredicted`` (share of the
+        held-out profiles that the method filled with a fallback, such as a mean, or could not predict).
     parameters
         Arguments, with the densities and the share held out that were chosen.
 
@@ -81,11 +81,12 @@ def density_curve(
     methods
         See :func:`kronax.metrics.cross_validate`.
     densities
-        Shares of all fibers of the tensor, treatments times contexts, that are in training. If None, those of 0.1, 0.2 and so
-        on to 0.6 that can be had; where that is one at most, four equal steps up to all fibers that are not held out.
+        Shares of all fibers of the tensor, treatments times contexts, that are in training. If None, those of 0.1, 0.2
+        and so on to 0.6 that can be had; where that is one at most, four equal steps up to all fibers that are not held
+        out.
     held_out
-        Share of all fibers of the tensor that is held out. If None, 0.1, or a quarter of those that were measured if that is
-        less.
+        Share of all fibers of the tensor that is held out. If None, 0.1, or a quarter of those that were measured if
+        that is less.
     n_repeats
         Draws, each of which all methods see.
     layer

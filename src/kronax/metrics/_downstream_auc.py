@@ -24,19 +24,20 @@ class DownstreamAuc:
     Attributes
     ----------
     table
-        One row per experiment, a combination of ``profile`` (a context, ``"mean"`` or ``"max"``), ``task`` and ``model``:
+        One row per experiment, a combination of ``profile`` (a context, ``"mean"`` or ``"max"``), ``task`` and
+        ``model``:
 
         - ``auc_measured``, ``auc_completed``: areas under the ROC curve, on the same measured profiles, of a classifier
           trained on the measured profiles and of one trained on the completed ones;
         - ``difference``: ``auc_completed`` minus ``auc_measured``;
-        - ``n_measured``, ``n_completed``, ``n_positive``: numbers of measured profiles, of all profiles, and of measured
-          profiles with a positive label;
+        - ``n_measured``, ``n_completed``, ``n_positive``: numbers of measured profiles, of all profiles, and of
+          measured profiles with a positive label;
         - ``signal``: whether at least one of the two areas is ½ or more.
     mean_difference
         Mean of ``difference`` over the experiments with signal.
     p_value
-        Two-sided paired t-test over the experiments with signal; NaN with fewer than two. As experiments share profiles and
-        labels, it is a guide rather than a test.
+        Two-sided paired t-test over the experiments with signal; NaN with fewer than two. As experiments share profiles
+        and labels, it is a guide rather than a test.
 
     References
     ----------
@@ -71,10 +72,10 @@ def downstream_auc(
 ) -> DownstreamAuc:
     """Ask whether classifiers learn more from completed profiles than from measured ones.
 
-    For each context, a classifier is trained to tell a binary label of treatments, such as a drug target, from the profiles
-    measured there, and another one from the measured and the predicted profiles together. Both are scored on the same
-    treatments, those measured there, by the area under the ROC curve, in cross-validation over treatments whose folds are
-    the same for both: no classifier has seen the label that it is asked for.
+    For each context, a classifier is trained to tell a binary label of treatments, such as a drug target, from the
+    profiles measured there, and another one from the measured and the predicted profiles together. Both are scored on
+    the same treatments, those measured there, by the area under the ROC curve, in cross-validation over treatments
+    whose folds are the same for both: no classifier has seen the label that it is asked for.
 
     Parameters
     ----------
@@ -88,11 +89,11 @@ def downstream_auc(
     measured_layer
         Layer that holds the measured profiles alone; `X` if None.
     profiles
-        What is classified: contexts, and ``"mean"`` or ``"max"`` of each gene over contexts (those measured, against all).
-        None stands for all contexts, the mean and the maximum.
+        What is classified: contexts, and ``"mean"`` or ``"max"`` of each gene over contexts (those measured, against
+        all). None stands for all contexts, the mean and the maximum.
     models
-        Of ``"logistic_regression"``, ``"k_neighbors"`` and ``"random_forest"``, with scikit-learn's settings, genes standardised
-        for the first two; or a mapping from names to classifiers that follow scikit-learn's conventions.
+        Of ``"logistic_regression"``, ``"k_neighbors"`` and ``"random_forest"``, with scikit-learn's settings, genes
+        standardised for the first two; or a mapping from names to classifiers that follow scikit-learn's conventions.
     n_folds
         At least 2; fewer are used where there are fewer profiles with either label.
     random_state
@@ -100,8 +101,8 @@ def downstream_auc(
 
     Returns
     -------
-    :class:`DownstreamAuc`. Experiments with fewer than 3 measured profiles of either label are left out. Nothing is written
-    to `mdata`.
+    :class:`DownstreamAuc`. Experiments with fewer than 3 measured profiles of either label are left out. Nothing is
+    written to `mdata`.
 
     Raises
     ------
@@ -110,8 +111,8 @@ def downstream_auc(
     TypeError
         If `mdata` is no MuData object, or `labels` no table.
     ValueError
-        If a label is not binary, no treatment is in the table, the completed layer has gaps, a model does not exist, or no
-        experiment is left.
+        If a label is not binary, no treatment is in the table, the completed layer has gaps, a model does not exist, or
+        no experiment is left.
 
     References
     ----------

@@ -22,25 +22,24 @@ def edge_average_precision(
 ) -> float:
     """Tell how well an estimate ranks the true edges of a graph before all other pairs.
 
-    The average precision: the mean, over true edges, of the share of true ones among all pairs that rank at least as high.
-    It estimates the area under the precision–recall curve. A ranking at random has the share of true edges among all
-    pairs; the best possible one has 1.
+    The average precision: the mean, over true edges, of the share of true ones among all pairs that rank at least as
+    high. It estimates the area under the precision–recall curve. A ranking at random has the share of true edges among
+    all pairs; the best possible one has 1.
 
     Parameters
     ----------
     data
         AnnData object with an estimated precision matrix, MuData object with one of its cells, or the estimate itself,
-        symmetric. The diagonal is not used.
-        :func:`kronax.tl.med_magma` keeps the precision on the edges of its graphs alone, unless ``n_neighbors=None``; all
-        other pairs then rank last together.
+        symmetric. The diagonal is not used. :func:`kronax.tl.med_magma` keeps the precision on the edges of its graphs
+        alone, unless ``n_neighbors=None``; all other pairs then rank last together.
     truth
         The true graph: a symmetric matrix, an edge wherever an entry off the diagonal is not 0; or its name in ``obsp``
         (``varp`` for ``axis="var"``).
     by
-        ``"absolute"``: pairs are ranked by the absolute value of the estimate, signs do not matter. ``"sign"``: every pair
-        stands for two candidates, a positive and a negative edge, ranked by the estimate and by its negative; what is to
-        be found are edges with their signs. Estimate and truth must then mean the same: both precision matrices, or both
-        correlations.
+        ``"absolute"``: pairs are ranked by the absolute value of the estimate, signs do not matter. ``"sign"``: every
+        pair stands for two candidates, a positive and a negative edge, ranked by the estimate and by its negative; what
+        is to be found are edges with their signs. Estimate and truth must then mean the same: both precision matrices,
+        or both correlations.
     neighbors_key
         Where in ``uns`` the estimate is described.
     axis
@@ -99,8 +98,8 @@ def edge_precision_recall(
 
     Returns
     -------
-    A table with one row per distinct score, the highest first: ``threshold``; ``precision``, the share of true edges among
-    the candidates whose score is at least that; ``recall``, the share of the true edges that are among them.
+    A table with one row per distinct score, the highest first: ``threshold``; ``precision``, the share of true edges
+    among the candidates whose score is at least that; ``recall``, the share of the true edges that are among them.
 
     Raises
     ------

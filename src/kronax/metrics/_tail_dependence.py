@@ -27,11 +27,11 @@ def tail_dependence(
     r"""Compare how often extremes occur together with what a Gaussian copula would have.
 
     For two variables with ranks scaled to :math:`u, v \in (0, 1)`, the dependence at a quantile :math:`q` is the
-    probability that one exceeds it, given that the other does: :math:`χ(q) = P(u > q \mid v > q)` in the upper tail, and
-    :math:`P(u < 1 - q \mid v < 1 - q)` in the lower one. Whatever its correlation below 1, a Gaussian copula's goes to 0 with
-    :math:`q \to 1`; an elliptical distribution with heavier tails keeps a positive limit. Beside the empirical value stands
-    that of the Gaussian copula with the same rank correlation, for every pair: where the first is larger, extremes occur
-    together more often than a Gaussian with any marginals allows.
+    probability that one exceeds it, given that the other does: :math:`χ(q) = P(u > q \mid v > q)` in the upper tail,
+    and :math:`P(u < 1 - q \mid v < 1 - q)` in the lower one. Whatever its correlation below 1, a Gaussian copula's goes
+    to 0 with :math:`q \to 1`; an elliptical distribution with heavier tails keeps a positive limit. Beside the
+    empirical value stands that of the Gaussian copula with the same rank correlation, for every pair: where the first
+    is larger, extremes occur together more often than a Gaussian with any marginals allows.
 
     Run it on counts and on :func:`kronax.pp.quotient`'s layer to see how much of the dependence are scales that
     all genes of a cell share.
@@ -54,9 +54,9 @@ def tail_dependence(
     Returns
     -------
     A table with one row per tail and quantile: ``tail`` (``"upper"`` or ``"lower"``), ``quantile``, ``empirical`` and
-    ``gaussian``, both means over pairs, ``excess``, the mean of their difference, and ``standard_error`` of that mean as if
-    pairs were independent. Equal values share their mean rank, so the many zeros of counts are in no tail. Variables that
-    are constant are left out; a pair of which none lies beyond a quantile counts as 0.
+    ``gaussian``, both means over pairs, ``excess``, the mean of their difference, and ``standard_error`` of that mean
+    as if pairs were independent. Equal values share their mean rank, so the many zeros of counts are in no tail.
+    Variables that are constant are left out; a pair of which none lies beyond a quantile counts as 0.
 
     Raises
     ------

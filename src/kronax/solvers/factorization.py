@@ -48,24 +48,24 @@ class FactorizationOptions:
     rank
         Number of components.
     learning_rate
-        Step size of Adam. When no profiles are held out, as in the refit, it decreases linearly to 0 over the last third
-        of the epochs.
+        Step size of Adam. When no profiles are held out, as in the refit, it decreases linearly to 0 over the last
+        third of the epochs.
     weight_decay
         Decay of the factors: this multiple of a factor is added to its gradient. Biases do not decay.
     max_epochs
         Maximum number of passes over the training profiles.
     patience
-        Number of epochs without an improvement of the held-out loss after which training stops. The loss often falls for
-        a few epochs, rises for some hundred, and then falls to a fraction; with little patience, training stops at the
-        first dip.
+        Number of epochs without an improvement of the held-out loss after which training stops. The loss often falls
+        for a few epochs, rises for some hundred, and then falls to a fraction; with little patience, training stops at
+        the first dip.
     held_out
         Share of the measured profiles held out for early stopping, in [0, 1); 0 for none.
     refit
         Whether to train again from the start on all profiles, for the best number of epochs. If that ends with a larger
         training loss than the first training, the first is continued on all profiles instead.
     start
-        Initial context factors: ``"alike"``, close to 1, suits responses that are similar in most contexts; ``"random"``
-        finds opposite responses more reliably. No effect on ``"mf"``, which has none.
+        Initial context factors: ``"alike"``, close to 1, suits responses that are similar in most contexts;
+        ``"random"`` finds opposite responses more reliably. No effect on ``"mf"``, which has none.
     n_starts
         Number of trainings from different initial values. The one with the smallest held-out loss is kept, or with the
         smallest training loss if no profiles are held out.
@@ -74,19 +74,19 @@ class FactorizationOptions:
     biases
         Whether the model has biases of genes and treatments and an overall one.
     weight_power
-        Exponent ``p`` of the weights by category of expression: an entry's weight is (share of its category)^-p, scaled to
-        mean 1. 0 weights all entries equally.
+        Exponent ``p`` of the weights by category of expression: an entry's weight is (share of its category)^-p, scaled
+        to mean 1. 0 weights all entries equally.
     cutoffs
-        Four limits between the categories −2 to 2, ascending, in the units of the values. If None, symmetric about 0 and
-        such that 8% of the measured values lie outside category 0, and 0.05% in −2 or 2.
+        Four limits between the categories −2 to 2, ascending, in the units of the values. If None, symmetric about 0
+        and such that 8% of the measured values lie outside category 0, and 0.05% in −2 or 2.
     variance_weight
         Reward for the variance of the predictions, in [0, 1): this multiple of it is subtracted from the loss.
     non_negative
         Modes whose factors are constrained to be non-negative: some of ``"treatment"``, ``"context"``, ``"gene"``.
     scale
         How values are scaled for training: ``"standard"``, to mean 0 and variance 1; ``"minmax"``, to [0, 1]; or None.
-        Predictions are scaled back. The defaults of the other options suit ``"standard"`` and do badly with ``"minmax"``
-        on skewed data, nearly all of whose scaled values are alike.
+        Predictions are scaled back. The defaults of the other options suit ``"standard"`` and do badly with
+        ``"minmax"`` on skewed data, nearly all of whose scaled values are alike.
     scale_per_context
         Whether to scale every context by itself.
     outlier_z
@@ -141,14 +141,14 @@ class AttentionOptions(FactorizationOptions):
     Attributes
     ----------
     attention
-        How the components of an entry are weighted, from the factors of its context, treatment and gene: ``"additive"``,
-        by a softmax of the sum of a linear function of each; ``"product"``, by a softmax of the products of the factors;
-        or None, not at all, which is ``"cp"``.
+        How the components of an entry are weighted, from the factors of its context, treatment and gene:
+        ``"additive"``, by a softmax of the sum of a linear function of each; ``"product"``, by a softmax of the
+        products of the factors; or None, not at all, which is ``"cp"``.
     attention_decay
         Weight decay of the matrices of additive attention.
     or_cp
-        Whether to train ``"cp"`` as well, from the same initial values, and keep it if it predicts the held-out profiles
-        better. No effect if none are held out.
+        Whether to train ``"cp"`` as well, from the same initial values, and keep it if it predicts the held-out
+        profiles better. No effect if none are held out.
 
     References
     ----------

@@ -47,17 +47,17 @@ class FalrtcOptions:
     max_iter
         Maximum number of iterations.
     tol
-        Convergence tolerance: once the threshold is final, the solver stops when an iteration changes the tensor by less
-        than this share of the norm of the measured entries.
+        Convergence tolerance: once the threshold is final, the solver stops when an iteration changes the tensor by
+        less than this share of the norm of the measured entries.
     lipschitz
         Lipschitz constant at which the line search starts, as a share of the known upper bound.
     restart
         Whether to drop the momentum when the objective would increase (adaptive restart). Once the threshold is final,
         the objective then never increases.
     absolute
-        Whether to interpret the numbers above as in 2018. The final smoothing parameter of mode ``i`` of size ``n_i`` is
-        then ``smoothing * alpha_i / sqrt(n_i)`` with `alpha` not rescaled, `tol` and `lipschitz` are absolute numbers, and
-        `tol` applies from the first iteration on.
+        Whether to interpret the numbers above as in 2018. The final smoothing parameter of mode ``i`` of size ``n_i``
+        is then ``smoothing * alpha_i / sqrt(n_i)`` with `alpha` not rescaled, `tol` and `lipschitz` are absolute
+        numbers, and `tol` applies from the first iteration on.
 
     References
     ----------

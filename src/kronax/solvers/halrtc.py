@@ -35,8 +35,8 @@ class HalrtcOptions:
     max_iter
         Maximum number of iterations.
     tol
-        Convergence tolerance: the solver stops when the low-rank copies of the unfoldings differ from the tensor, and an
-        iteration changes the tensor, by less than this share of the norm of the measured entries.
+        Convergence tolerance: the solver stops when the low-rank copies of the unfoldings differ from the tensor, and
+        an iteration changes the tensor, by less than this share of the norm of the measured entries.
 
     References
     ----------

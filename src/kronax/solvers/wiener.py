@@ -70,8 +70,8 @@ class KroneckerOptions:
         Convergence tolerance: the solver stops when a sweep changes the missing entries by less than this share of the
         norm of the measured ones.
     variance
-        Whether to compute the posterior variance. This takes the eigenvectors of a square matrix of all profiles without
-        gaps, of which there must be at least 1 and at most 8000.
+        Whether to compute the posterior variance. This takes the eigenvectors of a square matrix of all profiles
+        without gaps, of which there must be at least 1 and at most 8000.
     single_precision
         Whether to compute products in float32, which halves memory and time.
     n_folds
