@@ -174,36 +174,36 @@ def cross_validate(
     deg_tops: tuple[float, ...] = (0.01, 0.1),
     random_state: int = 0,
 ) -> CrossValidation:
-    """Hide measured parts of a tensor, complete it, and compare what was hidden with what was predicted.
+    """Hide measured parts of a tensor, complete it, and compare the hidden values with the predictions.
 
-    Every measured fiber, the profile of a treatment in a context, is dealt into one fold. Each method sees, for each
-    fold, the tensor without that fold's fibers. So every fiber is predicted exactly once, by a method that has not seen
-    it. A treatment keeps at least one measured fiber in training; one that has no other is never held out.
+    By default, every measured profile of a treatment in a context (a fiber of the tensor) is assigned to one fold. For
+    each fold, every method completes the tensor without that fold's profiles. Every profile is thus predicted exactly
+    once, by a method that has not seen it. A treatment keeps at least one measured profile in training; its only
+    profile is never held out.
 
     Parameters
     ----------
     mdata
-        Contexts as modalities, each treatments × genes. A treatment that a modality does not have, or whose row is NaN,
-        was not measured there.
+        One modality per context, each treatments × genes. A treatment that a modality lacks, or whose row is NaN, was
+        not measured there. Not changed.
     methods
-        Names, as in :func:`kronax.tl.complete_tensor`; or a mapping from any label to a method's name or its options,
-        for settings other than the default ones. Options that several methods share go with the name: ``{"rank 6":
-        ("cp", kx.tl.FactorizationOptions(rank=6))}``.
+        Names, as in :func:`kronax.tl.complete_tensor`; or a mapping from labels of your choice to a name or to options
+        with other settings than the defaults. Options that several methods share go with the name: ``{"rank 6": ("cp",
+        kx.tl.FactorizationOptions(rank=6))}``.
     n_folds
-        At least 2.
+        Number of folds, at least 2.
     split
-        What is held out together: ``"fiber"`` is what the completion of missing profiles needs. ``"entry"`` hides
-        single values, while the rest of the profile stays: far too optimistic, and here to show how much.
-        ``"cold_start_treatment"`` hides all fibers of a treatment, ``"cold_start_context"`` of a context, but for
-        `keep`: methods that then have nothing to go by are flagged, see ``fallback`` and ``unable`` in the result's
-        table.
+        What is held out together. ``"fiber"``: whole profiles, which is what the completion of missing profiles needs.
+        ``"entry"``: single values, while the rest of the profile stays; far too optimistic, and included to show by how
+        much. ``"cold_start_treatment"``, ``"cold_start_context"``: all profiles of a treatment, or of a context, except
+        `keep` of them. Methods that cannot predict these are reported in ``fallback`` and ``unable`` of the table.
     keep
-        Fibers of each treatment (or context) that a cold start leaves in training, drawn at random.
+        Number of profiles of each treatment (or context) that a cold start leaves in training, chosen at random.
     layer
         Layer of every modality to read; `X` if None.
     unit_norm
-        The protocol of :cite:t:`Hodos2018`: measured profiles are scaled to unit norm before anything else, and
-        predictions before correlations are taken. All other scores are those of predictions as they came.
+        Whether to follow :cite:t:`Hodos2018`: measured profiles are scaled to unit norm first, and predictions before
+        correlations are computed. All other scores are of predictions that are not scaled.
     deg_tops
         Shares of a profile's genes that are called differentially expressed, for the areas under the ROC curve.
     random_state
@@ -211,19 +211,19 @@ def cross_validate(
 
     Returns
     -------
-    :class:`CrossValidation`: tables, and the predictions themselves. Nothing is written to `mdata`.
+    :class:`CrossValidation`: tables of scores, and the predictions themselves.
 
     Raises
     ------
     KeyError
         If there is no such layer.
     MemoryError
-        If the work will not fit.
+        If the estimated memory exceeds what is free.
     TypeError
-        If `mdata` is no MuData object, or `methods` holds something else than names and options.
+        If `mdata` is not a MuData object, or `methods` holds anything but names and options.
     ValueError
-        If a method or split does not exist, options do not tell of which method they are, or there are fewer fibers,
-        treatments or contexts to hold out than folds.
+        If a method or split does not exist, options fit more than one method, or there are fewer profiles, treatments
+        or contexts to hold out than folds.
 
     References
     ----------

@@ -70,46 +70,45 @@ def downstream_auc(
     n_folds: int = 10,
     random_state: int = 0,
 ) -> DownstreamAuc:
-    """Ask whether classifiers learn more from completed profiles than from measured ones.
+    """Test whether classifiers learn more from completed profiles than from measured ones.
 
-    For each context, a classifier is trained to tell a binary label of treatments, such as a drug target, from the
-    profiles measured there, and another one from the measured and the predicted profiles together. Both are scored on
-    the same treatments, those measured there, by the area under the ROC curve, in cross-validation over treatments
-    whose folds are the same for both: no classifier has seen the label that it is asked for.
+    For each context, one classifier is trained to predict a binary label of treatments, such as a drug target, from the
+    profiles measured there, and another from measured and predicted profiles together. Both are scored on the same
+    treatments, those measured there, by the area under the ROC curve, in a cross-validation over treatments with the
+    same folds for both, so that no classifier has seen the labels it predicts.
 
     Parameters
     ----------
     mdata
-        Contexts as modalities, each treatments × genes, with a completed layer.
+        One modality per context, each treatments × genes, with a completed layer. Not changed.
     labels
-        Binary labels (bool, or 0 and 1) in columns, treatments as index; treatments that are not in it, and missing
-        values, are left out.
+        Binary labels (bool, or 0 and 1) in columns, with treatments as the index. Treatments that are not in it, and
+        missing values, are left out.
     layer
         Layer with measured and predicted profiles, without gaps.
     measured_layer
-        Layer that holds the measured profiles alone; `X` if None.
+        Layer with the measured profiles alone; `X` if None.
     profiles
-        What is classified: contexts, and ``"mean"`` or ``"max"`` of each gene over contexts (those measured, against
+        What to classify: contexts, or ``"mean"`` or ``"max"`` of each gene over contexts (of the measured ones, against
         all). None stands for all contexts, the mean and the maximum.
     models
-        Of ``"logistic_regression"``, ``"k_neighbors"`` and ``"random_forest"``, with scikit-learn's settings, genes
-        standardised for the first two; or a mapping from names to classifiers that follow scikit-learn's conventions.
+        Any of ``"logistic_regression"``, ``"k_neighbors"`` and ``"random_forest"``, as in scikit-learn, with genes
+        standardised for the first two; or a mapping from names to classifiers with scikit-learn's interface.
     n_folds
-        At least 2; fewer are used where there are fewer profiles with either label.
+        Number of folds, at least 2; fewer are used if there are fewer profiles with either label.
     random_state
         Seed of folds and models.
 
     Returns
     -------
-    :class:`DownstreamAuc`. Experiments with fewer than 3 measured profiles of either label are left out. Nothing is
-    written to `mdata`.
+    :class:`DownstreamAuc`. Experiments with fewer than 3 measured profiles of either label are left out.
 
     Raises
     ------
     KeyError
         If there is no such layer or context.
     TypeError
-        If `mdata` is no MuData object, or `labels` no table.
+        If `mdata` is not a MuData object, or `labels` is not a table.
     ValueError
         If a label is not binary, no treatment is in the table, the completed layer has gaps, a model does not exist, or
         no experiment is left.
