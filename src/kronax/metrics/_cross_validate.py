@@ -372,7 +372,7 @@ def _say_what_stood_in(predictions: dict[str, _Predicted], split: str) -> None:
             names.append("nothing")
         if names:
             logger.warning(
-                "%s had nothing to say about %s%d of %d held-out fibers (split: %s); in its place: %s",
+                "%s could not predict %s%d of %d held-out profiles (split: %s); used instead: %s",
                 method,
                 "most entries of " if split == "entry" else "",
                 int(((found.code > 0) | found.unable).sum()),

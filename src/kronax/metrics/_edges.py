@@ -140,7 +140,7 @@ def _candidates(
         found, place = square(data, "The estimate"), "The estimate"
     if isinstance(truth, str):
         if not isinstance(data, Holder):
-            msg = f"`truth` names a matrix, {truth!r}, but the estimate is not in an AnnData or MuData object. Hand in the matrix."
+            msg = f"`truth` names a matrix, {truth!r}, but the estimate is not in an AnnData or MuData object. Pass the matrix itself."
             raise ValueError(msg)
         _validate.key_in(truth, getattr(data, f"{axis}p"), f"{_validate.called(data)}.{axis}p")
         truth = getattr(data, f"{axis}p")[truth]

@@ -90,7 +90,7 @@ def from_wide(
     found = _tensor.matrix(adata, layer, "adata")
     predicted = _predicted(adata) if layer is None else None
     if predicted is not None:
-        text = "from_wide: %d values are predictions by layers[%r]: not in X, but in layers[%r]"
+        text = "from_wide: %d values are predictions according to layers[%r]: in layers[%r], and missing in X"
         logger.info(text, predicted.sum(), _keys.MEASURED, _keys.COMPLETED)
     dtype = np.result_type(found.dtype, np.float32)
     column = pd.Index(genes).get_indexer(gene)

@@ -136,7 +136,7 @@ class FactorizationOptions:
 
 @dataclass(frozen=True)
 class AttentionOptions(FactorizationOptions):
-    """Options of ``"attention_cp"``: those of :class:`FactorizationOptions` and these.
+    """Options of ``"attention_cp"``: those of :class:`kronax.tl.FactorizationOptions` and these.
 
     Attributes
     ----------
@@ -558,7 +558,7 @@ def _refuse_unmeasured(some: np.ndarray) -> None:
             places = ", ".join(map(str, np.flatnonzero(without)[:10])) + (", …" if without.sum() > 10 else "")
             msg = (
                 f"{name} never measured: {int(without.sum())} of {len(without)}, at positions {places}. Remove them, or "
-                "have them predicted from the biases alone with `refuse_unmeasured=False`."
+                "predict them from the biases alone with `refuse_unmeasured=False`."
             )
             raise ValueError(msg)
 
@@ -678,8 +678,8 @@ def _reason(options: FactorizationOptions, n_epochs: int, n_best: int, stops: bo
     if not stops:
         return f"trained for {n_epochs} epochs; no fibers were held out"
     if n_epochs - n_best >= options.patience:
-        return f"the loss of the held-out fibers was least after epoch {n_best}, and not lower in the {options.patience} after it"
-    return f"the loss of the held-out fibers was least after epoch {n_best}, the patience not yet exhausted after {n_epochs}"
+        return f"the held-out loss was lowest after epoch {n_best} and did not improve in the {options.patience} epochs after it"
+    return f"training ended at its limit of {n_epochs} epochs; the held-out loss was lowest after epoch {n_best}"
 
 
 def _require_finite(value: float, epoch: int, task: _Task) -> None:

@@ -201,8 +201,8 @@ def _warn_of_input(tensor: Tensor, measured: np.ndarray) -> None:
     if few.any():
         names = [f"{tensor.contexts[c]} ({n_measured[c]})" for c in np.flatnonzero(few)]
         msg = (
-            f"Fewer than {_FEWEST} profiles were measured of contexts {_validate.listed(names)}: how they differ from other "
-            "contexts can hardly be learnt, and predictions there are little more than what was measured elsewhere."
+            f"Fewer than {_FEWEST} profiles were measured in contexts {_validate.listed(names)}. That is too little to learn "
+            "how they differ from the others: predictions will mostly repeat what was measured elsewhere."
         )
         warnings.warn(msg, UserWarning, stacklevel=3)
     _tensor.warn_of_counts(tensor.values, stacklevel=3)
@@ -225,8 +225,8 @@ def _refuse_unmeasured(tensor: Tensor, measured: np.ndarray) -> None:
     empty = [f"{kind} {_validate.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
     if empty:
         msg = (
-            f"Nothing was measured of {' and of '.join(empty)}. Leave them out, or have them predicted from the biases "
-            "alone with `refuse_unmeasured=False`."
+            f"Nothing was measured of {' and of '.join(empty)}. Leave them out, or predict them from the biases alone with "
+            "`refuse_unmeasured=False`."
         )
         raise ValueError(msg)
 
@@ -260,7 +260,7 @@ def _require_memory(measured: np.ndarray, method: str, options: Options) -> None
 def _solve(tensor: Tensor, measured: np.ndarray, method: str, options: Options) -> Completion:
     """Complete the tensor, or, where nothing is missing, say so."""
     if measured.all():
-        logger.info("nothing is missing: the layer that is written is what was measured")
+        logger.info("nothing is missing: measured values are written as they are")
         return without_work(tensor.values, measured)
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # reported below, in words
@@ -377,7 +377,7 @@ def _warn(tensor: Tensor, measured: np.ndarray, result: Completion, method: str,
             more, other = {"max_iter": 4 * options.max_iter}, f"a larger `tol` than {options.tol:g}"
         option = "".join(f"{name}={value}" for name, value in more.items())
         messages.append(
-            f"{method} did not converge: {result.reason}. Give it `options={_written(replace(options, **more))}` "
+            f"{method} did not converge: {result.reason}. Use `options={_written(replace(options, **more))}` "
             f"(on the command line --option {option}), or {other}."
         )
     never = [f"{kind} {_validate.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
@@ -386,16 +386,16 @@ def _warn(tensor: Tensor, measured: np.ndarray, result: Completion, method: str,
         messages.append(f"Nothing was measured of {' and of '.join(never)}; {what} were predicted in their place.")
     if isinstance(result, Factorization) and (n_clipped := int(result.scaling.n_clipped.sum())):
         share = n_clipped / measured.sum()
-        logger.info("%d measured entries (%.2g%%) were outliers and clipped for training alone", n_clipped, 100 * share)
+        logger.info("%d measured entries (%.2g%%) were clipped as outliers, for training only", n_clipped, 100 * share)
     if method == "dnpp" and (n_constant := _constant(tensor.values)):
         messages.append(
-            f"{n_constant} measured profiles are constant: their correlations are undefined and make no neighbours."
+            f"{n_constant} measured profiles are constant: their correlations are undefined, so they are no neighbours."
         )
     for msg in messages:
         warnings.warn(msg, UserWarning, stacklevel=3)
     if n_fallbacks := {kind: n for kind, n in _fallbacks(result, ~measured.all(axis=2)).items() if n}:
-        counts = ", ".join(f"{n} by {kind.replace('_', ' ')}" for kind, n in n_fallbacks.items())
-        logger.info("profiles of which %s has nothing to say: %s", method, counts)
+        counts = ", ".join(f"{kind.replace('_', ' ')} for {n}" for kind, n in n_fallbacks.items())
+        logger.info("profiles that %s could not predict, and what was used instead: %s", method, counts)
 
 
 def _written(options: Options) -> str:

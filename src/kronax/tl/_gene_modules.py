@@ -103,7 +103,7 @@ def gene_modules(
     modules[connected], stability[connected] = found.communities, found.stability
     categories = [str(module) for module in range(modules.max() + 1)]
     logger.info(
-        "gene_modules: %d genes in %d modules; a single run agrees with them to %.2f (AMI)",
+        "gene_modules: %d genes in %d modules; agreement with a single run: AMI %.2f",
         len(connected),
         len(categories),
         found.agreement,

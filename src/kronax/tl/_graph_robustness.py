@@ -158,7 +158,7 @@ def graph_robustness(
         "n_clusters_random": np.array(n_random),
     }
     found |= compare_curves(shares, found["graph"], found["random"], measure)
-    logger.info("graph_robustness: %s", found["statement"])
+    logger.info("graph_robustness: p = %.2g; in words: uns[%r]['statement']", found["p"], key_added)
 
     data = data.copy() if copy else data
     found["params"] = {
@@ -187,7 +187,7 @@ def compare_curves(
         f"{_MEASURES[measure]} of clusters before and after rewiring {shares[0]:.0%} to {shares[-1]:.0%} of the edges: "
         f"{area.mean():.3f} on average, in random graphs of the same degrees {random_area.mean():.3f}; "
         f"{n_as_stable} of {len(random)} random graphs are as stable (p = {p:.2g}"
-        + (", the smallest that so few can give)." if n_as_stable == 0 else ").")
+        + (f", the smallest possible with {len(random)})." if n_as_stable == 0 else ").")
     )
     if shares[0] == 0:
         statement += (

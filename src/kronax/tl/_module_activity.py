@@ -108,7 +108,7 @@ def module_activity(
     adata.obsm[key_added] = activity
     adata.uns[key_added] = found
     if (n_empty := adata.n_obs - len(counts.cells)) > 0:
-        msg = f"{n_empty} of {adata.n_obs} cells have no non-zero value, and so no shares: NaN, and not tested."
+        msg = f"{n_empty} of {adata.n_obs} cells have no non-zero value: their activities are NaN, and they are not tested."
         warnings.warn(msg, UserWarning, stacklevel=2)
     return adata if copy else None
 
