@@ -19,6 +19,7 @@ PUBLIC = {
 FUNCTIONS = [pytest.param(member, id=name) for name, member in PUBLIC.items() if inspect.isfunction(member)]
 CLASSES = [pytest.param(member, id=name) for name, member in PUBLIC.items() if inspect.isclass(member)]
 SECTIONS = ["Parameters", "Returns", "Raises", "References", "Examples"]
+SECTIONS_OF_CLASSES = ["Attributes", "References", "Examples"]
 
 
 def sections(member) -> dict[str, str]:
@@ -69,9 +70,29 @@ def test_what_is_raised_is_documented(function):
 
 
 @pytest.mark.parametrize("cls", CLASSES)
+def test_sections_of_classes(cls):
+    found = sections(cls)
+    expected = SECTIONS_OF_CLASSES if inspect.get_annotations(cls) else SECTIONS_OF_CLASSES[1:]
+    assert [title for title in found if title in SECTIONS_OF_CLASSES] == expected
+    assert all(found[title].strip() for title in expected)
+    assert ">>> " in found["Examples"]
+    assert ":cite:" in found["References"]
+
+
+@pytest.mark.parametrize("cls", CLASSES)
 def test_every_attribute_is_documented(cls):
+    """By itself: an entry for several at once says of none what it is."""
     own = list(inspect.get_annotations(cls))  # those of a parent are in its docstring
-    assert documented(sections(cls).get("Attributes", "")) == own
+    section = sections(cls).get("Attributes", "")
+    assert re.findall(r"^(\S.*)$", section, flags=re.MULTILINE) == own
+
+
+@pytest.mark.parametrize("member", [*FUNCTIONS, *CLASSES])
+def test_makes_sense_without_the_source(member):
+    """No equations of module docstrings, and no private modules: readers of the site see neither."""
+    text = re.sub(r":cite:t:`\w+`, Eq\. \d", "", inspect.getdoc(member))
+    assert not re.search(r"\bEqs?\. ?\(?\d", text)
+    assert "kronax.solvers" not in text
 
 
 def test_everything_public_is_in_the_interface_pages():

@@ -224,11 +224,11 @@ def warn_of_negative(data: AnnData | MuData, matrices: Matrices, layer: Layer, p
     raw = not isinstance(data, MuData) and data.raw is not None
     msg = (
         f"{' and '.join(found)} {'is' if sum(negative.values()) == 1 else 'are'} negative. "
-        f"{'Values are therefore taken as they are, without a power that compresses counts. ' if power is None else ''}"
-        "Where negative values come from centring, scaling or log-ratios, multiplicative noise is not taken away: name a "
+        f"{'Values are therefore used as they are, without a power that compresses counts. ' if power is None else ''}"
+        "If negative values come from centring, scaling or log-ratios, multiplicative noise is not removed: name a "
         "layer of counts or log-normalised values with `layer=…`, "
         f"{'take them from `adata.raw.to_adata()`, ' if raw else ''}or use kx.tl.gmgm, whose model has no such noise. "
-        "Stray ones are best set to 0."
+        "Set a few stray ones to 0."
     )
     warnings.warn(msg, UserWarning, stacklevel=3)
 
@@ -421,8 +421,8 @@ def _warn(
     n_blocks = count_blocks(matrices)
     if n_blocks > 1:
         found.append(
-            f"The non-zero values fall apart into {n_blocks} blocks that have neither cells nor genes in common: what "
-            "lies in different blocks cannot be compared, scales included."
+            f"The non-zero values form {n_blocks} blocks without a cell or gene in common. Nothing can be compared between "
+            "different blocks, including scales."
         )
     for msg in found:
         warnings.warn(msg, UserWarning, stacklevel=4)

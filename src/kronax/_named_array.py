@@ -13,14 +13,33 @@ from kronax._tensor import Tensor
 
 @dataclass(frozen=True, repr=False)
 class NamedArray:
-    """Values with the names of what they are of. NumPy takes it for an array.
+    """A tensor as an array with names, which NumPy accepts as an array.
 
     Attributes
     ----------
     values
-        Treatments × contexts × genes, float64. NaN where there is none.
-    treatments, contexts, genes
-        The names along its axes.
+        Treatments × contexts × genes, float64; NaN where there is no value.
+    treatments
+        Names along the first axis.
+    contexts
+        Names along the second axis.
+    genes
+        Names along the third axis.
+
+    References
+    ----------
+    :cite:t:`Hodos2018`, for tensors of this kind.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> import numpy as np
+    >>> mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=50, missing=0)
+    >>> tensor = kx.get.array(mdata)
+    >>> np.mean(tensor, axis=0).shape
+    (4, 50)
+    >>> tensor.values[tensor.treatments.get_loc("drug3"), tensor.contexts.get_loc("line1")].shape
+    (50,)
     """
 
     values: np.ndarray

@@ -229,8 +229,8 @@ def warn_of_counts(matrix: np.ndarray | sparse.spmatrix | sparse.sparray, stackl
     entries = entries[~np.isnan(entries)]
     if entries.size and entries.min() >= 0 and entries.max() > 1 and (np.mod(entries, 1) == 0).all():
         msg = (
-            "All values are whole numbers from 0 on, as raw counts are. Predictions will mostly say how strongly each gene "
-            "is expressed: log fold changes from controls, or log-normalised profiles, are better input."
+            "All values are non-negative whole numbers, as raw counts are. Predictions will mostly reflect how strongly each "
+            "gene is expressed. Log fold changes from controls, or log-normalised profiles, are better input."
         )
         warnings.warn(msg, UserWarning, stacklevel=stacklevel + 1)
 

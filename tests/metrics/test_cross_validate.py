@@ -178,7 +178,7 @@ def test_single_entries(mdata, caplog):
         logging.getLogger("kronax").removeHandler(caplog.handler)
     measured = _tensor.read(mdata).measured
     n_replaced = (found.fallback["mean_2d"] != "none").sum()
-    assert f"nothing to say about most entries of {n_replaced} of {measured.sum()} held-out fibers" in caplog.text
+    assert f"could not predict most entries of {n_replaced} of {measured.sum()} held-out profiles" in caplog.text
     assert found.profiles.n_obs == measured.sum()
     assert np.isfinite(found.profiles.layers["mean_2d"]).all()
     assert (found.profiles.obs["fold"] == -1).all()
@@ -231,9 +231,9 @@ def test_cold_start(mdata, axis, other, caplog):
     assert found.table.loc["falrtc", "unable"] == 1
     assert row.isna().all()
     assert found.errors()["falrtc", "mae"].isna().all()
-    assert f"{method} had nothing to say about {len(obs)} of {len(obs)} held-out fibers" in caplog.text
-    assert "falrtc had nothing to say" in caplog.text
-    assert "in its place: nothing" in caplog.text
+    assert f"{method} could not predict {len(obs)} of {len(obs)} held-out profiles" in caplog.text
+    assert "falrtc could not predict" in caplog.text
+    assert "used instead: nothing" in caplog.text
 
 
 def test_cold_start_with_a_fiber_to_begin_with(mdata):
@@ -359,7 +359,7 @@ def test_profiles_can_be_saved(result, tmp_path):
         (
             {"methods": {"a": kx.tl.FactorizationOptions()}},
             ValueError,
-            r"say of which: \('mf', kx.tl.Fac.* or \('cp', ",
+            r"say which: \('mf', kx.tl.Fac.* or \('cp', ",
         ),
         ({"methods": {"a": ("cp", kx.tl.DnppOptions())}}, TypeError, "`options` of method 'cp' must be"),
         ({"methods": {"a": ("magic", kx.tl.DnppOptions())}}, ValueError, "`methods` must be one of"),

@@ -269,7 +269,7 @@ def test_early_stopping_keeps_the_best_epoch(rng):
     best = int(result.parameters["n_best"])
     assert len(result.held_out_loss) == len(result.objective) == best + 3
     assert result.held_out_loss.argmin() == best - 1
-    assert f"least after epoch {best}, and not lower in the 3 after it" in result.reason
+    assert f"lowest after epoch {best} and did not improve in the 3 epochs after it" in result.reason
     cut = attention_cp(noise, replace(QUICK, rank=8, max_epochs=best, patience=3))
     np.testing.assert_array_equal(cut.values, result.values)
     assert not cut.converged

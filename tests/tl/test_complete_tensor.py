@@ -255,7 +255,7 @@ def test_contexts_with_few_profiles(mdata, recwarn):
         adata = mdata[context]
         adata.X[np.flatnonzero(adata.obs["measured"])[n:]] = np.nan
     text = heard(mdata, recwarn)
-    assert "Fewer than 3 profiles were measured of contexts line1 (2): how" in text
+    assert "Fewer than 3 profiles were measured in contexts line1 (2). That" in text
     for adata in mdata.mod.values():
         adata.layers["two"] = adata.layers["truth"].copy()
         adata.layers["two"][2:] = np.nan

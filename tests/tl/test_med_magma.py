@@ -273,7 +273,7 @@ def test_a_stray_negative_value_is_counted(counts):
     adata, n = annotated(counts), np.count_nonzero(counts)
     with pytest.warns(UserWarning, match=f"^1 of {n:,} non-zero values of `adata.X` is negative.*without a power"):
         kx.tl.med_magma(adata)
-    with pytest.warns(UserWarning, match=f"^1 of {n:,} non-zero values of `adata.X` is negative. Where"):
+    with pytest.warns(UserWarning, match=f"^1 of {n:,} non-zero values of `adata.X` is negative. If"):
         kx.tl.med_magma(adata, power=0.5)  # as they were asked for
 
 

@@ -19,25 +19,25 @@ def drug_response(
     noise: float = 0.5,
     random_state: int = 0,
 ) -> MuData:
-    r"""Simulate responses to drugs in several cell lines, some of which were not measured.
+    r"""Simulate responses to drugs in several cell lines, with some profiles missing.
 
-    The truth has few components, :math:`T_{dcg} = \sum_k u_{dk} v_{ck} w_{gk}`, twice `rank` of them. Most drugs use
-    those whose :math:`v` is about 1 in all contexts: they do the same everywhere, more or less strongly. Cell-specific
-    drugs use the others, whose :math:`v` varies in sign and size from context to context.
+    The truth is of low rank, :math:`T_{dcg} = \sum_k u_{dk} v_{ck} w_{gk}`, with twice `rank` components. Most drugs
+    use those whose :math:`v` is about 1 in all contexts: they act alike everywhere, more or less strongly.
+    Cell-specific drugs use the others, whose :math:`v` varies in sign and size between contexts.
 
     Parameters
     ----------
     n_treatments, n_contexts, n_genes
-        Size of the tensor.
+        Shape of the tensor.
     rank
-        Components of each of the two kinds of drugs.
+        Number of components of each of the two kinds of drugs.
     specific
         Share of cell-specific drugs.
     missing
         Share of the profiles that are missing, at random. Every treatment keeps at least one, and so does every
         context if there are as many treatments as contexts.
     noise
-        Standard deviation of the noise in measured values; that of the truth is 1.
+        Standard deviation of the noise in measured values; the root mean square of the truth is 1.
     random_state
         Seed.
 
@@ -46,11 +46,11 @@ def drug_response(
     MuData with one modality per context (``axis=-1``, aligned as by :func:`kronax.pp.align`), each treatments × genes:
 
     ``X`` : float64
-        Truth and noise; NaN in profiles that are missing.
+        Truth plus noise; NaN in missing profiles.
     ``layers["truth"]`` : float64
-        The truth, of all profiles.
+        The truth, for all profiles.
     ``obs["measured"]``, ``obs["cell_specific"]`` : bool
-        Whether the profile is there, and the kind of drug.
+        Whether the profile is measured, and whether the drug is cell-specific.
 
     Raises
     ------

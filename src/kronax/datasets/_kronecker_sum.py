@@ -28,51 +28,52 @@ def kronecker_sum(
 ) -> AnnData:
     r"""Simulate a matrix whose rows and columns depend on one another along two known graphs.
 
-    One draw of :math:`\operatorname{vec} Z \sim \mathcal N(0, (Ψ ⊕ Φ)^{-1})`, exact to rounding, is multiplied by random
-    scales of its rows and columns, :math:`X = \operatorname{diag}(r)\, Z \operatorname{diag}(c)`, and some of its entries
-    may be set to zero. Values are real numbers, negative ones included, not counts.
+    One draw of :math:`\operatorname{vec} Z \sim \mathcal N(0, (Ψ ⊕ Φ)^{-1})`, exact up to rounding, is multiplied by
+    random scales of its rows and columns, :math:`X = \operatorname{diag}(r)\, Z \operatorname{diag}(c)`, and some of
+    its entries may be set to zero. Values are real numbers, including negative ones, not counts.
 
-    Both precision matrices are :math:`I + N / (1.1\,|λ|)`, where :math:`N = D^{-1/2} A D^{-1/2}` is the adjacency matrix
-    normalised by the degrees, and :math:`λ` its smallest eigenvalue. So the smallest eigenvalue of
-    :math:`Ψ` and of :math:`Φ` is :math:`1 - 1/1.1` for every graph. For a Barabási–Albert tree :math:`|λ| = 1`, which
-    is how the paper makes its matrices.
+    Both precision matrices are :math:`I + N / (1.1\,|λ|)`, where :math:`N = D^{-1/2} A D^{-1/2}` is the adjacency
+    matrix normalised by degrees, and :math:`λ` its smallest eigenvalue. The smallest eigenvalue of :math:`Ψ` and
+    :math:`Φ` is therefore :math:`1 - 1/1.1` for every graph. For a Barabási–Albert tree :math:`|λ| = 1`, which is how
+    the paper makes its matrices.
 
     Parameters
     ----------
     n_obs, n_vars
-        Rows and columns, at least 2.
+        Numbers of rows and columns, at least 2.
     graph
-        Of the rows, and of the columns: ``"barabasi_albert"``, a tree in which every vertex joins one of the earlier ones
-        with preference for those of large degree; or ``"block"``, disconnected complete graphs.
+        Graph of the rows, and of the columns: ``"barabasi_albert"``, a tree in which every vertex joins one of the
+        earlier ones, with preference for those of large degree; or ``"block"``, disconnected complete graphs.
     signs
-        Of the off-diagonal entries of :math:`Ψ` and :math:`Φ`: ``"positive"`` for all, as in the paper, or
-        ``"random"``. An entry is positive for vertices whose partial correlation is negative.
+        Signs of the off-diagonal entries of :math:`Ψ` and :math:`Φ`: ``"positive"``, all of them, as in the paper, or
+        ``"random"``. A positive entry means a negative partial correlation.
     block_size
-        Vertices of a block, at least 2; the last block holds what is left. Without effect on trees.
+        Number of vertices of a block, at least 2; the last block has what is left. No effect on trees.
     noise
         Strength :math:`s` of the noise; 0 for none.
     noise_distribution
         ``"chi2"``: scales are :math:`χ^2_1` variables to the power of :math:`s`, as in the paper. ``"lognormal"``:
         :math:`\log r_i` and :math:`\log c_j` are normal with standard deviation :math:`s`.
     zeros
-        Expected share of the entries that are set to zero, each independently of all others; from 0 to less than 1.
+        Expected share of the entries that are set to zero, independently of each other; from 0 to less than 1.
     random_state
-        Seed. The graphs, :math:`Z`, the noise and the zeros are drawn from streams of their own: changing `noise` or
+        Seed. The graphs, :math:`Z`, the noise and the zeros are drawn from separate streams: changing `noise` or
         `zeros` changes nothing else.
 
     Returns
     -------
-    AnnData
-        ``X`` : array, float64
-            The matrix.
-        ``layers["latent"]`` : array, float64
-            :math:`Z`.
-        ``obsp["truth"]``, ``varp["truth"]`` : CSR matrix, float64
-            :math:`Ψ` and :math:`Φ`. Their off-diagonal entries are the edges of the two graphs.
-        ``obs["scale"]``, ``var["scale"]`` : float64
-            :math:`r` and :math:`c`.
-        ``uns["kronecker_sum"]`` : dict
-            ``params``: the arguments.
+    AnnData object:
+
+    ``X`` : array, float64
+        The simulated matrix.
+    ``layers["latent"]`` : array, float64
+        :math:`Z`.
+    ``obsp["truth"]``, ``varp["truth"]`` : CSR matrix, float64
+        :math:`Ψ` and :math:`Φ`. Their off-diagonal entries are the edges of the two graphs.
+    ``obs["scale"]``, ``var["scale"]`` : float64
+        :math:`r` and :math:`c`.
+    ``uns["kronecker_sum"]`` : dict
+        ``params``: the arguments, other than the numbers of rows and columns.
 
     Raises
     ------

@@ -20,28 +20,28 @@ def skewed_response(
     measured: np.ndarray | pd.DataFrame | None = None,
     random_state: int = 0,
 ) -> MuData:
-    r"""Simulate responses most of which are near zero, and few large, in tissues that were measured very unequally.
+    r"""Simulate responses that are mostly near zero, with a few large ones, in tissues measured very unequally.
 
-    The truth has the components of :math:`T_{dcg} = \sum_k i_{dk} r_{ck} u_{gk} a_{dcgk}`. Treatments :math:`i` and genes
-    :math:`u` have Laplace distributions and tissues :math:`r` are positive, so that products are heavy-tailed: 92% of
-    the values are less than 1.5 standard deviations from 0, while a few are 20 away. Without attention, :math:`a = 1`. With
-    it, :math:`a` is the number of components times a softmax over them, whose arguments are random linear functions of
-    :math:`i`, :math:`r` and :math:`u`: which components count is different in every entry.
+    The truth is :math:`T_{dcg} = \sum_k i_{dk} r_{ck} u_{gk} a_{dcgk}`. Treatment factors :math:`i` and gene factors
+    :math:`u` have Laplace distributions and tissue factors :math:`r` are positive, so that products are heavy-tailed:
+    92% of the values are within 1.5 standard deviations of 0, while a few are 20 away. Without attention, :math:`a =
+    1`. With attention, :math:`a` is the number of components times a softmax over them, whose arguments are random
+    linear functions of :math:`i`, :math:`r` and :math:`u`: different components count in every entry.
 
     Parameters
     ----------
     n_treatments, n_contexts, n_genes
-        Size of the tensor.
+        Shape of the tensor.
     rank
-        Components.
+        Number of components.
     attention
-        Standard deviation of each of the three linear functions; 0 for none.
+        Standard deviation of each of the three linear functions; 0 for no attention.
     noise
-        Standard deviation of the noise in measured values; that of the truth is 1.
+        Standard deviation of the noise in measured values; the root mean square of the truth is 1.
     measured
-        Which profiles are there, treatments × contexts, bool; row and column names of a table name treatments and
-        contexts. If None, as in databases of toxicogenomics: most treatments are measured in one tissue, and each
-        tissue less often than the one before, the last hardly at all.
+        Which profiles are measured: treatments × contexts, bool. Row and column names of a table become those of
+        treatments and contexts. If None, as in toxicogenomics databases: most treatments are measured in one tissue,
+        and each tissue less often than the one before, the last hardly at all.
     random_state
         Seed.
 
@@ -50,11 +50,11 @@ def skewed_response(
     MuData with one modality per context (``axis=-1``, aligned as by :func:`kronax.pp.align`), each treatments × genes:
 
     ``X`` : float64
-        Truth and noise; NaN in profiles that are missing.
+        Truth plus noise; NaN in missing profiles.
     ``layers["truth"]`` : float64
-        The truth, of all profiles, with mean square 1 over the tensor.
+        The truth, for all profiles, with mean square 1 over the tensor.
     ``obs["measured"]`` : bool
-        Whether the profile is there.
+        Whether the profile is measured.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def skewed_response(
 
     References
     ----------
-    :cite:t:`ToxiTenCompl2025` for the shape of the data.
+    :cite:t:`ToxiTenCompl2025`, for the shape of the data.
 
     Examples
     --------

@@ -6,31 +6,33 @@ from kronax.metrics._cross_validate import CrossValidation
 
 
 def array(data: MuData | CrossValidation, *, layer: str | None = None) -> NamedArray:
-    """Give a tensor as an array, treatments × contexts × genes, with names.
+    """Get a tensor as an array, treatments × contexts × genes, with names.
 
-    That is what :func:`kronax.metrics.by_category` and the other metrics of arrays take.
+    This is the input of :func:`kronax.metrics.by_category` and the other metrics of arrays.
 
     Parameters
     ----------
     data
-        One modality per context, treatments × genes; or the result of :func:`kronax.metrics.cross_validate`. Not changed.
+        One modality per context, treatments × genes; or the result of :func:`kronax.metrics.cross_validate`. Not
+        changed.
     layer
-        Layer to take, such as ``"completed"``; of a cross-validation, the method whose predictions are wanted. If None,
-        the measured values: `X`; of a cross-validation, those that were held out.
+        Layer to read, such as ``"completed"``; for a cross-validation, the method whose predictions to read. If None,
+        measured values: `X`, or for a cross-validation those that were held out.
 
     Returns
     -------
     :class:`NamedArray` with the treatments of all contexts and the genes that all of them have. NaN where a value is
-    missing; of a cross-validation, where none was held out or there is no prediction. NumPy's functions take it as it is.
+    missing; for a cross-validation, where none was held out or there is no prediction. NumPy functions accept it as it
+    is.
 
     Raises
     ------
     KeyError
         If a modality lacks the layer, or the cross-validation the method.
     TypeError
-        If `data` is neither a MuData object of AnnData objects in memory, with numbers, nor a cross-validation.
+        If `data` is neither a MuData object of numeric AnnData objects in memory, nor a cross-validation.
     ValueError
-        If a MuData object is none that :func:`kronax.tl.complete_tensor` takes.
+        If a MuData object is not a valid input of :func:`kronax.tl.complete_tensor`.
 
     References
     ----------
@@ -46,7 +48,7 @@ def array(data: MuData | CrossValidation, *, layer: str | None = None) -> NamedA
     >>> found.contexts[0]
     'line0'
 
-    Two of them can be compared:
+    Metrics take two of them:
 
     >>> result = kx.metrics.cross_validate(mdata, methods="mean_2d", n_folds=4)
     >>> slope = kx.metrics.calibration_slope(kx.get.array(result), kx.get.array(result, layer="mean_2d"))

@@ -8,31 +8,32 @@ _TESTED = ("F", "p", "p_adjusted", "eta_squared")
 
 
 def module_activity(adata: AnnData, *, key: str = _keys.MODULE_ACTIVITY) -> pd.DataFrame:
-    """Read how active the gene modules are, and whether that differs between groups of cells, as a table.
+    """Get the activities of gene modules, and whether they differ between groups of cells, as a table.
 
     Parameters
     ----------
     adata
         Cells × genes, with the result of :func:`kronax.tl.module_activity`. Not changed.
     key
-        Where that is: the ``key_added`` it was given.
+        The ``key_added`` given to that function.
 
     Returns
     -------
     Modules × columns:
 
     ``share`` : float64
-        The module's share of a cell's total, from 0 to 1: the mean over the cells that have one.
+        The module's share of a cell's total, from 0 to 1, averaged over the cells that have one.
     ``F``, ``p``, ``p_adjusted``, ``eta_squared`` : float64
-        The analysis of variance, if groups were compared: its statistic, its :math:`p` value, that after Benjamini and
-        Hochberg, and the share of the variance between groups. NaN for a module with the same share in all cells.
+        Analysis of variance, if groups were compared: the F statistic, its :math:`p` value, that after
+        Benjamini–Hochberg adjustment, and the share of the variance that lies between groups. NaN for a module whose
+        share is the same in all cells.
 
     Raises
     ------
     KeyError
         If there is no such result.
     TypeError
-        If `adata` is no AnnData object.
+        If `adata` is not an AnnData object.
 
     References
     ----------

@@ -8,27 +8,28 @@ from kronax import _keys, _tensor
 
 
 def profiles(mdata: MuData, *, layer: str | None = _keys.COMPLETED) -> AnnData:
-    """Give the profiles of all contexts as one long AnnData, ready for scanpy.
+    """Get the profiles of all contexts as one long AnnData object, ready for scanpy.
 
     Parameters
     ----------
     mdata
         One modality per context: treatments × genes. Not changed.
     layer
-        Layer to take: that of :func:`kronax.tl.complete_tensor`, or None for `X`, with NaN where nothing was measured.
+        Layer to read: that of :func:`kronax.tl.complete_tensor`, or None for `X`, with NaN where nothing was measured.
 
     Returns
     -------
     AnnData, profiles × genes, with one row for every row of every modality, context after context, named
-    ``treatment:context``. X is dense and has the genes that all contexts share. In ``obs``, before the columns that all
-    modalities have:
+    ``treatment:context``. X is dense and has the genes that all contexts share. ``obs`` has these columns, then those
+    common to all modalities:
 
     ``treatment``, ``context`` : categorical
-        What the profile is of.
+        The treatment and context of the profile.
     ``measured`` : bool
-        False for profiles that were predicted as a whole, or, before completion, are missing.
+        False for profiles that were predicted as a whole or, before completion, are missing.
     ``completion_confidence`` : float64
-        Of profiles with predicted values, single ones included, where the method can tell; NaN where nothing was missing.
+        Of profiles with predicted values, including single ones, if the method provides it; NaN where nothing was
+        missing.
 
     ``var`` has the columns on which all modalities agree.
 
@@ -37,10 +38,10 @@ def profiles(mdata: MuData, *, layer: str | None = _keys.COMPLETED) -> AnnData:
     KeyError
         If a modality lacks the layer.
     TypeError
-        If `mdata` is no MuData object of AnnData objects in memory, with numbers.
+        If `mdata` is not a MuData object of numeric AnnData objects in memory.
     ValueError
-        If `mdata` is backed; there are fewer than two modalities, or one whose name cannot be saved; treatments or genes
-        of a modality are not unique, or it has none; the modalities share no gene, or a value is infinite.
+        If `mdata` is backed; there are fewer than two modalities, or one whose name cannot be saved; a modality is
+        empty or its treatments or genes are not unique; the modalities share no gene; or a value is infinite.
 
     References
     ----------

@@ -7,41 +7,41 @@ from kronax import _keys, _tensor
 
 
 def wide(mdata: MuData, *, layer: str | None = _keys.COMPLETED) -> AnnData:
-    """Lay a tensor out as a matrix: rows are genes in contexts, columns are treatments.
+    """Get a tensor as a matrix with one row per context and gene and one column per treatment.
 
-    Of measured values, ``layer=None``, :func:`kronax.pp.from_wide` is the inverse. Of a layer with predictions, it gives back
-    what was measured as X, and the layer as ``"completed"``.
+    The inverse is :func:`kronax.pp.from_wide`. For a layer with predictions, it returns the measured values as X and
+    the layer as ``"completed"``.
 
     Parameters
     ----------
     mdata
         One modality per context: treatments × genes. Not changed.
     layer
-        Layer to take: that of :func:`kronax.tl.complete_tensor`, or None for `X`, with NaN where nothing was measured.
+        Layer to read: that of :func:`kronax.tl.complete_tensor`, or None for `X`, with NaN where nothing was measured.
 
     Returns
     -------
     AnnData, (context × gene) × treatments, context after context, rows named ``context:gene``. X is dense, with the
-    genes that all contexts share and the treatments of all of them. In ``obs``:
+    genes that all contexts share and the treatments of all of them. Also:
 
-    ``context``, ``gene`` : categorical
-        What the row is.
-
+    ``obs["context"]``, ``obs["gene"]`` : categorical
+        The context and gene of the row.
     ``layers["measured"]`` : bool
-        If the layer has values where `X` has none, as a completed one does: where `X` has one.
+        Whether `X` of the modality has a value; only if the layer has values where `X` has none, as a completed one
+        does.
 
-    ``var`` has the columns of ``obs`` on which all modalities agree; what :func:`kronax.tl.complete_tensor` says of single
-    profiles is left out.
+    ``var`` has the columns of ``obs`` on which all modalities agree, without those that
+    :func:`kronax.tl.complete_tensor` writes for single profiles.
 
     Raises
     ------
     KeyError
         If a modality lacks the layer.
     TypeError
-        If `mdata` is no MuData object of AnnData objects in memory, with numbers.
+        If `mdata` is not a MuData object of numeric AnnData objects in memory.
     ValueError
-        If `mdata` is backed; there are fewer than two modalities, or one whose name cannot be saved; treatments or genes
-        of a modality are not unique, or it has none; the modalities share no gene, or a value is infinite.
+        If `mdata` is backed; there are fewer than two modalities, or one whose name cannot be saved; a modality is
+        empty or its treatments or genes are not unique; the modalities share no gene; or a value is infinite.
 
     References
     ----------

@@ -14,23 +14,23 @@ def top_k_agreement(
     neighbors_key: str | tuple[str, str] = _keys.MED_MAGMA,
     axis: Axis = "obs",
 ) -> np.ndarray:
-    """Give the share of every vertex's k strongest neighbours that two graphs have in common.
+    """Compute the share of every vertex's k strongest neighbours that two graphs have in common.
 
-    A vertex's strongest neighbours are those joined to it by the largest weights; among equal weights, the one that
-    stands first. Where it has fewer than k in both graphs, the larger of the two numbers takes the place of k.
+    The strongest neighbours of a vertex are those with the largest edge weights; ties go to the vertex that comes
+    first. If a vertex has fewer than k neighbours in both graphs, the larger of the two numbers replaces k.
 
     Parameters
     ----------
     first, second
-        AnnData objects with a graph, MuData objects with one of their cells, or the graphs themselves: symmetric matrices
-        of weights, of the same vertices in the same order. To compare two graphs of one object, hand it in twice and give
-        two `neighbors_key`.
+        AnnData objects with a graph, MuData objects with a cell graph, or the graphs themselves: symmetric matrices
+        of weights, of the same vertices in the same order. To compare two graphs of one object, pass it twice with two
+        `neighbors_key`.
     k
-        Neighbours to compare.
+        Number of neighbours to compare.
     neighbors_key
-        Where in ``uns`` the graph is described; a pair if that differs.
+        Key in ``uns`` that describes the graph; a pair if it differs between the two.
     axis
-        ``"obs"`` for graphs of cells, ``"var"`` for those of genes.
+        ``"obs"`` for graphs of cells, ``"var"`` for graphs of genes.
 
     Returns
     -------
@@ -44,8 +44,8 @@ def top_k_agreement(
     TypeError
         If an argument is neither an AnnData or MuData object nor a matrix.
     ValueError
-        If the graphs have different numbers of vertices, are not square or not symmetric, or have a weight that is negative
-        or not finite; or if two objects name their cells (genes) differently.
+        If the graphs have different numbers of vertices, are not square or not symmetric, or have a weight that is
+        negative or not finite; or if two objects name their cells (genes) differently.
 
     References
     ----------

@@ -24,22 +24,23 @@ def ami_sweep(
     """Compare a graph's clusters with labels, over a range of resolutions.
 
     Clusters are those of :func:`scanpy.tl.leiden` with ``flavor="igraph"`` and two iterations. The adjusted mutual
-    information (AMI) is 1 if clusters and labels are the same groups, and 0 on average for groups made at random. The
-    largest value over resolutions is a choice made with the labels in view.
+    information (AMI) is 1 if clusters and labels define the same groups, and 0 on average for random groups. The
+    largest value over resolutions is a choice made with knowledge of the labels.
 
     Parameters
     ----------
     data
-        AnnData object with a graph, MuData object with one of its cells, or the graph itself: a symmetric matrix of weights.
+        AnnData object with a graph, MuData object with a cell graph, or the graph itself: a symmetric matrix of
+        weights.
     labels
         Column of ``obs`` (``var`` for ``axis="var"``), or one label per vertex. Vertices with a missing label are
         clustered, but not compared.
     resolutions
-        Of the Leiden algorithm; positive.
+        Resolutions of the Leiden algorithm; positive.
     n_seeds
-        Runs at every resolution, with seeds `random_state`, `random_state` + 1, …
+        Number of runs at every resolution, with seeds `random_state`, `random_state` + 1, …
     neighbors_key
-        Where in ``uns`` the graph is described.
+        Key in ``uns`` that describes the graph.
     axis
         ``"obs"`` for the graph of the cells, ``"var"`` for that of the genes.
     random_state
@@ -56,8 +57,8 @@ def ami_sweep(
     TypeError
         If `data` is neither an AnnData or MuData object nor a matrix.
     ValueError
-        If a resolution is not positive or there is none; if the matrix is not square or not symmetric, has no edges or a
-        weight that is negative or not finite; or if labels are too few, too many or all missing.
+        If a resolution is not positive or none is given; if the matrix is not square or not symmetric, has no edges or
+        has a weight that is negative or not finite; or if labels are too few, too many or all missing.
 
     References
     ----------

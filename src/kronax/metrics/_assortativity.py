@@ -16,28 +16,30 @@ def assortativity(
     axis: Axis = "obs",
     weighted: bool = False,
 ) -> float:
-    r"""Tell how much more often than by chance an edge joins vertices of one label.
+    r"""Measure how much more often than by chance edges join vertices with the same label.
 
     Nominal assortativity: with :math:`e_{ab}` the share of edges from label :math:`a` to label :math:`b` (every edge
     counted in both directions) and :math:`q_a = \sum_b e_{ab}`,
 
     .. math:: \frac{\sum_a e_{aa} - \sum_a q_a^2}{1 - \sum_a q_a^2}.
 
-    1 if all edges join equal labels, 0 if labels make no difference, negative if edges join different ones.
+    It is 1 if all edges join equal labels, 0 if labels make no difference, and negative if edges tend to join different
+    ones.
 
     Parameters
     ----------
     data
-        AnnData object with a graph, MuData object with one of its cells, or the graph itself: a symmetric matrix of weights.
+        AnnData object with a graph, MuData object with a cell graph, or the graph itself: a symmetric matrix of
+        weights.
     labels
         Column of ``obs`` (``var`` for ``axis="var"``), or one label per vertex. Vertices with a missing label are left
         out with their edges.
     neighbors_key
-        Where in ``uns`` the graph is described.
+        Key in ``uns`` that describes the graph.
     axis
         ``"obs"`` for the graph of the cells, ``"var"`` for that of the genes.
     weighted
-        Count an edge by its weight; otherwise all count alike.
+        Whether edges count by their weight; otherwise all count equally.
 
     Returns
     -------
@@ -50,8 +52,8 @@ def assortativity(
     TypeError
         If `data` is neither an AnnData or MuData object nor a matrix.
     ValueError
-        If the matrix is not square or not symmetric, a weight is negative or not finite, or labels are too few, too many
-        or all missing.
+        If the matrix is not square or not symmetric, a weight is negative or not finite, or labels are too few, too
+        many or all missing.
 
     References
     ----------

@@ -18,37 +18,40 @@ def by_category(
 ) -> pd.DataFrame:
     """Score predictions overall, by context, and by category of expression.
 
-    Means over skewed data say how well values near zero are predicted, as most are. The categories −2 to 2, from strongly
-    under- to strongly over-expressed, tell whether the few large ones are.
+    In skewed data most values are near zero, and overall means say how well these are predicted. The categories −2 to
+    2, from strongly under- to strongly over-expressed, show whether the few large values are.
 
     Parameters
     ----------
     truth
-        Measured values, treatments × contexts × genes, as from :func:`kronax.get.array`. NaN where not measured. Or the
-        result of :func:`kronax.metrics.cross_validate`, for what was held out.
+        Measured values, treatments × contexts × genes, as from :func:`kronax.get.array`; NaN where not measured. Or the
+        result of :func:`kronax.metrics.cross_validate`, for the held-out values.
     predicted
-        Predicted values, of the same shape. NaN where there is no prediction. Of a cross-validation, the method.
+        Predicted values, of the same shape; NaN where there is no prediction. For a cross-validation, the name of a
+        method.
     cutoffs
-        Between the categories, ascending, in the units of the values. If None, they are symmetric about 0 and such that
-        8% of the measured values lie outside category 0 and 0.05% in −2 or 2.
+        Four limits between the categories, ascending, in the units of the values. If None, symmetric about 0 and such
+        that 8% of the measured values lie outside category 0, and 0.05% in −2 or 2.
     contexts
-        Names of the contexts. If None, those of `truth` where it has names, else their numbers.
+        Names of the contexts. If None, those of `truth` if it has names, otherwise their numbers.
 
     Returns
     -------
-    Table with a row ``"all"``, one for ``"extreme"``, the categories other than 0 together, one for each category,
-    ``"category -2"`` and so on, and one for each context. Columns: ``n``, the values compared; ``mae`` and ``mse``, the
-    mean absolute and squared error in the (squared) units of the values; ``variance_ratio``, the variance of the
-    predictions divided by that of the truth, near 0 where predictions tend to the centre. NaN where nothing can be compared.
+    Table with a row ``"all"``; one for ``"extreme"``, the categories other than 0 together; one for each category,
+    ``"category -2"`` to ``"category 2"``; and one for each context. Columns: ``n``, the number of values compared;
+    ``mae`` and ``mse``, the mean absolute and mean squared error in units of the values and their square;
+    ``variance_ratio``, the variance of the predictions divided by that of the truth, near 0 if predictions shrink
+    towards the mean. NaN if there is nothing to compare.
 
     Raises
     ------
     KeyError
         If the cross-validation has no such method.
     TypeError
-        If something else is handed in.
+        If `truth` or `predicted` is neither an array nor, together, a cross-validation and a method.
     ValueError
-        If the shapes differ, are not three-dimensional, or do not fit the names of the contexts.
+        If the shapes differ, are not three-dimensional, or do not match the number of context names; or if no entry has
+        both values.
 
     References
     ----------

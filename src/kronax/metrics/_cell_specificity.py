@@ -6,33 +6,32 @@ from kronax.metrics._tensor_scores import mean_cosine_distance
 
 
 def cell_specificity(mdata: MuData, *, layer: str | None = None) -> pd.DataFrame:
-    """Tell how differently each treatment acts in different contexts.
+    """Measure how differently each treatment acts in different contexts.
 
-    The cell-specificity of a treatment is the mean cosine distance of all pairs of its profiles: 0 where they are all
-    alike up to their size, 1 where they have nothing in common, 2 where they are opposites.
-
-    :func:`kronax.metrics.cross_validate` tells how well predictions keep it.
+    The cell-specificity of a treatment is the mean cosine distance of all pairs of its profiles: 0 if they are all
+    alike up to their size, 1 if they have nothing in common, 2 if they are opposites. How well predictions preserve it
+    is part of :func:`kronax.metrics.cross_validate`.
 
     Parameters
     ----------
     mdata
-        Contexts as modalities, each treatments × genes.
+        One modality per context, each treatments × genes. Not changed.
     layer
-        Layer of every modality to read; `X` if None. With a completed one, predicted profiles count too.
+        Layer of every modality to read; `X` if None. In a completed layer, predicted profiles count too.
 
     Returns
     -------
-    Treatments × (``cell_specificity``, ``n_contexts``): the mean distance, NaN where there is no pair of profiles other
-    than 0, and the number of profiles. Nothing is written to `mdata`.
+    Treatments × (``cell_specificity``, ``n_contexts``): the mean distance, NaN without a pair of non-zero profiles, and
+    the number of profiles.
 
     Raises
     ------
     KeyError
         If there is no such layer.
     TypeError
-        If `mdata` is no MuData object with numbers.
+        If `mdata` is not a MuData object of numeric AnnData objects in memory.
     ValueError
-        If the modalities do not make a tensor.
+        If the modalities do not form a tensor.
 
     References
     ----------

@@ -81,7 +81,7 @@ def _named(label: str, chosen: Chosen) -> tuple[str, Options | None]:
     able = methods_of(type(chosen))
     if len(able) > 1:
         pairs = " or ".join(f"({name!r}, kx.tl.{type(chosen).__name__}(…))" for name in able)
-        msg = f"`methods[{label!r}]` are options of more than one method; say of which: {pairs}."
+        msg = f"`methods[{label!r}]` are options of more than one method; say which: {pairs}."
         raise ValueError(msg)
     if able:
         return able[0], chosen

@@ -25,35 +25,64 @@ _NOTHING, _UNABLE = "none", "unable"
 
 @dataclass(frozen=True, repr=False)
 class CrossValidation:
-    """Held-out values beside their predictions, and how well they agree.
+    """Held-out values, their predictions, and scores of how well they agree.
 
     Attributes
     ----------
     table
-        One row per method. ``pct``: the correlation with the truth over all held-out entries together; ``pct_fiber``: the
-        mean of the correlations of single fibers; ``mae`` and ``mse``: mean absolute and mean squared error, in the units of the
-        data and their square; ``deg_auc_1%`` and the like: see :func:`kronax.metrics.deg_auc`; ``calibration_slope``: see
-        :func:`kronax.metrics.calibration_slope`; ``variance_ratio``: variance of the predictions divided by that of the
-        measured values; ``specificity_bias``: mean of predicted minus measured cell-specificity;
-        ``specificity_correlation``: their correlation over treatments; ``fallback``: share of the held-out fibers that consist mostly of
-        stand-ins such as a mean, as the method had nothing to say; ``unable``: share about which the method has nothing to
-        say and offers no stand-in, so that they count in none of its scores; ``converged``: share of the folds in which the method did; ``seconds``: time of all folds.
+        One row per method, with the columns
+
+        - ``pct``: Pearson correlation of predicted and measured values, over all held-out entries together;
+        - ``pct_fiber``: mean Pearson correlation of single profiles;
+        - ``mae``, ``mse``: mean absolute and mean squared error, in units of the data and their square;
+        - ``deg_auc_1%`` and the like: see :func:`kronax.metrics.deg_auc`;
+        - ``calibration_slope``: see :func:`kronax.metrics.calibration_slope`;
+        - ``variance_ratio``: variance of the predictions divided by that of the measured values;
+        - ``specificity_bias``: mean of predicted minus measured cell-specificity;
+        - ``specificity_correlation``: correlation of predicted and measured cell-specificity, over treatments;
+        - ``fallback``: share of the held-out profiles that consist mostly of a fallback, such as a mean;
+        - ``unable``: share of the held-out profiles that the method cannot predict and has no fallback for; they count
+          in none of its scores;
+        - ``converged``: share of the folds in which the method converged;
+        - ``seconds``: run time of all folds.
     profiles
-        Held-out fibers × genes. ``X`` holds the measured values, NaN where none was held out, ``layers[method]`` the
-        predictions; in ``obs``: ``treatment``, ``context``, ``fold`` (-1 where the entries are in several), ``n_contexts`` of
-        the treatment and ``n_treatments`` of the context that were measured, ``unseen`` (whether all of the treatment, the
-        context or a gene was held out with it).
-    fibers, treatments, contexts, genes
-        Correlations with the truth over the entries of each of them, with a column for each method. The rows of ``fibers``
-        are those of ``profiles``. NaN where undefined.
+        Held-out profiles × genes. ``X`` holds the measured values, NaN where none was held out, and ``layers[method]``
+        the predictions. In ``obs``: ``treatment``, ``context``, ``fold`` (-1 if the profile's entries are in several),
+        ``n_contexts`` and ``n_treatments`` (how many contexts of the treatment, and treatments of the context, were
+        measured) and ``unseen`` (whether nothing of the treatment, the context or a gene was left in training).
+    fibers
+        Correlations of single profiles: rows of `profiles` × methods; NaN where undefined.
+    treatments
+        Correlations over the entries of each treatment: treatments × methods; NaN where undefined.
+    contexts
+        Correlations over the entries of each context: contexts × methods; NaN where undefined.
+    genes
+        Correlations over the entries of each gene: genes × methods; NaN where undefined.
     cell_specificity
-        Treatments × (``measured``, methods): mean pairwise cosine distance of a treatment's held-out fibers. NaN for
-        treatments with fewer than two of them.
+        Treatments × (``"measured"``, methods): mean pairwise cosine distance of a treatment's held-out profiles; NaN
+        with fewer than two of them.
     fallback
-        Rows of ``profiles`` × methods: what stands in most of a fiber's held-out entries instead of the method's own prediction,
-        ``"none"``, or ``"unable"``. Genes that were measured nowhere do not count.
+        Rows of `profiles` × methods: what most of a profile's held-out entries were filled with instead of the method's
+        own prediction, such as ``"context_mean"``; ``"none"``, or ``"unable"``. Genes that were not measured anywhere
+        do not count.
     parameters
-        How the cross-validation was done.
+        Arguments of the cross-validation.
+
+    References
+    ----------
+    :cite:t:`Hodos2018`, sections 2.6 and 3.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=50)
+    >>> result = kx.metrics.cross_validate(mdata, methods=["mean_1d", "mean_2d"], n_folds=3)
+    >>> result.methods
+    ['mean_1d', 'mean_2d']
+    >>> result.contexts.shape
+    (4, 2)
+    >>> result.errors("context").columns.tolist()[:3]
+    [('', 'n'), ('mean_1d', 'mae'), ('mean_1d', 'mse')]
     """
 
     table: pd.DataFrame
@@ -72,7 +101,7 @@ class CrossValidation:
 
     @property
     def methods(self) -> list[str]:
-        """The methods, in the order in which they were named."""
+        """The methods compared, in the order given."""
         return list(self.table.index)
 
     def errors(
@@ -81,14 +110,14 @@ class CrossValidation:
         *,
         edges: tuple[float, ...] = (-2.0, -1.0, 1.0, 2.0),
     ) -> pd.DataFrame:
-        """Give mean absolute and mean squared errors of parts of the held-out values.
+        """Compute mean absolute and mean squared errors by treatment, context or size of the measured values.
 
         Parameters
         ----------
         by
             ``"treatment"``, ``"context"``, or ``"category"``: of expression, the measured values cut at `edges`.
         edges
-            Limits of the categories, ascending, in standard deviations of the held-out values from 0.
+            Limits of the categories, ascending, in units of the root mean square of the held-out values.
 
         Returns
         -------
@@ -145,35 +174,36 @@ def cross_validate(
     deg_tops: tuple[float, ...] = (0.01, 0.1),
     random_state: int = 0,
 ) -> CrossValidation:
-    """Hide measured parts of a tensor, complete it, and compare what was hidden with what was predicted.
+    """Hide measured parts of a tensor, complete it, and compare the hidden values with the predictions.
 
-    Every measured fiber, the profile of a treatment in a context, is dealt into one fold. Each method sees, for each fold, the tensor
-    without that fold's fibers. So every fiber is predicted exactly once, by a method that has not seen it. A treatment
-    keeps at least one measured fiber in training; one that has no other is never held out.
+    By default, every measured profile of a treatment in a context (a fiber of the tensor) is assigned to one fold. For
+    each fold, every method completes the tensor without that fold's profiles. Every profile is thus predicted exactly
+    once, by a method that has not seen it. A treatment keeps at least one measured profile in training; its only
+    profile is never held out.
 
     Parameters
     ----------
     mdata
-        Contexts as modalities, each treatments × genes. A treatment that a modality does not have, or whose row is NaN,
-        was not measured there.
+        One modality per context, each treatments × genes. A treatment that a modality lacks, or whose row is NaN, was
+        not measured there. Not changed.
     methods
-        Names, as in :func:`kronax.tl.complete_tensor`; or a mapping from any label to a method's name or its options, for settings
-        other than the default ones. Options that several methods share go with the name:
-        ``{"rank 6": ("cp", kx.tl.FactorizationOptions(rank=6))}``.
+        Names, as in :func:`kronax.tl.complete_tensor`; or a mapping from labels of your choice to a name or to options
+        with other settings than the defaults. Options that several methods share go with the name: ``{"rank 6": ("cp",
+        kx.tl.FactorizationOptions(rank=6))}``.
     n_folds
-        At least 2.
+        Number of folds, at least 2.
     split
-        What is held out together: ``"fiber"`` is what the completion of missing profiles needs. ``"entry"`` hides single values,
-        while the rest of the profile stays: far too optimistic, and here to show how much.
-        ``"cold_start_treatment"`` hides all fibers of a treatment, ``"cold_start_context"`` of a context, but for `keep`:
-        methods that then have nothing to go by are flagged, see ``fallback`` and ``unable`` in the result's table.
+        What is held out together. ``"fiber"``: whole profiles, which is what the completion of missing profiles needs.
+        ``"entry"``: single values, while the rest of the profile stays; far too optimistic, and included to show by how
+        much. ``"cold_start_treatment"``, ``"cold_start_context"``: all profiles of a treatment, or of a context, except
+        `keep` of them. Methods that cannot predict these are reported in ``fallback`` and ``unable`` of the table.
     keep
-        Fibers of each treatment (or context) that a cold start leaves in training, drawn at random.
+        Number of profiles of each treatment (or context) that a cold start leaves in training, chosen at random.
     layer
         Layer of every modality to read; `X` if None.
     unit_norm
-        The protocol of :cite:t:`Hodos2018`: measured profiles are scaled to unit norm before anything else, and
-        predictions before correlations are taken. All other scores are those of predictions as they came.
+        Whether to follow :cite:t:`Hodos2018`: measured profiles are scaled to unit norm first, and predictions before
+        correlations are computed. All other scores are of predictions that are not scaled.
     deg_tops
         Shares of a profile's genes that are called differentially expressed, for the areas under the ROC curve.
     random_state
@@ -181,19 +211,19 @@ def cross_validate(
 
     Returns
     -------
-    :class:`CrossValidation`: tables, and the predictions themselves. Nothing is written to `mdata`.
+    :class:`CrossValidation`: tables of scores, and the predictions themselves.
 
     Raises
     ------
     KeyError
         If there is no such layer.
     MemoryError
-        If the work will not fit.
+        If the estimated memory exceeds what is free.
     TypeError
-        If `mdata` is no MuData object, or `methods` holds something else than names and options.
+        If `mdata` is not a MuData object, or `methods` holds anything but names and options.
     ValueError
-        If a method or split does not exist, options do not tell of which method they are, or there are fewer fibers,
-        treatments or contexts to hold out than folds.
+        If a method or split does not exist, options fit more than one method, or there are fewer profiles, treatments
+        or contexts to hold out than folds.
 
     References
     ----------
@@ -342,7 +372,7 @@ def _say_what_stood_in(predictions: dict[str, _Predicted], split: str) -> None:
             names.append("nothing")
         if names:
             logger.warning(
-                "%s had nothing to say about %s%d of %d held-out fibers (split: %s); in its place: %s",
+                "%s could not predict %s%d of %d held-out profiles (split: %s); used instead: %s",
                 method,
                 "most entries of " if split == "entry" else "",
                 int(((found.code > 0) | found.unable).sum()),

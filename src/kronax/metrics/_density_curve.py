@@ -21,16 +21,30 @@ _HELD_OUT = 0.1
 
 @dataclass(frozen=True)
 class DensityCurve:
-    """How accuracy depends on how much was measured.
+    """Accuracy of completion as a function of how much was measured.
 
     Attributes
     ----------
     table
-        One row for every method, density and repeat, with the columns ``method``, ``density`` (share of the tensor's fibers
-        in training), ``repeat``, ``pct`` (correlation with the truth over all held-out entries) and ``unpredicted`` (share of the
-        held-out fibers that a stand-in, such as a mean, was put into, or nothing).
+        One row for every method, density and repeat: ``method``, ``density`` (share of the tensor's profiles in
+        training), ``repeat``, ``pct`` (Pearson correlation over all held-out entries) and ``unpredicted`` (share of the
+        held-out profiles that the method filled with a fallback, such as a mean, or could not predict).
     parameters
-        How it was measured.
+        Arguments, with the densities and the share held out that were chosen.
+
+    References
+    ----------
+    :cite:t:`Hodos2018`, section 3.3.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=5, n_genes=50, missing=0.1)
+    >>> curve = kx.metrics.density_curve(mdata, methods="mean_1d", densities=[0.3, 0.6], n_repeats=2)
+    >>> len(curve.table)
+    4
+    >>> curve.summary.loc["mean_1d"].shape
+    (2, 2)
     """
 
     table: pd.DataFrame
@@ -54,45 +68,45 @@ def density_curve(
     unit_norm: bool = False,
     random_state: int = 0,
 ) -> DensityCurve:
-    """Measure how accuracy depends on the share of fibers that were measured.
+    """Measure how accuracy depends on the share of profiles that were measured.
 
-    In every repeat, some measured fibers are drawn and held out; of the others, as many are kept as `densities` ask
-    for, at random, those of a lower density among those of every higher one. All methods and densities predict the same
-    held-out fibers, so that differences between them are not those of what is asked.
+    In every repeat, some measured profiles are drawn at random and held out; from the others, nested random subsets are
+    drawn to reach each of the `densities`. All methods and densities predict the same held-out profiles, so that
+    differences between them are not due to what is predicted.
 
     Parameters
     ----------
     mdata
-        Contexts as modalities, each treatments × genes.
+        One modality per context, each treatments × genes. Not changed.
     methods
-        See :func:`kronax.metrics.cross_validate`.
+        As in :func:`kronax.metrics.cross_validate`.
     densities
-        Shares of all fibers of the tensor, treatments times contexts, that are in training. If None, those of 0.1, 0.2 and so
-        on to 0.6 that can be had; where that is one at most, four equal steps up to all fibers that are not held out.
+        Numbers of training profiles, as shares of treatments × contexts. If None, those of 0.1, 0.2, …, 0.6 that are
+        possible; if that is at most one, four equal steps up to all profiles that are not held out.
     held_out
-        Share of all fibers of the tensor that is held out. If None, 0.1, or a quarter of those that were measured if that is
-        less.
+        Number of held-out profiles, as a share of treatments × contexts. If None, 0.1, or a quarter of the measured
+        share if that is less.
     n_repeats
-        Draws, each of which all methods see.
+        Number of random draws; all methods see the same ones.
     layer
         Layer of every modality to read; `X` if None.
     unit_norm
-        See :func:`kronax.metrics.cross_validate`.
+        As in :func:`kronax.metrics.cross_validate`.
     random_state
         Seed of the draws.
 
     Returns
     -------
-    :class:`DensityCurve`. Nothing is written to `mdata`.
+    :class:`DensityCurve`: a table of all accuracies, and their means and standard deviations.
 
     Raises
     ------
     KeyError
         If there is no such layer.
     TypeError
-        If `mdata` is no MuData object, or `methods` holds something else than names and options.
+        If `mdata` is not a MuData object, or `methods` holds anything but names and options.
     ValueError
-        If fewer fibers were measured than the highest density and `held_out` ask for, or an argument is out of range.
+        If fewer profiles were measured than the highest density and `held_out` need, or an argument is out of range.
 
     References
     ----------

@@ -19,21 +19,39 @@ _FEWEST = 3  # measured profiles with each label
 
 @dataclass(frozen=True)
 class DownstreamAuc:
-    """What the completion is worth to classifiers.
+    """Accuracy of classifiers trained on measured and on completed profiles.
 
     Attributes
     ----------
     table
-        One row per experiment, that is ``profile`` (a context, ``"mean"`` or ``"max"``), ``task`` and ``model``:
-        ``auc_measured`` and ``auc_completed``, areas under the ROC curve on the same measured profiles, of classifiers trained on the measured
-        and on the completed ones; ``difference``, the latter minus the former; ``n_measured``, ``n_completed`` and
-        ``n_positive``, the numbers of measured profiles, of all, and of measured ones with a positive label; ``signal``,
-        whether one of the two areas is at least ½.
+        One row per experiment, a combination of ``profile`` (a context, ``"mean"`` or ``"max"``), ``task`` and
+        ``model``:
+
+        - ``auc_measured``, ``auc_completed``: areas under the ROC curve, on the same measured profiles, of a classifier
+          trained on the measured profiles and of one trained on the completed ones;
+        - ``difference``: ``auc_completed`` minus ``auc_measured``;
+        - ``n_measured``, ``n_completed``, ``n_positive``: numbers of measured profiles, of all profiles, and of
+          measured profiles with a positive label;
+        - ``signal``: whether at least one of the two areas is ½ or more.
     mean_difference
-        Over experiments with signal.
+        Mean of ``difference`` over the experiments with signal.
     p_value
-        Of a two-sided paired t-test over experiments with signal; NaN with fewer than two. The experiments share profiles and
-        labels, so it is a guide rather than a test.
+        Two-sided paired t-test over the experiments with signal; NaN with fewer than two. As experiments share profiles
+        and labels, it is a guide rather than a test.
+
+    References
+    ----------
+    :cite:t:`Hodos2018`, sections 2.7 and 3.6.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> mdata = kx.datasets.drug_response(n_treatments=40, n_contexts=4, n_genes=30)
+    >>> kx.tl.complete_tensor(mdata, method="mean_2d")
+    >>> labels = mdata["line0"].obs["cell_specific"]
+    >>> found = kx.metrics.downstream_auc(mdata, labels, models="k_neighbors", profiles="mean")
+    >>> float(found.table["difference"].iloc[0]) == found.mean_difference
+    True
     """
 
     table: pd.DataFrame
@@ -52,49 +70,48 @@ def downstream_auc(
     n_folds: int = 10,
     random_state: int = 0,
 ) -> DownstreamAuc:
-    """Ask whether classifiers learn more from completed profiles than from measured ones.
+    """Test whether classifiers learn more from completed profiles than from measured ones.
 
-    For each context, a classifier is trained to tell a binary label of treatments, such as a drug target, from the profiles
-    measured there, and another one from the measured and the predicted profiles together. Both are scored on the same
-    treatments, those measured there, by the area under the ROC curve, in cross-validation over treatments whose folds are
-    the same for both: no classifier has seen the label that it is asked for.
+    For each context, one classifier is trained to predict a binary label of treatments, such as a drug target, from the
+    profiles measured there, and another from measured and predicted profiles together. Both are scored on the same
+    treatments, those measured there, by the area under the ROC curve, in a cross-validation over treatments with the
+    same folds for both, so that no classifier has seen the labels it predicts.
 
     Parameters
     ----------
     mdata
-        Contexts as modalities, each treatments × genes, with a completed layer.
+        One modality per context, each treatments × genes, with a completed layer. Not changed.
     labels
-        Binary labels (bool, or 0 and 1) in columns, treatments as index; treatments that are not in it, and missing
-        values, are left out.
+        Binary labels (bool, or 0 and 1) in columns, with treatments as the index. Treatments that are not in it, and
+        missing values, are left out.
     layer
         Layer with measured and predicted profiles, without gaps.
     measured_layer
-        Layer that holds the measured profiles alone; `X` if None.
+        Layer with the measured profiles alone; `X` if None.
     profiles
-        What is classified: contexts, and ``"mean"`` or ``"max"`` of each gene over contexts (those measured, against all).
-        None stands for all contexts, the mean and the maximum.
+        What to classify: contexts, or ``"mean"`` or ``"max"`` of each gene over contexts (of the measured ones, against
+        all). None stands for all contexts, the mean and the maximum.
     models
-        Of ``"logistic_regression"``, ``"k_neighbors"`` and ``"random_forest"``, with scikit-learn's settings, genes standardised
-        for the first two; or a mapping from names to classifiers that follow scikit-learn's conventions.
+        Any of ``"logistic_regression"``, ``"k_neighbors"`` and ``"random_forest"``, as in scikit-learn, with genes
+        standardised for the first two; or a mapping from names to classifiers with scikit-learn's interface.
     n_folds
-        At least 2; fewer are used where there are fewer profiles with either label.
+        Number of folds, at least 2; fewer are used if there are fewer profiles with either label.
     random_state
         Seed of folds and models.
 
     Returns
     -------
-    :class:`DownstreamAuc`. Experiments with fewer than 3 measured profiles of either label are left out. Nothing is written
-    to `mdata`.
+    :class:`DownstreamAuc`. Experiments with fewer than 3 measured profiles of either label are left out.
 
     Raises
     ------
     KeyError
         If there is no such layer or context.
     TypeError
-        If `mdata` is no MuData object, or `labels` no table.
+        If `mdata` is not a MuData object, or `labels` is not a table.
     ValueError
-        If a label is not binary, no treatment is in the table, the completed layer has gaps, a model does not exist, or no
-        experiment is left.
+        If a label is not binary, no treatment is in the table, the completed layer has gaps, a model does not exist, or
+        no experiment is left.
 
     References
     ----------

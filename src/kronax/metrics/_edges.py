@@ -20,29 +20,28 @@ def edge_average_precision(
     neighbors_key: str = _keys.MED_MAGMA,
     axis: Axis = "obs",
 ) -> float:
-    """Tell how well an estimate ranks the true edges of a graph before all other pairs.
+    """Measure how well an estimate ranks the true edges of a graph above all other pairs.
 
-    The average precision: the mean, over true edges, of the share of true ones among all pairs that rank at least as high.
-    It estimates the area under the precision–recall curve. A ranking at random has the share of true edges among all
-    pairs; the best possible one has 1.
+    The average precision: for each true edge, the share of true edges among all pairs that rank at least as high,
+    averaged over true edges. It estimates the area under the precision–recall curve. A random ranking scores the share
+    of true edges among all pairs; a perfect one scores 1.
 
     Parameters
     ----------
     data
         AnnData object with an estimated precision matrix, MuData object with one of its cells, or the estimate itself,
-        symmetric. The diagonal is not used.
-        :func:`kronax.tl.med_magma` keeps the precision on the edges of its graphs alone, unless ``n_neighbors=None``; all
-        other pairs then rank last together.
+        symmetric. The diagonal is not used. :func:`kronax.tl.med_magma` keeps the precision only on the edges of its
+        graphs unless ``n_neighbors=None``; all other pairs then tie for the last rank.
     truth
-        The true graph: a symmetric matrix, an edge wherever an entry off the diagonal is not 0; or its name in ``obsp``
+        The true graph: a symmetric matrix with an edge wherever an off-diagonal entry is not 0; or its name in ``obsp``
         (``varp`` for ``axis="var"``).
     by
-        ``"absolute"``: pairs are ranked by the absolute value of the estimate, signs do not matter. ``"sign"``: every pair
-        stands for two candidates, a positive and a negative edge, ranked by the estimate and by its negative; what is to
-        be found are edges with their signs. Estimate and truth must then mean the same: both precision matrices, or both
-        correlations.
+        ``"absolute"``: pairs are ranked by the absolute value of the estimate, regardless of sign. ``"sign"``: every
+        pair stands for two candidates, a positive and a negative edge, ranked by the estimate and by its negative, and
+        edges must be found with their signs. Estimate and truth must then be of the same kind: both precision matrices,
+        or both correlations.
     neighbors_key
-        Where in ``uns`` the estimate is described.
+        Key in ``uns`` that describes the estimate.
     axis
         ``"obs"`` for the cells, ``"var"`` for the genes.
 
@@ -55,7 +54,7 @@ def edge_average_precision(
     KeyError
         If there is no such estimate or truth.
     TypeError
-        If the estimate or the truth is no matrix.
+        If the estimate or the truth is not a matrix.
     ValueError
         If a matrix is not square or not symmetric or has NaN or infinite values, the shapes differ, or the truth has no
         edge.
@@ -90,22 +89,23 @@ def edge_precision_recall(
     neighbors_key: str = _keys.MED_MAGMA,
     axis: Axis = "obs",
 ) -> pd.DataFrame:
-    """Give precision and recall of a graph's edges at every threshold.
+    """Compute precision and recall of a graph's edges at every threshold.
 
     Parameters
     ----------
     data, truth, by, neighbors_key, axis
-        As for :func:`kronax.metrics.edge_average_precision`.
+        As in :func:`kronax.metrics.edge_average_precision`.
 
     Returns
     -------
-    A table with one row per distinct score, the highest first: ``threshold``; ``precision``, the share of true edges among
-    the candidates whose score is at least that; ``recall``, the share of the true edges that are among them.
+    A table with one row per distinct score, from the highest: ``threshold``; ``precision``, the share of true edges
+    among the candidates whose score is at least the threshold; ``recall``, the share of all true edges that are among
+    them.
 
     Raises
     ------
     KeyError, TypeError, ValueError
-        As for :func:`kronax.metrics.edge_average_precision`.
+        As in :func:`kronax.metrics.edge_average_precision`.
 
     References
     ----------
@@ -140,7 +140,7 @@ def _candidates(
         found, place = square(data, "The estimate"), "The estimate"
     if isinstance(truth, str):
         if not isinstance(data, Holder):
-            msg = f"`truth` names a matrix, {truth!r}, but the estimate is not in an AnnData or MuData object. Hand in the matrix."
+            msg = f"`truth` names a matrix, {truth!r}, but the estimate is not in an AnnData or MuData object. Pass the matrix itself."
             raise ValueError(msg)
         _validate.key_in(truth, getattr(data, f"{axis}p"), f"{_validate.called(data)}.{axis}p")
         truth = getattr(data, f"{axis}p")[truth]

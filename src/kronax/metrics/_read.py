@@ -57,7 +57,7 @@ def read_labels(data: Holder | Matrix, labels: str | Sequence, axis: Axis, n: in
     """Number the labels: (n,), -1 where one is missing."""
     if isinstance(labels, str):
         if not isinstance(data, Holder):
-            msg = f"`labels` names a column, {labels!r}, but a matrix has none. Hand in one label per vertex."
+            msg = f"`labels` names a column, {labels!r}, but a matrix has none. Pass one label per vertex."
             raise ValueError(msg)
         table = getattr(data, axis)
         _validate.key_in(labels, table, f"{_validate.called(data)}.{axis}")

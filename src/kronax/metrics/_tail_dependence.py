@@ -24,39 +24,40 @@ def tail_dependence(
     n_pairs: int | None = 1000,
     random_state: int = 0,
 ) -> pd.DataFrame:
-    r"""Compare how often extremes occur together with what a Gaussian copula would have.
+    r"""Compare how often extremes occur together with what a Gaussian copula predicts.
 
     For two variables with ranks scaled to :math:`u, v \in (0, 1)`, the dependence at a quantile :math:`q` is the
-    probability that one exceeds it, given that the other does: :math:`χ(q) = P(u > q \mid v > q)` in the upper tail, and
-    :math:`P(u < 1 - q \mid v < 1 - q)` in the lower one. Whatever its correlation below 1, a Gaussian copula's goes to 0 with
-    :math:`q \to 1`; an elliptical distribution with heavier tails keeps a positive limit. Beside the empirical value stands
-    that of the Gaussian copula with the same rank correlation, for every pair: where the first is larger, extremes occur
-    together more often than a Gaussian with any marginals allows.
+    probability that one exceeds it, given that the other does: :math:`χ(q) = P(u > q \mid v > q)` in the upper tail,
+    and :math:`P(u < 1 - q \mid v < 1 - q)` in the lower one. As :math:`q \to 1`, it goes to 0 for a Gaussian copula of
+    any correlation below 1, while an elliptical distribution with heavier tails has a positive limit. For every pair,
+    the empirical value is compared with that of the Gaussian copula with the same rank correlation. If it is larger,
+    extremes occur together more often than a Gaussian with any marginals allows.
 
-    Run it on counts and on :func:`kronax.pp.quotient`'s layer to see how much of the dependence are scales that
-    all genes of a cell share.
+    Run it on counts and on the layer of :func:`kronax.pp.quotient` to see how much of the dependence is due to scales
+    that all genes of a cell share.
 
     Parameters
     ----------
     data
         AnnData object, or a matrix, cells × genes.
     layer
-        Layer to read; `adata.X` if None. For AnnData alone.
+        Layer to read; `adata.X` if None. Only for AnnData.
     axis
         ``"var"`` for pairs of genes, whose values are compared over cells; ``"obs"`` for pairs of cells.
     quantiles
-        From 0.5 to less than 1. Many values must lie beyond: with n of them, :math:`n(1 - q)` well above 1.
+        Quantiles, from 0.5 to less than 1. Many values must lie beyond them: with n values, :math:`n(1 - q)` should be
+        well above 1.
     n_pairs
-        Pairs drawn at random; all if None or if there are fewer.
+        Number of pairs, drawn at random; all if None or if there are fewer.
     random_state
         Seed of the draw.
 
     Returns
     -------
-    A table with one row per tail and quantile: ``tail`` (``"upper"`` or ``"lower"``), ``quantile``, ``empirical`` and
-    ``gaussian``, both means over pairs, ``excess``, the mean of their difference, and ``standard_error`` of that mean as if
-    pairs were independent. Equal values share their mean rank, so the many zeros of counts are in no tail. Variables that
-    are constant are left out; a pair of which none lies beyond a quantile counts as 0.
+    A table with one row per tail and quantile: ``tail`` (``"upper"`` or ``"lower"``); ``quantile``; ``empirical`` and
+    ``gaussian``, both averaged over pairs; ``excess``, the mean of their difference; and ``standard_error`` of that
+    mean, as if pairs were independent. Equal values share their mean rank, so the many zeros of counts are in neither
+    tail. Constant variables are left out; a pair without a value beyond a quantile counts as 0.
 
     Raises
     ------

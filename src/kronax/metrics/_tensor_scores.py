@@ -8,11 +8,11 @@ from kronax.solvers.tensor_folds import pooled_correlation
 
 
 def deg_auc(truth: np.ndarray, predicted: np.ndarray, *, top: float = 0.01) -> float:
-    """Score how well predicted profiles tell which genes are differentially expressed.
+    """Score how well predicted profiles identify differentially expressed genes.
 
-    In every measured profile, the genes with the largest absolute values are called differentially expressed. A
-    gene's score is the rank of its absolute value within the predicted profile. The area under the ROC curve is taken
-    over the genes of all profiles together: ½ is chance, 1 is perfect.
+    In every measured profile, the genes with the largest absolute values are called differentially expressed. A gene's
+    score is the rank of its absolute value within the predicted profile. The area under the ROC curve is computed over
+    the genes of all profiles together: ½ is chance, 1 is perfect.
 
     Parameters
     ----------
@@ -22,8 +22,8 @@ def deg_auc(truth: np.ndarray, predicted: np.ndarray, *, top: float = 0.01) -> f
     predicted
         Predicted profiles, of the same shape. NaN where there is no prediction.
     top
-        Share of a profile's genes that is called differentially expressed, at least one gene: all those whose absolute
-        value is as large as that of the last among them, unless it is 0.
+        Share of a profile's genes that are called differentially expressed, at least one gene. Ties with the last of
+        them count too, unless its value is 0.
 
     Returns
     -------
@@ -32,7 +32,7 @@ def deg_auc(truth: np.ndarray, predicted: np.ndarray, *, top: float = 0.01) -> f
     Raises
     ------
     TypeError
-        If something else than arrays is handed in.
+        If an argument is not an array.
     ValueError
         If the shapes differ or `top` is not between 0 and 1.
 
@@ -82,10 +82,10 @@ def require_top(top: float, name: str) -> None:
 
 
 def calibration_slope(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Give the slope of the regression of measured on predicted values.
+    """Compute the slope of the regression of measured on predicted values.
 
-    At 1, a prediction that is larger by 1 means that the measured value is larger by 1 on average; above 1,
-    predictions are too small, below 1 too large.
+    At 1, a prediction that is larger by 1 means that the measured value is larger by 1 on average. Above 1, predicted
+    effects are too small; below 1, too large.
 
     Parameters
     ----------
@@ -101,13 +101,13 @@ def calibration_slope(truth: np.ndarray, predicted: np.ndarray) -> float:
     Raises
     ------
     TypeError
-        If something else than arrays is handed in.
+        If an argument is not an array.
     ValueError
         If the shapes differ.
 
     References
     ----------
-    The regression of what came true on what was forecast: :cite:t:`Mincer1969`.
+    The regression of outcomes on forecasts: :cite:t:`Mincer1969`.
 
     Examples
     --------

@@ -13,32 +13,32 @@ def align(mdata: MuData, *, copy: bool = False) -> MuData | None:
     mdata
         One modality per context: treatments × genes.
     copy
-        Return a copy and leave `mdata` as it is.
+        Return a copy and leave `mdata` unchanged.
 
     Returns
     -------
-    None, or with ``copy=True`` the MuData object that was written to. Every modality is replaced by one whose rows are
-    the treatments of all, in the order in which they first appear:
+    None, or with ``copy=True`` the MuData object with the results. Every modality is replaced by one whose rows are
+    the treatments of all modalities, in order of first appearance:
 
     ``mdata[context].X``, ``layers``, ``raw``
-        NaN in new rows; integers become floating numbers where there are new rows; sparse matrices stay sparse. Genes
-        stay as they are, those that other contexts lack too: completion leaves them out.
+        NaN in new rows. Integers become floating numbers if there are new rows; sparse matrices stay sparse. Genes are
+        unchanged, including those that other contexts lack; completion ignores these.
     ``mdata[context].obs``
-        What describes treatments, such as a mechanism of action, stands in new rows as well: the columns on which, for
-        every treatment, all contexts with a value agree. The others, such as ``n_profiles``, have missing values there. A
-        column keeps its dtype unless a value is missing; categories of other contexts are added.
+        Columns that describe treatments, such as a mechanism of action, are filled in for new rows: those on which, for
+        every treatment, all contexts with a value agree. Others, such as ``n_profiles``, get missing values. A column
+        keeps its dtype unless a value is missing; categories of other contexts are added.
     ``mdata[context].obsm``, ``obsp``
         Missing values in new rows; no neighbours in ``obsp``.
     ``mdata[context].obs["measured"]`` : bool
-        Whether the treatment was there and X, where there is one, has a value in its row.
+        Whether the context had the treatment and X, if there is one, has a value in its row.
 
     Raises
     ------
     TypeError
-        If `mdata` is no MuData object of AnnData objects.
+        If `mdata` is not a MuData object of AnnData objects.
     ValueError
-        If `mdata` is backed or a view; there are fewer than two modalities, or one whose name cannot be saved;
-        treatments or genes of a modality are not unique, or it has none.
+        If `mdata` is backed or a view; there are fewer than two modalities, or one whose name cannot be saved; or a
+        modality is empty or its treatments or genes are not unique.
 
     References
     ----------

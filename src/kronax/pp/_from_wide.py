@@ -11,44 +11,44 @@ from kronax._logging import logger
 def from_wide(
     adata: AnnData, *, context_key: str = "context", gene_key: str = "gene", layer: str | None = None
 ) -> MuData:
-    """Make a tensor of a matrix whose rows are genes in contexts, and whose columns are treatments.
+    """Convert a matrix with one row per context and gene and one column per treatment to a tensor.
 
-    That is how DrugMatrix is laid out. :func:`kronax.get.wide` is the inverse, with ``layer=None``: every value of the
-    matrix is taken for measured, unless a layer says which ones are.
+    This is the layout of DrugMatrix. The inverse is :func:`kronax.get.wide` with ``layer=None``. All values of the
+    matrix count as measured, unless a layer says otherwise.
 
     Parameters
     ----------
     adata
-        (Context × gene) × treatments; NaN where missing. Contexts that lack some genes get them, missing. If X is read
-        and there is a bool ``layers["measured"]``, as from :func:`kronax.get.wide` of a completed layer, the other values
-        are predictions.
+        (Context × gene) × treatments; NaN where missing. Genes that a context lacks are added to it as missing. If X is
+        read and there is a bool ``layers["measured"]``, as from :func:`kronax.get.wide` of a completed layer, values
+        for which it is False are treated as predictions.
     context_key
-        Column of ``obs`` that names the row's context.
+        Column of ``obs`` with the context of each row.
     gene_key
-        Column of ``obs`` that names the row's gene.
+        Column of ``obs`` with the gene of each row.
     layer
         Layer to read; X if None.
 
     Returns
     -------
-    MuData with one modality per context (``axis=-1``, aligned as by :func:`kronax.pp.align`), contexts and genes in the
-    order in which they first appear. In each modality, treatments × genes:
+    MuData with one modality per context (``axis=-1``, aligned as by :func:`kronax.pp.align`), contexts and genes in
+    order of first appearance. In each modality, treatments × genes:
 
     ``X`` : float
-        The measured values; NaN where missing.
+        Measured values; NaN where missing.
     ``layers["completed"]`` : float
-        If there are predictions: these too.
+        Measured values and predictions, if there are predictions.
     ``obs["measured"]`` : bool
-        Whether the treatment has a value.
+        Whether the treatment has a measured value.
 
-    and columns of ``adata.var`` in ``obs``.
+    The columns of ``adata.var`` are copied to ``obs``.
 
     Raises
     ------
     KeyError
         If a column or the layer does not exist.
     TypeError
-        If this is no AnnData object in memory, with numbers.
+        If `adata` is not a numeric AnnData object in memory.
     ValueError
         If a row has no context or gene, a gene occurs twice in a context, there are fewer than two contexts, or one
         whose name cannot be saved.
@@ -90,7 +90,7 @@ def from_wide(
     found = _tensor.matrix(adata, layer, "adata")
     predicted = _predicted(adata) if layer is None else None
     if predicted is not None:
-        text = "from_wide: %d values are predictions by layers[%r]: not in X, but in layers[%r]"
+        text = "from_wide: %d values are predictions according to layers[%r]: in layers[%r], and missing in X"
         logger.info(text, predicted.sum(), _keys.MEASURED, _keys.COMPLETED)
     dtype = np.result_type(found.dtype, np.float32)
     column = pd.Index(genes).get_indexer(gene)

@@ -16,8 +16,8 @@ def quotient(
 
     Multiplicative noise, such as the capture efficiency of cells and the capture bias of genes, multiplies row ``i``
     of the matrix by ``r_i`` and column ``j`` by ``c_j``. The quotient ``Y = sign(X)·exp(log|X| − α_i − β_j)``, with
-    ``α`` and ``β`` the least-squares two-way fit of ``log|X|`` on the non-zero entries, is the same whatever ``r`` and
-    ``c`` are. Zeros stay zeros and signs stay.
+    ``α`` and ``β`` the least-squares two-way fit of ``log|X|`` on the non-zero entries, is the same for all ``r`` and
+    ``c``. Zeros and signs are kept.
 
     Parameters
     ----------
@@ -26,26 +26,27 @@ def quotient(
     layer
         Layer to read; `adata.X` if None.
     key_added
-        Name of what is written.
+        Name of the results.
     copy
-        Return a copy and leave `adata` as it is.
+        Return a copy and leave `adata` unchanged.
 
     Returns
     -------
-    None, or with ``copy=True`` the AnnData object that was written to:
+    None, or with ``copy=True`` the AnnData object with the results:
 
     ``adata.layers[key_added]`` : CSR matrix, cells × genes, float64
         The quotient ``Y``.
     ``adata.obs[key_added + "_log_scale"]`` : float64
-        ``α``, natural logarithm of the scale of each cell, in the units of the matrix. NaN for a cell of zeros.
+        ``α``, natural logarithm of the scale of each cell, in units of the matrix. NaN for a cell without non-zero
+        values.
     ``adata.var[key_added + "_log_scale"]`` : float64
-        ``β``, natural logarithm of the scale of each gene; over the non-zero entries it averages to 0. NaN for a gene
-        of zeros.
+        ``β``, natural logarithm of the scale of each gene; its average over the non-zero entries is 0. NaN for a gene
+        without non-zero values.
 
     Raises
     ------
     FloatingPointError
-        If the scales cannot be found in double precision. Nothing is written then.
+        If the scales cannot be found in double precision. Nothing is written in that case.
     KeyError
         If there is no such layer.
     TypeError
@@ -57,7 +58,7 @@ def quotient(
     References
     ----------
     :cite:t:`Andrew2026`, section 3.2 and Appendix C. The single pass of row and column means given there is invariant
-    only for matrices without zeros; the two-way fit is so for all.
+    only for matrices without zeros; the two-way fit is invariant for all.
 
     Examples
     --------

@@ -22,33 +22,35 @@ def tensor(
 ) -> MuData:
     """Arrange profiles by treatment and context: from one long table to one modality per context.
 
+    The numbers of treatments and contexts are logged. Warnings are given if there are more contexts than treatments,
+    and for what look like raw counts, which can no longer be recognised once they are averaged.
+
     Parameters
     ----------
     adata
         Profiles or cells × genes, dense or sparse. Not changed.
     obs_key
-        Column of ``obs`` with the treatments: drugs, donors, whatever each context sees.
+        Column of ``obs`` with the treatments: drugs, donors, whatever is repeated in each context.
     context_key
         Column of ``obs`` with the contexts: cell lines, tissues, doses.
     layer
         Layer to read; `adata.X` if None.
     aggregate
-        What is made of the rows, replicates or cells, that share a treatment and a context: their ``"mean"``,
-        ``"sum"`` or ``"median"``, by :func:`scanpy.get.aggregate`. A NaN among them makes the entry NaN.
+        How rows (replicates or cells) that share a treatment and a context are combined: ``"mean"``, ``"sum"`` or
+        ``"median"``, by :func:`scanpy.get.aggregate`. If any of them is NaN, so is the result.
 
     Returns
     -------
-    MuData with one modality per context, in the order of the categories, or sorted. In each, X is treatments × genes,
-    dense, float64, with the treatments that were measured there, and
+    MuData with one modality per context, in the order of the categories, or sorted. Both axes are shared (``axis=-1``):
+    ``mdata.obs_names`` are all treatments, ``mdata.var_names`` the genes. In each modality:
 
+    ``X`` : float64, dense
+        Treatments × genes, with the treatments that were measured in the context.
     ``obs["n_profiles"]`` : int
-        How many rows were aggregated.
+        How many rows were combined.
 
-    and in ``obs`` the columns whose value is the same in all rows of a treatment, such as its mechanism of action; others
-    are left out.
-
-    The numbers of treatments and contexts are logged. More contexts than treatments are warned of, and so are what look like
-    raw counts, which their means do not show any more. Both axes are shared (``axis=-1``): ``mdata.obs_names`` are all treatments, ``mdata.var_names`` the genes.
+    Columns of ``adata.obs`` that have one value for all rows of a treatment, such as its mechanism of action, are kept
+    in ``obs``; others are dropped.
 
     Raises
     ------

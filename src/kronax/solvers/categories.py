@@ -36,7 +36,7 @@ def require_entries(share: np.ndarray, cutoffs: tuple[float, float, float, float
         msg += f"cut-offs {shown}. Move the cut-offs inwards, or give none: they are then quantiles of the measured values."
     else:
         msg += (
-            f"default cut-offs {shown}, which leave 0.05% of the entries to categories -2 and 2: there are too few entries, or too "
+            f"default cut-offs {shown}, which put 0.05% of the entries in categories -2 and 2: there are too few entries, or too "
             "few of one sign. Give `cutoffs` further inwards, such as `tuple(np.nanquantile(values, [0.01, 0.05, 0.95, 0.99]))`, "
             "or `weight_power=0`."
         )

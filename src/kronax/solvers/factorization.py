@@ -41,53 +41,75 @@ Mode = Literal["treatment", "context", "gene"]
 
 @dataclass(frozen=True)
 class FactorizationOptions:
-    """Options that ``mf``, ``cp`` and ``attention_cp`` share.
+    """Options of ``"mf"`` and ``"cp"``, which ``"attention_cp"`` shares.
 
     Attributes
     ----------
     rank
-        ``k``, the number of components.
+        Number of components.
     learning_rate
-        Of Adam. Where no fibers are held out, as in the refit, it falls to 0 over the last third of the epochs, so that the
-        factors come to rest.
+        Step size of Adam. When no profiles are held out, as in the refit, it decreases linearly to 0 over the last
+        third of the epochs.
     weight_decay
-        Times a parameter, it is added to the parameter's gradient; biases do not decay.
+        Decay of the factors: this multiple of a factor is added to its gradient. Biases do not decay.
     max_epochs
-        Passes over all fibers, at most.
+        Maximum number of passes over the training profiles.
     patience
-        Training ends after so many epochs in which the loss of the held-out fibers did not fall. It often falls for a few
-        epochs, rises for some hundred, and then falls to a fraction: less patience ends the training at the first dip.
+        Number of epochs without an improvement of the held-out loss after which training stops. The loss often falls
+        for a few epochs, rises for some hundred, and then falls to a fraction; with little patience, training stops at
+        the first dip.
     held_out
-        Share of the measured fibers by which training is stopped, and that take no other part in it; 0 for none.
+        Share of the measured profiles held out for early stopping, in [0, 1); 0 for none.
     refit
-        Whether the factors are then trained anew, on all fibers, for as many epochs as were best. Where that ends with a larger
-        loss in training than the first time, the first training is continued instead.
+        Whether to train again from the start on all profiles, for the best number of epochs. If that ends with a larger
+        training loss than the first training, the first is continued on all profiles instead.
     start
-        The contexts' factors at first: ``"alike"``, about 1, which suits responses that are similar in most contexts; or
-        ``"random"``, which finds opposite ones more surely. ``mf`` has none.
+        Initial context factors: ``"alike"``, close to 1, suits responses that are similar in most contexts;
+        ``"random"`` finds opposite responses more reliably. No effect on ``"mf"``, which has none.
     n_starts
-        Trainings from different starting values, of which the one counts that predicts the held-out fibers best, or,
-        without these, has the least loss in training.
+        Number of trainings from different initial values. The one with the smallest held-out loss is kept, or with the
+        smallest training loss if no profiles are held out.
     batch_size
-        Fibers in a minibatch.
+        Number of profiles in a minibatch.
     biases
-        Whether genes, treatments and the whole tensor have a bias.
+        Whether the model has biases of genes and treatments and an overall one.
     weight_power
-        ``p`` in the weights of Eq. 5, ``w ∝ (share of the entry's category)^−p`` with mean 1; 0 for equal weights.
+        Exponent ``p`` of the weights by category of expression: an entry's weight is (share of its category)^-p, scaled
+        to mean 1. 0 weights all entries equally.
     cutoffs
-        Between the expression categories −2 to 2, ascending, in the units of the values. None for quantiles.
+        Four limits between the categories −2 to 2, ascending, in the units of the values. If None, symmetric about 0
+        and such that 8% of the measured values lie outside category 0, and 0.05% in −2 or 2.
     variance_weight
-        ``λ`` of Eq. 5, in [0, 1).
+        Reward for the variance of the predictions, in [0, 1): this multiple of it is subtracted from the loss.
     non_negative
-        Modes whose factors are kept non-negative.
-    scale, scale_per_context, outlier_z
-        How the values are prepared, see :func:`kronax.solvers.scaling.scaled`; undone in the predictions. The other
-        defaults suit ``"standard"``: skewed values scaled to [0, 1] are mostly alike, and are predicted badly with them.
+        Modes whose factors are constrained to be non-negative: some of ``"treatment"``, ``"context"``, ``"gene"``.
+    scale
+        How values are scaled for training: ``"standard"``, to mean 0 and variance 1; ``"minmax"``, to [0, 1]; or None.
+        Predictions are scaled back. The defaults of the other options suit ``"standard"`` and do badly with
+        ``"minmax"`` on skewed data, nearly all of whose scaled values are alike.
+    scale_per_context
+        Whether to scale every context by itself.
+    outlier_z
+        Number of standard deviations from the mean beyond which values are clipped, for training only; None clips
+        nothing.
     refuse_unmeasured
-        Whether treatments and contexts without any measurement are an error; else they are predicted from the biases,
-        or, without these, by ``mean_2d``, and flagged.
+        Whether treatments and contexts without any measurement are an error. If False, they are predicted from the
+        biases, or by ``"mean_2d"`` if there are none, and reported as a fallback.
     random_state
-        Seed of the starting values, of the order of the fibers, and of those held out.
+        Seed of the initial values, of the order of the profiles and of those held out.
+
+    References
+    ----------
+    :cite:t:`ToxiTenCompl2025`; early stopping: :cite:t:`Prechelt1998`.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> mdata = kx.datasets.skewed_response(n_treatments=40, n_contexts=4, n_genes=30)
+    >>> options = kx.tl.FactorizationOptions(rank=3, max_epochs=20, held_out=0)
+    >>> kx.tl.complete_tensor(mdata, method="cp", options=options)
+    >>> mdata.uns["completion"]["context_factors"].shape
+    (4, 3)
     """
 
     rank: int = 8
@@ -114,17 +136,32 @@ class FactorizationOptions:
 
 @dataclass(frozen=True)
 class AttentionOptions(FactorizationOptions):
-    """Options of ``attention_cp``.
+    """Options of ``"attention_cp"``: those of :class:`kronax.tl.FactorizationOptions` and these.
 
     Attributes
     ----------
     attention
-        Of Eq. 3: ``"additive"``; ``"product"``, ``k·softmax(r∘i∘u)``; or None, which is ``cp``.
+        How the components of an entry are weighted, from the factors of its context, treatment and gene:
+        ``"additive"``, by a softmax of the sum of a linear function of each; ``"product"``, by a softmax of the
+        products of the factors; or None, not at all, which is ``"cp"``.
     attention_decay
-        The weight decay of ``W_r``, ``W_i`` and ``W_u``.
+        Weight decay of the matrices of additive attention.
     or_cp
-        Whether ``cp`` is trained as well, from the same starts, and is the result where it predicts the held-out fibers
-        better. Has no effect where none are held out.
+        Whether to train ``"cp"`` as well, from the same initial values, and keep it if it predicts the held-out
+        profiles better. No effect if none are held out.
+
+    References
+    ----------
+    :cite:t:`ToxiTenCompl2025`.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> mdata = kx.datasets.skewed_response(n_treatments=40, n_contexts=4, n_genes=30)
+    >>> options = kx.tl.AttentionOptions(rank=3, max_epochs=20, held_out=0)
+    >>> kx.tl.complete_tensor(mdata, method="attention_cp", options=options)
+    >>> mdata.uns["completion"]["context_factors"].shape
+    (4, 3)
     """
 
     attention: Attention | None = "additive"
@@ -144,7 +181,10 @@ TOXITENCOMPL = AttentionOptions(
     scale="minmax",
     outlier_z=3.0,
 )
-"""The paper's settings, as far as it gives them; the outliers' limit is ours."""
+"""Settings of :cite:t:`ToxiTenCompl2025` for ``"attention_cp"``, as far as the paper gives them.
+
+The limit for outliers, ``outlier_z=3``, is not from the paper.
+"""
 
 
 @dataclass(frozen=True)
@@ -518,7 +558,7 @@ def _refuse_unmeasured(some: np.ndarray) -> None:
             places = ", ".join(map(str, np.flatnonzero(without)[:10])) + (", …" if without.sum() > 10 else "")
             msg = (
                 f"{name} never measured: {int(without.sum())} of {len(without)}, at positions {places}. Remove them, or "
-                "have them predicted from the biases alone with `refuse_unmeasured=False`."
+                "predict them from the biases alone with `refuse_unmeasured=False`."
             )
             raise ValueError(msg)
 
@@ -638,8 +678,8 @@ def _reason(options: FactorizationOptions, n_epochs: int, n_best: int, stops: bo
     if not stops:
         return f"trained for {n_epochs} epochs; no fibers were held out"
     if n_epochs - n_best >= options.patience:
-        return f"the loss of the held-out fibers was least after epoch {n_best}, and not lower in the {options.patience} after it"
-    return f"the loss of the held-out fibers was least after epoch {n_best}, the patience not yet exhausted after {n_epochs}"
+        return f"the held-out loss was lowest after epoch {n_best} and did not improve in the {options.patience} epochs after it"
+    return f"training ended at its limit of {n_epochs} epochs; the held-out loss was lowest after epoch {n_best}"
 
 
 def _require_finite(value: float, epoch: int, task: _Task) -> None:

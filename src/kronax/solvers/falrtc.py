@@ -32,30 +32,44 @@ _START = 0.3  # τ_i at the first iteration, of σ_max(X_(i))
 
 @dataclass(frozen=True)
 class FalrtcOptions:
-    """Options of ``falrtc``.
+    """Options of ``"falrtc"``: accelerated gradient descent on smoothed trace norms.
 
     Attributes
     ----------
     alpha
-        Weights of the modes (treatment, context, gene), positive or 0 (the mode is left out); scaled to sum 1.
+        Weights of the trace norms of the treatment, context and gene unfoldings; non-negative, rescaled to sum to 1. A
+        mode with weight 0 is left out.
     smoothing
-        Final ``τ_i`` of Eq. 2, as a share of ``σ_max(X_(i))``.
+        Final smoothing threshold, as a share of each unfolding's largest singular value. Singular values below the
+        threshold are penalised quadratically, larger ones linearly.
     n_continuation
-        Iteration at which ``μ`` has come down to its final value.
+        Number of iterations over which the smoothing threshold decreases to its final value.
     max_iter
-        Iterations, at most.
+        Maximum number of iterations.
     tol
-        The solve ends when an iteration, ``μ`` being final, changes the tensor by less than this share of the norm of
-        the measured entries.
+        Convergence tolerance: once the threshold is final, the solver stops when an iteration changes the tensor by
+        less than this share of the norm of the measured entries.
     lipschitz
-        The line search starts at this share of the bound ``Σ a_i`` on the curvature of Eq. 2.
+        Lipschitz constant at which the line search starts, as a share of the known upper bound.
     restart
-        Whether the momentum is dropped when the objective would increase (O'Donoghue and Candès 2015). The objective
-        then never increases once ``μ`` is final.
+        Whether to drop the momentum when the objective would increase (adaptive restart). Once the threshold is final,
+        the objective then never increases.
     absolute
-        Whether the numbers above are taken as they were in 2018: final ``μ_i = smoothing·α_i/√n_i`` with ``α`` not
-        scaled and ``n_i`` the size of mode ``i``, ``tol`` and ``lipschitz`` absolute, ``tol`` looked at from the first
-        iteration on.
+        Whether to interpret the numbers above as in 2018. The final smoothing parameter of mode ``i`` of size ``n_i``
+        is then ``smoothing * alpha_i / sqrt(n_i)`` with `alpha` not rescaled, `tol` and `lipschitz` are absolute
+        numbers, and `tol` applies from the first iteration on.
+
+    References
+    ----------
+    :cite:t:`Liu2013`, Algorithm 3; adaptive restart: :cite:t:`ODonoghue2015`.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=50)
+    >>> kx.tl.complete_tensor(mdata, method="falrtc", options=kx.tl.FalrtcOptions(alpha=(1, 1, 0.1)))
+    >>> mdata.uns["completion"]["converged"]
+    True
     """
 
     alpha: tuple[float, float, float] = (1.0, 1.0, 0.0)
@@ -78,7 +92,7 @@ HODOS_2018 = FalrtcOptions(
     restart=False,
     absolute=True,
 )
-"""The settings of Hodos et al. 2018, made for profiles of unit norm."""
+"""Settings of :cite:t:`Hodos2018` for ``"falrtc"``, chosen for profiles of unit norm."""
 
 
 def falrtc(

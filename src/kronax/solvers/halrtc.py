@@ -21,20 +21,34 @@ _BALANCED_UNTIL = 100  # ... up to this iteration, and then kept so that ADMM co
 
 @dataclass(frozen=True)
 class HalrtcOptions:
-    """Options of ``halrtc``.
+    """Options of ``"halrtc"``: trace norms minimised by ADMM, the alternating direction method of multipliers.
 
     Attributes
     ----------
     alpha
-        Weights of the modes (treatment, context, gene), positive or 0 (the mode is left out); scaled to sum 1.
+        Weights of the trace norms of the treatment, context and gene unfoldings; non-negative, rescaled to sum to 1. A
+        mode with weight 0 is left out.
     threshold
-        First ``τ_i = α_i/ρ``, on average over the modes, as a share of the largest ``σ_max(X_(i))``. ``ρ`` is then
-        balanced between the two residuals for the first iterations.
+        Initial threshold on singular values, averaged over the modes, as a share of the largest singular value of any
+        unfolding. It sets ADMM's penalty parameter, which is adapted in the first 100 iterations to balance the primal
+        and dual residuals.
     max_iter
-        Iterations, at most.
+        Maximum number of iterations.
     tol
-        The solve ends when the unfoldings' copies differ from the tensor by less than this share of the norm of the
-        measured entries, and the tensor changes by less than that too.
+        Convergence tolerance: the solver stops when the low-rank copies of the unfoldings differ from the tensor, and
+        an iteration changes the tensor, by less than this share of the norm of the measured entries.
+
+    References
+    ----------
+    :cite:t:`Liu2013`, Algorithm 4.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=50)
+    >>> kx.tl.complete_tensor(mdata, method="halrtc", options=kx.tl.HalrtcOptions(tol=1e-3))
+    >>> mdata.uns["completion"]["converged"]
+    True
     """
 
     alpha: tuple[float, float, float] = (1.0, 1.0, 0.0)

@@ -9,17 +9,42 @@ from kronax.solvers.completion import Completion, Fallback, measured_fibers, mer
 
 @dataclass(frozen=True)
 class Mean1dOptions:
-    """``mean_1d`` has nothing to choose."""
+    """Options of ``"mean_1d"``, which has none.
+
+    References
+    ----------
+    :cite:t:`Hodos2018`, section 2.5.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=50)
+    >>> kx.tl.complete_tensor(mdata, method="mean_1d", options=kx.tl.Mean1dOptions())
+    >>> mdata.uns["completion"]["reason"]
+    'computed in closed form'
+    """
 
 
 @dataclass(frozen=True)
 class Mean2dOptions:
-    """Options of ``mean_2d``.
+    """Options of ``"mean_2d"``: the weighted average of the treatment's and the context's mean.
 
     Attributes
     ----------
     context_weight
-        ``λ``, the weight of the context's mean, in [0, 1].
+        Weight of the context's mean, in [0, 1]; the treatment's mean has the rest.
+
+    References
+    ----------
+    :cite:t:`Hodos2018`, section 2.5.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=50)
+    >>> kx.tl.complete_tensor(mdata, method="mean_2d", options=kx.tl.Mean2dOptions(context_weight=0.3))
+    >>> float(mdata.uns["completion"]["params"]["options"]["context_weight"])
+    0.3
     """
 
     context_weight: float = 0.5

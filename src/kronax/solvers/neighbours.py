@@ -16,12 +16,24 @@ _MIN_GENES = 2  # shared by two profiles, for a correlation
 
 @dataclass(frozen=True)
 class DnppOptions:
-    """Options of ``dnpp``.
+    """Options of ``"dnpp"``: the weighted mean of the most similar treatments in the context.
 
     Attributes
     ----------
     n_neighbors
-        ``K``, the most neighbours that a prediction averages.
+        Maximum number of treatments averaged for a prediction. Only those with a positive similarity count.
+
+    References
+    ----------
+    :cite:t:`Hodos2018`, section 2.3.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=50)
+    >>> kx.tl.complete_tensor(mdata, method="dnpp", options=kx.tl.DnppOptions(n_neighbors=5))
+    >>> int(mdata.uns["completion"]["params"]["options"]["n_neighbors"])
+    5
     """
 
     n_neighbors: int = 10

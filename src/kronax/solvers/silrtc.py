@@ -25,18 +25,34 @@ from kronax.solvers.unfold import eigh
 
 @dataclass(frozen=True)
 class SilrtcOptions:
-    """Options of ``silrtc``.
+    """Options of ``"silrtc"``: gradient descent on smoothed trace norms.
 
     Attributes
     ----------
     alpha
-        Weights of the modes (treatment, context, gene), positive or 0 (the mode is left out); scaled to sum 1.
+        Weights of the trace norms of the treatment, context and gene unfoldings; non-negative, rescaled to sum to 1. A
+        mode with weight 0 is left out.
     smoothing
-        ``τ_i = α_i/β_i`` as a share of ``σ_max(X_(i))``, as in :class:`FalrtcOptions`; its steps need it larger.
+        Smoothing threshold, as a share of each unfolding's largest singular value. Singular values below the threshold
+        are penalised quadratically, larger ones linearly. Plain gradient descent needs a larger threshold than
+        ``"falrtc"``.
     max_iter
-        Iterations, at most.
+        Maximum number of iterations.
     tol
-        The solve ends when an iteration changes the tensor by less than this share of the norm of the measured entries.
+        Convergence tolerance: the solver stops when an iteration changes the tensor by less than this share of the norm
+        of the measured entries.
+
+    References
+    ----------
+    :cite:t:`Liu2013`, Algorithm 1.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=50)
+    >>> kx.tl.complete_tensor(mdata, method="silrtc", options=kx.tl.SilrtcOptions(tol=1e-4))
+    >>> mdata.uns["completion"]["converged"]
+    True
     """
 
     alpha: tuple[float, float, float] = (1.0, 1.0, 0.0)

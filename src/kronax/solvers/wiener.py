@@ -58,31 +58,55 @@ MOST_FIBERS = 8000  # for the posterior variance: beyond, its eigenproblem takes
 
 @dataclass(frozen=True)
 class KroneckerOptions:
-    """Options of ``kronecker``.
+    """Options of ``"kronecker"``: a Wiener smoother with a kernel each of treatments, contexts and genes.
 
     Attributes
     ----------
     noise
-        ``λ`` of Eq. 1, relative to kernels with mean eigenvalue 1; or ``"cv"``.
+        Noise variance λ relative to kernels whose mean eigenvalue is 1; or ``"cv"``: chosen by cross-validation.
     own_share
-        ``s`` of Eq. 2, in [0, 1); or ``"cv"``.
+        Weight of the identity in the treatment kernel, in [0, 1): what a treatment shares with no other; or ``"cv"``.
     common_share
-        ``t`` of Eq. 2, in [0, 1), ``s + t < 1``; or ``"cv"``.
+        Weight of the all-ones matrix in the treatment kernel, in [0, 1): what all treatments share; or ``"cv"``. The
+        rest, ``1 - own_share - common_share``, must be positive and is the weight of the learnt similarities.
     gene_power
-        The genes' kernel has the eigenvalues of their Gram matrix to this power; 0 treats all directions alike.
+        Exponent applied to the eigenvalues of the genes' Gram matrix to obtain the gene kernel; 0 treats all directions
+        alike.
     max_iter
-        Sweeps, at most.
+        Maximum number of sweeps over the tensor.
     tol
-        The solve ends when a sweep changes the missing entries by less than this share of the norm of the measured ones.
+        Convergence tolerance: the solver stops when a sweep changes the missing entries by less than this share of the
+        norm of the measured ones.
     variance
-        Whether the posterior variance is wanted. It takes the eigenvectors of a matrix of all profiles without gaps, so
-        there must be at least one of these, and at most 8000.
+        Whether to compute the posterior variance. This takes the eigenvectors of a square matrix of all profiles
+        without gaps, of which there must be at least 1 and at most 8000.
     single_precision
-        Whether products are in float32, at half the memory and time.
-    n_folds, noises, own_shares, common_shares, random_state
-        Of the inner cross-validation over whole fibers that ``"cv"`` asks for: the candidates, ascending, are walked
-        through from the middle, a step in one of the three at a time, as long as the squared error on held-out
-        fibers falls. Large tensors: on some of the treatments, drawn at random.
+        Whether to compute products in float32, which halves memory and time.
+    n_folds
+        Number of folds of the inner cross-validation over whole profiles, which ``"cv"`` asks for. It starts from the
+        middle candidates and changes one of the three parameters by one step at a time, as long as the squared error of
+        the held-out profiles falls. For large tensors it uses a random subset of the treatments.
+    noises
+        Candidates for `noise`, ascending.
+    own_shares
+        Candidates for `own_share`, ascending.
+    common_shares
+        Candidates for `common_share`, ascending.
+    random_state
+        Seed of the folds and of the subset of treatments.
+
+    References
+    ----------
+    Described in :doc:`/tensors`; it belongs to the family of :cite:t:`Allen2010`.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=50)
+    >>> options = kx.tl.KroneckerOptions(noise=1.0, own_share=0.2, common_share=0.0)
+    >>> kx.tl.complete_tensor(mdata, options=options)
+    >>> mdata.uns["completion"]["chosen"]["noise"]
+    1.0
     """
 
     noise: float | Literal["cv"] = "cv"

@@ -14,6 +14,15 @@ from kronax.tl._graph_robustness import graph_robustness
 from kronax.tl._med_magma import med_magma
 from kronax.tl._module_activity import module_activity
 
+HODOS_2018: FalrtcOptions
+"""Settings of :cite:t:`Hodos2018` for ``method="falrtc"``, chosen for profiles of unit norm."""
+
+TOXITENCOMPL: AttentionOptions
+"""Published settings for ``method="attention_cp"``, as far as the paper gives them (:cite:t:`ToxiTenCompl2025`).
+
+The limit of three standard deviations for outliers is not from the paper.
+"""
+
 __all__ = [
     "TOXITENCOMPL",
     "AttentionOptions",

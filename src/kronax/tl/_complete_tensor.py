@@ -33,111 +33,112 @@ def complete_tensor(
     options: Options | None = None,
     copy: bool = False,
 ) -> MuData | None:
-    """Predict the profiles that were not measured, from other treatments and other contexts.
+    """Predict unmeasured profiles from other treatments and other contexts.
 
-    Missing are profiles of treatments that a context lacks, rows of NaN, and single NaN. All methods predict whole
-    profiles and single entries at once:
+    A profile is missing if a context lacks the treatment or its row is all NaN; a single entry is missing if it is NaN.
+    Every method predicts whole profiles and single entries at once:
 
     ``"kronecker"``
-        An empirical-Bayes Wiener smoother: how treatments, contexts and genes vary together is learnt from the tensor
-        itself, and weighs what each says about the missing values. The most accurate one on most data, and the only one
-        whose sizes are calibrated and that says how much to trust a profile. Single entries are missing values like
-        others.
+        An empirical-Bayes Wiener smoother. The covariances of treatments, contexts and genes are learnt from the tensor
+        itself and determine how much each measured value contributes to a prediction. The most accurate method on most
+        data, and the only one whose predictions are calibrated in size and come with a confidence.
     ``"mean_1d"``, ``"mean_2d"``
-        The treatment's mean over contexts; its average with the context's mean. Gene by gene, so single entries are
-        predicted from the profiles that have the gene.
+        The treatment's mean over contexts; its average with the context's mean over treatments. Each gene by itself.
     ``"dnpp"``
-        The weighted mean of the most similar treatments in the context. Single entries: of those that have the gene.
-        Good on very sparse data with few distinct values.
+        The weighted mean of the most similar treatments measured in the context; for a single entry, of those measured
+        for that gene.
     ``"falrtc"``, ``"halrtc"``, ``"silrtc"``
-        The tensor of least trace norm that has the measured values, by three algorithms. Entries, single or not, are
-        one case.
+        The tensor of minimal trace norm that agrees with the measured values, by three algorithms.
     ``"mf"``, ``"cp"``, ``"attention_cp"``
-        Factors trained with Adam on whole profiles, and stopped by held-out ones: of treatments and of genes in every
-        context apart; of treatments, contexts and genes; the same with components that are weighted anew for every
-        entry, by a softmax, unless held-out profiles are predicted better without (``chosen["attention"]`` is then 0). Made
-        for skewed data with rare large values. Single entries are left out of the training and predicted like others.
+        Factor models trained with Adam on whole profiles, with early stopping on held-out ones. ``"mf"`` has factors of
+        treatments, and of genes in each context separately; ``"cp"`` has factors of treatments, contexts and genes;
+        ``"attention_cp"`` also reweights the components for every entry by a softmax, unless held-out profiles are
+        predicted better without it (``chosen["attention"]`` is then 0). Made for skewed data with rare large values.
+        Single missing entries are left out of training and predicted like the others.
 
-    Values stay in their scale; nothing is normalised. Differences from controls, or standardised values, are good input.
-    What look like raw counts are warned of, and so are contexts with fewer than three measured profiles.
+    Values are used as they are, without any normalisation. Log fold changes from controls or standardised scores are
+    good input. A warning is given for what look like raw counts, and for contexts with fewer than three measured
+    profiles.
 
     Parameters
     ----------
     mdata
-        One modality per context, treatments × genes, as from :func:`kronax.pp.tensor`; dense or sparse, any real
-        dtype. A zero that a sparse matrix does not store was measured. It is aligned as by :func:`kronax.pp.align`
-        if need be. Genes that some context lacks take no part.
+        One modality per context, treatments × genes, as from :func:`kronax.pp.tensor`; dense or sparse, any real dtype.
+        Zeros that a sparse matrix does not store count as measured. If the modalities differ in their treatments, they
+        are aligned as by :func:`kronax.pp.align`. Genes that are not in every context are ignored.
     method
-        How to predict.
+        Completion method.
     layer
         Layer to read; X if None.
     key_added
         Layer to write.
     options
-        Of the method: :class:`kronax.tl.KroneckerOptions` for ``"kronecker"``, and so on. Those by default if None.
+        Options of the method: :class:`kronax.tl.KroneckerOptions` for ``"kronecker"``, and so on; the defaults if None.
     copy
-        Return a copy and leave `mdata` as it is.
+        Return a copy and leave `mdata` unchanged.
 
     Returns
     -------
-    None, or with ``copy=True`` the MuData object that was written to. In every modality:
+    None, or with ``copy=True`` the MuData object with the results. In every modality:
 
     ``layers[key_added]`` : treatments × genes, dense
-        Measured values bit for bit, predictions elsewhere. Of the dtype of what was read, if floating; else of the least
-        floating dtype, from float32 on, that holds all its values. Genes that some context lacks are not predicted: NaN
-        where they were not measured.
+        Measured values, bit for bit, and predictions elsewhere. The dtype is that of the values read if they are
+        floating, otherwise the smallest floating dtype, at least float32, that holds them all. Genes that are not in
+        every context are not predicted: NaN where they were not measured.
     ``obs["measured"]`` : bool
         Whether the profile has a measured value.
     ``obs["completion_confidence"]`` : float64
-        The correlation (uncentred) to be expected between a prediction and a measurement: what held-out profiles reached
-        in cross-validation. NaN where nothing was missing, and from methods other than ``"kronecker"``.
+        Expected uncentred correlation of a prediction with a measurement, as reached by held-out profiles in
+        cross-validation. NaN where nothing was missing, and for methods other than ``"kronecker"``.
     ``obs["completion_fallback"]`` : categorical
-        What was predicted instead where the method has nothing to say, such as ``"context_mean"`` for a treatment never
-        measured; else ``"none"``, and ``"measured"`` where nothing was predicted. Where a profile's missing entries differ,
-        what most of them are; genes that were measured nowhere do not count, and are warned of.
+        What was used in place of the method's own prediction, such as ``"context_mean"`` for a treatment that was never
+        measured; ``"none"`` if nothing was, and ``"measured"`` if no entry was missing. If the missing entries of a
+        profile differ, what was used for most of them; genes that were not measured anywhere do not count, and a
+        warning names them.
     ``obs["completion_variance"]`` : float64
-        With ``KroneckerOptions(variance=True)``: posterior variance of a missing entry without the noise of its
-        measurement, the mean over the profile's genes, in squared units; 0 where nothing is missing. It takes the
-        learnt covariances for known, and is too small in contexts and treatments with few profiles.
+        With ``KroneckerOptions(variance=True)``: posterior variance of a missing entry, without measurement noise,
+        averaged over the profile's genes, in squared units; 0 where nothing is missing. It treats the learnt
+        covariances as known, and is too small in contexts and for treatments with few profiles.
 
-    From ``"mf"``, ``"cp"`` and ``"attention_cp"`` also:
+    With ``"mf"``, ``"cp"`` and ``"attention_cp"`` also:
 
     ``obsm["X_completion"]``, ``varm["completion"]`` : float32
-        Factors of treatments and genes, with as many columns as components; the same in all modalities, but those of
-        genes from ``"mf"``. NaN for genes that some context lacks.
+        Factors of treatments and of genes, one column per component. The same in all modalities, except for the gene
+        factors of ``"mf"``. NaN for genes that are not in every context.
 
-    and
+    In the MuData object:
 
-    ``mdata.uns["completion"]`` : dict
-        ``method``, ``params``, ``chosen`` (what the method chose itself), ``converged``, ``reason``, ``n_iter``,
-        ``objective`` (at every iteration), ``n_predicted`` and ``n_entries`` (profiles and entries predicted),
-        ``fallbacks`` (profiles by kind of fallback), ``version``. From ``"mf"``, ``"cp"`` and ``"attention_cp"`` also
-        ``contexts`` (their names), ``context_factors`` (contexts × components; not from ``"mf"``), ``held_out_loss``
-        (at every epoch, beside ``objective``, the loss in training), and ``n_clipped``, ``shift`` and ``factor`` of
-        every context (how values were scaled for training).
+    ``uns["completion"]`` : dict
+        ``method``, ``params``, ``chosen`` (parameters chosen by the method), ``converged``, ``reason``, ``n_iter``,
+        ``objective`` (at every iteration), ``n_predicted`` and ``n_entries`` (numbers of predicted profiles and
+        entries), ``fallbacks`` (number of profiles by kind of fallback), ``version``. With ``"mf"``, ``"cp"`` and
+        ``"attention_cp"`` also ``contexts`` (their names), ``context_factors`` (contexts × components; not with
+        ``"mf"``), ``held_out_loss`` (at every epoch; ``objective`` is then the training loss), and ``n_clipped``,
+        ``shift`` and ``factor`` of every context (how values were scaled for training).
 
-    All but the layer describe the latest completion.
+    All but the layer are overwritten by the next completion.
 
     Raises
     ------
     FloatingPointError
-        If the predictions, or the loss in training, are not finite. Nothing is written then.
+        If the predictions, or the training loss, are not finite. Nothing is written in that case.
     KeyError
         If a modality lacks the layer.
     MemoryError
-        If the work will not fit.
+        If the estimated memory exceeds what is free.
     TypeError
-        If `mdata` is no MuData object of AnnData objects in memory, with numbers, or `options` belong to another method.
+        If `mdata` is not a MuData object of numeric AnnData objects in memory, or `options` belong to another method.
     ValueError
-        If an option is out of range; `mdata` is backed or a view; there are fewer than two modalities, or one whose name
-        cannot be saved; treatments or genes of a modality are not unique, or it has none; the modalities share no gene;
-        a value is infinite; everything is missing; or, with the trace norms, nothing was measured of a treatment, a
+        If an option is out of range; `mdata` is backed or a view; there are fewer than two modalities, or one whose
+        name cannot be saved; a modality is empty or its treatments or genes are not unique; the modalities share no
+        gene; a value is infinite; everything is missing; or, with a trace norm, nothing was measured of a treatment, a
         context or a gene.
 
     References
     ----------
-    :cite:t:`Hodos2018` for the means, ``"dnpp"`` and ``"falrtc"`` on treatments × contexts × genes;
-    :cite:t:`Liu2013` for the trace norms; :cite:t:`ToxiTenCompl2025` for ``"attention_cp"``. ``"kronecker"`` is described in :doc:`/tensors`.
+    :cite:t:`Hodos2018` for the means, ``"dnpp"`` and ``"falrtc"`` on treatments × contexts × genes; :cite:t:`Liu2013`
+    for the trace norms; :cite:t:`ToxiTenCompl2025` for ``"attention_cp"``. ``"kronecker"`` is described in
+    :doc:`/tensors`.
 
     Examples
     --------
@@ -200,8 +201,8 @@ def _warn_of_input(tensor: Tensor, measured: np.ndarray) -> None:
     if few.any():
         names = [f"{tensor.contexts[c]} ({n_measured[c]})" for c in np.flatnonzero(few)]
         msg = (
-            f"Fewer than {_FEWEST} profiles were measured of contexts {_validate.listed(names)}: how they differ from other "
-            "contexts can hardly be learnt, and predictions there are little more than what was measured elsewhere."
+            f"Fewer than {_FEWEST} profiles were measured in contexts {_validate.listed(names)}. That is too little to learn "
+            "how they differ from the others: predictions will mostly repeat what was measured elsewhere."
         )
         warnings.warn(msg, UserWarning, stacklevel=3)
     _tensor.warn_of_counts(tensor.values, stacklevel=3)
@@ -224,8 +225,8 @@ def _refuse_unmeasured(tensor: Tensor, measured: np.ndarray) -> None:
     empty = [f"{kind} {_validate.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
     if empty:
         msg = (
-            f"Nothing was measured of {' and of '.join(empty)}. Leave them out, or have them predicted from the biases "
-            "alone with `refuse_unmeasured=False`."
+            f"Nothing was measured of {' and of '.join(empty)}. Leave them out, or predict them from the biases alone with "
+            "`refuse_unmeasured=False`."
         )
         raise ValueError(msg)
 
@@ -259,7 +260,7 @@ def _require_memory(measured: np.ndarray, method: str, options: Options) -> None
 def _solve(tensor: Tensor, measured: np.ndarray, method: str, options: Options) -> Completion:
     """Complete the tensor, or, where nothing is missing, say so."""
     if measured.all():
-        logger.info("nothing is missing: the layer that is written is what was measured")
+        logger.info("nothing is missing: measured values are written as they are")
         return without_work(tensor.values, measured)
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # reported below, in words
@@ -376,7 +377,7 @@ def _warn(tensor: Tensor, measured: np.ndarray, result: Completion, method: str,
             more, other = {"max_iter": 4 * options.max_iter}, f"a larger `tol` than {options.tol:g}"
         option = "".join(f"{name}={value}" for name, value in more.items())
         messages.append(
-            f"{method} did not converge: {result.reason}. Give it `options={_written(replace(options, **more))}` "
+            f"{method} did not converge: {result.reason}. Use `options={_written(replace(options, **more))}` "
             f"(on the command line --option {option}), or {other}."
         )
     never = [f"{kind} {_validate.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
@@ -385,16 +386,16 @@ def _warn(tensor: Tensor, measured: np.ndarray, result: Completion, method: str,
         messages.append(f"Nothing was measured of {' and of '.join(never)}; {what} were predicted in their place.")
     if isinstance(result, Factorization) and (n_clipped := int(result.scaling.n_clipped.sum())):
         share = n_clipped / measured.sum()
-        logger.info("%d measured entries (%.2g%%) were outliers and clipped for training alone", n_clipped, 100 * share)
+        logger.info("%d measured entries (%.2g%%) were clipped as outliers, for training only", n_clipped, 100 * share)
     if method == "dnpp" and (n_constant := _constant(tensor.values)):
         messages.append(
-            f"{n_constant} measured profiles are constant: their correlations are undefined and make no neighbours."
+            f"{n_constant} measured profiles are constant: their correlations are undefined, so they are no neighbours."
         )
     for msg in messages:
         warnings.warn(msg, UserWarning, stacklevel=3)
     if n_fallbacks := {kind: n for kind, n in _fallbacks(result, ~measured.all(axis=2)).items() if n}:
-        counts = ", ".join(f"{n} by {kind.replace('_', ' ')}" for kind, n in n_fallbacks.items())
-        logger.info("profiles of which %s has nothing to say: %s", method, counts)
+        counts = ", ".join(f"{kind.replace('_', ' ')} for {n}" for kind, n in n_fallbacks.items())
+        logger.info("profiles that %s could not predict, and what was used instead: %s", method, counts)
 
 
 def _written(options: Options) -> str:

@@ -19,44 +19,44 @@ def gene_modules(
     random_state: int = 0,
     copy: bool = False,
 ) -> AnnData | None:
-    """Group the genes into modules, the communities of the gene graph.
+    """Group the genes into modules: communities of the gene graph.
 
-    The Leiden algorithm in igraph's implementation, two iterations, maximises weighted modularity, as
-    :func:`scanpy.tl.leiden` does for cells. Communities of genes are weak, and one run differs much from the next that
-    has another seed. So modules are the consensus of many runs: edges are weighted by the share of runs in which both ends
-    are in one community, and the graph is grouped anew, until all runs agree.
+    Modules are found by the Leiden algorithm (igraph's implementation, two iterations, weighted modularity), as
+    :func:`scanpy.tl.leiden` does for cells. Communities of genes are weak, and runs with different seeds differ
+    considerably. Modules are therefore a consensus of many runs: edges are reweighted by the share of runs in which
+    both ends are in one community, and the graph is clustered again, until all runs agree.
 
     Parameters
     ----------
     adata
-        Cells × genes, with a gene graph: the result of :func:`kronax.tl.med_magma`.
+        Cells × genes, with a gene graph: the result of :func:`kronax.tl.med_magma` or :func:`kronax.tl.gmgm`.
     resolution
-        Higher values give more and smaller modules.
+        Resolution of the Leiden algorithm. Higher values give more and smaller modules.
     n_runs
-        Runs of the Leiden algorithm on the gene graph, and a fifth of that, at least 20, in each of the few rounds after it:
-        about two seconds for 2,000 genes. 1 for a single run, without a consensus.
+        Number of Leiden runs on the gene graph. Each of the few consensus rounds takes a fifth of that, at least 20.
+        About two seconds for 2,000 genes. 1 for a single run, without a consensus.
     neighbors_key
-        Where in ``uns`` the graph is described; its weights are in ``varp``, under the name given there as
+        Key in ``uns`` that describes the graph; its weights are in ``varp``, under the name given there as
         ``connectivities_key``.
     key_added
-        Name of what is written.
+        Name of the results.
     random_state
         Seed.
     copy
-        Return a copy and leave `adata` as it is.
+        Return a copy and leave `adata` unchanged.
 
     Returns
     -------
-    None, or with ``copy=True`` the AnnData object that was written to:
+    None, or with ``copy=True`` the AnnData object with the results:
 
     ``adata.var[key_added]`` : categorical
-        The module of every gene: ``"0"`` the largest, ``"1"`` the next, and so on. A gene without an edge belongs to
-        no module and has a missing value.
+        The module of every gene, numbered by size: ``"0"`` is the largest. Missing for a gene without an edge, which
+        belongs to no module.
     ``adata.var[f"{key_added}_stability"]`` : float
-        How often a single run has a gene in one community with another gene of its module, mean over these, in [0, 1].
-        NaN for a gene without an edge.
+        How often a gene is in one community with another gene of its module in a single run, averaged over these genes;
+        in [0, 1]. NaN for a gene without an edge.
     ``adata.uns[key_added]`` : dict
-        ``agreement``: the adjusted mutual information of a single run and the modules, mean over the runs; ``params``:
+        ``agreement``: adjusted mutual information of a single run and the modules, averaged over the runs; ``params``:
         `resolution`, `n_runs`, `neighbors_key`, `random_state` and ``n_iterations``.
 
     Raises
@@ -64,8 +64,8 @@ def gene_modules(
     KeyError
         If there is no such graph.
     ValueError
-        If `adata` is backed, `resolution` or `n_runs` is not positive, `key_added` is `neighbors_key`, or the graph has no edges or
-        a weight that is negative or not finite.
+        If `adata` is backed, `resolution` or `n_runs` is not positive, `key_added` equals `neighbors_key`, or the graph
+        has no edges or a weight that is negative or not finite.
 
     References
     ----------
@@ -103,7 +103,7 @@ def gene_modules(
     modules[connected], stability[connected] = found.communities, found.stability
     categories = [str(module) for module in range(modules.max() + 1)]
     logger.info(
-        "gene_modules: %d genes in %d modules; a single run agrees with them to %.2f (AMI)",
+        "gene_modules: %d genes in %d modules; agreement with a single run: AMI %.2f",
         len(connected),
         len(categories),
         found.agreement,

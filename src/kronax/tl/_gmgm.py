@@ -27,21 +27,23 @@ def gmgm(
     random_state: int = 0,
     copy: bool = False,
 ) -> AnnData | MuData | None:
-    r"""Learn a cell graph and a gene graph together from values without multiplicative noise.
+    """Learn a cell graph and a gene graph jointly from values without cell or gene factors.
 
-    The model of GmGM: a Gaussian matrix whose precision is the Kronecker sum :math:`Ψ ⊕ Φ` of one over cells and one over
-    genes. It is the last step of :func:`kronax.tl.med_magma` alone, with the same penalties, and takes the values as they
-    are: use normalised and log-transformed ones. Where the capture efficiency of cells or the capture bias of genes is
-    unknown, :func:`kronax.tl.med_magma` is the method.
+    For log fold changes, standardised scores, log-ratios and other values that no unknown factor of a cell or gene has
+    multiplied. For counts and log-normalised counts use :func:`kronax.tl.med_magma`.
+
+    The model is GmGM: a Gaussian matrix whose precision is the Kronecker sum :math:`Ψ ⊕ Φ` of a precision matrix of the
+    cells and one of the genes. This is the last step of :func:`kronax.tl.med_magma`, with the same penalties, applied
+    to the values as they are.
 
     Parameters
     ----------
     data
-        Cells × genes, or several modalities with common cells, matched by name. Dense or sparse (which stays sparse), any
-        real dtype.
+        Cells × genes, or several modalities with common cells, matched by name. Dense or sparse (which stays sparse),
+        any real dtype.
     layer
-        Layer to read, in every modality; `X` if None. Where modalities differ, a mapping from every one of them to its
-        layer or None, such as ``{"rna": "counts", "protein": None}``.
+        Layer to read, in every modality; `X` if None. If modalities differ, a mapping from each of them to its layer or
+        None, such as ``{"rna": "counts", "protein": None}``.
     n_neighbors
         As in :func:`kronax.tl.med_magma`.
     weights
@@ -49,40 +51,40 @@ def gmgm(
     penalty, strength
         As in :func:`kronax.tl.med_magma`.
     nonparanormal
-        Replace the values of every gene by normal scores of their ranks first, so that any increasing function of a gene
-        gives the same graphs. Ties, such as zeros, share their mean rank.
+        Whether to replace the values of every gene by normal scores of their ranks first. Any increasing function of a
+        gene then gives the same graphs. Ties, such as zeros, share their mean rank.
     center
-        Estimate a mean for every gene.
+        Whether to estimate a mean for every gene.
     joint
-        As in :func:`kronax.tl.med_magma`; True is the published method's.
+        As in :func:`kronax.tl.med_magma`; the published method is ``joint=True``.
     n_comps
-        Most coordinates of the embedding.
+        Maximum number of embedding coordinates.
     key_added
-        Name of what is written.
+        Name of the results.
     random_state
         Stored for the scanpy functions that read it. The method itself draws no random numbers.
     copy
-        Return a copy and leave `data` as it is.
+        Return a copy and leave `data` unchanged.
 
     Returns
     -------
-    None, or with ``copy=True`` the object that was written to: what :func:`kronax.tl.med_magma` writes, under
-    `key_added`, but for scales, ``power`` and ``dispersion``.
+    None, or with ``copy=True`` the object with the results: those of :func:`kronax.tl.med_magma`, under `key_added`,
+    without scales, ``power`` and ``dispersion``.
 
     Raises
     ------
     KeyError
         If there is no such layer.
     FloatingPointError
-        If the estimate is not finite. Nothing is written then.
+        If the estimate is not finite. Nothing is written in that case.
     MemoryError
-        If the work will not fit.
+        If the estimated memory exceeds what is free.
     TypeError
         If `layer` is a mapping and `data` an AnnData object, or a matrix is not numeric and real, or not in memory.
     ValueError
-        If `data` is backed, a parameter is out of range, a matrix has NaN or infinite values or fewer than two cells or
-        genes with non-zero values, nothing varies, or cell names of a modality are not unique, unknown to the object or in
-        no other modality.
+        If `data` is backed; a parameter is out of range; a matrix has NaN or infinite values, or fewer than two cells
+        or genes with non-zero values; nothing varies; or cell names of a modality are not unique, not in the object, or
+        in no other modality.
 
     References
     ----------

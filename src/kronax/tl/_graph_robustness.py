@@ -41,23 +41,23 @@ def graph_robustness(
     random_state: int = 0,
     copy: bool = False,
 ) -> AnnData | MuData | None:
-    r"""Ask whether the clusters of a graph survive when more and more of its edges change places.
+    r"""Test whether the clusters of a graph survive random rewiring of its edges.
 
-    A growing share of the edges is rewired: two edges exchange ends, so that every vertex keeps the number of its
-    edges. After every step the graph is clustered again (Leiden, weighted) and compared with the clusters of the graph
-    as it was. The same is done with random graphs of the same degrees, each compared with its own clusters. Where
-    communities are real, the graph's clusters change less than those of the random graphs.
+    A growing share of the edges is rewired: pairs of edges exchange ends, so that every vertex keeps its number of
+    edges. After every step the graph is clustered again (Leiden, weighted) and compared with the clusters of the
+    original graph. The same is done with random graphs of the same degrees, each compared with its own clusters. If
+    communities are real, the clusters of the graph change less than those of the random graphs.
 
-    **Weights.** An edge that has not moved keeps its weight; moved edges get the weights of those they replace, in random
-    order. So the weights stay the same set of numbers, degrees (numbers of edges) are kept exactly, and sums of weights on
-    average alone. In the random graphs all weights are shuffled.
+    **Weights.** An edge that has not moved keeps its weight; moved edges get the weights of those they replace, in
+    random order. The set of weights therefore stays the same; degrees (numbers of edges) are kept exactly, and sums of
+    weights on average. In the random graphs all weights are shuffled.
 
-    **The test.** Each repeat takes one chain of perturbations of the graph, and one of a random graph of its own. The area
-    under a curve, divided by the largest share, is its mean height. With :math:`b` of the :math:`R` random graphs at least
-    as stable as the graph is on average over its repeats, :math:`p = (1 + b) / (1 + R)`: the probability of ranking this
-    high for a graph that is itself one of the random ones. It cannot be smaller than :math:`1 / (1 + R)`. The repeats of the
-    graph are no independent graphs and are not counted as such. A small :math:`p` says that the communities
-    are more than degrees make by themselves, not that they are the right ones.
+    **The test.** Every repeat rewires the graph in one chain of steps, and a new random graph in another. The area
+    under a curve divided by its range of shares is its mean height. If :math:`b` of the :math:`R` random graphs are at
+    least as stable as the graph is on average over its repeats, :math:`p = (1 + b) / (1 + R)`: the probability of
+    ranking this high for a graph that is itself one of the random ones. It cannot be smaller than :math:`1 / (1 + R)`.
+    Repeats of the graph are not independent graphs and are not counted as such. A small :math:`p` says that communities
+    are stronger than degrees alone produce, not that they are the right ones.
 
     Parameters
     ----------
@@ -65,36 +65,36 @@ def graph_robustness(
         AnnData object with a graph: the result of :func:`kronax.tl.med_magma` or :func:`scanpy.pp.neighbors`. For the
         cells of several modalities, the MuData object.
     neighbors_key
-        Where in ``uns`` the graph is described.
+        Key in ``uns`` that describes the graph.
     axis
         ``"obs"`` for the graph of the cells, ``"var"`` for that of the genes.
     measure
-        ``"vi"``: variation of information divided by :math:`\log n`; 0 for equal clusters, 1 at most. ``"ami"``: adjusted
-        mutual information; 1 for equal clusters.
+        How to compare clusters. ``"vi"``: variation of information divided by :math:`\log n`; 0 for equal clusters, at
+        most 1. ``"ami"``: adjusted mutual information; 1 for equal clusters.
     resolution
-        Of the Leiden algorithm.
+        Resolution of the Leiden algorithm.
     shares
-        Shares of the edges that are rewired, ascending, from 0 to less than 1, at least two. At 0, clusters differ only because
-        the Leiden algorithm draws random numbers.
+        Shares of the edges to rewire, ascending, from 0 to less than 1, at least two. At 0, clusters differ only
+        because the Leiden algorithm is random.
     n_repeats
-        Chains of perturbations of the graph, and random graphs; :math:`R`. Each takes one to two seconds on 1,000 cells with
-        15 neighbours, and about five on 3,000.
+        Number :math:`R` of repeats and of random graphs. Each takes one to two seconds for 1,000 cells with 15
+        neighbours, and about five for 3,000.
     key_added
-        Name of what is written.
+        Name of the results.
     random_state
         Seed.
     copy
-        Return a copy and leave `data` as it is.
+        Return a copy and leave `data` unchanged.
 
     Returns
     -------
-    None, or with ``copy=True`` the object that was written to:
+    None, or with ``copy=True`` the object with the results:
 
     ``data.uns[key_added]`` : dict
-        ``shares``, (L,); ``graph`` and ``random``, the measure at every repeat and share, (`n_repeats`, L); ``n_clusters`` and
-        ``n_clusters_random``, of the unperturbed graphs; ``difference``, the area between the mean curves divided by the
-        largest share, positive if the graph is more robust than the random ones; ``p``; ``statement``, the result in
-        a sentence; ``params``.
+        ``shares``, (L,); ``graph`` and ``random``, the measure at every repeat and share, (`n_repeats`, L);
+        ``n_clusters`` and ``n_clusters_random``, of the original graphs; ``difference``, the area between the mean
+        curves divided by the range of shares, positive if the graph is more robust than the random ones; ``p``;
+        ``statement``, the result in words; ``params``.
 
     Vertices without an edge belong to no cluster and are left out.
 
@@ -103,12 +103,12 @@ def graph_robustness(
     KeyError
         If there is no such graph.
     ValueError
-        If `data` is backed, a parameter is out of range, the graph has no edges or a weight that is negative or not finite, or
-        it is too dense for as many edges to change places.
+        If `data` is backed; a parameter is out of range; the graph has no edges or a weight that is negative or not
+        finite; or it is too dense for that many edges to be rewired.
 
     See Also
     --------
-    kronax.pl.graph_robustness : The curves.
+    kronax.pl.graph_robustness : Plot of the curves.
 
     References
     ----------
@@ -158,7 +158,7 @@ def graph_robustness(
         "n_clusters_random": np.array(n_random),
     }
     found |= compare_curves(shares, found["graph"], found["random"], measure)
-    logger.info("graph_robustness: %s", found["statement"])
+    logger.info("graph_robustness: p = %.2g; in words: uns[%r]['statement']", found["p"], key_added)
 
     data = data.copy() if copy else data
     found["params"] = {
@@ -187,7 +187,7 @@ def compare_curves(
         f"{_MEASURES[measure]} of clusters before and after rewiring {shares[0]:.0%} to {shares[-1]:.0%} of the edges: "
         f"{area.mean():.3f} on average, in random graphs of the same degrees {random_area.mean():.3f}; "
         f"{n_as_stable} of {len(random)} random graphs are as stable (p = {p:.2g}"
-        + (", the smallest that so few can give)." if n_as_stable == 0 else ").")
+        + (f", the smallest possible with {len(random)})." if n_as_stable == 0 else ").")
     )
     if shares[0] == 0:
         statement += (

@@ -29,137 +29,142 @@ def med_magma(
     random_state: int = 0,
     copy: bool = False,
 ) -> AnnData | MuData | None:
-    r"""Learn a cell graph and a gene graph together, unharmed by multiplicative noise.
+    r"""Learn a cell graph and a gene graph jointly, robust to multiplicative noise.
 
-    The model is :math:`X = \operatorname{diag}(r)\, Z^{1/γ} \operatorname{diag}(c)` (a power of every entry, its sign
-    kept) with unknown scales :math:`r_i > 0` of the cells and :math:`c_j > 0` of the genes, and a Gaussian :math:`Z` whose precision matrix is the Kronecker sum :math:`Ψ ⊕ Φ` of one over cells and one over genes.
-    Multiplying any cell or gene by any positive number changes nothing but the scales that are reported.
+    The model is :math:`X = \operatorname{diag}(r)\, Z^{1/γ} \operatorname{diag}(c)`, where the power acts on absolute
+    values and keeps signs. The scales :math:`r_i > 0` of the cells and :math:`c_j > 0` of the genes are unknown, and
+    :math:`Z` is Gaussian with the Kronecker sum :math:`Ψ ⊕ Φ` of a precision matrix of the cells and one of the genes
+    as its precision. Multiplying any cell or gene by any positive number changes nothing but the reported scales.
 
-    Counts and log-normalised values are both good input. Choose highly variable genes first, as for
+    Counts and log-normalised values are both good input. Select highly variable genes first, as for
     :func:`scanpy.pp.pca`.
 
-    Of a MuData object the modalities share the cells: :math:`Ψ` is common to all, every modality :math:`k` has scales
-    of its own for cells and features and a precision :math:`Φ_k` of its features. A cell need not be in every modality;
-    in the denoised values of one that lacks it, it stands where the cell does that is most like it in the others.
+    The modalities of a MuData object share their cells: :math:`Ψ` is common to all, and every modality :math:`k` has
+    its own scales of cells and features and its own precision :math:`Φ_k` of the features. A cell may be absent from
+    some modalities. In the denoised values of such a modality, it takes the coordinates of its most similar cell,
+    judged by the others.
 
     Parameters
     ----------
     data
         Cells × genes, or several modalities with common cells, matched by name. Dense or sparse (which stays sparse),
-        any real dtype. Negative values are allowed, since :math:`Z` has them, and warned of: where they come from
-        centring, scaling or log-ratios, multiplicative noise is no longer a scale of the matrix and is not taken away.
+        any real dtype. Negative values are allowed, since :math:`Z` has them, but a warning is given: if they come from
+        centring, scaling or log-ratios, multiplicative noise is no longer a scale of the matrix and is not removed.
     layer
-        Layer to read, in every modality; `X` if None. Where modalities differ, a mapping from every one of them to its
-        layer or None, such as ``{"rna": "counts", "protein": None}``. To leave a modality out, hand over the others:
+        Layer to read, in every modality; `X` if None. If modalities differ, a mapping from each of them to its layer or
+        None, such as ``{"rna": "counts", "protein": None}``. To leave a modality out, pass an object of the others:
         ``mudata.MuData({name: mdata[name].copy() for name in ("rna", "protein")})``.
     n_neighbors
-        Neighbours of every cell and of every gene in the graphs, itself not counted: from 2 to one less than there are
-        cells. Genes get as many, or all others if there are fewer. None connects all cells, and all genes, whose
-        affinity is positive and writes the complete precision matrices.
+        Number of neighbours of every cell and of every gene, itself not counted; from 2 to one less than the number of
+        cells. Genes get as many, or all others if there are fewer. None connects all pairs with a positive affinity or
+        partial correlation, and writes the complete precision matrices.
     weights
-        What connects two cells. ``"affinity"``: the cosine of their denoised profiles, which separates cell types best;
-        the edges are weighted as in UMAP. ``"partial_correlation"``: the largest positive partial correlations, as for
-        genes.
+        How cells are connected. ``"affinity"``: by the cosine of their denoised profiles, with the edge weights of
+        UMAP; it separates cell types best. ``"partial_correlation"``: by the largest positive partial correlations, as
+        for genes.
     penalty
-        How the precision matrices are kept from following the noise. ``"shrinkage"``: nonlinear shrinkage of both
-        spectra. ``"ridge"``: :math:`ρ\,\|Ψ ⊕ Φ\|^2` is added to the negative log-likelihood. ``"l1"``: the absolute
-        entries off the diagonals, so that most are exactly zero; needs cells × cells and genes × genes matrices. Its time
-        grows with the cube of the larger of the two: of real counts, seconds for some hundred cells and genes, a minute
-        for 133 cells and 500 genes, more than four for 500 and 1,500. Select fewer genes for it. `penalty`, `strength`,
-        `joint` and `laplace` change the precision matrices and the gene graph, not which cells are neighbours, but with
+        Regularisation of the precision matrices. ``"shrinkage"``: nonlinear shrinkage of both spectra. ``"ridge"``:
+        :math:`ρ\,\|Ψ ⊕ Φ\|^2` is added to the negative log-likelihood. ``"l1"``: a lasso on the off-diagonal entries,
+        most of which become exactly zero. It needs cells × cells and genes × genes matrices, and its time grows with
+        the cube of the larger number: on real counts, seconds for some hundred cells and genes, a minute for 133 cells
+        and 500 genes, more than four for 500 and 1,500, so select fewer genes. `penalty`, `strength`, `joint` and
+        `laplace` change the precision matrices and the gene graph; they change the neighbours of cells only with
         ``weights="partial_correlation"``.
     strength
-        Of a ridge, in units of the squared mean variance, up to 1e10; if None, what makes held-out data most likely. Of an l1
-        penalty, on the scale of correlations, up to 1, one for cells and genes or one for each; if None
-        :math:`\sqrt{2\log n/p}` for :math:`n` cells and :math:`\sqrt{2\log p/n}` for :math:`p` genes, which correlations
-        of noise alone seldom exceed.
+        Strength of the penalty. For a ridge: in units of the squared mean variance, up to 1e10; if None, the strength
+        that maximises the likelihood of held-out data. For an l1 penalty: on the scale of correlations, up to 1, one
+        number or a pair for cells and genes; if None, :math:`\sqrt{2\log n/p}` for :math:`n` cells and
+        :math:`\sqrt{2\log p/n}` for :math:`p` genes, which correlations of pure noise rarely exceed.
     laplace
-        Whether the E-step takes the uncertainty of the scales into account, to second order (Laplace's approximation), or
-        the most likely scales alone. It changes second moments by a share of about :math:`1/n + 1/p` and needs the
-        inverse of an :math:`(n + p) × (n + p)` matrix; ``"auto"`` does it where the share is above 1%, cells and genes
-        together are at most 1,000, and there are at least twice as many non-zero values as scales. Edges were not found
-        better with it in our benchmarks, and those between nearly collinear genes worse.
+        Whether the E-step accounts for the uncertainty of the scales to second order (Laplace's approximation) instead
+        of using their most likely values. This changes second moments by about :math:`1/n + 1/p` relative to their size
+        and needs the inverse of an :math:`(n + p) × (n + p)` matrix. ``"auto"`` does it if this share exceeds 1%, cells
+        and genes together are at most 1,000, and there are at least twice as many non-zero values as scales. In our
+        benchmarks it did not improve edges, and made those between nearly collinear genes worse.
     power
-        :math:`γ`. If None, 1 for a matrix with negative values, be it a single one; otherwise as much compression as the Gaussian model
-        needs: the largest :math:`γ ≤ 1` that brings the root mean square of the quotient's logarithm down to ½. Data
-        and any power of them then give nearly the same graphs.
+        Exponent :math:`γ`. If None: 1 if the matrix has any negative value; otherwise the largest :math:`γ ≤ 1` at
+        which the root mean square of the quotient's logarithm is at most ½, as the Gaussian model needs. Data and any
+        power of them then give nearly the same graphs.
     center
-        Estimate a mean for every gene, behind the scales, so that precision matrices describe deviations from it.
+        Whether to estimate a mean for every gene, after the scales, so that precision matrices describe deviations from
+        it.
     joint
-        With shrinkage, how the precision matrices of cells and genes are fitted. If False, each with the other axis at its mean: what both
-        axes could explain, such as the programs that make cell types, is in both. If True, together as in the paper: they
-        share it out. In our benchmarks the graphs of the former were never worse, and those of gene networks better.
-        A ridge and an l1 penalty are fitted together in any case.
+        With shrinkage: whether to fit the precision matrices of cells and genes jointly, as in the paper. If False,
+        each is fitted with the other axis at its mean: structure that either axis could explain, such as the programs
+        that make cell types, is then in both, rather than divided between them. In our benchmarks, separate fits never
+        gave worse graphs, and gave better gene networks. A ridge and an l1 penalty are always fitted jointly.
     n_comps
-        Most coordinates of the embedding.
+        Maximum number of embedding coordinates.
     max_iter
-        Steps of expectation maximisation, at most. The first, matrix scaling and one fit of the model, is the default
-        because more did not make better graphs in our benchmarks. From the third step on, one that changes more than
-        the step before it is dropped, and EM ends.
+        Maximum number of steps of expectation maximisation (EM). The default is the first one, matrix scaling and one
+        fit of the model, because more steps did not give better graphs in our benchmarks. From the third on, a step
+        that changes more than the one before is discarded, and EM ends.
     tol
-        Expectation maximisation has converged when a step changes :math:`\log|Z|` by less, root mean square.
+        Convergence tolerance of EM: the root mean square change of :math:`\log|Z|` in a step.
     key_added
-        Name of what is written; ``key`` below. With ``"neighbors"``, graphs are written as ``connectivities`` and
-        ``distances``, in the place of those of :func:`scanpy.pp.neighbors`, and scanpy's functions find them without a
+        Name of the results; ``key`` below. With ``"neighbors"``, graphs are written as ``connectivities`` and
+        ``distances``, in place of those of :func:`scanpy.pp.neighbors`, and scanpy's functions find them without a
         `neighbors_key`.
     random_state
         Stored for the scanpy functions that read it. The method itself draws no random numbers.
     copy
-        Return a copy and leave `data` as it is.
+        Return a copy and leave `data` unchanged.
 
     Returns
     -------
-    None, or with ``copy=True`` the object that was written to. For cells in ``obsp``, for genes in ``varp``:
+    None, or with ``copy=True`` the object with the results. For cells in ``obsp``, for genes in ``varp``:
 
     ``key_connectivities`` : CSR matrix, float64
-        Edge weights in (0, 1], symmetric, no diagonal. Cells: as `weights` says. Genes: the largest positive partial
+        Edge weights in (0, 1], symmetric, no diagonal. Cells: as set by `weights`. Genes: the largest positive partial
         correlations.
     ``key_distances`` : CSR matrix, float64
-        The same edges: distance of the denoised profiles at unit length; for partial correlations
+        On the same edges: the distance of the denoised profiles scaled to unit length; for partial correlations,
         :math:`\sqrt{2 - 2ρ}`.
     ``key_precision`` : CSR matrix, float64
-        :math:`Ψ` and :math:`Φ`, signed, on the same edges and the diagonal. What belongs together is negative. An
-        entry is conditional on all other cells (genes) of the matrix, also after subsetting. By default in the unit in
-        which the diagonal is ½: off the diagonal stand partial correlations, with their sign turned.
+        :math:`Ψ` and :math:`Φ`, signed, on the same edges and the diagonal. Entries of what belongs together are
+        negative. An entry is conditional on all other cells (genes) of the matrix, also after subsetting. By default in
+        units in which the diagonal is ½: the off-diagonal entries are then partial correlations with their sign
+        reversed.
 
-    and
+    Also:
 
     ``adata.obsm["X_key"]``, ``adata.varm["key"]`` : cells × k and genes × k, float64
         Coordinates of cells and genes in the denoised :math:`Z`.
     ``adata.obs["key_log_scale"]``, ``adata.var["key_log_scale"]`` : float64
-        :math:`\log r` and :math:`\log c`, natural logarithms; those of the genes average to 0.
+        Natural logarithms :math:`\log r` and :math:`\log c`; those of the genes average to 0.
     ``adata.uns["key"]`` : dict
         What scanpy's ``neighbors_key`` needs (``connectivities_key``, ``distances_key``, ``params``), and
-        ``precision_key``, ``converged``, ``reason``, ``n_iter``, ``objective`` (negative log-likelihood per entry at
-        every step taken, a dropped one included), ``strength`` of the penalty, ``rank``
-        and ``noise`` (directions above the noise, its standard deviation), ``power``, ``dispersion``, ``version``.
+        ``precision_key``, ``converged``, ``reason``, ``n_iter``, ``objective`` (negative log-likelihood per entry after
+        every step, including a discarded one), ``strength`` of the penalty, ``rank`` and ``noise`` (number of
+        directions above the noise, and its standard deviation), ``power``, ``dispersion``, ``version``.
 
-    Of a MuData object, what is said of cells is written to the object itself, but for the scales, which are those of a
-    modality: these and what is said of genes to the modality, with a ``uns["key"]`` of its own. That of the object tells
-    ``converged``, ``reason``, ``objective``, the ``modalities`` and how many cells take part in each (``n_cells``).
+    For a MuData object, results for the cells are written to the object itself, except for their scales, which belong
+    to a modality. Scales and results for the features are written to the modality, with its own ``uns["key"]``. That of
+    the object holds ``converged``, ``reason``, ``objective``, the ``modalities`` and their numbers of cells
+    (``n_cells``).
 
-    Cells and genes without a non-zero value are reported, take no part, and come back without edges, with zeros for
-    coordinates and NaN for a scale. Also reported are non-zero values that fall apart into blocks without a common cell or
-    gene, and graphs without an edge.
+    Cells and genes without a non-zero value are left out, with a warning: they have no edges, coordinates of 0 and a
+    scale of NaN. Warnings are also given if the non-zero values fall into blocks without a common cell or gene, and if
+    a graph has no edge.
 
     Raises
     ------
     KeyError
         If there is no such layer.
     FloatingPointError
-        If the estimate is not finite. Nothing is written then.
+        If the estimate is not finite. Nothing is written in that case.
     MemoryError
-        If the work will not fit.
+        If the estimated memory exceeds what is free.
     TypeError
-        If `layer` is a mapping and `data` an AnnData object, or the matrix is not numeric and real, or not in memory.
+        If `layer` is a mapping and `data` an AnnData object, or a matrix is not numeric and real, or not in memory.
     ValueError
-        If `data` is backed, a parameter is out of range, a matrix has NaN or infinite values or fewer than two cells or
-        genes with non-zero values, nothing varies but the scales, with an l1 penalty some cell or gene does not, or cell
-        names of a modality are not unique, unknown to the object or in no other modality.
+        If `data` is backed; a parameter is out of range; a matrix has NaN or infinite values, or fewer than two cells
+        or genes with non-zero values; nothing varies but the scales, or, with an l1 penalty, some cell or gene does
+        not; or cell names of a modality are not unique, not in the object, or in no other modality.
 
     References
     ----------
-    :cite:t:`Andrew2026`; corrected and extended as :doc:`/methods` describes.
+    :cite:t:`Andrew2026`; corrected and extended as described in :doc:`/methods`.
 
     Examples
     --------

@@ -23,12 +23,12 @@ def module_activity(
     key_added: str = _keys.MODULE_ACTIVITY,
     copy: bool = False,
 ) -> AnnData | None:
-    """Compute how active every gene module is in every cell, and whether that differs between groups of cells.
+    """Compute the activity of every gene module in every cell, and test whether it differs between groups of cells.
 
-    A module's activity in a cell is its genes' share of the cell's total. Whether the groups of `groupby` differ is asked
-    by one-way analysis of variance, module by module; :math:`p` values are adjusted for the number of modules after
-    Benjamini and Hochberg. Groups that were found in the same matrix, as clusters are, differ by construction: their
-    :math:`p` values say nothing. Labels from elsewhere are what the test is for.
+    A module's activity in a cell is its genes' share of the cell's total. Groups are compared by one-way analysis of
+    variance, one module at a time; :math:`p` values are adjusted for the number of modules by the Benjamini–Hochberg
+    procedure. Groups derived from the same matrix, such as clusters, differ by construction, and their :math:`p` values
+    are meaningless. Use labels from an independent source.
 
     Parameters
     ----------
@@ -36,37 +36,37 @@ def module_activity(
         Cells × genes, with the result of :func:`kronax.tl.gene_modules`.
     groupby
         Column of ``obs`` with at least two groups. If None, nothing is tested. Cells with a missing value
-        have activities, but are not tested.
+        get activities, but are not tested.
     modules
-        Column of ``var`` that holds the modules. Genes with a missing value are in none, but count for the total.
+        Column of ``var`` with the modules. Genes with a missing value are in none, but count towards the total.
     layer
-        Layer to read, counts or log-normalised. If None, the matrix the graph was learnt from: the layer that
-        ``adata.uns[neighbors_key]["params"]`` names, or `adata.X` if it names none that is there.
+        Layer to read, counts or log-normalised. If None, the matrix the graph was learnt from: the layer named in
+        ``adata.uns[neighbors_key]["params"]``, or `adata.X` if none is named or it no longer exists.
     key_added
-        Name of what is written; ``key`` below.
+        Name of the results; ``key`` below.
     copy
-        Return a copy and leave `adata` as it is.
+        Return a copy and leave `adata` unchanged.
 
     Returns
     -------
-    None, or with ``copy=True`` the AnnData object that was written to:
+    None, or with ``copy=True`` the AnnData object with the results:
 
     ``adata.obsm["key"]`` : cells × modules, float64
         Shares, from 0 to 1. NaN for cells without a non-zero value.
     ``adata.uns["key"]`` : dict
-        ``modules``, the names of the columns; ``params``; and with `groupby` ``anova``: a dict of arrays, one value
-        per module, ``F``, ``p``, ``p_adjusted`` and ``eta_squared`` (the share of the variance between
-        groups); ``groups`` and ``n_cells``, the groups that were compared and their cells; ``df_between`` and
-        ``df_within``, the degrees of freedom. All four are NaN for a module with the same share in all cells.
-        :func:`kronax.get.module_activity` makes a table of it.
+        ``modules``, the names of the columns; ``params``; and with `groupby` ``anova``, a dict. Its arrays ``F``,
+        ``p``, ``p_adjusted`` and ``eta_squared`` (the share of the variance that lies between groups) have one value
+        per module, NaN if its share is the same in all cells. ``groups`` and ``n_cells`` are the groups compared and
+        their numbers of cells; ``df_between`` and ``df_within``, the degrees of freedom.
+        :func:`kronax.get.module_activity` turns it into a table.
 
     Raises
     ------
     KeyError
         If a column or the layer does not exist.
     ValueError
-        If `adata` is backed, no gene is in a module, the matrix has negative, NaN or infinite values, fewer than two
-        groups have cells with counts, or no group has two.
+        If `adata` is backed; no gene is in a module; the matrix has negative, NaN or infinite values; fewer than two
+        groups have cells with counts; or none of the groups has two.
 
     References
     ----------
@@ -108,7 +108,7 @@ def module_activity(
     adata.obsm[key_added] = activity
     adata.uns[key_added] = found
     if (n_empty := adata.n_obs - len(counts.cells)) > 0:
-        msg = f"{n_empty} of {adata.n_obs} cells have no non-zero value, and so no shares: NaN, and not tested."
+        msg = f"{n_empty} of {adata.n_obs} cells have no non-zero value: their activities are NaN, and they are not tested."
         warnings.warn(msg, UserWarning, stacklevel=2)
     return adata if copy else None
 
