@@ -63,7 +63,8 @@ def test_variance_equals_the_dense_one(rng, monkeypatch):
     x = without_fibers(rng, low_rank(rng, (6, 4, 5)))
     kernels = [kernel(rng, n) for n in (6, 4)]
     spectrum = rng.uniform(0.2, 2.0, size=5)
-    monkeypatch.setattr(wiener, "_kernels", lambda *_: (*kernels, spectrum))
+    monkeypatch.setattr(wiener, "_kernels", lambda *_: (kernels[0], spectrum))
+    monkeypatch.setattr(wiener, "_context_kernel", lambda *_: kernels[1])
     result = kronecker(x, KroneckerOptions(noise=0.7, own_share=0.0, common_share=0.0, variance=True))
     missing = np.isnan(x)
     fibers = np.kron(*(k.dense for k in kernels))
@@ -79,13 +80,57 @@ def test_variance_equals_the_dense_one(rng, monkeypatch):
     np.testing.assert_allclose(result.variance, expected.mean(axis=2), rtol=1e-9)
 
 
-@pytest.mark.parametrize("keep", [1, 3])
-def test_predictions_in_a_context_with_few_profiles_are_no_smaller(rng, keep):
+@pytest.mark.parametrize(
+    ("keep", "size", "within"),
+    [(1, 1.0, 1.4), (3, 1.0, 1.4), (3, 0.1, 2.0), (3, 10.0, 2.0), (1, 0.1, 3.5), (1, 10.0, 3.5)],
+)
+def test_predictions_in_a_context_with_few_profiles_are_of_its_size(rng, keep, size, within):
+    """One profile is worth as much as the others' sizes: half of the way, on a logarithmic scale."""
     x = rng.normal(size=(40, 1, 20)) + 0.7 * rng.normal(size=(40, 6, 20))
+    x[:, 5] *= size
     truth, x[keep:, 5] = x[keep:, 5].copy(), NAN
     predicted = kronecker(x).values[keep:, 5]
     slope = (truth * predicted).sum() / np.square(predicted).sum()
-    assert 0.7 < slope < 1.4
+    assert 1 / within < slope < within
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_kernel_of_the_contexts_by_hand(rng, whole):
+    """Eq. 3 entry by entry; what stands in the gaps does not matter."""
+    x = low_rank(rng, (7, 4, 5)) * np.array([1.0, 2.0, 0.5, 1.0])[:, None]
+    missing = rng.random((7, 4)) < 0.5
+    missing = np.broadcast_to(missing[:, :, None], x.shape) if whole else rng.random(x.shape) < 0.5
+    missing = missing | (np.arange(4) == 3)[:, None]  # nothing is known of the last context
+    known = [[~missing[:, b] & ~missing[:, c] for c in range(4)] for b in range(4)]
+    rho, n = np.zeros((4, 4)), np.array([[pairs.sum() / 5 for pairs in row] for row in known])
+    for b in range(3):
+        for c in range(3):
+            one, other = x[:, b][known[b][c]], x[:, c][known[b][c]]
+            rho[b, c] = one @ other / np.sqrt(one @ one * (other @ other))
+    off = ~np.eye(4, dtype=bool)
+    usual = (n * rho)[off].sum() / n[off].sum()
+    r = np.where(off, (n * rho + usual) / (n + 1), 1.0)
+    square = np.array([np.mean(x[:, c][known[c][c]] ** 2) for c in range(3)])
+    mean = (n.diagonal()[:3] * square).sum() / n.diagonal().sum()
+    a = np.exp((n.diagonal()[:3] * np.log(square) + np.log(mean)) / (n.diagonal()[:3] + 1))
+    expected = r[:3, :3] * np.sqrt(np.outer(a, a))
+    values, vectors = np.linalg.eigh(expected)
+    expected = (vectors * np.maximum(values, 0)) @ vectors.T
+    expected = np.pad(expected * 3 / np.trace(expected), (0, 1))
+    for filling in (0.0, rng.normal(size=x.shape)):
+        found = wiener._context_kernel(np.where(missing, filling, x), missing)
+        np.testing.assert_allclose(found.dense, expected, atol=1e-12)
+
+
+def test_candidates_of_the_prior_start_alike(rng):
+    """Or the last one that is tried would be nearest to its fixed point."""
+    x = without_fibers(rng, low_rank(rng, (12, 4, 6)))
+    with jax.enable_x64(True):
+        folds = wiener._folds(wiener._rotate(x, ~np.isnan(x), FIXED, None), FIXED)
+        prior = wiener._Prior(1.0, 0.2, 0.15)
+        first, second = (list(folds.predictions(prior, 1e-9, 3)) for _ in range(2))
+    for (_, _, one), (_, _, other) in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_one_sweep_by_hand(rng):
@@ -98,9 +143,9 @@ def test_one_sweep_by_hand(rng):
     def unfolded(mode):
         return np.moveaxis(filled, mode, 0).reshape(filled.shape[mode], -1)
 
-    treatments, contexts = (a @ a.T for a in (unfolded(0), unfolded(1)))
+    treatments = unfolded(0) @ unfolded(0).T
     treatments = 0.7 * treatments * 6 / np.trace(treatments) + 0.2 * np.eye(6) + 0.1
-    contexts = np.diag(np.diag(contexts) ** -0.5) @ contexts @ np.diag(np.diag(contexts) ** -0.5)
+    contexts = wiener._context_kernel(filled, missing).dense
     rows = x[~missing.any(axis=2)]
     axes = np.linalg.eigh(rows.T @ rows)[1]
     spectrum = np.sqrt(((filled @ axes) ** 2).sum(axis=(0, 1)))
