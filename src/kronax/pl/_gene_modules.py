@@ -227,8 +227,8 @@ def _name_columns(ax: Axes, table: pd.DataFrame) -> int:
 def _name_rows(ax: Axes, rows: dict[str, list[str]], room: float) -> None:
     """Write two columns to the left of the heat map: hubs, and the module with its size; in so many points."""
     step = name_fields(ax, "y", [""] * len(rows))
-    title = "module (size)" + one_in(step)
-    title = title if _HINTED * _points(title) + 3 <= room else title.replace(" ", "\n", 1)
+    title = "module (size)" if _HINTED * _points("module (size)") + 3 <= room else "module\n(size)"
+    title += one_in(step).replace(", ", ",\n")
     named = dict(list(rows.items())[::step])
     aside = 3 + max(map(_points, [*title.split("\n"), *named])) + 8  # where the hubs end, in points from the heat map
     hubs = [_that_fit(names, room - aside - 2) for names in named.values()]

@@ -20,6 +20,7 @@ from kronax.pl._canvas import (
     apart,
     axes,
     bare,
+    beside,
     called,
     color_bar,
     hand_over,
@@ -133,7 +134,7 @@ def precision(
     ax.set_xlabel(f"{len(order):,} {what}, by {groupby}", fontsize=TEXT + 1, parse_math=False)
     fields, shown = _fields(found[order][:, order])
     image = _draw(ax, fields, len(order))
-    color_bar(ax, image, f"partial correlation{shown}", **({"cax": _beside(ax)} if sized else {}), extend="both")
+    color_bar(ax, image, f"partial correlation{shown}", **({"cax": beside(ax)} if sized else {}), extend="both")
     colors = group_colors(data.uns, groupby, table[groupby], group_of)
     if colors is not None:
         draw_strip(ax, "y", colors, bounds / bounds[-1], gap=0.3 * _STRIP, wide=_STRIP)
@@ -212,18 +213,13 @@ def _names_within(ax: Axes, size: np.ndarray, names: list[str], bounds: np.ndarr
     moved = np.abs(places - centres[named]).max() > 0.01 * line
     edge = -_PAD / width - strip
     begin = edge - (_LEADER + _PAD / 2) / width if moved else edge
-    beside = ax.get_yaxis_transform()
+    on_the_left = ax.get_yaxis_transform()
     drawn: list[Artist] = []
     for group, place in zip(named, places, strict=True):
-        style = {"fontsize": TEXT, "parse_math": False, "ha": "right", "va": "center", "transform": beside}
+        style = {"fontsize": TEXT, "parse_math": False, "ha": "right", "va": "center", "transform": on_the_left}
         drawn.append(ax.text(begin, place, names[group], **style))
         if moved:
             ends = [edge, edge - _LEADER / width], [centres[group], place]
             style = {"color": "0.6", "linewidth": 0.5, "clip_on": False, "scalex": False, "scaley": False}
-            drawn += ax.plot(*ends, transform=beside, **style)
+            drawn += ax.plot(*ends, transform=on_the_left, **style)
     return drawn
-
-
-def _beside(ax: Axes) -> Axes:
-    """Make axes for the colour bar, on the right."""
-    return ax.figure.add_axes((1.05, 0.55, 0.03, 0.45))
