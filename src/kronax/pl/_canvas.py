@@ -214,8 +214,9 @@ def width(text: str, size: float = TEXT) -> float:
     """Measure a line of text as it is drawn, without mathematics between dollar signs; in inches."""
     from matplotlib.textpath import TextPath
 
-    outline = TextPath((0, 0), text.replace("$", r"\$"), size=size).vertices
-    return np.ptp(outline[:, 0]) / 72 if len(outline) else 0.0
+    if not text.strip():
+        return 0.0
+    return np.ptp(TextPath((0, 0), text.replace("$", r"\$"), size=size).vertices[:, 0]) / 72
 
 
 def inches(ax: Axes) -> np.ndarray:
