@@ -86,7 +86,7 @@ def _scale(ax: Axes, losses: np.ndarray) -> None:
     low, high = np.nanmin(losses), np.nanmax(losses)
     ax.set_yscale("log" if low > 0 else "linear")
     if 0 < low and high < 10 * low:
-        ax.yaxis.set_major_locator(MaxNLocator(5))
+        ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
         ax.yaxis.set_major_formatter(ScalarFormatter())
         ax.yaxis.set_minor_locator(NullLocator())
         ax.yaxis.set_minor_formatter(NullFormatter())

@@ -130,11 +130,10 @@ def _clustered(rows: np.ndarray) -> np.ndarray:
 def _draw(panels: dict[str, np.ndarray], contexts: list[str], genes: list[str], label: str, show: bool) -> Figure:
     """Draw one heat map beside the other."""
     limit = float(np.nanquantile(np.abs(panels["measured"]), 0.99)) or 1.0
-    titles = short(panels)
     field = LINE if len(contexts) <= MOST_NAMES else _UNNAMED
-    wide = max(
-        min(len(contexts) * field, LARGEST / len(panels) - _GAP), *(1.05 * width(name, TEXT + 1) for name in titles)
-    )
+    wide = min(len(contexts) * field, LARGEST / len(panels) - _GAP)
+    titles = [wrapped(name, wide) for name in short(panels)]
+    wide = max(wide, *(1.05 * width(line, TEXT + 1) for title in titles for line in title.split("\n")))
     height = len(genes) * LINE if len(genes) <= MOST_NAMES else _HEIGHT
     total = len(panels) * (wide + _GAP)
     figure = canvas((total, height), show=show)
