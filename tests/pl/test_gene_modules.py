@@ -128,7 +128,7 @@ def test_figures_do_not_grow_without_end():
 
 
 @pytest.mark.parametrize("layout", [None, "constrained"])
-@pytest.mark.parametrize(("n_groups", "size"), [(60, (7, 5)), (11, (5, 3))])
+@pytest.mark.parametrize(("n_groups", "size"), [(60, (7, 5)), (14, (5, 3)), (11, (5, 3))])
 def test_names_fit_the_axes_of_the_user(layout, n_groups, size):
     adata = with_modules(20, 40, n_groups, lambda number: f"cell type {number:02d}")
     figure, ax = plt.subplots(figsize=size, layout=layout)
@@ -141,6 +141,18 @@ def test_names_fit_the_axes_of_the_user(layout, n_groups, size):
     assert all(above.y0 > below.y1 for above, below in zip(rows, rows[1:], strict=False))
     assert ax.get_window_extent().width > 0.3 * figure.bbox.width
     plt.close(figure)
+
+
+@pytest.mark.parametrize("name", ["a$_{{b{}$", "$\\foo{}$", "{}$"])
+@pytest.mark.parametrize("ax", [True, False])
+def test_dollar_signs_are_no_mathematics(name, ax):
+    adata = with_modules(4, 40, 3, name.format)
+    adata.var_names = [name.format(number) for number in range(40)]
+    ax = plt.subplots(figsize=(9, 4))[1] if ax else None
+    figure = kx.pl.gene_modules(adata, groupby="group", ax=ax)
+    figure.draw_without_rendering()
+    assert labels(figure.axes[0].xaxis) == [name.format(number) for number in range(3)]
+    plt.close("all")
 
 
 def test_layer_and_names(small):

@@ -78,6 +78,12 @@ def test_complete_graphs_are_thinned():
     assert ax.get_title() == "module 0: 20 genes,\nthe 60 strongest of 190 edges"
     (ax,) = kx.pl.gene_network(with_module(5, density=1.0), module="0").axes
     assert ax.get_title() == "module 0: 5 genes"  # all edges are among three for every gene
+    weak = with_module(20, density=1.0)
+    graph = weak.varp["p"].tolil()
+    graph[0, 1:], graph[1:, 0] = 1e-9, 1e-9
+    weak.varp["p"] = graph.tocsr()
+    (ax,) = kx.pl.gene_network(weak, module="0").axes
+    assert ax.get_title().endswith("the 60 strongest of 190 edges")  # none is without an edge
 
 
 @pytest.mark.parametrize(("n", "density"), [(1, 0.0), (20, 0.1), (20, 1.0), (200, 0.03)])

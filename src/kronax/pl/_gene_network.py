@@ -239,7 +239,7 @@ def _placed(graph: sparse.coo_array, names: list[str], random_state: int, room: 
         wanted = _layout(within, sizes[tied], random_state, room)
         aside[tied, 1] *= _away_from_neighbours(within, wanted[:, 1])
         edges = np.stack([within.row, within.col], axis=1)
-        places[tied] = spread(wanted, sizes[tied], edges, aside=aside[tied], dot=_CLEAR * scale, room=room)
+        places[tied] = spread(wanted, sizes[tied], edges, aside=aside[tied], dot=_CLEAR * scale)
         low, high = _Drawing(places[tied], aside[tied], sizes[tied], scale).ends
         low[0], across = (low[0] + high[0]) / 2, across if room is not None else high[0] - low[0]
     if len(alone):
