@@ -125,7 +125,9 @@ def test_colours_in_any_form(colors):
     assert [to_hex(patch.get_facecolor()) for patch in ax.patches] == ["#ff0000", "#00ff00", "#0000ff"]
 
 
-@pytest.mark.parametrize("colors", [["red", "nonsense", "blue"], [1.5, 2.5, 3.5]])
+@pytest.mark.parametrize(
+    "colors", [["red", "nonsense", "blue"], [1.5, 2.5, 3.5], dict.fromkeys(["nonsense", "b", "c"], "red")]
+)
 def test_what_is_no_colour_is_left_out(colors):
     adata = with_groups(30, 3)
     adata.uns["group_colors"] = colors

@@ -22,20 +22,21 @@ def group_colors(uns: Mapping, groupby: str, column: pd.Series, group_of: pd.Cat
     names = [str(name) for name in pd.Categorical(column).categories]
     if stored is None or len(stored) < len(names):
         return None
-    stored = [stored[name] for name in names if name in stored] if isinstance(stored, Mapping) else list(stored)
     try:
         of = dict(zip(names, map(to_hex, stored), strict=False))
-        return [of[name] for name in group_of.categories]
-    except (KeyError, TypeError, ValueError):
+    except ValueError:
         msg = (
             f"`uns[{key!r}]` holds something that matplotlib does not know as a colour for each group, found "
-            f"{stored[:3]}; the groups' colours are left out. Store names or hexadecimal codes."
+            f"{list(stored)[:3]}; the groups' colours are left out. Store names or hexadecimal codes."
         )
         warnings.warn(msg, stacklevel=3)
         return None
+    return [of[name] for name in group_of.categories]
 
 
-def draw_strip(ax: Axes, which: Literal["x", "y"], colors: list[str], bounds: np.ndarray, *, gap: float, wide: float):
+def draw_strip(
+    ax: Axes, which: Literal["x", "y"], colors: list[str], bounds: np.ndarray, *, gap: float, wide: float
+) -> None:
     """Draw the groups' colours along an axis, outside of the axes.
 
     `bounds` are shares of the axis, from its start in the data; `gap` and `wide` are shares of the other axis.
