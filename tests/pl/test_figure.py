@@ -2,8 +2,12 @@
 
 import sys
 
+import matplotlib
+import pytest
 from matplotlib import pyplot as plt
+from matplotlib.image import imread
 
+from kronax.pl._canvas import hand_over, inches, name_fields, short, width
 from kronax.pl._figure import new_figure, save_and_show
 
 
@@ -30,3 +34,69 @@ def test_the_folder_of_a_file_is_made(tmp_path):
     assert save_and_show(figure, save=tmp_path / "a" / "b" / "x.png", show=False, return_fig=True) is figure
     assert save_and_show(figure, save=str(tmp_path / "a" / "b" / "x.pdf"), show=False, return_fig=False) is None
     assert {path.name for path in (tmp_path / "a" / "b").iterdir()} == {"x.png", "x.pdf"}
+
+
+@pytest.mark.parametrize(("setting", "dpi"), [("figure", 150), (80, 80)])
+def test_dots_per_inch_are_those_of_the_user(tmp_path, setting, dpi):
+    with matplotlib.rc_context({"savefig.dpi": setting}):
+        save_and_show(new_figure(show=False, figsize=(2, 1)), save=tmp_path / "x.png", show=False, return_fig=False)
+    assert imread(tmp_path / "x.png").shape[:2] == (dpi, 2 * dpi)
+
+
+@pytest.mark.parametrize(("layout", "grows"), [(None, True), ("constrained", False)])
+def test_labels_beyond_the_figure_of_a_user_are_saved(tmp_path, layout, grows):
+    figure, ax = plt.subplots(figsize=(3, 2), layout=layout)
+    ax.set_yticks([0.5], ["wider than what is left"])
+    hand_over(figure, sized=False, save=tmp_path / "x.png", show=False, return_fig=False)
+    assert (imread(tmp_path / "x.png").shape[1] > 450) == grows
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("text", ["$", "$x$", "a$_{b$", "$\\foo$", "x$y$z$"])
+def test_text_is_measured_as_it_is_drawn(text):
+    figure, ax = plt.subplots(dpi=300)
+    drawn = ax.text(0, 0, text, fontsize=8, parse_math=False).get_window_extent()
+    assert width(text) == pytest.approx(drawn.width / 300, abs=0.03)
+    assert width("") == 0
+    plt.close(figure)
+
+
+LONG = [f"effector memory CD{i}-positive, alpha-beta T cell" for i in (4, 8)]
+MIDDLE, END = ["x" * 20 + y + "x" * 20 for y in "123"], ["y" * 50 + x for x in "12"]
+# No single cut tells these apart
+TWICE = [f"{'a' * 20}{i}{'b' * 20}{j}{'a' * 20}" for i in "12" for j in "12"]
+
+
+@pytest.mark.parametrize("names", [LONG, MIDDLE, END, TWICE, [*LONG, *MIDDLE, *END, *TWICE, "short"]])
+def test_different_names_have_different_labels(names):
+    labels = short(names)
+    assert len(set(labels)) == len(names)
+    assert max((len(label) for label in labels if label not in TWICE), default=0) <= 30
+    assert all(label[:7] == name[:7] for label, name in zip(labels, names, strict=True))
+
+
+def test_names_that_no_cut_tells_apart_stay_whole():
+    names = ["x" * 40, "x" * 41, "x" * 15 + "…" + "x" * 14]
+    assert len(set(short(names))) == 3
+    assert short(["x" * 40, "x" * 40]) == ["x" * 15 + "…" + "x" * 14] * 2
+
+
+@pytest.mark.parametrize("layout", [None, "constrained"])
+def test_as_many_fields_are_named_as_fit(layout):
+    figure, ax = plt.subplots(figsize=(4, 3), layout=layout)
+    ax.set_xlim(0, 60)
+    names = [f"name {i}" for i in range(60)]
+    step = name_fields(ax, "x", names, rotation=90)
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
+    assert len(boxes) == len(names[::step]) > 12
+    assert all(one.x1 <= other.x0 for one, other in zip(boxes, boxes[1:], strict=False))
+    plt.close(figure)
+
+
+def test_axes_are_measured_in_the_shape_they_keep():
+    figure, ax = plt.subplots(figsize=(4, 8))
+    ax.set_aspect("equal")
+    wide, high = inches(ax)
+    assert wide == pytest.approx(high)
+    plt.close(figure)

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from scipy import sparse
 
@@ -92,6 +93,66 @@ def test_colours_are_centred(small):
     low, high = figure.axes[0].collections[0].get_clim()
     assert low == -high < 0
     assert figure.axes[1].get_ylabel() == "mean standardised\nactivity"
+
+
+def test_what_hardly_differs_looks_alike(small):
+    """One group is at the average, but for rounding."""
+    small.obs["type"] = pd.Categorical(["a"] * 6)
+    assert kx.pl.gene_modules(small, groupby="type").axes[0].collections[0].get_clim() == (-0.5, 0.5)
+
+
+def test_colours_of_the_groups(small):
+    assert not kx.pl.gene_modules(small, groupby="type").axes[0].patches
+    small.uns["type_colors"] = ["#ff0000", (0.0, 0.0, 1.0)]
+    figure = kx.pl.gene_modules(small, groupby="type")
+    ax = figure.axes[0]
+    assert [to_hex(patch.get_facecolor()) for patch in ax.patches] == ["#ff0000", "#0000ff"]
+    figure.draw_without_rendering()
+    boxes, field = [patch.get_window_extent() for patch in ax.patches], ax.get_window_extent()
+    np.testing.assert_allclose(
+        [(box.x0, box.x1) for box in boxes], np.array([[0, 0.5], [0.5, 1]]) * field.width + field.x0
+    )
+    assert max(text.get_window_extent().y1 for text in ax.get_xticklabels()) < boxes[0].y0 < boxes[0].y1 < field.y0
+
+
+def test_figures_do_not_grow_without_end():
+    figure = kx.pl.gene_modules(with_modules(267, 534, 100, lambda number: f"cluster {number}"), groupby="group")
+    assert max(figure.get_size_inches()) < 14
+    ax = figure.axes[0]
+    assert "1 in 5 named" in ax.texts[-2].get_text()
+    figure.draw_without_rendering()
+    rows = [text.get_window_extent() for text in ax.get_yticklabels()]
+    assert all(above.y0 > below.y1 for above, below in zip(rows, rows[1:], strict=False))
+    titles = [text.get_window_extent() for text in ax.texts[-2:]]
+    assert titles[1].x1 < titles[0].x0
+
+
+@pytest.mark.parametrize("layout", [None, "constrained"])
+@pytest.mark.parametrize(("n_groups", "size"), [(60, (7, 5)), (14, (5, 3)), (11, (5, 3))])
+def test_names_fit_the_axes_of_the_user(layout, n_groups, size):
+    adata = with_modules(20, 40, n_groups, lambda number: f"cell type {number:02d}")
+    figure, ax = plt.subplots(figsize=size, layout=layout)
+    kx.pl.gene_modules(adata, groupby="group", ax=ax)
+    figure.draw_without_rendering()
+    centres = np.array([ax.transData.transform((place, 0))[0] for place in ax.get_xticks()])
+    upright = ax.get_xticklabels()[0].get_rotation() == 90
+    assert np.diff(centres).min() > (1.0 if upright else 1.4) * 1.2 * 8 * figure.dpi / 72
+    rows = [text.get_window_extent() for text in ax.texts[:-2]]
+    assert all(above.y0 > below.y1 for above, below in zip(rows, rows[1:], strict=False))
+    assert ax.get_window_extent().width > 0.3 * figure.bbox.width
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("name", ["a$_{{b{}$", "$\\foo{}$", "{}$"])
+@pytest.mark.parametrize("ax", [True, False])
+def test_dollar_signs_are_no_mathematics(name, ax):
+    adata = with_modules(4, 40, 3, name.format)
+    adata.var_names = [name.format(number) for number in range(40)]
+    ax = plt.subplots(figsize=(9, 4))[1] if ax else None
+    figure = kx.pl.gene_modules(adata, groupby="group", ax=ax)
+    figure.draw_without_rendering()
+    assert labels(figure.axes[0].xaxis) == [name.format(number) for number in range(3)]
+    plt.close("all")
 
 
 def test_layer_and_names(small):
@@ -195,7 +256,7 @@ def test_no_label_leaves_the_axes_of_the_user(left, n_hubs):
 
 
 def test_layout_engines_make_room_for_all_hubs():
-    figure, ax = plt.subplots(figsize=(4, 3), layout="constrained")
+    figure, ax = plt.subplots(figsize=(6, 3), layout="constrained")
     kx.pl.gene_modules(with_modules(4, 40, 3), groupby="group", ax=ax)
     figure.draw_without_rendering()
     assert {text.get_text().count(", ") for text in ax.get_yticklabels()} == {2}
@@ -232,7 +293,9 @@ def test_numbers_and_long_names_as_groups(small):
     ]
     same_when_cut = ["x" * 20 + middle + "x" * 20 for middle in "12"]
     small.obs["type"] = [*same_when_cut, *"abcd"]
-    assert labels(kx.pl.gene_modules(small, groupby="type").axes[0].xaxis)[-2:] == same_when_cut
+    assert labels(kx.pl.gene_modules(small, groupby="type").axes[0].xaxis)[-2:] == [
+        "x" * 7 + f"…x{middle}" + "x" * 12 + "…" + "x" * 6 for middle in "12"
+    ]
 
 
 def test_too_many_groups():
@@ -240,7 +303,9 @@ def test_too_many_groups():
     with pytest.raises(ValueError, match=r"`adata\.obs\['group'\]` has 101 groups; at most 100 can be drawn\. Name"):
         kx.pl.gene_modules(adata, groupby="group")
     adata.obs.loc[adata.obs["group"] == "7", "group"] = None
-    assert len(labels(kx.pl.gene_modules(adata, groupby="group").axes[0].xaxis)) == 100
+    ax = kx.pl.gene_modules(adata, groupby="group").axes[0]
+    assert labels(ax.xaxis) == [str(name) for name in sorted(set(map(str, range(101))) - {"7"})][::2]
+    assert ax.get_xlabel() == "group, 1 in 2 named"
 
 
 def test_colour_bar_has_one_line_where_there_is_room():

@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 from scipy import sparse
 
 import kronax as kx
-from kronax.pl._spread import spread
+from kronax.pl._spread import crossed, spread
 
 
 def with_module(n: int, density: float = 0.1, name="ENSG{:011d}") -> ad.AnnData:
@@ -40,13 +40,17 @@ def test_signs():
     assert [text.get_text() for text in ax.get_legend().get_texts()] == [
         "positive partial correlation",
         "negative partial correlation",
+        f"{np.abs(upper).max() / 20:.2g}, the strongest",  # both diagonals are 10
     ]
+    blue, orange = ax.collections
+    assert max(np.r_[blue.get_linewidths(), orange.get_linewidths()]) == 3.0
+    assert min(orange.get_linewidths()) == 0.8  # narrower dashes would hardly be seen
 
 
 def test_edges_join_their_genes():
     adata = with_module(6, density=0.5, name="g{}")
     (ax,) = kx.pl.gene_network(adata, module="0").axes
-    place = {text.get_text(): text.get_position() for text in ax.texts}
+    place = {text.get_text(): tuple(text.xy) for text in ax.texts}
     expected = {
         frozenset([place[f"g{i}"], place[f"g{j}"]])
         for i, j in itertools.combinations(range(6), 2)
@@ -71,6 +75,15 @@ def test_hubs_are_chosen():
 def test_complete_graphs_are_thinned():
     (ax,) = kx.pl.gene_network(with_module(20, density=1.0), module="0").axes
     assert sum(edges(ax).values()) == 60
+    assert ax.get_title() == "module 0: 20 genes,\nthe 60 strongest of 190 edges"
+    (ax,) = kx.pl.gene_network(with_module(5, density=1.0), module="0").axes
+    assert ax.get_title() == "module 0: 5 genes"  # all edges are among three for every gene
+    weak = with_module(20, density=1.0)
+    graph = weak.varp["p"].tolil()
+    graph[0, 1:], graph[1:, 0] = 1e-9, 1e-9
+    weak.varp["p"] = graph.tocsr()
+    (ax,) = kx.pl.gene_network(weak, module="0").axes
+    assert ax.get_title().endswith("the 60 strongest of 190 edges")  # none is without an edge
 
 
 @pytest.mark.parametrize(("n", "density"), [(1, 0.0), (20, 0.1), (20, 1.0), (200, 0.03)])
@@ -95,11 +108,61 @@ def test_genes_without_an_edge_stand_in_rows_below(tied):
         graph[ring, np.roll(ring, 1)] = graph[np.roll(ring, 1), ring] = -1.0
         adata.varp["p"] = graph.tocsr()
     (ax,) = kx.pl.gene_network(adata, module="0").axes
-    place = {text.get_text(): text.get_position() for text in ax.texts}
+    place = {text.get_text(): text.xy for text in ax.texts}
     below = np.array([place[f"g{i}"] for i in range(tied, 20)])
     assert len(np.unique(below[:, 1].round(6))) <= 10  # rows, not a cloud
     assert below[:, 1].max() < min([place[f"g{i}"][1] for i in ring], default=np.inf)
     assert ax.get_title() == f"module 0: 20 genes, {20 - tied} without an edge"
+
+
+@pytest.mark.parametrize("density", [0.1, 0.2, 0.3])
+def test_edges_lead_past_the_genes_of_others(density):
+    (ax,) = kx.pl.gene_network(with_module(30, density), module="0").axes
+    places = np.array([text.xy for text in ax.texts])
+    segments = np.concatenate([lines.get_segments() for lines in ax.collections])
+    ends = np.array([[np.flatnonzero((places == end).all(axis=1))[0] for end in segment] for segment in segments])
+    radius = ax.lines[0].get_markersize() / 2 / 72
+    over = len(np.unique(crossed(places, ends, radius)[0]))
+    assert over < 0.05 * len(ends)
+
+
+def test_an_edge_over_a_node_is_noticed():
+    places = np.array([[0.0, 0.0], [4.0, 0.0], [1.0, 0.1], [3.0, 0.9], [5.0, 0.0]])
+    (edge,), (node,), (along,), (left,) = crossed(places, np.array([[0, 1]]), 0.2)
+    assert (edge, node, along, left) == (0, 2, 0.25, 0.1)
+    moved = spread(places, np.full((5, 2), 0.01), np.array([[0, 1]]), dot=0.2)
+    assert not len(crossed(moved, np.array([[0, 1]]), 0.2)[0])
+
+
+@pytest.mark.parametrize("name", ["$g_{{{}}}$", "a${}_{{b$", "g{}$", "$\\foo{}$", "{}$5$ and $6"])
+def test_dollar_signs_are_no_mathematics(name):
+    figure = kx.pl.gene_network(with_module(20, 0.2, name), module="0")
+    figure.draw_without_rendering()
+    assert {text.get_text() for text in figure.axes[0].texts} == {name.format(number) for number in range(20)}
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+
+
+@pytest.mark.parametrize(("layout", "density"), [(None, 0.1), ("constrained", 0.1), (None, 0.02)])
+def test_axes_of_the_user_hold_as_many_genes_as_fit(layout, density):
+    figure, axes = plt.subplots(2, 2, figsize=(8, 6), layout=layout)
+    for ax in axes.flat:
+        kx.pl.gene_network(with_module(57, density, "Gene{}"), module="0", n_genes=57, ax=ax)
+    figure.draw_without_rendering()
+    for ax in axes.flat:
+        assert 8 < len(ax.texts) < 57
+        assert ax.get_title().startswith(f"module 0: {len(ax.texts)} of 57 genes")
+        boxes = [text.get_window_extent() for text in ax.texts]
+        assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+        field = ax.get_window_extent().padded(2)
+        assert all(field.x0 < box.x0 and box.x1 < field.x1 and field.y0 < box.y0 for box in boxes)
+        assert ax.get_legend().get_window_extent().y1 < min(box.y0 for box in boxes) + 2
+    plt.close(figure)
+
+
+def test_many_long_names_make_no_figure_that_is_too_large():
+    figure = kx.pl.gene_network(with_module(120, 0.05, "a gene with a long name, {}"), module="0", n_genes=120)
+    assert max(figure.get_size_inches()) < 12
 
 
 def test_boxes_at_one_place_are_spread():
@@ -126,7 +189,7 @@ def test_symbols_axes_and_file(tmp_path):
 
 def test_same_seed_same_figure():
     places = [
-        [text.get_position() for text in kx.pl.gene_network(with_module(15), module="0", random_state=s).axes[0].texts]
+        [tuple(text.xy) for text in kx.pl.gene_network(with_module(15), module="0", random_state=s).axes[0].texts]
         for s in (0, 0, 1)
     ]
     assert places[0] == places[1]

@@ -12,10 +12,15 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 from anndata import AnnData
+from matplotlib import pyplot as plt
 from matplotlib import style
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection, QuadMesh
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.testing.compare import compare_images
 from matplotlib.text import Text
 from mudata import MuData
@@ -191,6 +196,51 @@ def test_is_saved_and_not_returned(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", FIGURES)
 def test_looks_as_stored(name, tmp_path):
     assert differs(name, tmp_path) is None
+
+
+def is_map(ax: Axes) -> bool:
+    """Fields, or a colour bar, which has them too."""
+    return any(isinstance(artist, QuadMesh | AxesImage | PolyCollection) for artist in ax.get_children())
+
+
+@pytest.mark.parametrize("name", [name for name in FIGURES if name != "graph_robustness"])  # whose bands are polygons
+def test_maps_have_no_grid_under_the_style_of_scanpy(name):
+    with matplotlib.rc_context():
+        sc.set_figure_params()
+        assert matplotlib.rcParams["axes.grid"]
+        figure = FIGURES[name]()
+        figure.draw_without_rendering()
+    for ax in filter(is_map, figure.axes):
+        assert not any(line.get_visible() for line in [*ax.get_xgridlines(), *ax.get_ygridlines()])
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_legends_show_their_dashes_under_the_style_of_scanpy(name):
+    with matplotlib.rc_context():
+        sc.set_figure_params()
+        assert matplotlib.rcParams["legend.handlelength"] < 1
+        figure = FIGURES[name]()
+    assert all(ax.get_legend().handlelength >= 2 for ax in figure.axes if ax.get_legend() is not None)
+
+
+def test_names_and_truth_are_seen_in_the_dark():
+    with style.context("dark_background"):
+        (network,) = FIGURES["gene_network"]().axes
+        (specificity,) = FIGURES["cell_specificity"]().axes
+    for ax, artists in ((network, [*network.texts, *network.lines]), (specificity, specificity.lines[:1])):
+        assert np.mean(to_rgb(ax.get_facecolor())) < 0.5
+        assert all(np.mean(to_rgb(artist.get_color())) > 0.5 for artist in artists)
+
+
+@pytest.mark.parametrize("name", sorted(set(FIGURES) - {"prediction_distributions", "treatment_profiles"}))
+def test_axes_of_subfigures(name, tmp_path, monkeypatch):
+    file = tmp_path / "figure.png"
+    figure = plt.figure(figsize=(9, 4), layout="constrained")
+    ax = figure.subfigures(1, 2)[1].subplots()
+    monkeypatch.setattr(kx.pl, name, partial(getattr(kx.pl, name), ax=ax, save=file))
+    assert FIGURES[name]() is figure
+    assert file.stat().st_size > 0
+    plt.close(figure)
 
 
 def test_other_colours_are_noticed(tmp_path, monkeypatch):

@@ -117,6 +117,63 @@ def test_colours_of_the_groups():
     assert [to_hex(patch.get_facecolor()) for patch in ax.patches] == ["#ff0000", "#0000ff"]
 
 
+@pytest.mark.parametrize("colors", [[(1, 0, 0), (0, 1, 0), (0, 0, 1)], np.eye(3), ["red", "lime", "blue"]])
+def test_colours_in_any_form(colors):
+    adata = with_groups(30, 3)
+    adata.uns["group_colors"] = colors
+    ax = kx.pl.precision(adata, groupby="group").axes[0]
+    assert [to_hex(patch.get_facecolor()) for patch in ax.patches] == ["#ff0000", "#00ff00", "#0000ff"]
+
+
+@pytest.mark.parametrize(
+    "colors", [["red", "nonsense", "blue"], [1.5, 2.5, 3.5], dict.fromkeys(["nonsense", "b", "c"], "red")]
+)
+def test_what_is_no_colour_is_left_out(colors):
+    adata = with_groups(30, 3)
+    adata.uns["group_colors"] = colors
+    with pytest.warns(UserWarning, match=r"`uns\['group_colors'\]`.*(nonsense|2\.5).*left out"):
+        ax = kx.pl.precision(adata, groupby="group").axes[0]
+    assert not ax.patches
+
+
+def test_fields_of_complete_graphs_show_means():
+    adata = with_groups(900, 3)
+    figure = kx.pl.precision(adata, groupby="group")
+    assert figure.axes[1].get_ylabel() == "partial correlation\n(mean of each field)"
+    shown, entries = fields(figure), np.asarray(adata.obsp["p"].toarray())
+    assert shown[0, -1] == pytest.approx(-0.05 / 1.8)  # every diagonal is 0.9, and so is their mean
+    order = np.argsort(adata.obs["group"], kind="stable")
+    expected = -(entries - 0.9 * np.eye(900))[np.ix_(order, order)].sum() / 1.8
+    size = np.bincount(np.arange(900) * 400 // 900)
+    assert (shown * np.outer(size, size)).sum() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("n", "n_groups", "n_lines"), [(200, 3, 2), (900, 40, 39), (900, 200, 0)])
+def test_lines_between_many_groups_do_not_hide_the_data(n, n_groups, n_lines):
+    ax = kx.pl.precision(with_groups(n, n_groups), groupby="group").axes[0]
+    between = [line for line in ax.lines if max(line.get_xdata()) >= 0]
+    assert len(between) == 2 * n_lines
+    assert all(line.get_linewidth() == 0.4 * min(1, (10 / n_groups) ** 0.5) for line in between)
+
+
+@pytest.mark.parametrize("layout", [None, "constrained"])
+def test_names_fit_the_axes_of_the_user(layout):
+    figure, ax = plt.subplots(figsize=(5, 10), layout=layout)
+    kx.pl.precision(with_groups(400, 40), groupby="group", ax=ax)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert len(boxes) > 5
+    assert all(above.y0 >= below.y1 for above, below in zip(boxes, boxes[1:], strict=False))
+    plt.close(figure)
+
+
+def test_the_other_axis_is_named_where_the_column_is_there():
+    adata = with_groups(20, 2)
+    adata.var["gene_module"] = "0"
+    with pytest.raises(KeyError, match=r"not found in `adata\.obs`.*It is in adata\.var: pass `axis='var'`"):
+        kx.pl.precision(adata, groupby="gene_module")
+
+
 def test_axes_of_the_user_and_file(tmp_path):
     figure, ax = plt.subplots()
     adata = with_groups(20, 2)

@@ -18,6 +18,7 @@ from sklearn.metrics import auc
 import kronax as kx
 from kronax import _tensor
 from kronax.metrics import CrossValidation, DensityCurve
+from kronax.pl import _best_method
 from kronax.pl._canvas import COLORS, styles_of
 
 NAN = np.nan
@@ -338,6 +339,38 @@ def test_distributions_fill_their_panels(shift, low, high):
     assert all(patch.get_data().values.sum() == 4 for ax in same.axes for patch in ax.patches)
 
 
+def test_distributions_say_what_they_leave_out():
+    truth = np.random.default_rng(0).normal(size=(50, 45, 10))
+
+    def title(figure):
+        (legend,) = [ax.get_legend() for ax in figure.axes if ax.get_legend() is not None]
+        return legend.get_title().get_text()
+
+    figure = kx.pl.prediction_distributions(truth, {"m": truth})
+    assert len(figure.axes) == 40
+    assert title(figure) == "40 of 45 contexts,\nthose with the most entries\nlast bins: all values beyond"
+    assert_readable(figure)
+    within = np.clip(truth[:, :3], -2, 2)
+    assert not title(kx.pl.prediction_distributions(within, {"m": within}))
+
+
+@pytest.mark.parametrize(("n", "n_bins"), [(2, 8), (100, 20), (10_000, 60)])
+def test_bins_of_distributions_grow_with_the_entries(n, n_bins):
+    truth = np.random.default_rng(0).normal(size=(n, 2, 1))
+    figure = kx.pl.prediction_distributions(truth, {"m": truth})
+    assert len(figure.axes[0].patches[0].get_data().values) == n_bins
+
+
+def test_long_names_of_methods_are_cut_in_every_legend(small):
+    methods = {f"a method with quite a long name, number {i}, of many": "mean_1d" for i in range(2)}
+    found = kx.metrics.cross_validate(small, methods=methods, n_folds=3)
+    for draw in (kx.pl.best_method, kx.pl.prediction_distributions, kx.pl.deg_roc, kx.pl.cell_specificity):
+        texts = [text for ax in draw(found).axes if ax.get_legend() is not None for text in legend_texts(ax)]
+        cut = [text for text in texts if "…" in text]
+        assert len(set(cut)) == 2
+        assert max(map(len, cut)) <= 30 + len(" (100%)")
+
+
 def test_a_method_without_predictions_is_left_out():
     mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=30)
     found = kx.metrics.cross_validate(mdata, methods=["falrtc", "mean_1d"], split="cold_start_treatment", n_folds=4)
@@ -405,6 +438,104 @@ def lab(colors: list[str], vision: np.ndarray) -> np.ndarray:
 def test_colors_can_be_told_apart(vision):
     seen = lab([*COLORS, "black", "#E6E6E6"], VISION[vision])
     assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 15  # 2.3 can just be noticed
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_fields_of_maps_can_be_told_apart(vision):
+    colors = [*COLORS, _best_method._TIE, _best_method._UNDEFINED, _best_method._NOT_HELD_OUT]
+    seen = lab(colors, VISION[vision])
+    assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 15
+
+
+def test_methods_have_markers_where_fields_have_room(result, large_result):
+    ax = kx.pl.best_method(result).axes[0]
+    best = result.fibers.idxmax(axis=1)
+    markers = {line.get_marker(): len(line.get_xdata()) for line in ax.lines}
+    assert markers == {style.marker: (best == name).sum() for name, style in styles_of(METHODS).items()}
+    (line,) = (line for line in ax.lines if line.get_marker() == styles_of(METHODS)["dnpp"].marker)
+    rows = [text.get_text().split(" ")[0] for text in ax.get_yticklabels()]
+    columns = [text.get_text().split(" ")[0] for text in ax.get_xticklabels()]
+    marked = {f"{rows[int(y)]}:{columns[int(x)]}" for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)}
+    assert marked == set(best.index[best == "dnpp"])
+    assert not kx.pl.best_method(large_result).axes[0].lines
+
+
+@pytest.mark.parametrize("layout", [None, "constrained"])
+def test_names_fit_the_axes_of_the_user(layout):
+    figure, axes = plt.subplots(1, 2, figsize=(10, 5), layout=layout)
+    kx.pl.measured_fibers(held_in(55, 6), ax=axes[0])
+    kx.pl.measured_fibers(held_in(6, 55), ax=axes[1])
+    assert axes[0].get_ylabel().replace("\n", " ") == "55 treatments, by their number of contexts"
+    assert axes[1].get_xlabel().replace("\n", " ") == "55 contexts, by their number of treatments"
+    assert axes[1].get_yticklabels()[0].get_text().endswith("(55)")
+    figure.draw_without_rendering()
+    for axis, end in ((axes[0].yaxis, "y"), (axes[1].xaxis, "x")):
+        boxes = sorted(getattr(text.get_window_extent(), f"{end}0") for text in axis.get_ticklabels())
+        assert np.diff(boxes).min() > 8
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("shape", [(60, 60), (61, 61), (200, 200), (200, 20)])
+def test_maps_do_not_grow_without_end(shape):
+    assert 8 < max(kx.pl.measured_fibers(held_in(*shape)).get_size_inches()) < 14
+
+
+def with_factors(n_contexts: int) -> MuData:
+    """What a completion by factors leaves in a tensor."""
+    with _tensor.without_pulling():
+        mdata = MuData({f"context {c}": AnnData(np.ones((3, 4))) for c in range(n_contexts)}, axis=-1)
+    for adata in mdata.mod.values():
+        adata.obsm["X_completion"], adata.varm["completion"] = np.ones((3, 5)), np.ones((4, 5))
+    factors = np.random.default_rng(0).normal(size=(n_contexts, 5))
+    mdata.uns["completion"] = {"method": "cp", "context_factors": factors, "contexts": np.array(list(mdata.mod))}
+    return mdata
+
+
+@pytest.mark.parametrize("size", [None, (5, 4)])
+@pytest.mark.parametrize("layout", [None, "constrained"])
+def test_contexts_are_named_as_far_as_there_is_room(size, layout):
+    ax = None if size is None else plt.subplots(figsize=size, layout=layout)[1]
+    figure = kx.pl.context_factors(with_factors(200 if size is None else 60), ax=ax)
+    assert max(figure.get_size_inches()) < 12
+    figure.draw_without_rendering()
+    ax = figure.axes[0]
+    boxes = [text.get_window_extent() for text in ax.get_yticklabels()]
+    assert all(above.y0 > below.y1 for above, below in zip(boxes, boxes[1:], strict=False))
+    n, named = (200, 4) if size is None else (60, int(ax.get_yticks()[1] - ax.get_yticks()[0]))
+    assert ax.get_ylabel() == f"{n} contexts, 1 in {named} named"
+    assert named > 1
+    plt.close("all")
+
+
+def test_profiles_of_many_contexts_and_of_one_gene(result, large_result):
+    for found in (result, large_result):
+        figure = kx.pl.treatment_profiles(found, most_held_out(found), n_genes=1)
+        assert_readable(figure)
+        assert max(figure.get_size_inches()) < 14
+    assert "contexts, 1 in" in figure.axes[0].get_xlabel().replace("\n", " ")
+
+
+def test_units_and_kinds_of_bars_are_named(result, curve):
+    assert kx.pl.density_curve(curve).axes[0].get_legend().get_title().get_text() == "mean ± 1 SD of repeats"
+    bar = kx.pl.predicted_against_true(result).axes[1]
+    assert bar.get_ylabel() == "number of values"
+    sizes = {tick.label2.get_size() for tick in [*bar.yaxis.get_major_ticks(), *bar.yaxis.get_minor_ticks()]}
+    assert sizes == {8.0}
+
+
+@pytest.mark.parametrize(("decay", "plain"), [(0.02, True), (0.2, False)])
+def test_losses_within_a_decade_have_plain_numbers(decay, plain):
+    mdata = with_factors(2)
+    loss = np.exp(-decay * np.arange(30))
+    mdata.uns["completion"] |= {"objective": loss, "held_out_loss": 0.9 * loss, "chosen": {"n_best": 30}}
+    figure = kx.pl.training(mdata)
+    figure.draw_without_rendering()
+    ax = figure.axes[0]
+    assert ax.get_ylabel() == "loss (scaled values squared)"
+    low, high = ax.get_ylim()
+    texts = [t.label1.get_text() for t in ax.yaxis.get_major_ticks() if low <= t.get_loc() <= high]
+    assert ("mathdefault" not in "".join(texts)) == plain
+    assert len(texts) >= 2
 
 
 FIGURES = {

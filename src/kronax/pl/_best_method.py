@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kronax.metrics._cross_validate import CrossValidation
-from kronax.pl._canvas import hand_over, styles_of
+from kronax.pl._canvas import hand_over, short, styles_of
 from kronax.pl._fiber_map import draw_map
 from kronax.pl._results import chosen_methods
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_TIE, _UNDEFINED, _NOT_HELD_OUT = "#111111", "#C6C6C6", "#F2F2F2"  # the colour-blind see no method like these
 _ROUNDING = 1e-9  # between correlations of the same prediction
 
 
@@ -33,7 +34,7 @@ def best_method(
     for all of them, there is a tie. Treatments with the most measured contexts stand at the top, contexts with the most
     measured treatments on the left, so that the top left is where most is known. The legend says in what share of the
     fibers each method was the best, and no other, and in what share there is a tie. Treatments of which nothing was held out
-    are left out.
+    are left out. Where fields have room for it, each method has its marker of the other figures besides its colour.
 
     Parameters
     ----------
@@ -42,7 +43,8 @@ def best_method(
     methods
         Those to compare, at most 7; all if None.
     ax
-        Axes to draw into, with room for the labels; if None, a figure is made whose size fits.
+        Axes to draw into; if None, a figure is made whose size fits. Make their figure with ``layout="constrained"``, which
+        makes room for the labels.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
@@ -75,7 +77,8 @@ def best_method(
     >>> figure = kx.pl.best_method(result)
     """
     sized = ax is None
-    colors = {method: style.color for method, style in styles_of(chosen_methods(result, methods)).items()}
+    styles = styles_of(chosen_methods(result, methods))
+    colors = {method: style.color for method, style in styles.items()}
     correlation = result.fibers[list(colors)].to_numpy()
     defined = ~np.isnan(correlation).all(axis=1)
     if not defined.any():
@@ -93,9 +96,9 @@ def best_method(
     code[rows, cols] = undefined
     code[rows[defined], cols[defined]] = best
     share = np.bincount(best, minlength=undefined) / len(best)
-    colors |= {"tie": "#7F7F7F"}
-    named = {f"{name} ({part:.0%})": colors[name] for name, part in zip(colors, share, strict=True)}
-    named |= {"no correlation": "#BFBFBF", "not held out": "#F2F2F2"}
+    labels = [f"{name} ({part:.0%})" for name, part in zip([*short(colors), "tie"], share, strict=True)]
+    named = dict(zip(labels, [*colors.values(), _TIE], strict=True))
+    named |= {"no correlation": _UNDEFINED, "not held out": _NOT_HELD_OUT}
     shown = [i for i in range(len(named)) if i < tie or (code == i).any()]
     ax = draw_map(
         np.searchsorted(shown, code),
@@ -106,5 +109,6 @@ def best_method(
         per_context=per_context.to_numpy(),
         ax=ax,
         show=show,
+        markers=dict(zip(labels, [style.marker for style in styles.values()], strict=False)),
     )
     return hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)

@@ -12,7 +12,7 @@ from kronax import _validate
 from kronax.metrics._cell_specificity import cell_specificity as measure
 from kronax.metrics._compared_methods import TRUTH
 from kronax.metrics._cross_validate import CrossValidation
-from kronax.pl._canvas import DASHED, MARKERS, axes, hand_over, legend, plain, short, styles_of
+from kronax.pl._canvas import DASHED, MARKERS, axes, hand_over, ink, legend, plain, short, styles_of
 from kronax.pl._results import chosen_methods
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ def cell_specificity(
         Treatments to point out, at most 7, by vertical lines with markers, where they were measured. Those without two profiles
         have none.
     ax
-        Axes to draw into, with room for the legend on the right; if None, a figure is made.
+        Axes to draw into; if None, a figure is made. Make their figure with ``layout="constrained"``, which makes room for the
+        legend on the right.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
@@ -102,9 +103,10 @@ def cell_specificity(
     if not styles:
         _histogram(ax, values[~np.isnan(values)])
     else:
-        ax.ecdf(table[first].dropna(), color="black", linewidth=1.5, label=short(first))
-        for method in table[compared].dropna(axis=1, how="all"):
-            ax.ecdf(table[method].dropna(), **styles[method].line, label=short(method))
+        ax.ecdf(table[first].dropna(), color=ink(ax.get_facecolor()), linewidth=1.5, label=first)
+        for method, label in zip(compared, short(compared), strict=True):
+            if table[method].notna().any():
+                ax.ecdf(table[method].dropna(), **styles[method].line, label=label)
         ax.set_ylabel("share of treatments up to there")
     _point_out(ax, table.loc[highlight, first].dropna())
     ax.set_xlabel("cell-specificity (mean cosine distance)")
@@ -124,7 +126,7 @@ def _histogram(ax: Axes, values: np.ndarray) -> None:
 
 def _point_out(ax: Axes, places: pd.Series) -> None:
     """Draw a vertical line for each place, in grey as the colours are the methods', with a marker at a height of its own."""
-    for i, (name, place) in enumerate(places.items()):
+    for i, (name, place) in enumerate(zip(short(places.index), places, strict=True)):
         ax.plot(
             [place] * 3,
             [0, 0.95 - 0.1 * i, 1],
@@ -134,7 +136,7 @@ def _point_out(ax: Axes, places: pd.Series) -> None:
             marker=MARKERS[i],
             markersize=5,
             markevery=[1],
-            label=f"{short(name)}: {place:.2f}",
+            label=f"{name}: {place:.2f}",
         )
 
 

@@ -34,14 +34,15 @@ def context_factors(
     A row is a context, a column a component, the strongest first; of more than 50, the 50 strongest. Their numbers are those
     of the columns of ``obsm["X_completion"]``, ``varm["completion"]`` and the context factors, from 0. Components have no
     scale of their own: each is divided by its largest absolute value. Contexts are in the order of the leaves of average
-    linkage by cosine distance. Easiest to read where ``options.non_negative`` contains ``"context"``.
+    linkage by cosine distance; of more than there is room for, one in so many is named. Easiest to read where ``options.non_negative`` contains ``"context"``.
 
     Parameters
     ----------
     mdata
         With the result of :func:`kronax.tl.complete_tensor` by ``"cp"`` or ``"attention_cp"``.
     ax
-        Axes to draw into, with room for the labels; if None, a figure is made whose size fits.
+        Axes to draw into; if None, a figure is made whose size fits. Make their figure with ``layout="constrained"``, which
+        makes room for the labels.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
@@ -82,30 +83,18 @@ def context_factors(
     signed = shown.min() < 0
     sized = ax is None
     if sized:
-        ax = _canvas.axes((shown.shape[1] * _FIELD, len(order) * _FIELD), show=show)
+        ax = _canvas.axes((shown.shape[1] * _FIELD, _canvas.length(len(order), _FIELD)), show=show)
     image = ax.pcolormesh(shown[order], cmap="RdBu_r" if signed else "cividis", vmin=-1.0 if signed else 0.0, vmax=1.0)
     ax.invert_yaxis()
-    names = [_canvas.short(contexts[i]) for i in order]
-    ax.set_yticks(np.arange(len(order)) + 0.5, names, fontsize=_canvas.TEXT, parse_math=False)
-    room = _canvas.inches(ax)[0]
-    places = np.arange(len(components)) + 0.5
-    named = _canvas.spaced(places * room / len(components), _NUMBER)
-    ax.set_xticks(places[named], [str(i) for i in components[named]], fontsize=_canvas.TEXT)
-    ax.set_xlabel(_canvas.wrapped("components, strongest first", max(room, _LABEL)), fontsize=_canvas.TEXT + 1)
-    ax.tick_params(length=0)
-    place = {"cax": _beside(ax)} if sized else {"ax": ax}
-    bar = ax.figure.colorbar(image, **place)
-    bar.set_label("relative factor", fontsize=_canvas.TEXT)
-    bar.ax.tick_params(labelsize=_canvas.TEXT)
-    bar.outline.set_visible(False)
+    _canvas.bare(ax)
+    _canvas.color_bar(ax, image, "relative factor", **({"cax": _canvas.beside(ax)} if sized else {}))
+    step = _canvas.name_fields(ax, "y", _canvas.short([contexts[i] for i in order]))
+    if step > 1:
+        ax.set_ylabel(f"{len(order)} contexts{_canvas.one_in(step)}", fontsize=_canvas.TEXT + 1)
+    _canvas.name_fields(ax, "x", [str(i) for i in components], least=_NUMBER)
+    label = _canvas.wrapped("components, strongest first", max(_canvas.inches(ax)[0], _LABEL))
+    ax.set_xlabel(label, fontsize=_canvas.TEXT + 1)
     return _canvas.hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)
-
-
-def _beside(ax: Axes) -> Axes:
-    """Make axes for the colour bar, on the right."""
-    width, height = ax.figure.get_size_inches()
-    bar = min(max(height, 0.9), 1.8)
-    return ax.figure.add_axes((1 + 0.2 / width, 1 - bar / height, 0.12 / width, bar / height))
 
 
 def _strengths(mdata: MuData, contexts: list[str], factors: np.ndarray) -> np.ndarray:

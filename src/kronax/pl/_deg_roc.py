@@ -8,7 +8,7 @@ import numpy as np
 
 from kronax.metrics._cross_validate import CrossValidation
 from kronax.metrics._tensor_scores import deg_labels
-from kronax.pl._canvas import DASHED, TEXT, axes, hand_over, legend, plain, short, styles_of
+from kronax.pl._canvas import DASHED, axes, hand_over, legend, plain, short, styles_of
 from kronax.pl._results import chosen_methods
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def deg_roc(
     top
         Share of a profile's genes that is called differentially expressed.
     ax
-        Axes to draw into, with room for the legend on the right; if None, a figure is made.
+        Axes to draw into; if None, a figure is made. Make their figure with ``layout="constrained"``, which makes room for the
+        legend on the right.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
@@ -81,14 +82,14 @@ def deg_roc(
     ax = axes((3.2, 3.2), show=show) if sized else ax
     ax.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1)
     drawn = False
-    for method, style in styles.items():
+    for method, shown, style in zip(styles, short(styles), styles.values(), strict=True):
         label, score = deg_labels(result.profiles.X, result.profiles.layers[method], top=top)
         if not 0 < label.sum() < len(label):
             continue
         drawn = True
         false, true, _ = roc_curve(label, score)
         at = np.unique(np.linspace(0, len(false) - 1, _POINTS).astype(int))
-        name = f"{short(method)} ({auc(false, true):.2f})"
+        name = f"{shown} ({auc(false, true):.2f})"
         ax.plot(false[at], true[at], **style.line, label=name)
     if not drawn:
         msg = "There is no curve to draw: all measured values are 0, or no method predicted anything."
@@ -97,5 +98,5 @@ def deg_roc(
     ax.set(xlabel="false positive rate", ylabel="true positive rate")
     plain(ax)
     title = f"top {100 * top:g}% of genes (AUC)"
-    legend(ax, title=title, title_fontsize=TEXT, alignment="left", handlelength=DASHED)
+    legend(ax, title=title, handlelength=DASHED)
     return hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)

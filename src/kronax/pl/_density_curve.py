@@ -40,7 +40,8 @@ def density_curve(
     methods
         Those to compare, at most 7; all if None.
     ax
-        Axes to draw into, with room for the legend on the right; if None, a figure is made.
+        Axes to draw into; if None, a figure is made. Make their figure with ``layout="constrained"``, which makes room for the
+        legend on the right.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
@@ -78,7 +79,7 @@ def density_curve(
     styles = styles_of(chosen_of(list(summary.index.unique("method")), methods))
     ax = axes((4.0, 3.0), show=show) if sized else ax
     densities = 100 * np.unique(summary.index.get_level_values("density"))
-    for i, (method, style) in enumerate(styles.items()):
+    for i, (method, label, style) in enumerate(zip(styles, short(styles), styles.values(), strict=True)):
         found = summary.loc[method]
         ax.errorbar(
             *(100 * found.index.to_numpy(), found["mean"].to_numpy()),
@@ -88,11 +89,11 @@ def density_curve(
             markersize=4,
             elinewidth=0.8,
             capsize=_CAP + i * _WIDER,
-            label=short(method),
+            label=label,
         )
     if len(densities) <= _MOST_TICKS:
         ax.set_xticks(densities, [f"{density:.3g}" for density in densities])
     ax.set(xlabel="fibers in training, % of the tensor", ylabel="correlation with the truth")
     plain(ax)
-    legend(ax, handlelength=DASHED)
+    legend(ax, title="mean ± 1 SD of repeats", handlelength=DASHED)
     return hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
+_SAVED = 150  # dots per inch, unless the user's settings give a number
 _MARGIN = 0.08  # around everything, inches
 _DPI = (72, 100, 150, 200, 300)  # hinting makes a text up to 4% wider at one resolution than at another
 
@@ -21,6 +22,7 @@ def new_figure(*, show: bool, **options: Any) -> Figure:
     from matplotlib import pyplot as plt
     from matplotlib.figure import Figure
 
+    options = {"layout": "none", **options}
     if show:
         return plt.figure(**options)
     if "ipykernel" in sys.modules:
@@ -42,11 +44,20 @@ def shrink_wrap(figure: Figure) -> None:
     figure.set_size_inches(after)
 
 
-def save_and_show(figure: Figure, *, save: str | Path | None, show: bool, return_fig: bool) -> Figure | None:
-    """Write the figure, into a folder that is made if need be, open a window, and return it."""
+def save_and_show(
+    figure: Figure, *, save: str | Path | None, show: bool, return_fig: bool, tight: bool = False
+) -> Figure | None:
+    """Write the figure, into a folder that is made if need be, open a window, and return it.
+
+    `tight` saves it as large as what is in it, where labels may reach beyond.
+    """
+    from matplotlib import rcParams
+
     if save is not None:
         Path(save).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(save, dpi=150)
+        dpi = rcParams["savefig.dpi"]
+        options = {"bbox_inches": "tight"} if tight else {}
+        figure.savefig(save, dpi=_SAVED if isinstance(dpi, str) else dpi, **options)
     if show:
         import matplotlib.pyplot as plt
 

@@ -11,17 +11,35 @@ from scipy import sparse
 from kronax import _keys, _validate
 from kronax._module_shares import categorical, indicator, learnt_from, require_few, shares
 from kronax._stored_graph import stored_graph
-from kronax.pl._figure import new_figure, save_and_show, shrink_wrap
+from kronax.pl._canvas import (
+    LINE,
+    TEXT,
+    axes,
+    bare,
+    beside,
+    color_bar,
+    hand_over,
+    inches,
+    length,
+    name_fields,
+    one_in,
+    short,
+    whole,
+    width,
+)
+from kronax.pl._group_colors import draw_strip, group_colors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _COLUMN, _ROW = 0.36, 0.27  # of the heat map, inches
-_NAME = 30  # characters of a name before it is cut
-_TEXT = 8  # points
+_FEW = 3  # characters that a column has room for
+_SLANTED = 1.5 * LINE  # between columns with slanted names, inches
+_STRIP, _GAP = 0.08, 0.03  # width of the groups' colours, and their distance from the heat map, inches
+_ASIDE = 0.5  # share of the axes' width that hubs take up at most, where a layout engine makes room for them
 _HINTED = 1.04  # a text at some resolutions, times its width
-_LIMIT = 2.0  # standard deviations at the ends of the colour bar, at most
+_LIMITS = 0.5, 2.0  # standard deviations at the ends of the colour bar, at least and at most
 _MISSING = "0.8"  # grey
 
 
@@ -43,10 +61,13 @@ def gene_modules(
     A module's activity in a cell is its genes' share of the cell's total. It is standardised over all cells, and a
     field of the heat map shows its mean over the cells of a group: 1 means one standard deviation above the average
     cell. Groups stand in the order of their categories; modules in the order of the groups in which they are most
-    active, so that what belongs together lies along the diagonal. A group whose cells have no counts is grey.
+    active, so that what belongs together lies along the diagonal. A group whose cells have no counts is grey. The colours
+    below the columns are those of ``adata.uns[f"{groupby}_colors"]``, where they are. The colour bar reaches to 0.5
+    standard deviations at least, such that groups that hardly differ look alike, and to 2 at most.
 
     Every module is named by its hubs, the genes with the largest sum of edge weights within the module, its number and,
-    in brackets, its size, the number of its genes. Long names are cut in the middle.
+    in brackets, its size, the number of its genes. Long names are cut. Of more groups or modules than there is room for, one in
+    so many is named.
 
     Parameters
     ----------
@@ -65,7 +86,7 @@ def gene_modules(
         Column of ``var`` with the names to show; ``adata.var_names`` if None, and for genes whose name is missing.
     ax
         Axes to draw into; if None, a figure is made whose size fits. Of the hubs, as many are named as there is room for on
-        the left of the axes; all of them where the figure has a layout engine, such as ``layout="constrained"``.
+        the left of the axes. Make their figure with ``layout="constrained"``, which makes room for them, up to half of the axes.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
@@ -122,8 +143,12 @@ def gene_modules(
     hubs = _hubs(graph, module_of, names.astype(str), n_hubs)
     n_genes = module_of.value_counts()
     rows = {f"{module} ({n_genes[module]})": hubs[module] for module in table.index}
-    figure = _draw(table, rows=rows, groupby=groupby, ax=ax, show=show)
-    return save_and_show(figure, save=save, show=show, return_fig=return_fig)
+    colors = group_colors(adata.uns, groupby, adata.obs[groupby], group_of)
+    sized = ax is None
+    if sized:
+        ax = axes((length(table.shape[1], _COLUMN), length(table.shape[0], _ROW)), show=show)
+    _draw(ax, table, rows=rows, groupby=groupby, colors=colors, sized=sized)
+    return hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)
 
 
 def _mean_activity(
@@ -148,69 +173,73 @@ def _hubs(graph: sparse.csr_matrix, module_of: pd.Categorical, names: np.ndarray
         genes = np.flatnonzero(module_of.codes == code)
         degree = np.asarray(graph[genes][:, genes].sum(axis=1)).ravel()
         top = genes[np.argsort(-degree, kind="stable")[:n_hubs]]
-        found[module] = [_short(name) for name in names[top]]
-    return found
+        found[module] = list(names[top])
+    chosen = sorted({name for hubs in found.values() for name in hubs})
+    label = dict(zip(chosen, short(chosen), strict=True))
+    return {module: [label[name] for name in hubs] for module, hubs in found.items()}
 
 
-def _short(name: str) -> str:
-    head, tail = _NAME // 2, _NAME - _NAME // 2 - 1
-    return name if len(name) <= _NAME else f"{name[:head]}…{name[-tail:]}"
-
-
-def _width(text: str) -> float:
-    """Measure a line, in points."""
-    from matplotlib.textpath import TextPath
-
-    return TextPath((0, 0), text, size=_TEXT).get_extents().width
-
-
-def _draw(table: pd.DataFrame, *, rows: dict[str, list[str]], groupby: str, ax: Axes | None, show: bool) -> Figure:
+def _draw(
+    ax: Axes, table: pd.DataFrame, *, rows: dict[str, list[str]], groupby: str, colors: list[str] | None, sized: bool
+) -> None:
     """Draw the heat map; `rows` holds the hub genes by what stands in the column beside them."""
     from matplotlib import colormaps
 
-    sized = ax is None
-    ax = _axes(table.shape, show=show) if sized else ax
     largest = float(table.abs().fillna(0.0).to_numpy().max())
-    limit = min(largest, _LIMIT) or 1.0
-    colors = colormaps["RdBu_r"].with_extremes(bad=_MISSING)
-    image = ax.pcolormesh(table, cmap=colors, vmin=-limit, vmax=limit, edgecolors="white", linewidth=0.6)
+    limit = float(np.clip(largest, *_LIMITS))
+    shades = colormaps["RdBu_r"].with_extremes(bad=_MISSING)
+    rims = "white" if max(table.shape) * _ROW <= max(inches(ax)) else "none"
+    image = ax.pcolormesh(table, cmap=shades, vmin=-limit, vmax=limit, edgecolors=rims, linewidth=0.6)
     ax.invert_yaxis()
-    ax.spines[:].set_visible(False)
-    ax.tick_params(length=0)
-    columns = [_short(group) for group in table.columns]
-    if len(set(columns)) < len(columns):
-        columns = list(table.columns)
-    without = table.isna().all()
-    columns = [f"{name} (no counts)" if without[group] else name for group, name in zip(table, columns, strict=True)]
-    slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, columns)) > 3 else {}
-    ax.set_xticks(np.arange(len(columns)) + 0.5, columns, fontsize=_TEXT, parse_math=False, **slant)
-    ax.set_xlabel(groupby, fontsize=9, parse_math=False)
-    place = {"cax": _beside(ax)} if sized else {"ax": ax}
-    bar = ax.figure.colorbar(image, **place, extend="both" if largest > limit else "neither")
+    bare(ax)
+    ax.set_xlabel(groupby, fontsize=TEXT + 1, parse_math=False)
+    bar = color_bar(
+        ax, image, "", **({"cax": beside(ax)} if sized else {}), extend="both" if largest > limit else "neither"
+    )
     label = "mean standardised activity"
-    fits = _width(label) <= 72 * bar.ax.get_window_extent().height / ax.figure.dpi
-    bar.set_label(label if fits else label.replace("ised ", "ised\n"), fontsize=_TEXT)
-    bar.ax.tick_params(labelsize=_TEXT)
-    bar.outline.set_visible(False)
-    _name_rows(ax, rows, np.inf if sized else _room(ax))  # after the colour bar, for which the user's axes may move
-    if sized:
-        shrink_wrap(ax.figure)
-    return ax.figure
+    bar.set_label(label if width(label) <= inches(bar.ax)[1] else label.replace("ised ", "ised\n"), fontsize=TEXT)
+    _name_columns(ax, table)
+    _name_rows(
+        ax, rows, np.inf if sized else 72 * _room(ax)
+    )  # after the colour bar, for which the user's axes may move
+    step = _name_columns(ax, table)
+    ax.set_xlabel(f"{groupby}{one_in(step)}", fontsize=TEXT + 1, parse_math=False)
+    if colors is not None:
+        bounds = np.linspace(0, 1, table.shape[1] + 1)
+        high = inches(ax)[1]
+        draw_strip(ax, "x", colors, bounds, gap=_GAP / high, wide=_STRIP / high)
+        ax.tick_params(axis="x", pad=72 * (2 * _GAP + _STRIP))
+
+
+def _name_columns(ax: Axes, table: pd.DataFrame) -> int:
+    """Name the groups, slanted or upright where that takes less room."""
+    without = table.isna().all()
+    names = short(table.columns)
+    names = [f"{name} (no counts)" if without[group] else name for group, name in zip(table, names, strict=True)]
+    field = inches(ax)[0] / len(names)
+    if max(map(len, names)) <= _FEW and field >= _COLUMN * (1 - 1e-6):
+        return name_fields(ax, "x", names, rotation=0)
+    if field >= _SLANTED:
+        return name_fields(ax, "x", names, rotation=45, ha="right", rotation_mode="anchor")
+    return name_fields(ax, "x", names, rotation=90, ha="center", rotation_mode="default")
 
 
 def _name_rows(ax: Axes, rows: dict[str, list[str]], room: float) -> None:
     """Write two columns to the left of the heat map: hubs, and the module with its size; in so many points."""
-    title = "module (size)"
-    title = title if _HINTED * _width(title) + 3 <= room else title.replace(" ", "\n")
-    aside = 3 + max(map(_width, [*title.split("\n"), *rows])) + 8  # where the hubs end, in points from the heat map
-    hubs = [_that_fit(names, room - aside - 2) for names in rows.values()]
-    ax.set_yticks(np.arange(len(rows)) + 0.5, hubs, fontsize=_TEXT, parse_math=False)
+    step = name_fields(ax, "y", [""] * len(rows))
+    title = "module (size)" if _HINTED * _points("module (size)") + 3 <= room else "module\n(size)"
+    title += one_in(step).replace(", ", ",\n")
+    named = dict(list(rows.items())[::step])
+    aside = 3 + max(map(_points, [*title.split("\n"), *named])) + 8  # where the hubs end, in points from the heat map
+    hubs = [_that_fit(names, room - aside - 2) for names in named.values()]
+    places = np.arange(len(rows))[::step] + 0.5
+    ax.set_yticks(places, hubs, fontsize=TEXT, parse_math=False)
     ax.tick_params(axis="y", pad=aside)
-    style = {"textcoords": "offset points", "ha": "right", "fontsize": _TEXT}
-    for place, module in enumerate(rows):
+    style = {"textcoords": "offset points", "ha": "right", "fontsize": TEXT}
+    for place, module in zip(places, named, strict=True):
         ax.annotate(
             module,
-            (0, place + 0.5),
+            (0, place),
             (-3, 0),
             xycoords=("axes fraction", "data"),
             va="center_baseline",
@@ -218,33 +247,27 @@ def _name_rows(ax: Axes, rows: dict[str, list[str]], room: float) -> None:
             **style,
         )
     for text, offset in ((title, 3), ("hubs" if any(hubs) else "", aside)):
-        ax.annotate(text, (0, 1), (-offset, 4), xycoords="axes fraction", color="0.4", **style)
+        ax.annotate(text, (0, 1), (-offset, 4), xycoords="axes fraction", color="0.5", **style)
 
 
 def _that_fit(names: list[str], room: float) -> str:
     """Name the first ones, as many as there is room for."""
+    if np.isinf(room):
+        return ", ".join(names)
     lines = [", ".join(names[:n]) for n in range(len(names), 0, -1)]
-    return next((line for line in lines if _HINTED * _width(line) <= room), "")
+    return next((line for line in lines if _HINTED * _points(line) <= room), "")
+
+
+def _points(text: str) -> float:
+    return 72 * width(text)
 
 
 def _room(ax: Axes) -> float:
-    """Measure what is free on the left of the user's axes, in points, unless a layout engine makes room."""
-    if ax.figure.get_layout_engine() is not None:
-        return np.inf
+    """Measure what is free on the left of the user's axes, in inches, or what a layout engine is to make free."""
+    figure = whole(ax.figure)
+    if figure.get_layout_engine() is not None:
+        return _ASIDE * inches(ax)[0]
     mine = ax.get_window_extent()
-    others = [other.get_window_extent() for other in ax.figure.axes if other is not ax]
+    others = [other.get_window_extent() for other in figure.axes if other is not ax]
     ends = [box.x1 for box in others if box.x1 <= mine.x0 and box.y0 < mine.y1 and box.y1 > mine.y0]
-    return 72 * (mine.x0 - max(ends, default=0.0)) / ax.figure.dpi
-
-
-def _axes(shape: tuple[int, int], *, show: bool) -> Axes:
-    """Make a figure that the axes fill, every field of the heat map as large as the next figure's."""
-    size = (shape[1] * _COLUMN, shape[0] * _ROW)
-    return new_figure(show=show, figsize=size).add_axes((0, 0, 1, 1))
-
-
-def _beside(ax: Axes) -> Axes:
-    """Make axes for the colour bar, on the right."""
-    width, height = ax.figure.get_size_inches()
-    bar = min(max(height, 0.9), 1.8)
-    return ax.figure.add_axes((1 + 0.2 / width, 1 - bar / height, 0.12 / width, bar / height))
+    return (mine.x0 - max(ends, default=0.0)) / figure.dpi

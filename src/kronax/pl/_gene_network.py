@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from scipy import sparse
 from kronax import _keys, _validate
 from kronax._module_shares import categorical
 from kronax._partial_correlations import partial_correlations
-from kronax.pl._canvas import TEXT, axes, called, hand_over, short, width
+from kronax.pl._canvas import LINE, TEXT, axes, called, hand_over, inches, ink, legend, short, width
 from kronax.pl._spread import spread
 
 if TYPE_CHECKING:
@@ -19,11 +20,41 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_GENES = 300
-_SIGNS = {1: ("positive", "#0072B2", "-"), -1: ("negative", "#D55E00", (0, (2, 1.2)))}
-_WIDEST, _NARROWEST = 3.0, 0.4  # of the edges, points
-_PAD = np.array([0.12, 0.09])  # around a name, inches
+_SIGNS = {1: ("positive", "#0072B2", "-", 0.4), -1: ("negative", "#D55E00", (0, (2, 1.2)), 0.8)}  # and least width
+_WIDEST = 3.0  # of the edges, points
+_DOT = 0.045  # radius of a gene, inches
+_CLEAR = 0.06  # that edges of others keep from its centre
+_NAME = np.array([0.06, 0.1])  # what a gene takes up beyond the size of its name, inches
+_LARGEST = 11.0  # inches of a side; where names need more, all is drawn smaller
+_FULL_SIZE = 60  # genes whose names are as large as in other figures; of more, they are smaller
+_SMALLEST = 0.6  # size of the names of many, in that of the others
 _BELOW = 0.15  # from the graph to the genes without edges, inches
 _FILLED = 0.22  # share of the drawing that names take up before they are moved apart
+_INSIDE = 0.9  # of the axes' room is used before names are moved apart
+_FEWER = 0.85  # genes, where there is no room for all
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """Where genes stand, in inches, and on which side of them their names do."""
+
+    places: np.ndarray  # (n, 2)
+    aside: np.ndarray  # (n, 2), to the centre of what a gene takes up
+    sizes: np.ndarray  # (n, 2), of what a gene takes up
+    scale: float  # of names and dots
+
+    @property
+    def ends(self) -> np.ndarray:
+        """The lower left and the upper right corner."""
+        centres = self.places + self.aside
+        return np.array([(centres - self.sizes / 2).min(axis=0), (centres + self.sizes / 2).max(axis=0)])
+
+    @property
+    def extent(self) -> np.ndarray:
+        return np.ptp(self.ends, axis=0)
+
+    def scaled(self, factor: float) -> _Drawing:
+        return _Drawing(*(factor * part for part in (self.places, self.aside, self.sizes, self.scale)))
 
 
 def gene_network(
@@ -41,10 +72,12 @@ def gene_network(
 ) -> Figure | None:
     r"""Draw the graph of a gene module, with the signs of its edges.
 
-    An edge is a partial correlation: what two genes tell of each other, given all other genes. Solid blue edges are
-    positive, dashed orange ones negative; the wider, the stronger. Graphs of nearest neighbours have positive edges alone;
-    both signs are in complete ones, as with ``n_neighbors=None``. Of a complete graph, as many edges are drawn as three
-    for every gene, the strongest. Genes without an edge to any other that is drawn stand in rows below.
+    A dot is a gene, its name above or below it. An edge is a partial correlation: what two genes tell of each other,
+    given all other genes. Solid blue edges are positive, dashed orange ones negative; the wider, the stronger, and the legend
+    gives the strongest. Edges end at dots, and lead past those of other genes where that is possible. Graphs of nearest
+    neighbours have positive edges alone; both signs are in complete ones, as with ``n_neighbors=None``. Of a complete graph,
+    as many edges are drawn as three for every gene, the strongest; the title says of how many. Genes without an edge to any
+    other that is drawn stand in rows below.
 
     Parameters
     ----------
@@ -56,13 +89,14 @@ def gene_network(
         Column of ``var`` that holds the modules.
     n_genes
         Most genes to draw, up to 300: the hubs, those with the largest sum of absolute partial correlations within the
-        module.
+        module. More than 60 have smaller names.
     gene_symbols
         Column of ``var`` with the names to show; ``adata.var_names`` if None, and for genes whose name is missing.
     random_state
         Seed of the layout.
     ax
-        Axes to draw into, with room for the names; if None, a figure is made in which none hides another.
+        Axes to draw into; if None, a figure is made whose size fits. Of the hubs, as many are drawn as the axes have room
+        for. Make their figure with ``layout="constrained"``.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
@@ -109,25 +143,33 @@ def gene_network(
     members = np.flatnonzero(module_of == str(module))
     degree = np.asarray(abs(whole[members][:, members]).sum(axis=1)).ravel()
     genes = members[np.argsort(-degree, kind="stable")[:n_genes]]
-    graph = _strongest(whole[genes][:, genes])
     names = _names(adata, genes, gene_symbols)
+    found, what = whole[genes][:, genes], called(adata.var)
 
     sized = ax is None
-    sizes = np.array([_size(name) for name in names]) + _PAD
-    places, n_alone = _places(graph, sizes, random_state)
-    low, high = (places - sizes / 2).min(axis=0), (places + sizes / 2).max(axis=0)
-    ax = axes(tuple(high - low), show=show) if sized else ax
-    ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
-    ax.set_aspect("equal")
-    ax.set_axis_off()
-    _draw_edges(ax, graph, places)
-    box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "0.75", "linewidth": 0.6}
-    for name, place in zip(names, places, strict=True):
-        ax.text(*place, name, fontsize=TEXT, ha="center", va="center", parse_math=False, bbox=box)
-    shown = f"{len(genes)} of {len(members)}" if len(genes) < len(members) else f"{len(members)}"
-    alone = f", {n_alone} without an edge" if n_alone else ""
-    ax.set_title(f"module {module}: {shown} {called(adata.var)}{alone}", fontsize=TEXT + 1, parse_math=False)
+    if sized:
+        graph, drawing = _fitted(found, names, random_state)
+        ax = axes(tuple(drawing.extent + [0, _strip(graph)]), show=show)
+    else:
+        _write_title(ax, str(module), found, len(members), what)  # takes room where the axes are laid out
+        graph, drawing = _in_room(found, names, random_state, inches(ax))
+    _write_title(ax, str(module), found[: graph.shape[0]][:, : graph.shape[0]], len(members), what)
+    _frame(ax, drawing, _strip(graph), None if sized else inches(ax))
+    _draw_edges(ax, graph, drawing)
+    _draw_genes(ax, names[: graph.shape[0]], drawing)
     return hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)
+
+
+def _write_title(ax: Axes, module: str, found: sparse.csr_array, n_members: int, what: str) -> None:
+    """Say which genes and edges are drawn, of how many."""
+    n = found.shape[0]
+    n_edges, graph = sparse.triu(found, k=1).nnz, _strongest(found)
+    title = f"module {module}: {n:,} of {n_members:,} {what}" if n < n_members else f"module {module}: {n:,} {what}"
+    if graph.nnz < n_edges:
+        title += f",\nthe {graph.nnz:,} strongest of {n_edges:,} edges"
+    elif n_alone := n - len(_tied(graph)):
+        title += f", {n_alone:,} without an edge"
+    ax.set_title(title, fontsize=TEXT + 1, parse_math=False)
 
 
 def _strongest(graph: sparse.csr_array) -> sparse.coo_array:
@@ -140,33 +182,75 @@ def _strongest(graph: sparse.csr_array) -> sparse.coo_array:
     return sparse.coo_array((edges.data[kept], (edges.row[kept], edges.col[kept])), shape=graph.shape)
 
 
+def _tied(graph: sparse.coo_array) -> np.ndarray:
+    """Find the genes with an edge."""
+    return np.union1d(graph.row, graph.col)
+
+
 def _names(adata: AnnData, genes: np.ndarray, gene_symbols: str | None) -> list[str]:
     names = adata.var_names.to_numpy(dtype=object)[genes]
     if gene_symbols is not None:
         symbols = adata.var[gene_symbols].to_numpy(dtype=object)[genes]
         names = np.where(pd.isna(symbols), names, symbols)
-    return [short(str(name)) for name in names]
+    return short(map(str, names))
 
 
-def _size(name: str) -> np.ndarray:
-    """Measure a name, in inches."""
-    return np.array([width(name), TEXT * 1.3 / 72])
+def _fitted(found: sparse.csr_array, names: list[str], random_state: int) -> tuple[sparse.coo_array, _Drawing]:
+    """Place all genes, in a drawing of a size that can be looked at."""
+    graph = _strongest(found)
+    drawing = _placed(graph, names, random_state, None)
+    return graph, drawing.scaled(min(1.0, _LARGEST / drawing.extent.max()))
 
 
-def _places(graph: sparse.coo_array, sizes: np.ndarray, random_state: int) -> tuple[np.ndarray, int]:
-    """Place genes where none hides another, those without edges in rows below; also count these."""
-    tied = np.union1d(graph.row, graph.col)
+def _in_room(
+    found: sparse.csr_array, names: list[str], random_state: int, room: np.ndarray
+) -> tuple[sparse.coo_array, _Drawing]:
+    """Place as many of the first genes as there is room for."""
+    areas = np.prod(_sizes(names), axis=1)
+    n = max(1, int((np.cumsum(areas) < np.prod(room)).sum()))
+    while True:
+        graph = _strongest(found[:n][:, :n])
+        left = room - [0, _strip(graph)]
+        drawing = _placed(graph, names[:n], random_state, left)
+        if n == 1 or (drawing.extent <= left).all():
+            return graph, drawing
+        n = max(1, int(_FEWER * n))
+
+
+def _sizes(names: list[str]) -> np.ndarray:
+    """Measure what genes take up, in inches, ``(n, 2)``."""
+    return np.array([[width(name), TEXT * 1.3 / 72] for name in names]) + _NAME
+
+
+def _placed(graph: sparse.coo_array, names: list[str], random_state: int, room: np.ndarray | None) -> _Drawing:
+    """Place genes where no name hides another, those without edges in rows below."""
+    scale = max(_SMALLEST, min(1.0, (_FULL_SIZE / len(names)) ** 0.5))
+    sizes = scale * _sizes(names)
+    places, aside = np.zeros((len(sizes), 2)), np.zeros((len(sizes), 2))
+    aside[:, 1] = _DOT * scale - sizes[:, 1] / 2
+    tied = _tied(graph)
     alone = np.setdiff1d(np.arange(len(sizes)), tied)
-    places = np.zeros((len(sizes), 2))
-    low, across = np.zeros(2), _side(sizes[alone])
+    across = _side(sizes[alone]) if room is None else room[0]
+    low = np.zeros(2)
     if len(tied):
-        found = spread(_layout(graph.tocsr()[tied][:, tied].tocoo(), sizes[tied], random_state), sizes[tied])
-        low, high = (found - sizes[tied] / 2).min(axis=0), (found + sizes[tied] / 2).max(axis=0)
-        places[tied], across = found, high[0] - low[0]
+        if room is not None and len(alone):
+            room = room - [0, _BELOW * scale + np.ptp(_in_rows(sizes[alone], across)[:, 1]) + sizes[:, 1].max()]
+        within = graph.tocsr()[tied][:, tied].tocoo()
+        wanted = _layout(within, sizes[tied], random_state, room)
+        aside[tied, 1] *= _away_from_neighbours(within, wanted[:, 1])
+        edges = np.stack([within.row, within.col], axis=1)
+        places[tied] = spread(wanted, sizes[tied], edges, aside=aside[tied], dot=_CLEAR * scale)
+        low, high = _Drawing(places[tied], aside[tied], sizes[tied], scale).ends
+        low[0], across = (low[0] + high[0]) / 2, across if room is not None else high[0] - low[0]
     if len(alone):
-        rows = _in_rows(sizes[alone], across)
-        places[alone] = rows + [low[0] + across / 2, low[1] - _BELOW]
-    return places, len(alone)
+        places[alone] = _in_rows(sizes[alone], across) + low - [0, _BELOW * scale] - aside[alone]
+    return _Drawing(places, aside, sizes, scale)
+
+
+def _away_from_neighbours(graph: sparse.coo_array, height: np.ndarray) -> np.ndarray:
+    """Choose where names stand: 1 below genes whose neighbours are above on average, -1 above the others."""
+    weights = abs(graph) + abs(graph).T
+    return np.where(weights @ height >= weights.sum(axis=1) * height, 1, -1)
 
 
 def _in_rows(sizes: np.ndarray, across: float) -> np.ndarray:
@@ -189,8 +273,8 @@ def _side(sizes: np.ndarray) -> float:
     return np.sqrt(np.prod(sizes, axis=1).sum() / _FILLED)
 
 
-def _layout(graph: sparse.coo_array, sizes: np.ndarray, random_state: int) -> np.ndarray:
-    """Place the genes by the forces between them, in inches, with room for their names."""
+def _layout(graph: sparse.coo_array, sizes: np.ndarray, random_state: int, room: np.ndarray | None) -> np.ndarray:
+    """Place the genes by the forces between them, in inches, with room for their names or in the room there is."""
     import igraph
 
     from kronax._igraph import seeded
@@ -204,27 +288,66 @@ def _layout(graph: sparse.coo_array, sizes: np.ndarray, random_state: int) -> np
         )
     found = np.array(layout.coords).reshape(n, 2)
     found = found - found.mean(axis=0)
-    extent = np.ptp(found, axis=0).max() or 1.0
-    return found * _side(sizes) / extent
+    extent = np.ptp(found, axis=0)
+    if room is None:
+        return found * _side(sizes) / (extent.max() or 1.0)
+    taken = sizes.max(axis=0) * [1, 2]  # names stand above or below
+    return found * np.maximum(_INSIDE * (room - taken), 0.1) / np.where(extent > 0, extent, 1.0)
 
 
-def _draw_edges(ax: Axes, graph: sparse.coo_array, places: np.ndarray) -> None:
+def _strip(graph: sparse.coo_array) -> float:
+    """Give the height of the legend, in inches."""
+    return LINE * (len(np.unique(np.sign(graph.data))) + 1) if graph.nnz else 0.0
+
+
+def _frame(ax: Axes, drawing: _Drawing, strip: float, room: np.ndarray | None) -> None:
+    """Make the units of the axes inches, with the legend's strip at the bottom."""
+    low, high = drawing.ends - [[0, strip], [0, 0]]
+    spare = np.zeros(2) if room is None else (room - (high - low)) / 2
+    ax.set(xlim=(low[0] - spare[0], high[0] + spare[0]), ylim=(low[1] - spare[1], high[1] + spare[1]))
+    ax.set_aspect("equal")
+    ax.set_axis_off()
+
+
+def _draw_genes(ax: Axes, names: list[str], drawing: _Drawing) -> None:
+    from matplotlib.patheffects import withStroke
+
+    color = ink(ax.get_facecolor())
+    halo = [withStroke(linewidth=2 * drawing.scale, foreground="white" if color == "black" else "black", alpha=0.8)]
+    ax.plot(*drawing.places.T, "o", markersize=2 * 72 * _DOT * drawing.scale, color=color, markeredgewidth=0)
+    for name, place, aside in zip(names, drawing.places, drawing.aside, strict=True):
+        side = int(np.sign(aside[1]))
+        ax.annotate(
+            name,
+            place,
+            (0, side * 72 * (_DOT + 0.01) * drawing.scale),
+            textcoords="offset points",
+            fontsize=TEXT * drawing.scale,
+            ha="center",
+            va="top" if side < 0 else "bottom",
+            color=color,
+            parse_math=False,
+            path_effects=halo,
+        )
+
+
+def _draw_edges(ax: Axes, graph: sparse.coo_array, drawing: _Drawing) -> None:
     from matplotlib.collections import LineCollection
     from matplotlib.lines import Line2D
 
-    largest = np.abs(graph.data).max(initial=0.0) or 1.0
+    largest = np.abs(graph.data).max(initial=0.0)
+    widest = _WIDEST * drawing.scale
     lines = []
-    for sign, (label, color, style) in _SIGNS.items():
+    for sign, (label, color, style, narrowest) in _SIGNS.items():
         of = np.flatnonzero(np.sign(graph.data) == sign)
         if not len(of):
             continue
-        width = np.maximum(_WIDEST * np.abs(graph.data[of]) / largest, _NARROWEST)
-        segments = np.stack([places[graph.row[of]], places[graph.col[of]]], axis=1)
+        wide = np.maximum(widest * np.abs(graph.data[of]) / largest, narrowest)
+        segments = drawing.places[np.stack([graph.row[of], graph.col[of]], axis=1)]
         ax.add_collection(
-            LineCollection(segments, colors=color, linestyles=[style], linewidths=width, alpha=0.7, zorder=0)
+            LineCollection(segments, colors=color, linestyles=[style], linewidths=wide, alpha=0.7, zorder=0)
         )
-        lines.append(Line2D([], [], color=color, linestyle=style, label=f"{label} partial correlation"))
+        lines.append(Line2D([], [], color=color, linestyle=style, linewidth=1.5, label=f"{label} partial correlation"))
     if lines:
-        ax.legend(
-            handles=lines, loc="upper left", bbox_to_anchor=(0, 0), borderaxespad=0.3, frameon=False, fontsize=TEXT
-        )
+        lines.append(Line2D([], [], color="0.5", linewidth=widest, label=f"{largest:.2g}, the strongest"))
+        legend(ax, handles=lines, loc="lower left", bbox_to_anchor=(0, 0), handlelength=2.5, labelspacing=0.3)

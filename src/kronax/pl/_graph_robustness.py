@@ -8,7 +8,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from kronax import _keys, _validate
-from kronax.pl._figure import new_figure, save_and_show
+from kronax.pl._canvas import axes, hand_over, legend, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +43,7 @@ def graph_robustness(
     key
         Where in ``uns`` the result is.
     ax
-        Axes to draw into; if None, a figure is made.
+        Axes to draw into; if None, a figure is made. Make their figure with ``layout="constrained"``.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
@@ -81,7 +81,8 @@ def graph_robustness(
     found = data.uns[key]
     for part in ("shares", "graph", "random", "params"):
         _validate.key_in(part, found, f"{place}[{key!r}]", "Run kx.tl.graph_robustness first.")
-    ax = _axes(show=show) if ax is None else ax
+    sized = ax is None
+    ax = axes((3.4, 2.4), show=show) if sized else ax
     percent = 100 * np.asarray(found["shares"])
     for name, label, color, style, marker in _LINES:
         values = np.asarray(found[name])
@@ -89,15 +90,8 @@ def graph_robustness(
         ax.fill_between(percent, low, high, color=color, alpha=0.2, linewidth=0)
         marker = marker if len(percent) <= 25 else None
         ax.plot(percent, values.mean(axis=0), color=color, linestyle=style, marker=marker, markersize=4, label=label)
-    ax.set_xlabel("edges that changed places (%)", fontsize=9)
-    ax.set_ylabel(_LABELS[found["params"]["measure"]], fontsize=9)
-    ax.tick_params(labelsize=8)
-    ax.spines[["top", "right"]].set_visible(False)
+    ax.set(xlabel="edges that changed places (%)", ylabel=_LABELS[found["params"]["measure"]])
+    plain(ax)
     title = f"mean, and where {_BAND[1] - _BAND[0]}% of the repeats are"
-    place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "ncols": 2}
-    ax.legend(title=title, title_fontsize=8, alignment="left", frameon=False, fontsize=8, **place)
-    return save_and_show(ax.figure, save=save, show=show, return_fig=return_fig)
-
-
-def _axes(*, show: bool) -> Axes:
-    return new_figure(show=show, figsize=(4.2, 3.2), layout="constrained").add_subplot()
+    legend(ax, title=title, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, ncols=2)
+    return hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,14 +13,33 @@ from kronax import _keys, _validate
 from kronax._module_shares import categorical, require_few
 from kronax._partial_correlations import partial_correlations
 from kronax._stored_graph import AXES
-from kronax.pl._canvas import LINE, MOST_NAMES, TEXT, apart, axes, called, hand_over, inches, short, spaced
+from kronax.pl._canvas import (
+    LINE,
+    MOST_NAMES,
+    TEXT,
+    apart,
+    axes,
+    bare,
+    beside,
+    called,
+    color_bar,
+    hand_over,
+    inches,
+    short,
+    spaced,
+)
+from kronax.pl._group_colors import draw_strip, group_colors
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _SIDE = 4.0  # of the heat map, inches; larger where that many names need it
 _MOST_FIELDS = 400  # along a side; beyond, neighbouring rows and columns share one
+_COMPLETE = 0.5  # share of entries that are not zero, from which fields show means
+_RULE, _RULED = 0.4, 10  # width of the lines between groups, points, and of how many groups; of more, they are narrower
+_NARROW = 4  # points of a group that has no lines
 _LIMIT = 99  # percentile of the absolute values at the ends of the colour bar
 _WITHOUT = "no label"  # name of those with a missing value
 _STRIP = 0.03  # width of the groups' colours, share of the side
@@ -45,8 +63,9 @@ def precision(
     where two cells (genes) go together given all others, orange where they exclude each other. Along the diagonal lie the groups,
     in the order of their categories; within a group, those with the strongest ties to it come first. A good clustering
     has its colour in the blocks. Up to 60 groups are all named, in a figure that grows with them: lines lead to the names
-    of those too narrow for one. With more than 400 cells (genes), a field shows the largest absolute value of those that
-    share it, and the colour bar says so.
+    of those too narrow for one. With more than 400 cells (genes), several entries share a field. It shows the largest
+    absolute value, or the mean where most entries are not zero, as the largest of these would be noise; the colour bar says
+    which.
 
     Parameters
     ----------
@@ -62,7 +81,8 @@ def precision(
     neighbors_key
         Where in ``uns`` the graph is described.
     ax
-        Axes to draw into, with room for the names on the left; if None, a figure is made.
+        Axes to draw into; if None, a figure is made. Make their figure with ``layout="constrained"``, which makes room for
+        the names on the left. Groups are named as far as the axes have room.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
@@ -73,7 +93,7 @@ def precision(
     Returns
     -------
     The figure, None if `return_fig` is False. Nothing is written to `data`. The colours beside the groups are those of
-    ``data.uns[f"{groupby}_colors"]``, where they are.
+    ``data.uns[f"{groupby}_colors"]``, where they are; with a warning, none if these are no colours.
 
     Raises
     ------
@@ -97,7 +117,9 @@ def precision(
     _validate.one_of(axis, AXES, "axis")
     _validate.holds_graph(data, axis)
     table, of = getattr(data, axis), _validate.called(data)
-    _validate.key_in(groupby, table, f"{of}.{axis}")
+    other = "var" if axis == "obs" else "obs"
+    elsewhere = f"It is in {of}.{other}: pass `axis={other!r}`." if groupby in getattr(data, other) else ""
+    _validate.key_in(groupby, table, f"{of}.{axis}", elsewhere)
     group_of = categorical(table[groupby], f"{of}.{axis}[{groupby!r}]")
     if pd.api.types.is_numeric_dtype(table[groupby]):
         require_few(group_of, f"{of}.{axis}[{groupby!r}]")
@@ -108,19 +130,16 @@ def precision(
     names = [*group_of.categories, *[_WITHOUT] * bool((group_of.codes < 0).any())]
     side = max(_SIDE, LINE * len(names)) if len(names) <= MOST_NAMES else _SIDE
     ax = axes((side, side), show=show) if sized else ax
-    image = _draw(ax, found[order][:, order])
-    for bound in bounds[1:-1]:
-        ax.axhline(bound, color="0.6", linewidth=0.4)
-        ax.axvline(bound, color="0.6", linewidth=0.4)
-    _name_groups(ax, names, bounds, _colors(data.uns, groupby, table[groupby], group_of))
     what = "cells" if axis == "obs" else called(data.var)
     ax.set_xlabel(f"{len(order):,} {what}, by {groupby}", fontsize=TEXT + 1, parse_math=False)
-    place = {"cax": _beside(ax)} if sized else {"ax": ax}
-    bar = ax.figure.colorbar(image, **place, extend="both")
-    shared = len(order) > _MOST_FIELDS
-    bar.set_label("partial correlation" + "\n(largest of each field)" * shared, fontsize=TEXT)
-    bar.ax.tick_params(labelsize=TEXT)
-    bar.outline.set_visible(False)
+    fields, shown = _fields(found[order][:, order])
+    image = _draw(ax, fields, len(order))
+    color_bar(ax, image, f"partial correlation{shown}", **({"cax": beside(ax)} if sized else {}), extend="both")
+    colors = group_colors(data.uns, groupby, table[groupby], group_of)
+    if colors is not None:
+        draw_strip(ax, "y", colors, bounds / bounds[-1], gap=0.3 * _STRIP, wide=_STRIP)
+    _draw_bounds(ax, bounds)
+    _name_groups(ax, names, bounds, 0 if colors is None else 1.3 * _STRIP)
     return hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)
 
 
@@ -134,65 +153,73 @@ def _ordered(found: sparse.csr_array, group_of: pd.Categorical) -> tuple[np.ndar
     return order, np.concatenate([[0], np.cumsum(np.bincount(code, minlength=len(group_of.categories)))])
 
 
-def _draw(ax: Axes, found: sparse.csr_array):
-    """Draw a field for every entry, or for several."""
+def _fields(found: sparse.csr_array) -> tuple[np.ndarray, str]:
+    """Give the value of every field, and what it is of several entries: the mean of a complete graph, else the largest."""
     n = found.shape[0]
     n_fields = min(n, _MOST_FIELDS)
     edges = found.tocoo()
     row, col = (index.astype(np.int64) * n_fields // n for index in (edges.row, edges.col))
+    if n > n_fields and found.nnz > _COMPLETE * n**2:
+        size = np.bincount(np.arange(n) * n_fields // n)
+        total = np.bincount(row * n_fields + col, weights=edges.data, minlength=n_fields**2)
+        return total.reshape(n_fields, n_fields) / np.outer(size, size), "\n(mean of each field)"
     fields = np.zeros((n_fields, n_fields))
     by_size = np.argsort(np.abs(edges.data), kind="stable")  # of several entries, the largest is written last
     fields[row[by_size], col[by_size]] = edges.data[by_size]
-    limit = np.percentile(np.abs(edges.data), _LIMIT) if edges.nnz else 1.0
+    return fields, "\n(largest of each field)" if n > n_fields else ""
+
+
+def _draw(ax: Axes, fields: np.ndarray, n: int) -> Artist:
+    """Draw the fields of so many cells or genes."""
+    some = np.abs(fields[fields != 0])
+    limit = np.percentile(some, _LIMIT) if len(some) else 1.0
     image = ax.imshow(
         fields, cmap="PuOr", vmin=-limit, vmax=limit, extent=(0, n, n, 0), interpolation="nearest", aspect="equal"
     )
-    ax.spines[:].set_color("0.6")
+    bare(ax)
+    ax.spines[:].set(visible=True, color="0.6")
     ax.set_xticks([])
+    ax.set_yticks([])
     return image
 
 
-def _name_groups(ax: Axes, names: list[str], bounds: np.ndarray, colors: list[str] | None) -> None:
-    """Write the groups' names on the left, beside their colours; lines lead to those that have no room at their place."""
+def _draw_bounds(ax: Axes, bounds: np.ndarray) -> None:
+    """Draw lines between groups that are wide enough, the narrower the more groups there are."""
+    wide = 72 * inches(ax)[1] * np.diff(bounds) / bounds[-1] >= _NARROW
+    width = _RULE * min(1.0, (_RULED / len(wide)) ** 0.5)
+    for bound in bounds[1:-1][wide[:-1] & wide[1:]]:
+        ax.axhline(bound, color="0.6", linewidth=width)
+        ax.axvline(bound, color="0.6", linewidth=width)
+
+
+def _name_groups(ax: Axes, names: list[str], bounds: np.ndarray, strip: float) -> None:
+    """Write the groups' names on the left, beside their colours; again, if a layout engine has made room for them."""
+    drawn: list[Artist] = []
+    for _ in range(2):
+        size = inches(ax)
+        for artist in drawn:
+            artist.remove()
+        drawn = _names_within(ax, size, short(names), bounds, strip)
+
+
+def _names_within(ax: Axes, size: np.ndarray, names: list[str], bounds: np.ndarray, strip: float) -> list[Artist]:
+    """Write names where axes of this size have room; lines lead to those that have none at their place."""
     n = bounds[-1]
     centres = (bounds[: len(names)] + bounds[1 : len(names) + 1]) / 2
-    width, height = inches(ax)
+    width, height = size
     line = LINE * n / height
-    named = np.arange(len(names)) if len(names) <= MOST_NAMES else spaced(centres, line)
+    named = np.arange(len(names)) if len(names) * line <= n * (1 + 1e-6) else spaced(centres, line)
     places = apart(centres[named], line, n)
     moved = np.abs(places - centres[named]).max() > 0.01 * line
-    edge = -_PAD / width - (0 if colors is None else 1.3 * _STRIP)
+    edge = -_PAD / width - strip
     begin = edge - (_LEADER + _PAD / 2) / width if moved else edge
-    ax.set_yticks([])
-    beside = ax.get_yaxis_transform()
+    on_the_left = ax.get_yaxis_transform()
+    drawn: list[Artist] = []
     for group, place in zip(named, places, strict=True):
-        style = {"fontsize": TEXT, "parse_math": False, "ha": "right", "va": "center", "transform": beside}
-        ax.text(begin, place, short(names[group]), **style)
+        style = {"fontsize": TEXT, "parse_math": False, "ha": "right", "va": "center", "transform": on_the_left}
+        drawn.append(ax.text(begin, place, names[group], **style))
         if moved:
             ends = [edge, edge - _LEADER / width], [centres[group], place]
-            ax.plot(*ends, color="0.6", linewidth=0.5, transform=beside, clip_on=False, scalex=False, scaley=False)
-    if colors is not None:
-        for color, low, high in zip(colors, bounds, bounds[1:], strict=False):
-            ax.add_patch(_strip(ax, color, low / n, high / n))
-
-
-def _strip(ax: Axes, color: str, low: float, high: float):
-    from matplotlib.patches import Rectangle
-
-    corner = (-1.3 * _STRIP, 1 - high)
-    return Rectangle(corner, _STRIP, high - low, transform=ax.transAxes, clip_on=False, facecolor=color, linewidth=0)
-
-
-def _colors(uns: Mapping, groupby: str, column: pd.Series, group_of: pd.Categorical) -> list[str] | None:
-    """Find the groups' colours, which stand in the order of all categories, used or not."""
-    stored = uns.get(f"{groupby}_colors")
-    names = [str(name) for name in pd.Categorical(column).categories]
-    if stored is None or len(stored) < len(names):
-        return None
-    of = dict(zip(names, map(str, stored), strict=False))
-    return [of[name] for name in group_of.categories]
-
-
-def _beside(ax: Axes) -> Axes:
-    """Make axes for the colour bar, on the right."""
-    return ax.figure.add_axes((1.05, 0.55, 0.03, 0.45))
+            style = {"color": "0.6", "linewidth": 0.5, "clip_on": False, "scalex": False, "scaley": False}
+            drawn += ax.plot(*ends, transform=on_the_left, **style)
+    return drawn

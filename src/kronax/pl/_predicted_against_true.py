@@ -7,7 +7,7 @@ import numpy as np
 
 from kronax import _validate
 from kronax.metrics._cross_validate import CrossValidation
-from kronax.pl._canvas import TEXT, axes, hand_over, plain, short
+from kronax.pl._canvas import TEXT, axes, color_bar, hand_over, plain, short
 from kronax.pl._results import is_cross_validation
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def predicted_against_true(
     method
         Whose predictions; if None, those of the method with the largest correlation.
     ax
-        Axes to draw into; if None, a figure is made.
+        Axes to draw into; if None, a figure is made. Make their figure with ``layout="constrained"``.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
@@ -105,16 +105,14 @@ def predicted_against_true(
         x = np.clip([predicted.min(), predicted.max()], low, high)
         ax.plot(x, truth.mean() + slope * (x - predicted.mean()), color="#D55E00", linewidth=1.5)
     ax.set(xlim=ends, ylim=ends, xlabel="predicted", ylabel="measured", aspect="equal")
-    text = f"{short(method)}\ncorrelation {row['pct']:.2f}, slope {slope:.2f}"
+    text = f"{short([method])[0]}\ncorrelation {row['pct']:.2f}, slope {slope:.2f}"
     if beyond.any():
         text += f"\n{beyond.sum():,} of {len(truth):,} values beyond, drawn at the edges"
     ax.set_title(text, fontsize=TEXT + 1, parse_math=False)
     plain(ax)
-    place = {"cax": ax.figure.add_axes((1.04, 0.25, 0.035, 0.5))} if sized else {"ax": ax, "shrink": 0.5}
-    bar = ax.figure.colorbar(image, **place)
-    bar.set_label("values", fontsize=TEXT)
-    bar.ax.tick_params(labelsize=TEXT)
-    bar.outline.set_visible(False)
+    ax.grid(visible=False, which="both")
+    place = {"cax": ax.figure.add_axes((1.04, 0.25, 0.035, 0.5))} if sized else {"shrink": 0.5}
+    color_bar(ax, image, "number of values", **place)
     return hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _PANEL = (1.7, 1.3)  # inches
 _COLUMNS = 4
 _MOST = 40  # panels
-_BINS = 60
+_BINS = (8, 60)  # at least and at most
 _FINER = 0.65  # lines than in the figures of one panel
 
 
@@ -36,7 +36,8 @@ def prediction_distributions(
 
     Where predictions crowd around zero and the truth does not, a method tends to the centre. Counts have a logarithmic
     axis, since the large values are few. The axis of values reaches from the least to the largest value, predicted ones too; but not
-    beyond the 99.9th percentile of the truth's size: what lies there is in the last bins.
+    beyond the 99.9th percentile of the truth's size: what lies there is in the last bins, and the legend says so. The number
+    of bins grows with that of the entries.
 
     Parameters
     ----------
@@ -107,23 +108,31 @@ def prediction_distributions(
     if not predicted or not len(drawn):
         msg = "There is nothing to compare: no entry has both a measured and a predicted value."
         raise ValueError(msg)
-    edges = _edges(truth[both], *(values[both] for values in predicted.values()))
+    shown = [truth[both], *(values[both] for values in predicted.values())]
+    edges = _edges(*shown, n_bins=int(np.clip(2 * np.sqrt(np.median(count[drawn])), *_BINS)))
+    labels = dict(zip(predicted, _canvas.short(predicted), strict=True))
+    titles = dict(zip(drawn, _canvas.short([names[c] for c in drawn]), strict=True))
     figure, panels = _panels(len(drawn), show=show)
     for ax, c in zip(panels, drawn, strict=True):
         here = both[:, c]
         ax.stairs(_counts(truth[:, c][here], edges), edges, fill=True, color="0.8", label="truth")
         for name, values in predicted.items():
             line = {**styles[name].line, "linewidth": _FINER * styles[name].width}
-            ax.stairs(_counts(values[:, c][here], edges), edges, **line, label=name)
+            ax.stairs(_counts(values[:, c][here], edges), edges, **line, label=labels[name])
         ax.set_yscale("log")
         ax.set_ylim(bottom=0.5)
-        ax.set_title(_canvas.short(names[c]), fontsize=_canvas.TEXT, parse_math=False)
+        ax.set_title(titles[c], fontsize=_canvas.TEXT, parse_math=False)
         _canvas.plain(ax)
     for ax in panels[::_COLUMNS]:
         ax.set_ylabel("entries")
     for ax in panels[-min(_COLUMNS, len(panels)) :]:
         ax.set_xlabel("value")
-    _canvas.legend(panels[min(_COLUMNS, len(panels)) - 1], handlelength=_canvas.DASHED)
+    n_with = int((count > 0).sum())
+    notes = [f"{len(drawn)} of {n_with} contexts,\nthose with the most entries"] if len(drawn) < n_with else []
+    if any(values.min() < edges[0] or values.max() > edges[-1] for values in shown):
+        notes.append("last bins: all values beyond")
+    place = panels[min(_COLUMNS, len(panels)) - 1]
+    _canvas.legend(place, title="\n".join(notes) or None, handlelength=_canvas.DASHED)
     return _canvas.hand_over(figure, sized=True, save=save, show=show, return_fig=return_fig)
 
 
@@ -134,12 +143,12 @@ def _held_out(result: CrossValidation, methods: str | Iterable[str] | None) -> t
     return _named_array.of_held_out(result.profiles, None), predicted
 
 
-def _edges(truth: np.ndarray, *others: np.ndarray) -> np.ndarray:
+def _edges(truth: np.ndarray, *others: np.ndarray, n_bins: int) -> np.ndarray:
     """Give the limits of bins over the range of all values, as far as the truth reaches on either side."""
     reach = np.quantile(np.abs(truth), 0.999)
     low = max(-reach, min(values.min() for values in (truth, *others)))
     high = min(reach, max(values.max() for values in (truth, *others)))
-    return np.linspace(low, high, _BINS + 1) if low < high else np.linspace(low - 1, low + 1, _BINS + 1)
+    return np.linspace(low, high, n_bins + 1) if low < high else np.linspace(low - 1, low + 1, n_bins + 1)
 
 
 def _counts(values: np.ndarray, edges: np.ndarray) -> np.ndarray:

@@ -33,7 +33,7 @@ def training(
     mdata
         With the result of :func:`kronax.tl.complete_tensor` by ``"mf"``, ``"cp"`` or ``"attention_cp"``.
     ax
-        Axes to draw into; if None, a figure is made.
+        Axes to draw into; if None, a figure is made. Make their figure with ``layout="constrained"``.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
@@ -70,11 +70,23 @@ def training(
     if np.isfinite(found["held_out_loss"]).any():
         ax.plot(epochs, found["held_out_loss"], color="#D55E00", label="held-out fibers")
         ax.axvline(found["chosen"]["n_best"], color="0.4", linestyle=":", linewidth=1, label="chosen epoch")
-    positive = min(np.nanmin(found["objective"]), np.nanmin([*found["held_out_loss"], np.inf])) > 0
-    ax.set_yscale("log" if positive else "linear")
+    _scale(ax, np.r_[found["objective"], found["held_out_loss"]])
     ax.set_xlabel("epoch")
-    ax.set_ylabel("loss")
+    ax.set_ylabel("loss (scaled values squared)")
     ax.tick_params(labelsize=_canvas.TEXT, which="both")
     _canvas.plain(ax)
     _canvas.legend(ax)
     return _canvas.hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)
+
+
+def _scale(ax: Axes, losses: np.ndarray) -> None:
+    """Choose a logarithmic axis if it can be, with plain numbers where these span less than a decade."""
+    from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator, ScalarFormatter
+
+    low, high = np.nanmin(losses), np.nanmax(losses)
+    ax.set_yscale("log" if low > 0 else "linear")
+    if 0 < low and high < 10 * low:
+        ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        ax.yaxis.set_major_formatter(ScalarFormatter())
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_minor_formatter(NullFormatter())

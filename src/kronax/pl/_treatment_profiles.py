@@ -9,7 +9,22 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 
 from kronax import _validate
 from kronax.metrics._cross_validate import CrossValidation
-from kronax.pl._canvas import LINE, MOST_NAMES, TEXT, canvas, hand_over, short, wrapped
+from kronax.pl._canvas import (
+    LARGEST,
+    LINE,
+    MOST_NAMES,
+    TEXT,
+    bare,
+    beside,
+    canvas,
+    color_bar,
+    hand_over,
+    name_fields,
+    one_in,
+    short,
+    width,
+    wrapped,
+)
 from kronax.pl._results import chosen_methods
 
 if TYPE_CHECKING:
@@ -18,7 +33,7 @@ if TYPE_CHECKING:
 _GAP = 0.15  # between heat maps, inches
 _HEIGHT = 4.0  # inches, where genes have no names
 _SMALLEST = 1.2  # that the genes' label is given, inches
-_TITLE = 0.105  # inches of a title's character
+_UNNAMED = 0.03  # inches of a context, where there are too many to name all
 
 
 def treatment_profiles(
@@ -34,7 +49,8 @@ def treatment_profiles(
     """Show the measured profiles of a treatment beside those that each method predicted without having seen them.
 
     Genes and contexts are in the same order everywhere, that of a hierarchical clustering of the measured profiles. Red
-    is up, blue is down; the colours of all heat maps have the same scale.
+    is up, blue is down; the colours of all heat maps have the same scale. Of more contexts than there is room for, one in so many
+    is named.
 
     Parameters
     ----------
@@ -92,9 +108,9 @@ def treatment_profiles(
     shown = np.nan_to_num(mine.X[:, genes])
     genes, order = genes[_clustered(shown.T)], _clustered(shown)
     panels = {name: x[np.ix_(order, genes)].T for name, x in panels.items()}
-    contexts = [short(str(name)) for name in mine.obs["context"].iloc[order]]
-    names = [short(str(name)) for name in result.profiles.var_names[genes]]
-    label = f"{short(treatment)}: {len(genes)} of {mine.n_vars} genes"
+    contexts = short(map(str, mine.obs["context"].iloc[order]))
+    names = short(map(str, result.profiles.var_names[genes]))
+    label = f"{short([treatment])[0]}: {len(genes)} of {mine.n_vars} genes"
     if len(genes) > MOST_NAMES and len(genes) < mine.n_vars:
         label += ", those of the largest mean absolute measured value"
     return hand_over(
@@ -114,35 +130,27 @@ def _clustered(rows: np.ndarray) -> np.ndarray:
 def _draw(panels: dict[str, np.ndarray], contexts: list[str], genes: list[str], label: str, show: bool) -> Figure:
     """Draw one heat map beside the other."""
     limit = float(np.nanquantile(np.abs(panels["measured"]), 0.99)) or 1.0
-    width = max(
-        len(contexts) * (LINE if len(contexts) <= MOST_NAMES else 0.03), *(_TITLE * len(short(n)) for n in panels)
-    )
+    field = LINE if len(contexts) <= MOST_NAMES else _UNNAMED
+    wide = min(len(contexts) * field, LARGEST / len(panels) - _GAP)
+    titles = [wrapped(name, wide) for name in short(panels)]
+    wide = max(wide, *(1.05 * width(line, TEXT + 1) for title in titles for line in title.split("\n")))
     height = len(genes) * LINE if len(genes) <= MOST_NAMES else _HEIGHT
-    total = len(panels) * (width + _GAP)
+    total = len(panels) * (wide + _GAP)
     figure = canvas((total, height), show=show)
-    for i, (name, x) in enumerate(panels.items()):
-        ax = figure.add_axes((i * (width + _GAP) / total, 0, width / total, 1))
+    for i, (title, x) in enumerate(zip(titles, panels.values(), strict=True)):
+        ax = figure.add_axes((i * (wide + _GAP) / total, 0, wide / total, 1))
         image = ax.pcolormesh(x, cmap="RdBu_r", vmin=-limit, vmax=limit, rasterized=True)
         ax.set_facecolor("0.85")  # shows where a value is missing
         ax.invert_yaxis()
-        ax.spines[:].set_visible(False)
-        ax.tick_params(length=0)
-        ax.set_title(short(name), fontsize=TEXT + 1, parse_math=False)
-        if len(contexts) <= MOST_NAMES:
-            ax.set_xticks(np.arange(len(contexts)) + 0.5, contexts, rotation=90, fontsize=TEXT, parse_math=False)
-        else:
-            ax.set_xticks([])
-            ax.set_xlabel(f"{len(contexts)} contexts", fontsize=TEXT)
+        bare(ax)
+        ax.set_title(title, fontsize=TEXT + 1, parse_math=False)
+        step = name_fields(ax, "x", contexts, rotation=90)
+        if step > 1:
+            ax.set_xlabel(wrapped(f"{len(contexts)} contexts{one_in(step)}", wide, TEXT), fontsize=TEXT)
         ax.set_yticks([])
         if i == 0:
             ax.set_ylabel(wrapped(label, max(height, _SMALLEST)), fontsize=TEXT + 1, parse_math=False)
             if len(genes) <= MOST_NAMES:
-                ax.set_yticks(np.arange(len(genes)) + 0.5, genes, fontsize=TEXT, parse_math=False)
-    tall = min(height, 1.6)
-    bar = figure.colorbar(
-        image, cax=figure.add_axes((1.0, 1 - tall / height, 0.12 / total, tall / height)), extend="both"
-    )
-    bar.set_label("value", fontsize=TEXT)
-    bar.ax.tick_params(labelsize=TEXT)
-    bar.outline.set_visible(False)
+                name_fields(ax, "y", genes)
+    color_bar(ax, image, "value", cax=beside(ax), extend="both")
     return figure
