@@ -7,8 +7,9 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.image import imread
 
-from kronax.pl._canvas import hand_over, inches, name_fields, short, width
+from kronax.pl._canvas import hand_over
 from kronax.pl._figure import new_figure, save_and_show
+from kronax.pl._names import inches, name_fields, short, width
 
 
 def test_a_notebook_learns_to_show_figures(monkeypatch):

@@ -19,7 +19,7 @@ import kronax as kx
 from kronax import _tensor
 from kronax.metrics import CrossValidation, DensityCurve
 from kronax.pl import _best_method
-from kronax.pl._canvas import COLORS, styles_of
+from kronax.pl._methods import COLORS, styles_of
 
 NAN = np.nan
 METHODS = ["dnpp", "mean_2d", "mean_1d"]

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kronax.metrics._cross_validate import CrossValidation
-from kronax.pl._canvas import hand_over, short, styles_of
+from kronax.pl._canvas import hand_over
 from kronax.pl._fiber_map import draw_map
+from kronax.pl._methods import styles_of
+from kronax.pl._names import short
 from kronax.pl._results import chosen_methods
 
 if TYPE_CHECKING:

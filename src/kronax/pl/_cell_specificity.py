@@ -12,7 +12,9 @@ from kronax import _validate
 from kronax.metrics._cell_specificity import cell_specificity as measure
 from kronax.metrics._compared_methods import TRUTH
 from kronax.metrics._cross_validate import CrossValidation
-from kronax.pl._canvas import DASHED, MARKERS, axes, hand_over, ink, legend, plain, short, styles_of
+from kronax.pl._canvas import axes, hand_over, ink, legend, plain
+from kronax.pl._methods import DASHED, MARKERS, styles_of
+from kronax.pl._names import short
 from kronax.pl._results import chosen_methods
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from mudata import MuData
 from scipy.cluster.hierarchy import dendrogram, linkage
 
 from kronax import _keys
-from kronax.pl import _canvas
+from kronax.pl._canvas import axes, bare, beside, color_bar, hand_over, length
 from kronax.pl._completion import completion_of
+from kronax.pl._names import TEXT, inches, name_fields, one_in, short, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,18 +84,18 @@ def context_factors(
     signed = shown.min() < 0
     sized = ax is None
     if sized:
-        ax = _canvas.axes((shown.shape[1] * _FIELD, _canvas.length(len(order), _FIELD)), show=show)
+        ax = axes((shown.shape[1] * _FIELD, length(len(order), _FIELD)), show=show)
     image = ax.pcolormesh(shown[order], cmap="RdBu_r" if signed else "cividis", vmin=-1.0 if signed else 0.0, vmax=1.0)
     ax.invert_yaxis()
-    _canvas.bare(ax)
-    _canvas.color_bar(ax, image, "relative factor", **({"cax": _canvas.beside(ax)} if sized else {}))
-    step = _canvas.name_fields(ax, "y", _canvas.short([contexts[i] for i in order]))
+    bare(ax)
+    color_bar(ax, image, "relative factor", **({"cax": beside(ax)} if sized else {}))
+    step = name_fields(ax, "y", short([contexts[i] for i in order]))
     if step > 1:
-        ax.set_ylabel(f"{len(order)} contexts{_canvas.one_in(step)}", fontsize=_canvas.TEXT + 1)
-    _canvas.name_fields(ax, "x", [str(i) for i in components], least=_NUMBER)
-    label = _canvas.wrapped("components, strongest first", max(_canvas.inches(ax)[0], _LABEL))
-    ax.set_xlabel(label, fontsize=_canvas.TEXT + 1)
-    return _canvas.hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)
+        ax.set_ylabel(f"{len(order)} contexts{one_in(step)}", fontsize=TEXT + 1)
+    name_fields(ax, "x", [str(i) for i in components], least=_NUMBER)
+    label = wrapped("components, strongest first", max(inches(ax)[0], _LABEL))
+    ax.set_xlabel(label, fontsize=TEXT + 1)
+    return hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)
 
 
 def _strengths(mdata: MuData, contexts: list[str], factors: np.ndarray) -> np.ndarray:

@@ -8,7 +8,9 @@ import numpy as np
 
 from kronax.metrics._cross_validate import CrossValidation
 from kronax.metrics._tensor_scores import deg_labels
-from kronax.pl._canvas import DASHED, axes, hand_over, legend, plain, short, styles_of
+from kronax.pl._canvas import axes, hand_over, legend, plain
+from kronax.pl._methods import DASHED, styles_of
+from kronax.pl._names import short
 from kronax.pl._results import chosen_methods
 
 if TYPE_CHECKING:

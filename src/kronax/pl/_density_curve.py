@@ -8,7 +8,9 @@ import numpy as np
 
 from kronax import _validate
 from kronax.metrics._density_curve import DensityCurve
-from kronax.pl._canvas import DASHED, axes, hand_over, legend, plain, short, styles_of
+from kronax.pl._canvas import axes, hand_over, legend, plain
+from kronax.pl._methods import DASHED, styles_of
+from kronax.pl._names import short
 from kronax.pl._results import chosen_of
 
 if TYPE_CHECKING:

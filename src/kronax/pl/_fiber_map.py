@@ -8,21 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from kronax.pl._canvas import (
-    LINE,
-    MOST_NAMES,
-    TEXT,
-    axes,
-    bare,
-    inches,
-    ink,
-    legend,
-    length,
-    name_fields,
-    short,
-    spaced,
-    wrapped,
-)
+from kronax.pl._canvas import axes, bare, ink, legend, length
+from kronax.pl._names import LINE, MOST_NAMES, TEXT, inches, name_fields, short, spaced, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

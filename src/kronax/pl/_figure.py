@@ -30,6 +30,11 @@ def new_figure(*, show: bool, **options: Any) -> Figure:
     return Figure(**options)  # a notebook would show an open pyplot figure once more
 
 
+def whole(figure: Figure) -> Figure:
+    """Give the figure that a subfigure is part of."""
+    return figure.canvas.figure
+
+
 def shrink_wrap(figure: Figure) -> None:
     """Resize the figure such that all labels fit, and leave the axes as large as they are."""
     from matplotlib.transforms import Bbox

@@ -11,23 +11,9 @@ from scipy import sparse
 from kronax import _keys, _validate
 from kronax._module_shares import categorical, indicator, learnt_from, require_few, shares
 from kronax._stored_graph import stored_graph
-from kronax.pl._canvas import (
-    LINE,
-    TEXT,
-    axes,
-    bare,
-    beside,
-    color_bar,
-    hand_over,
-    inches,
-    length,
-    name_fields,
-    one_in,
-    short,
-    whole,
-    width,
-)
+from kronax.pl._canvas import axes, bare, beside, color_bar, hand_over, length, whole
 from kronax.pl._group_colors import draw_strip, group_colors
+from kronax.pl._names import LINE, TEXT, inches, name_fields, one_in, short, width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

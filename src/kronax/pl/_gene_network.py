@@ -12,7 +12,8 @@ from scipy import sparse
 from kronax import _keys, _validate
 from kronax._module_shares import categorical
 from kronax._partial_correlations import partial_correlations
-from kronax.pl._canvas import LINE, TEXT, axes, called, hand_over, inches, ink, legend, short, width
+from kronax.pl._canvas import axes, hand_over, ink, legend
+from kronax.pl._names import LINE, TEXT, called, inches, short, width
 from kronax.pl._spread import spread
 
 if TYPE_CHECKING:

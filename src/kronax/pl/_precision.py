@@ -13,22 +13,9 @@ from kronax import _keys, _validate
 from kronax._module_shares import categorical, require_few
 from kronax._partial_correlations import partial_correlations
 from kronax._stored_graph import AXES
-from kronax.pl._canvas import (
-    LINE,
-    MOST_NAMES,
-    TEXT,
-    apart,
-    axes,
-    bare,
-    beside,
-    called,
-    color_bar,
-    hand_over,
-    inches,
-    short,
-    spaced,
-)
+from kronax.pl._canvas import axes, bare, beside, color_bar, hand_over
 from kronax.pl._group_colors import draw_strip, group_colors
+from kronax.pl._names import LINE, MOST_NAMES, TEXT, apart, called, inches, short, spaced
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -7,7 +7,8 @@ import numpy as np
 
 from kronax import _validate
 from kronax.metrics._cross_validate import CrossValidation
-from kronax.pl._canvas import TEXT, axes, color_bar, hand_over, plain, short
+from kronax.pl._canvas import axes, color_bar, hand_over, plain
+from kronax.pl._names import TEXT, short
 from kronax.pl._results import is_cross_validation
 
 if TYPE_CHECKING:

@@ -9,7 +9,9 @@ import numpy as np
 from kronax import _named_array, _validate
 from kronax._named_array import NamedArray
 from kronax.metrics._cross_validate import CrossValidation
-from kronax.pl import _canvas
+from kronax.pl._canvas import canvas, hand_over, legend, plain
+from kronax.pl._methods import COLORS, DASHED, styles_of
+from kronax.pl._names import TEXT, short
 from kronax.pl._results import chosen_methods
 
 if TYPE_CHECKING:
@@ -91,7 +93,7 @@ def prediction_distributions(
         msg = f"`predicted` must be a mapping from names of methods to arrays, found {_validate.type_of(predicted)}."
         raise TypeError(msg)
     predicted = {name: _validate.array(values, f"predicted[{name!r}]") for name, values in predicted.items()}
-    _validate.integer(len(predicted), "len(predicted)", low=1, high=len(_canvas.COLORS))
+    _validate.integer(len(predicted), "len(predicted)", low=1, high=len(COLORS))
     if truth.ndim != 3 or any(values.shape != truth.shape for values in predicted.values()):
         shapes = ", ".join(str(values.shape) for values in (truth, *predicted.values()))
         msg = f"All must have the same shape, treatments × contexts × genes; found {shapes}."
@@ -100,7 +102,7 @@ def prediction_distributions(
     if len(names) != truth.shape[1]:
         msg = f"`contexts` names {len(names)} contexts; `truth` has {truth.shape[1]}."
         raise ValueError(msg)
-    styles = _canvas.styles_of(predicted)
+    styles = styles_of(predicted)
     predicted = {name: values for name, values in predicted.items() if not np.isnan(truth + values).all()}
     both = np.logical_and.reduce([~np.isnan(values) for values in (truth, *predicted.values())])
     count = both.sum(axis=(0, 2))
@@ -110,8 +112,8 @@ def prediction_distributions(
         raise ValueError(msg)
     shown = [truth[both], *(values[both] for values in predicted.values())]
     edges = _edges(*shown, n_bins=int(np.clip(2 * np.sqrt(np.median(count[drawn])), *_BINS)))
-    labels = dict(zip(predicted, _canvas.short(predicted), strict=True))
-    titles = dict(zip(drawn, _canvas.short([names[c] for c in drawn]), strict=True))
+    labels = dict(zip(predicted, short(predicted), strict=True))
+    titles = dict(zip(drawn, short([names[c] for c in drawn]), strict=True))
     figure, panels = _panels(len(drawn), show=show)
     for ax, c in zip(panels, drawn, strict=True):
         here = both[:, c]
@@ -121,8 +123,8 @@ def prediction_distributions(
             ax.stairs(_counts(values[:, c][here], edges), edges, **line, label=labels[name])
         ax.set_yscale("log")
         ax.set_ylim(bottom=0.5)
-        ax.set_title(titles[c], fontsize=_canvas.TEXT, parse_math=False)
-        _canvas.plain(ax)
+        ax.set_title(titles[c], fontsize=TEXT, parse_math=False)
+        plain(ax)
     for ax in panels[::_COLUMNS]:
         ax.set_ylabel("entries")
     for ax in panels[-min(_COLUMNS, len(panels)) :]:
@@ -132,13 +134,13 @@ def prediction_distributions(
     if any(values.min() < edges[0] or values.max() > edges[-1] for values in shown):
         notes.append("last bins: all values beyond")
     place = panels[min(_COLUMNS, len(panels)) - 1]
-    _canvas.legend(place, title="\n".join(notes) or None, handlelength=_canvas.DASHED)
-    return _canvas.hand_over(figure, sized=True, save=save, show=show, return_fig=return_fig)
+    legend(place, title="\n".join(notes) or None, handlelength=DASHED)
+    return hand_over(figure, sized=True, save=save, show=show, return_fig=return_fig)
 
 
 def _held_out(result: CrossValidation, methods: str | Iterable[str] | None) -> tuple[NamedArray, dict[str, NamedArray]]:
     """Give what was held out, and the predictions of methods."""
-    methods = _canvas.styles_of(chosen_methods(result, methods), "predicted")
+    methods = styles_of(chosen_methods(result, methods), "predicted")
     predicted = {method: _named_array.of_held_out(result.profiles, method) for method in methods}
     return _named_array.of_held_out(result.profiles, None), predicted
 
@@ -161,7 +163,7 @@ def _panels(n: int, *, show: bool) -> tuple[Figure, list[Axes]]:
     n_rows = -(-n // n_columns)
     wide, high = _PANEL[0] + 0.45, _PANEL[1] + 0.5
     size = n_columns * wide, n_rows * high
-    figure = _canvas.canvas(size, show=show)
+    figure = canvas(size, show=show)
     panels = []
     for i in range(n):
         row, column = divmod(i, n_columns)

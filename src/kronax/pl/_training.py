@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from mudata import MuData
 
-from kronax.pl import _canvas
+from kronax.pl._canvas import axes, hand_over, legend, plain
 from kronax.pl._completion import completion_of
+from kronax.pl._names import TEXT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +65,7 @@ def training(
     """
     found = completion_of(mdata, "held_out_loss")
     sized = ax is None
-    ax = _canvas.axes(_SIZE, show=show) if sized else ax
+    ax = axes(_SIZE, show=show) if sized else ax
     epochs = np.arange(1, len(found["objective"]) + 1)
     ax.plot(epochs, found["objective"], color="#0072B2", label="training")
     if np.isfinite(found["held_out_loss"]).any():
@@ -73,10 +74,10 @@ def training(
     _scale(ax, np.r_[found["objective"], found["held_out_loss"]])
     ax.set_xlabel("epoch")
     ax.set_ylabel("loss (scaled values squared)")
-    ax.tick_params(labelsize=_canvas.TEXT, which="both")
-    _canvas.plain(ax)
-    _canvas.legend(ax)
-    return _canvas.hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)
+    ax.tick_params(labelsize=TEXT, which="both")
+    plain(ax)
+    legend(ax)
+    return hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)
 
 
 def _scale(ax: Axes, losses: np.ndarray) -> None:

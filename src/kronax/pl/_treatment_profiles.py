@@ -9,22 +9,8 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 
 from kronax import _validate
 from kronax.metrics._cross_validate import CrossValidation
-from kronax.pl._canvas import (
-    LARGEST,
-    LINE,
-    MOST_NAMES,
-    TEXT,
-    bare,
-    beside,
-    canvas,
-    color_bar,
-    hand_over,
-    name_fields,
-    one_in,
-    short,
-    width,
-    wrapped,
-)
+from kronax.pl._canvas import LARGEST, bare, beside, canvas, color_bar, hand_over
+from kronax.pl._names import LINE, MOST_NAMES, TEXT, name_fields, one_in, short, width, wrapped
 from kronax.pl._results import chosen_methods
 
 if TYPE_CHECKING:
