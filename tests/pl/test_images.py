@@ -29,7 +29,7 @@ from scipy import sparse
 import kronax as kx
 from kronax import _tensor
 from kronax.metrics import DensityCurve
-from kronax.pl import _gene_network
+from kronax.pl import _network_layout
 
 PICTURES = Path(__file__).with_name("images")
 DPI = 60
@@ -127,7 +127,7 @@ def gene_network() -> Figure:
     """The genes on a circle: where forces place them is igraph's affair."""
     angle = 2 * np.pi * np.arange(8) / 8
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_gene_network, "_layout", lambda graph, *_: np.stack([np.cos(angle), np.sin(angle)], axis=1))
+        patch.setattr(_network_layout, "_layout", lambda graph, *_: np.stack([np.cos(angle), np.sin(angle)], axis=1))
         adata = annotated().copy()
         adata.var["gene_module"] = pd.Categorical(["0"] * 8 + ["1"] * 4)
         return kx.pl.gene_network(adata, module="0")
