@@ -220,7 +220,7 @@ def kronecker(
         folds = _folds(task, options)
         prior = _choose(folds, options, progress)
         calibration = _calibration(folds, prior, options)
-        x, trace, converged, reason = _solve(task, prior, options.tol, options.max_iter, progress)
+        x, trace, converged, reason = _solve(task, prior, options.tol, options.max_iter, progress, _start(task.values))
         variance = _variance(task, x, prior) if options.variance else None
         predicted, basis = np.asarray(x), task.basis
     del x, task  # each as large as the tensor
@@ -298,12 +298,21 @@ def _principal_axes(rows: np.ndarray) -> np.ndarray:
     return span @ eigh(coordinates @ coordinates.T)[1][:, ::-1]
 
 
-def _start(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Fill a tensor by ``mean_2d``, by 0 in treatments, contexts and genes without any value; give the gaps too."""
+@dataclass(frozen=True)
+class _Start:
+    """Where a solve starts: a tensor ``filled`` by ``mean_2d``, where values were ``missing``, and the contexts' kernel."""
+
+    filled: np.ndarray
+    missing: np.ndarray
+    context: Kernel
+
+
+def _start(values: np.ndarray) -> _Start:
+    """Fill a tensor, with 0 in treatments, contexts and genes without any value."""
     missing = np.isnan(values)
     filled = np.where(missing, two_means(values)[0].astype(values.dtype), values)
     filled[_without_any(missing)] = 0.0
-    return filled, missing
+    return _Start(filled, missing, _context_kernel(filled, missing))
 
 
 def _without_any(missing: np.ndarray) -> np.ndarray:
@@ -358,19 +367,13 @@ def _mean_one(spectrum: np.ndarray, count: int) -> np.ndarray:
 
 
 def _solve(
-    task: _Task,
-    prior: _Prior,
-    tol: float,
-    max_iter: int,
-    progress: bool,
-    begin: tuple[np.ndarray, np.ndarray] | None = None,
+    task: _Task, prior: _Prior, tol: float, max_iter: int, progress: bool, start: _Start
 ) -> tuple[Array, list[float], bool, str]:
     """Iterate Eq. 1; give the filled tensor, the relative change of every sweep, whether it ended well, and why."""
-    filled, missing = _start(task.values) if begin is None else begin
-    goal = tol * float(np.linalg.norm(np.where(missing, 0.0, filled)))
-    context = _context_kernel(filled, missing)
-    x, new, gaps = jnp.array(filled), jnp.array(filled), jnp.asarray(missing)
-    del filled, begin  # as large as the tensor
+    missing, context = start.missing, start.context
+    goal = tol * float(np.linalg.norm(np.where(missing, 0.0, start.filled)))
+    x, new, gaps = jnp.array(start.filled), jnp.array(start.filled), jnp.asarray(missing)
+    del start  # as large as the tensor
     momentum = 0
     trace: list[float] = []
     for _ in tqdm(range(max_iter), desc="kronecker", unit="sweep", delay=2, leave=False, disable=not progress):
@@ -390,10 +393,10 @@ def _solve(
 
 @dataclass(frozen=True)
 class _Folds:
-    """Whole fibers held out of a task: for every fold their mask, a tensor to start from, filled without them, and its gaps."""
+    """Whole fibers held out of a task: for every fold their mask, and where a solve without them starts."""
 
     task: _Task
-    held: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+    held: list[tuple[np.ndarray, _Start]]
 
     def predictions(
         self, prior: _Prior, tol: float, max_iter: int
@@ -402,8 +405,8 @@ class _Folds:
 
         All priors start alike, or those that were tried last, nearer to their fixed points, would not be compared fairly.
         """
-        for mask, filled, missing in self.held:
-            yield mask, missing, np.asarray(_solve(self.task, prior, tol, max_iter, False, (filled, missing))[0])
+        for mask, start in self.held:
+            yield mask, start.missing, np.asarray(_solve(self.task, prior, tol, max_iter, False, start)[0])
 
 
 def _folds(task: _Task, options: KroneckerOptions) -> _Folds:
@@ -414,7 +417,7 @@ def _folds(task: _Task, options: KroneckerOptions) -> _Folds:
     if n_spare < 2:
         return _Folds(task, [])
     masks = fiber_folds(some, min(options.n_folds, n_spare), options.random_state)
-    return _Folds(task, [(mask, *_start(np.where(mask[:, :, None], np.nan, task.values))) for mask in masks])
+    return _Folds(task, [(mask, _start(np.where(mask[:, :, None], np.nan, task.values))) for mask in masks])
 
 
 def _choose(folds: _Folds, options: KroneckerOptions, progress: bool) -> _Prior:
