@@ -32,6 +32,7 @@ WEIGHTS = ("affinity", "partial_correlation")
 Layer = str | None | Mapping[str, str | None]  # in every modality, or by its name; None for X
 STRONGEST_RIDGE = 1e10  # beyond it, rounding is all that is left of the structure
 FEWEST_NEIGHBORS = 2
+_SPIKE_INS = r"ERCC[-_]\d{5}"  # External RNA Controls Consortium; the genes ERCC1 to ERCC8 are none
 FEWEST_FOR_NOISE = (
     20  # cells and features; in fewer, structure may reach the median direction, which is taken for noise
 )
@@ -203,6 +204,22 @@ def log_start(method: str, matrices: Matrices) -> None:
         logger.info(
             "%s:%s %d cells × %d genes, %d non-zeros, float64 on %s", method, of, n, p, found.matrix.nnz, device
         )
+
+
+def warn_of_spike_ins(data: AnnData | MuData, matrices: Matrices) -> None:
+    """Warn of features that noise does not multiply as it does a cell's own: relative to these, they show its content."""
+    for name in matrices.counts:
+        names = (data[name] if name else data).var_names
+        spikes = names[names.str.match(_SPIKE_INS)]
+        if len(spikes):
+            msg = (
+                f"{_validate.number(len(spikes), 'feature')}{f' of {name!r}' if name else ''} "
+                f"{'is a spike-in' if len(spikes) == 1 else 'are spike-ins'} ({_validate.listed(spikes, 3)}). The same amount was "
+                "added to every cell, so relative to the other genes they show how much RNA a cell had, and the graphs will "
+                "follow that. Leave them out before choosing variable genes: "
+                '`adata = adata[:, ~adata.var_names.str.startswith("ERCC-")].copy()`.'
+            )
+            warnings.warn(msg, UserWarning, stacklevel=3)
 
 
 def warn_of_negative(data: AnnData | MuData, matrices: Matrices, layer: Layer, power: float | None) -> None:

@@ -19,6 +19,19 @@ def shares(counts: Counts, module_of: pd.Categorical) -> np.ndarray:
     return in_module / counts.matrix.sum(axis=1)[:, None]
 
 
+def graph_of(adata: AnnData, modules: str, neighbors_key: str | None) -> str:
+    """Name the graph that was asked for or, without one, that in which the modules were found."""
+    if neighbors_key is not None:
+        return neighbors_key
+    if modules not in adata.uns:
+        msg = (
+            f"`adata.uns` does not say in which graph the modules of `adata.var[{modules!r}]` were found. Name it with "
+            "`neighbors_key=…`, or run kx.tl.gene_modules."
+        )
+        raise KeyError(msg)
+    return adata.uns[modules]["params"]["neighbors_key"]
+
+
 def learnt_from(adata: AnnData, neighbors_key: str) -> str | None:
     """Name the layer that a graph was learnt from, if it is there."""
     layer = adata.uns[neighbors_key].get("params", {}).get("layer")

@@ -30,6 +30,11 @@ def test_options_are_those_of_the_figure():
     assert tuple(new_figure(show=False, figsize=(3, 2)).get_size_inches()) == (3, 2)
 
 
+def test_save_is_the_name_of_a_file():
+    with pytest.raises(TypeError, match=r"`save` must be the name of a file.*found True"):
+        save_and_show(new_figure(show=False), save=True, show=False, return_fig=True)
+
+
 def test_the_folder_of_a_file_is_made(tmp_path):
     figure = new_figure(show=False)
     assert save_and_show(figure, save=tmp_path / "a" / "b" / "x.png", show=False, return_fig=True) is figure

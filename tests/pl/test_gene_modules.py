@@ -321,7 +321,9 @@ def test_what_is_not_there(small):
         kx.pl.gene_modules(small, groupby="none")
     with pytest.raises(KeyError, match=r"'mine' not found in `adata\.var`.*Run kx\.tl\.gene_modules first"):
         kx.pl.gene_modules(small, groupby="type", modules="mine")
-    with pytest.raises(KeyError, match=r"'symbol' not found in `adata\.uns`.*Run kx\.tl\.gene_modules first"):
+    with pytest.raises(
+        KeyError, match=r"in which graph the modules of `adata\.var\['symbol'\]` were found.*run kx\.tl\.gene_modules"
+    ):
         kx.pl.gene_modules(small, groupby="type", modules="symbol")
     with pytest.raises(KeyError, match="'counts' not found"):
         kx.pl.gene_modules(small, groupby="type", layer="counts")

@@ -196,6 +196,25 @@ def test_same_seed_same_figure():
     assert places[0] != places[2]
 
 
+def test_edges_of_another_graph(tmp_path):
+    """Modules of the graph of nearest neighbours, or of one's own, with the signs of a complete one."""
+    adata = with_module(6, density=0.0, name="g{}")
+    complete = -0.5 * np.ones((9, 9)) + np.diag(np.full(9, 2.5))
+    complete[0, 1] = complete[1, 0] = 0.7
+    adata.varp["q"] = sparse.csr_matrix(complete)
+    adata.uns["full"] = {"precision_key": "q"}
+    assert not kx.pl.gene_network(adata).axes[0].collections
+    (ax,) = kx.pl.gene_network(adata, neighbors_key="full").axes
+    assert len(ax.collections) == 2
+    adata.var["mine"] = "all"
+    (ax,) = kx.pl.gene_network(adata, modules="mine", neighbors_key="full").axes
+    assert ax.get_title().startswith("module all: 9 genes")
+    with pytest.raises(
+        KeyError, match=r"in which graph the modules of `adata\.var\['mine'\]` were found\. Name it with"
+    ):
+        kx.pl.gene_network(adata, modules="mine")
+
+
 def test_what_is_not_there():
     adata = with_module(4)
     with pytest.raises(KeyError, match=r"'7' not found in `adata\.var\['gene_module'\]`\..*\['0', '1'\]"):

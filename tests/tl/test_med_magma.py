@@ -268,6 +268,18 @@ def test_negative_values_are_warned_of_once(counts):
         kx.tl.gmgm(scaled)  # has no noise to take away
 
 
+def test_spike_ins_are_warned_of(counts):
+    adata = annotated(counts)
+    adata.var_names = ["ERCC1", "ERCC-00002", "ERCC-00130", *adata.var_names[3:]]
+    words = r"2 features are spike-ins \(ERCC-00002, ERCC-00130\)\. .*startswith\(\"ERCC-\"\)"
+    with pytest.warns(UserWarning, match=words) as caught:
+        kx.tl.med_magma(adata)
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        kx.tl.med_magma(adata[:, ~adata.var_names.str.startswith("ERCC-")].copy())
+
+
 def test_a_stray_negative_value_is_counted(counts):
     counts[3, 5] = -1
     adata, n = annotated(counts), np.count_nonzero(counts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,9 @@ def save_and_show(
     from matplotlib import rcParams
 
     if save is not None:
+        if not isinstance(save, str | os.PathLike):
+            msg = f"`save` must be the name of a file, such as 'figure.png', found {save!r}."
+            raise TypeError(msg)
         Path(save).parent.mkdir(parents=True, exist_ok=True)
         dpi = rcParams["savefig.dpi"]
         options = {"bbox_inches": "tight"} if tight else {}

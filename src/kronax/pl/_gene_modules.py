@@ -9,7 +9,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from kronax import _keys, _validate
-from kronax._module_shares import categorical, indicator, learnt_from, require_few, shares
+from kronax._module_shares import categorical, graph_of, indicator, learnt_from, require_few, shares
 from kronax._stored_graph import stored_graph
 from kronax.pl._canvas import axes, bare, beside, color_bar, hand_over, length, whole
 from kronax.pl._group_colors import draw_strip, group_colors
@@ -34,6 +34,7 @@ def gene_modules(
     *,
     groupby: str,
     modules: str = _keys.GENE_MODULE,
+    neighbors_key: str | None = None,
     layer: str | None = None,
     n_hubs: int = 3,
     gene_symbols: str | None = None,
@@ -63,6 +64,9 @@ def gene_modules(
         Column of ``obs`` with at most 100 groups. Cells with a missing value count in the average, but have no column.
     modules
         Column of ``var`` that holds the modules. Genes with a missing value are left out.
+    neighbors_key
+        Where in ``uns`` the gene graph is described whose hubs are named; if None, the one in which
+        :func:`kronax.tl.gene_modules` found the modules.
     layer
         Layer to read, counts or log-normalised. If None, the matrix the graph was learnt from: the layer that
         ``adata.uns[neighbors_key]["params"]`` names, or `adata.X` if it names none that is there.
@@ -108,11 +112,10 @@ def gene_modules(
     _validate.is_anndata(adata)
     _validate.key_in(groupby, adata.obs, "adata.obs")
     _validate.key_in(modules, adata.var, "adata.var", "Run kx.tl.gene_modules first.")
-    _validate.key_in(modules, adata.uns, "adata.uns", "Run kx.tl.gene_modules first.")
     if gene_symbols is not None:
         _validate.key_in(gene_symbols, adata.var, "adata.var")
     _validate.integer(n_hubs, "n_hubs", low=1)
-    neighbors_key = adata.uns[modules]["params"]["neighbors_key"]
+    neighbors_key = graph_of(adata, modules, neighbors_key)
     graph = stored_graph(adata, neighbors_key, "var")
     group_of = categorical(adata.obs[groupby], f"adata.obs[{groupby!r}]")
     require_few(group_of, f"adata.obs[{groupby!r}]")

@@ -9,7 +9,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from kronax import _keys, _validate
-from kronax._module_shares import categorical
+from kronax._module_shares import categorical, graph_of
 from kronax._partial_correlations import partial_correlations
 from kronax.pl._canvas import axes, hand_over, ink, legend
 from kronax.pl._names import TEXT, called, inches, short
@@ -29,6 +29,7 @@ def gene_network(
     *,
     module: str | None = None,
     modules: str = _keys.GENE_MODULE,
+    neighbors_key: str | None = None,
     n_genes: int = 30,
     gene_symbols: str | None = None,
     random_state: int = 0,
@@ -54,6 +55,9 @@ def gene_network(
         Name of the module; the one with most genes if None.
     modules
         Column of ``var`` that holds the modules.
+    neighbors_key
+        Where in ``uns`` the gene graph is described whose edges are drawn, such as a complete one, which has both signs; if
+        None, the one in which :func:`kronax.tl.gene_modules` found the modules.
     n_genes
         Most genes to draw, up to 300: the hubs, those with the largest sum of absolute partial correlations within the
         module. More than 60 have smaller names.
@@ -96,7 +100,6 @@ def gene_network(
     """
     _validate.is_anndata(adata)
     _validate.key_in(modules, adata.var, "adata.var", "Run kx.tl.gene_modules first.")
-    _validate.key_in(modules, adata.uns, "adata.uns", "Run kx.tl.gene_modules first.")
     if gene_symbols is not None:
         _validate.key_in(gene_symbols, adata.var, "adata.var")
     _validate.integer(n_genes, "n_genes", low=1, high=MOST_GENES)
@@ -105,7 +108,7 @@ def gene_network(
     if module is None:
         module = module_of.value_counts().idxmax()
     _validate.key_in(str(module), list(module_of.categories), f"adata.var[{modules!r}]")
-    whole = partial_correlations(adata, adata.uns[modules]["params"]["neighbors_key"], "var")
+    whole = partial_correlations(adata, graph_of(adata, modules, neighbors_key), "var")
 
     members = np.flatnonzero(module_of == str(module))
     degree = np.asarray(abs(whole[members][:, members]).sum(axis=1)).ravel()

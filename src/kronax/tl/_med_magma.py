@@ -144,8 +144,8 @@ def med_magma(
     (``n_cells``).
 
     Cells and genes without a non-zero value are left out, with a warning: they have no edges, coordinates of 0 and a
-    scale of NaN. Warnings are also given if the non-zero values fall into blocks without a common cell or gene, and if
-    a graph has no edge.
+    scale of NaN. Warnings are also given of spike-ins, if the non-zero values fall into blocks without a common cell or
+    gene, and if a graph has no edge.
 
     Raises
     ------
@@ -195,6 +195,7 @@ def med_magma(
     _graphs.require(matrices, n_neighbors, chosen, laplace=laplace != "auto" and bool(laplace))
     _graphs.log_start("med_magma", matrices)
     _graphs.warn_of_negative(data, matrices, layer, power)
+    _graphs.warn_of_spike_ins(data, matrices)
 
     progress = shows_progress()
     settings = {
