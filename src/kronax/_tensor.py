@@ -174,6 +174,23 @@ def require_unique(names: pd.Index, what: str, remedy: str, where: str) -> None:
         raise ValueError(msg)
 
 
+def require_measured(mdata: MuData, layer: str | None) -> None:
+    """Require a layer without predictions of profiles that were not measured, as a completion leaves one."""
+    if layer is None:
+        return
+    n = 0
+    for adata in mdata.mod.values():
+        if layer in adata.layers and _keys.CONFIDENCE in adata.obs and _keys.MEASURED in adata.obs:
+            gaps = ~adata.obs[_keys.MEASURED].to_numpy(bool)
+            n += int((~np.isnan(np.asarray(adata[gaps].layers[layer], float)).all(axis=1)).sum())
+    if n:
+        msg = (
+            f"`layers[{layer!r}]` has predictions of {_validate.number(n, 'profile')} that nobody measured (`obs[{_keys.MEASURED!r}]` "
+            "is False). Name the layer of the measured values, or none for X."
+        )
+        raise ValueError(msg)
+
+
 def matrix(adata: AnnData, layer: str | None, name: str) -> np.ndarray | sparse.csr_matrix | sparse.csr_array:
     """Give X or a layer, real and in memory, without infinite values; sparse ones as CSR. NaN are allowed."""
     if not (layer is None or isinstance(layer, str)):

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections import Counter
+from functools import partial
 
 import jax
 import mudata
@@ -323,6 +324,17 @@ def test_layer_and_data_are_left_alone(mdata):
     assert not mdata.uns
 
 
+def test_predictions_are_no_measurements():
+    mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=10)
+    kx.tl.complete_tensor(mdata, method="mean_2d")
+    n = sum(int((~adata.obs["measured"]).sum()) for adata in mdata.mod.values())
+    for function in (kx.metrics.cross_validate, partial(kx.tl.complete_tensor, key_added="again")):
+        with pytest.raises(
+            ValueError, match=rf"`layers\['completed'\]` has predictions of {n} profiles that nobody measured"
+        ):
+            function(mdata, layer="completed")
+
+
 def test_profiles_can_be_saved(result, tmp_path):
     import anndata
 
@@ -338,7 +350,11 @@ def test_profiles_can_be_saved(result, tmp_path):
         ({"split": "random"}, ValueError, "`split` must be one of"),
         ({"n_folds": 1}, ValueError, "`n_folds` must be an integer of at least 2"),
         ({"n_folds": 1000}, ValueError, "Cannot make 1000 folds"),
-        ({"n_folds": 10, "split": "cold_start_context"}, ValueError, "Cannot make 10 folds of 5 contexts"),
+        (
+            {"n_folds": 10, "split": "cold_start_context"},
+            ValueError,
+            r"Cannot make 10 folds of 5 contexts\. Give n_folds=5 or fewer",
+        ),
         ({"keep": -1}, ValueError, "`keep`"),
         ({"keep": 1}, ValueError, "`keep` is for cold starts"),
         (

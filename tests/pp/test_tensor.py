@@ -122,6 +122,28 @@ def test_what_is_said_of_treatments_stays(long, tmp_path):
     mdata.write(tmp_path / "x.h5mu")
 
 
+def test_predictions_are_left_out():
+    mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=10)
+    kx.tl.complete_tensor(mdata, method="mean_2d")
+    profiles = kx.get.profiles(mdata)
+    n = int((~profiles.obs["measured"]).sum())
+    with pytest.warns(UserWarning, match=f"{n} of {len(profiles)} rows are predictions .*delete that column"):
+        again = kx.pp.tensor(profiles, obs_key="treatment", context_key="context")
+    for name, adata in again.mod.items():
+        known = mdata[name][mdata[name].obs["measured"]]
+        assert set(adata.obs_names) == set(known.obs_names)
+        np.testing.assert_array_equal(adata[known.obs_names].X, known.X)
+    del profiles.obs["measured"]
+    assert sum(a.n_obs for a in kx.pp.tensor(profiles, obs_key="treatment", context_key="context").mod.values()) == len(
+        profiles
+    )
+
+
+def test_names_of_numbers_are_of_their_own_precision(long):
+    long.obs["dose"] = np.resize(np.array([0.1, 1, 10], np.float32), long.n_obs)
+    assert list(kx.pp.tensor(long, obs_key="drug", context_key="dose").mod) == ["0.1", "1.0", "10.0"]
+
+
 def test_swapped_axes_are_pointed_out(long, monkeypatch, caplog):
     monkeypatch.setattr(logging.getLogger("kronax"), "propagate", True)
     with caplog.at_level(logging.INFO, "kronax"):

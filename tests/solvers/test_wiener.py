@@ -275,6 +275,15 @@ def test_confidence_is_what_predictions_reach(rng, share, noise):
         assert np.minimum(size, 1.0).mean() > reached.mean() + 0.15
 
 
+def test_no_confidence_where_a_mean_stands_in(rng):
+    x = without_fibers(rng, low_rank(rng, (20, 5, 8)))
+    x[:, 4] = NAN
+    result = kronecker(x, FIXED)
+    assert (result.fallback[:, 4] == Fallback.TREATMENT_MEAN).all()
+    assert np.isnan(result.confidence[:, 4]).all()
+    assert np.isfinite(result.confidence[:, :4][np.isnan(x[:, :4, 0])]).all()
+
+
 def test_confidence_without_fibers_to_spare(rng):
     truth = low_rank(rng, (6, 6, 5))
     x = np.where(np.eye(6, dtype=bool)[:, :, None], truth, NAN)

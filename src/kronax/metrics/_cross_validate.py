@@ -255,6 +255,7 @@ def cross_validate(
         scores.require_top(top, "deg_tops")
     chosen = compared_methods(methods)
     tensor = _tensor.read(mdata, layer)
+    _tensor.require_measured(mdata, layer)
     copies = 4 + len(chosen) + max(method.copies for method in chosen)
     _validate.memory(int(8 * copies * tensor.values.size), "Compare fewer methods, or choose fewer genes.")
     values = to_unit_norm(tensor.values) if unit_norm else tensor.values

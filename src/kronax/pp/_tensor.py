@@ -23,7 +23,8 @@ def tensor(
     """Arrange profiles by treatment and context: from one long table to one modality per context.
 
     The numbers of treatments and contexts are logged. Warnings are given if there are more contexts than treatments,
-    and for what look like raw counts, which can no longer be recognised once they are averaged.
+    for what look like raw counts, which can no longer be recognised once they are averaged, and if rows are predictions,
+    as in the result of :func:`kronax.get.profiles`: these are left out.
 
     Parameters
     ----------
@@ -87,6 +88,13 @@ def tensor(
     if obs_key == context_key:
         msg = f"`obs_key` and `context_key` must differ, both are {obs_key!r}."
         raise ValueError(msg)
+    if (predicted := _predicted(adata.obs)).any():
+        msg = (
+            f"{int(predicted.sum()):,} of {adata.n_obs:,} rows are predictions (`adata.obs[{_keys.MEASURED!r}]` is False) and are "
+            "left out. To use them as if they had been measured, delete that column."
+        )
+        warnings.warn(msg, UserWarning, stacklevel=2)
+        adata = adata[~predicted]
     matrix = _tensor.matrix(adata, layer, "adata")
     _tensor.require_unique(adata.var_names, "genes (var_names)", "Run `adata.var_names_make_unique()` first.", "adata")
     treatments, contexts = (_categories(adata.obs[key]) for key in (obs_key, context_key))
@@ -119,6 +127,12 @@ def tensor(
         return MuData(modalities, axis=-1)
 
 
+def _predicted(obs: pd.DataFrame) -> np.ndarray:
+    """Mark the rows that a completion has predicted, as in the result of :func:`kronax.get.profiles`."""
+    completed = _keys.MEASURED in obs and _keys.CONFIDENCE in obs and obs[_keys.MEASURED].dtype == bool
+    return ~obs[_keys.MEASURED].to_numpy() if completed else np.zeros(len(obs), bool)
+
+
 def _report_size(n: int, c: int, obs_key: str, context_key: str) -> None:
     """Log how large the tensor is, and warn where its axes may be swapped."""
     logger.info("tensor: %d treatments × %d contexts", n, c)
@@ -142,7 +156,7 @@ def _of_treatments(table: pd.DataFrame, treatments: pd.Categorical) -> pd.DataFr
 def _categories(column: pd.Series) -> pd.Categorical:
     """Give a column as categories with plain names: those in use, in their order, or sorted."""
     found = pd.Categorical(column).remove_unused_categories()
-    names = [str(name) for name in found.categories]
+    names = [str(name) for name in found.categories.to_numpy()]  # of its own precision: 0.1, not 0.10000000149011612
     if len(set(names)) < len(names):
         msg = f"Different values in `adata.obs[{column.name!r}]` have the same name as text: {_validate.listed(names)}."
         raise ValueError(msg)

@@ -119,7 +119,7 @@ def cold_start_folds(
     units = rng.permutation(np.flatnonzero(has.sum(axis=1) > keep))
     if n_folds < 2 or len(units) < n_folds:
         kind = ("treatments", "contexts")[axis]
-        msg = f"Cannot make {n_folds} folds of {len(units)} {kind}."
+        msg = f"Cannot make {n_folds} folds of {len(units)} {kind}. Give n_folds={max(len(units), 2)} or fewer, at least 2."
         if keep:
             msg = (
                 f"Cannot make {n_folds} folds of the {len(units)} {kind} with more measured fibers than the {keep} that "

@@ -39,7 +39,15 @@ from jax import Array
 from scipy.optimize import isotonic_regression
 from tqdm.auto import tqdm
 
-from kronax.solvers.completion import Completion, merged, per_fiber, require_values, whole_fibers, without_work
+from kronax.solvers.completion import (
+    Completion,
+    Fallback,
+    merged,
+    per_fiber,
+    require_values,
+    whole_fibers,
+    without_work,
+)
 from kronax.solvers.linalg import lapack
 from kronax.solvers.means import two_means
 from kronax.solvers.tensor_folds import fiber_folds
@@ -228,10 +236,11 @@ def kronecker(
         predicted = predicted @ basis
     predicted, fallback = _fall_back(values, measured, predicted)
     completed = merged(values, predicted)
+    confidence = calibration(_relative_size(values, measured, completed))
     return Completion(
         values=completed,
         fallback=fallback,
-        confidence=calibration(_relative_size(values, measured, completed)),
+        confidence=np.where(fallback == Fallback.NONE, confidence, np.nan),
         variance=variance,
         objective=np.array(trace),
         n_iter=len(trace),
@@ -530,7 +539,10 @@ def _cosines(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 def _relative_size(values: np.ndarray, measured: np.ndarray, completed: np.ndarray) -> np.ndarray:
-    """Relate the size of a prediction to that expected of a measured fiber of its treatment and context."""
+    """Relate the size of a prediction to that expected of a measured fiber of its treatment and context.
+
+    The size of a context is that of its kernel (Eq. 3): where little is known of it, predictions are not of its own size.
+    """
     known, gaps = measured.sum(axis=2), (~measured).sum(axis=2)
     square = _squares(values, measured)
     overall = square.sum() / known.sum()
@@ -540,7 +552,8 @@ def _relative_size(values: np.ndarray, measured: np.ndarray, completed: np.ndarr
         mean = np.divide(square.sum(axis=axis), count, out=np.full(count.shape, overall), where=count > 0)
         return mean / overall if overall > 0 else np.ones_like(mean)
 
-    expected = overall * relative(1)[:, None] * relative(0)
+    n = known.sum(axis=0) / values.shape[2]
+    expected = overall * relative(1)[:, None] * relative(0) ** (n / (n + 1.0))
     size = np.divide(_squares(completed, ~measured), gaps, out=np.full(gaps.shape, np.nan), where=gaps > 0)
     ratio = np.divide(size, expected, out=np.zeros_like(size), where=expected > 0)
     return np.where(gaps > 0, np.sqrt(ratio), np.nan)

@@ -89,7 +89,8 @@ def complete_tensor(
         Whether the profile has a measured value.
     ``obs["completion_confidence"]`` : float64
         Expected uncentred correlation of a prediction with a measurement, as reached by held-out profiles in
-        cross-validation. NaN where nothing was missing, and for methods other than ``"kronecker"``.
+        cross-validation; too high in contexts with one or two profiles. NaN where nothing was missing or a mean stands
+        in, and for methods other than ``"kronecker"``.
     ``obs["completion_fallback"]`` : categorical
         What was used in place of the method's own prediction, such as ``"context_mean"`` for a treatment that was never
         measured; ``"none"`` if nothing was, and ``"measured"`` if no entry was missing. If the missing entries of a
@@ -154,6 +155,7 @@ def complete_tensor(
         msg = f"`key_added` must differ from `layer`, {layer!r}, which would be lost."
         raise ValueError(msg)
     tensor = _tensor.read(mdata, layer)
+    _tensor.require_measured(mdata, layer)
     _tensor.require_actual(mdata, copy=copy)
     measured = ~np.isnan(tensor.values)
     if not METHODS[method].falls_back:
