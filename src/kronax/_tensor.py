@@ -175,18 +175,12 @@ def require_unique(names: pd.Index, what: str, remedy: str, where: str) -> None:
 
 
 def require_measured(mdata: MuData, layer: str | None) -> None:
-    """Require a layer without predictions of profiles that were not measured, as a completion leaves one."""
-    if layer is None:
-        return
-    n = 0
-    for adata in mdata.mod.values():
-        if layer in adata.layers and _keys.CONFIDENCE in adata.obs and _keys.MEASURED in adata.obs:
-            gaps = ~adata.obs[_keys.MEASURED].to_numpy(bool)
-            n += int((~np.isnan(np.asarray(adata[gaps].layers[layer], float)).all(axis=1)).sum())
-    if n:
+    """Require a layer that is not what a completion wrote: its predictions are no measurements."""
+    completion = mdata.uns.get(_keys.COMPLETION, {})
+    if layer is not None and layer == completion.get("params", {}).get("key_added") and completion.get("n_entries", 0):
         msg = (
-            f"`layers[{layer!r}]` has predictions of {_validate.number(n, 'profile')} that nobody measured (`obs[{_keys.MEASURED!r}]` "
-            "is False). Name the layer of the measured values, or none for X."
+            f"`layers[{layer!r}]` is a result of kx.tl.complete_tensor, with {int(completion['n_entries']):,} values that nobody "
+            "measured. Name the layer of the measured values, or none for X."
         )
         raise ValueError(msg)
 
