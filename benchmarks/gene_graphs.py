@@ -24,8 +24,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import auc
 
 import kronax as kx
-from kronax.solvers import m_step
-from kronax.solvers.simulate import noise_scales
+from kronax.solvers.gaussian import m_step
+from kronax.solvers.gaussian.simulate import noise_scales
 
 RIDGE = 0.1
 WEAK = 0.001  # strength of a ridge that trusts the smallest eigenvalues

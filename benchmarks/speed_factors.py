@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from report import header, load
 
-from kronax.solvers import factorization
-from kronax.solvers.factorization import AttentionOptions, FactorizationOptions
-from kronax.solvers.scaling import scaled
+from kronax.solvers.tensor.factors import factorization
+from kronax.solvers.tensor.factors.factorization import AttentionOptions, FactorizationOptions
+from kronax.solvers.tensor.factors.transform import scaled
 
 
 def main() -> None:

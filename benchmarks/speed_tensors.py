@@ -24,12 +24,12 @@ import numpy as np
 from scipy import sparse
 from tensors import read
 
-import kronax.solvers.falrtc as falrtc_module
-import kronax.solvers.wiener as wiener_module
-from kronax.solvers.falrtc import HODOS_2018, FalrtcOptions, falrtc
-from kronax.solvers.neighbours import dnpp
-from kronax.solvers.tensor_folds import fiber_folds, hide, unit_norm
-from kronax.solvers.wiener import KroneckerOptions, kronecker
+import kronax.solvers.tensor.trace_norm.falrtc as falrtc_module
+import kronax.solvers.tensor.wiener.wiener as wiener_module
+from kronax.solvers.tensor.dnpp import dnpp
+from kronax.solvers.tensor.folds import fiber_folds, hide, unit_norm
+from kronax.solvers.tensor.trace_norm.falrtc import HODOS_2018, FalrtcOptions, falrtc
+from kronax.solvers.tensor.wiener.wiener import KroneckerOptions, kronecker
 
 LARGE, DENSITY = (2130, 71, 978), 0.105  # treatments, contexts, genes
 PRODUCTS = (

@@ -14,13 +14,13 @@ from pathlib import Path
 import mudata
 import numpy as np
 
-from kronax.solvers.falrtc import HODOS_2018, falrtc
-from kronax.solvers.halrtc import halrtc
-from kronax.solvers.means import mean_1d, mean_2d
-from kronax.solvers.neighbours import dnpp
-from kronax.solvers.silrtc import silrtc
-from kronax.solvers.tensor_folds import fiber_folds, hide, pooled_correlation, unit_norm
-from kronax.solvers.wiener import KroneckerOptions, kronecker
+from kronax.solvers.tensor.dnpp import dnpp
+from kronax.solvers.tensor.folds import fiber_folds, hide, pooled_correlation, unit_norm
+from kronax.solvers.tensor.means import mean_1d, mean_2d
+from kronax.solvers.tensor.trace_norm.falrtc import HODOS_2018, falrtc
+from kronax.solvers.tensor.trace_norm.halrtc import halrtc
+from kronax.solvers.tensor.trace_norm.silrtc import silrtc
+from kronax.solvers.tensor.wiener.wiener import KroneckerOptions, kronecker
 
 METHODS = {
     "1D": lambda x, _: mean_1d(x),

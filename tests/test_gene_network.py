@@ -7,7 +7,7 @@ import scanpy as sc
 from scipy import sparse
 
 import kronax as kx
-from kronax.solvers.simulate import noise_scales
+from kronax.solvers.gaussian.simulate import noise_scales
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from anndata import AnnData
 from mudata import MuData
 
 import kronax as kx
-from kronax import _tensor
+from kronax._data import tensor as tensors
 
 PAGE = (Path(__file__).parents[1] / "docs/what_is_written.md").read_text(encoding="utf-8")
 PARTS = ("layers", "obs", "var", "obsm", "varm", "obsp", "varp")
@@ -37,7 +37,7 @@ def tensor() -> MuData:
 
 @pytest.fixture(scope="module")
 def unaligned() -> MuData:
-    with _tensor.without_pulling():
+    with tensors.without_pulling():
         return MuData({context: AnnData(np.ones((n, 3))) for context, n in {"a": 4, "b": 5}.items()}, axis=-1)
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from anndata import AnnData
 
-from kronax import __version__, _complete, _keys, _quickstart
-from kronax._command_line import InputError, parts_of, require_new, write_all
+from kronax import __version__
+from kronax._cli import complete, quickstart
+from kronax._cli.output import InputError, parts_of, require_new, write_all
+from kronax._data import keys
 from kronax._logging import logger
 
 DESCRIPTION = """\
@@ -34,9 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line: 0 if all went well, 2 if what was given cannot be used, 130 if interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["complete"]:
-        job, args = _complete.complete, _complete.parser().parse_args(words[1:])
+        job, args = complete.complete, complete.parser().parse_args(words[1:])
     else:
-        job, args = quickstart, parser().parse_args(words)
+        job, args = run_quickstart, parser().parse_args(words)
     try:
         with plain_warnings():
             job(args)
@@ -122,7 +124,7 @@ def _positive(text: str) -> float:
     return number
 
 
-def quickstart(args: argparse.Namespace) -> None:
+def run_quickstart(args: argparse.Namespace) -> None:
     """Read, run, report and write."""
     name = "quickstart" if args.file is None else args.file.stem
     out = args.out or Path(f"kronax-{name}")
@@ -130,10 +132,10 @@ def quickstart(args: argparse.Namespace) -> None:
         msg = "--layer, --label and --gene-symbols belong to a file: python -m kronax FILE.h5ad …"
         raise InputError(msg)
     require_new(out)
-    adata = _quickstart.example() if args.file is None else read(args.file)
+    adata = quickstart.example() if args.file is None else read(args.file)
     label = "bulk_labels" if args.file is None else args.label
-    _quickstart.check(adata, args.layer, label, args.gene_symbols)
-    result = _quickstart.run(
+    quickstart.check(adata, args.layer, label, args.gene_symbols)
+    result = quickstart.run(
         adata,
         layer=args.layer,
         label=label,
@@ -143,7 +145,7 @@ def quickstart(args: argparse.Namespace) -> None:
         gene_symbols=args.gene_symbols,
     )
     print(f"\nkronax {__version__} on {args.file or 'pbmc68k_reduced, which comes with scanpy'}\n")
-    print(_quickstart.report(result))
+    print(quickstart.report(result))
     logger.info("writing")
     names = write(result, out, name)
     print(f"\nWritten to {out}: {', '.join(names)}.")
@@ -152,16 +154,16 @@ def quickstart(args: argparse.Namespace) -> None:
         print("Your own data: python -m kronax FILE.h5ad --layer counts --label OBS_COLUMN")
 
 
-def following(result: _quickstart.Result, path: Path) -> str:
+def following(result: quickstart.Result, path: Path) -> str:
     """Give lines of Python that go on from the file as they stand."""
     lines = [
         "import scanpy as sc",
         f"adata = sc.read_h5ad({json.dumps(path.as_posix(), ensure_ascii=False)})",
-        f'sc.pl.embedding(adata, "{_quickstart.UMAP}", color="{_quickstart.CLUSTERS}")',
-        f'sc.tl.paga(adata, groups="{_quickstart.CLUSTERS}", neighbors_key="{_keys.MED_MAGMA}")',
+        f'sc.pl.embedding(adata, "{quickstart.UMAP}", color="{quickstart.CLUSTERS}")',
+        f'sc.tl.paga(adata, groups="{quickstart.CLUSTERS}", neighbors_key="{keys.MED_MAGMA}")',
     ]
     if result.has_modules:
-        lines.append(f'print(*adata.var_names[adata.var["{_keys.GENE_MODULE}"] == "0"])  # the largest module')
+        lines.append(f'print(*adata.var_names[adata.var["{keys.GENE_MODULE}"] == "0"])  # the largest module')
     return "\n".join(["Next, in Python:", *(f"  {line}" for line in lines)])
 
 
@@ -182,9 +184,9 @@ def read(path: Path) -> AnnData:
     return anndata.read_h5ad(path)
 
 
-def write(result: _quickstart.Result, out: Path, name: str) -> list[str]:
+def write(result: quickstart.Result, out: Path, name: str) -> list[str]:
     """Write all files, or none, into a new folder, made with its parents; give their names."""
-    return write_all(out, lambda folder: _quickstart.write(result, folder, name))
+    return write_all(out, lambda folder: quickstart.write(result, folder, name))
 
 
 if __name__ == "__main__":

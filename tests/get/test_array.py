@@ -5,7 +5,7 @@ from mudata import MuData
 from scipy import sparse
 
 import kronax as kx
-from kronax import _tensor
+from kronax._data import tensor as tensors
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +76,6 @@ def test_metrics_of_arrays_say_what_they_take(mdata, result, score):
 
 
 def test_genes_that_some_context_lacks_are_left_out():
-    with _tensor.without_pulling():
+    with tensors.without_pulling():
         mdata = MuData({"a": AnnData(np.ones((2, 3))), "b": AnnData(np.ones((3, 2)))}, axis=-1)
     assert kx.get.array(mdata).shape == (3, 2, 2)

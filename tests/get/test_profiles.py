@@ -10,7 +10,7 @@ import pytest
 from scipy import sparse
 
 import kronax as kx
-from kronax import _tensor
+from kronax._data import tensor as tensors
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_rows(mdata):
 def test_before_completion(mdata):
     found = kx.get.profiles(mdata, layer=None)
     assert list(found.obs["measured"]) == list(~np.isnan(found.X).any(axis=1))
-    with _tensor.without_pulling():
+    with tensors.without_pulling():
         other = mudata.MuData({key: ad.AnnData(a.X, a.obs[[]], a.var) for key, a in mdata.mod.items()}, axis=-1)
     bare = kx.get.profiles(other, layer=None)
     assert list(bare.obs["measured"]) == list(found.obs["measured"])
@@ -57,7 +57,7 @@ def test_confidence_is_of_profiles_with_predicted_values(mdata):
 def test_genes_of_all_contexts_and_columns_that_agree(mdata):
     for n, adata in enumerate(mdata.mod.values()):
         adata.var["length"], adata.var["mean"] = np.arange(5), np.arange(5) + n
-    with _tensor.without_pulling():
+    with tensors.without_pulling():
         mdata.mod["line1"] = mdata["line1"][:, ["gene4", "gene0", "gene2"]].copy()
         mdata.update()
     found = kx.get.profiles(mdata)
@@ -69,7 +69,7 @@ def test_genes_of_all_contexts_and_columns_that_agree(mdata):
 
 def test_sparse_and_ambiguous_names():
     x = sparse.csr_matrix(np.eye(2))
-    with _tensor.without_pulling():
+    with tensors.without_pulling():
         mdata = mudata.MuData(
             {
                 "c": ad.AnnData(x, pd.DataFrame(index=["a:b", "d"])),

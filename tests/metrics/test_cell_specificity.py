@@ -6,7 +6,7 @@ from anndata import AnnData
 from mudata import MuData
 
 import kronax as kx
-from kronax import _tensor
+from kronax._data import tensor as tensors
 
 NAN = np.nan
 
@@ -21,7 +21,7 @@ def test_by_hand():
             [[1.0, 0.0], [NAN, NAN], [NAN, NAN]],
         ]
     )
-    with _tensor.without_pulling():
+    with tensors.without_pulling():
         mdata = MuData({f"c{c}": AnnData(values[:, c].copy()) for c in range(3)}, axis=-1)
     found = kx.metrics.cell_specificity(mdata)
     np.testing.assert_allclose(found["cell_specificity"], [0, 1, 2, 2 / 3, NAN], atol=1e-15)

@@ -15,8 +15,8 @@ from scipy import sparse
 from sklearn.metrics import mean_absolute_error, mean_squared_error
 
 import kronax as kx
-from kronax import _tensor
-from kronax.solvers.tensor_folds import fiber_folds
+from kronax._data import tensor as tensors
+from kronax.solvers.tensor.folds import fiber_folds
 
 NAN = np.nan
 PLAIN = kx.tl.KroneckerOptions(noise=1.0, own_share=0.2, common_share=0.15)
@@ -35,7 +35,7 @@ def result(mdata):
 
 def of_values(values: np.ndarray) -> mudata.MuData:
     """Contexts as modalities, from treatments × contexts × genes."""
-    with _tensor.without_pulling():
+    with tensors.without_pulling():
         return mudata.MuData({f"c{c}": AnnData(values[:, c].copy()) for c in range(values.shape[1])}, axis=-1)
 
 
@@ -45,7 +45,7 @@ def held_out(result, name="X"):
 
 
 def test_every_fiber_that_can_be_spared_is_predicted_once(mdata, result):
-    measured = _tensor.read(mdata).measured
+    measured = tensors.read(mdata).measured
     spare = measured & (measured.sum(axis=1, keepdims=True) > 1)
     obs = result.profiles.obs
     assert obs["treatment"].astype(str).str.cat(obs["context"].astype(str), ":").tolist() == obs.index.tolist()
@@ -66,7 +66,7 @@ def test_measured_values_are_those_of_the_data(mdata, result):
 
 def test_a_prediction_has_not_seen_its_fiber(mdata, result):
     """A fold's predictions are those of complete_tensor without the fold."""
-    values = _tensor.read(mdata).values
+    values = tensors.read(mdata).values
     folds = fiber_folds(~np.isnan(values).all(axis=2), 4, 0)
     hidden = values.copy()
     hidden[folds.fold == 2] = NAN
@@ -80,14 +80,14 @@ def test_a_prediction_has_not_seen_its_fiber(mdata, result):
 
 
 def test_every_treatment_keeps_a_fiber(mdata, result):
-    measured = _tensor.read(mdata).measured.sum(axis=1)
+    measured = tensors.read(mdata).measured.sum(axis=1)
     held = result.profiles.obs.groupby(["treatment", "fold"], observed=True).size()
     for (treatment, _), n in held.items():
         assert n < measured[int(treatment.removeprefix("drug"))]
 
 
 def test_counts_of_fibers(mdata, result):
-    measured = _tensor.read(mdata).measured
+    measured = tensors.read(mdata).measured
     obs = result.profiles.obs
     np.testing.assert_array_equal(obs["n_contexts"], measured.sum(axis=1)[obs["treatment"].cat.codes])
     np.testing.assert_array_equal(obs["n_treatments"], measured.sum(axis=0)[obs["context"].cat.codes])
@@ -178,7 +178,7 @@ def test_single_entries(mdata, caplog):
         found = kx.metrics.cross_validate(mdata, methods=["mean_2d"], n_folds=3, split="entry")
     finally:
         logging.getLogger("kronax").removeHandler(caplog.handler)
-    measured = _tensor.read(mdata).measured
+    measured = tensors.read(mdata).measured
     n_replaced = (found.fallback["mean_2d"] != "none").sum()
     assert f"could not predict most entries of {n_replaced} of {measured.sum()} held-out profiles" in caplog.text
     assert found.profiles.n_obs == measured.sum()
@@ -222,7 +222,7 @@ def test_cold_start(mdata, axis, other, caplog):
         logging.getLogger("kronax").removeHandler(caplog.handler)
     obs = found.profiles.obs
     assert (obs.groupby(axis, observed=True)["fold"].nunique() == 1).all()
-    assert len(obs) == _tensor.read(mdata).measured.sum()
+    assert len(obs) == tensors.read(mdata).measured.sum()
     assert obs["unseen"].all()
     method, stand_in = ("mean_1d", "context_mean") if axis == "treatment" else ("dnpp", "treatment_mean")
     assert (found.fallback[method] != "none").all()
@@ -240,7 +240,7 @@ def test_cold_start(mdata, axis, other, caplog):
 
 def test_cold_start_with_a_fiber_to_begin_with(mdata):
     found = kx.metrics.cross_validate(mdata, methods=["mean_1d"], split="cold_start_treatment", keep=1, n_folds=4)
-    measured = _tensor.read(mdata).measured.sum(axis=1)
+    measured = tensors.read(mdata).measured.sum(axis=1)
     assert found.profiles.n_obs == (measured - 1).sum()
     assert not found.profiles.obs["unseen"].any()
     assert found.table.loc["mean_1d", "fallback"] == 0
@@ -259,7 +259,7 @@ def test_the_random_split_is_optimistic(rng):
 
 
 def test_memory_is_estimated(mdata, monkeypatch):
-    monkeypatch.setattr(kx._validate, "_free_bytes", lambda: 50_000)  # enough to read it
+    monkeypatch.setattr(kx._data.objects, "_free_bytes", lambda: 50_000)  # enough to read it
     with pytest.raises(MemoryError, match=r"Compare fewer methods, or choose fewer genes\."):
         kx.metrics.cross_validate(mdata, methods="mean_1d")
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import kronax as kx
-from kronax import _tensor
+from kronax._data import tensor as tensors
 from kronax.metrics import _density_curve
-from kronax.solvers.means import mean_2d
-from kronax.solvers.tensor_folds import hide, pooled_correlation
+from kronax.solvers.tensor.folds import hide, pooled_correlation
+from kronax.solvers.tensor.means import mean_2d
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def mdata():
 
 
 def test_draws(mdata):
-    measured = _tensor.read(mdata).measured
+    measured = tensors.read(mdata).measured
     before = {}
     for repeat, size, training, test in _density_curve._draws(measured, 10, [20, 40, 70], 3, 0):
         assert training.sum() == size
@@ -36,7 +36,7 @@ def test_draws(mdata):
 def test_correlations_by_other_means(mdata):
     curve = kx.metrics.density_curve(mdata, methods="mean_2d", densities=[0.6, 0.3], n_repeats=2)
     assert list(curve.table["density"]) == [0.3, 0.6, 0.3, 0.6]
-    values = _tensor.read(mdata).values
+    values = tensors.read(mdata).values
     draws = _density_curve._draws(~np.isnan(values).all(axis=2), 10, [30, 60], 2, 0)
     expected = [
         pooled_correlation(values[test], mean_2d(hide(values, ~training)).values[test]) for *_, training, test in draws

@@ -27,7 +27,7 @@ from mudata import MuData
 from scipy import sparse
 
 import kronax as kx
-from kronax import _tensor
+from kronax._data import tensor as tensors
 from kronax.metrics import DensityCurve
 from kronax.pl import _network_layout
 
@@ -89,7 +89,7 @@ def tensor() -> MuData:
     treatment, context = np.meshgrid(np.arange(12), np.arange(4), indexing="ij")
     measured[(3 * treatment + 5 * context) % 7 < context] = np.nan
     measured[0, 0, :4] = np.nan
-    with _tensor.without_pulling():
+    with tensors.without_pulling():
         mdata = MuData({f"c{c}": AnnData(measured[:, c].copy()) for c in range(4)}, axis=-1)
     epochs = np.arange(1.0, 31.0)
     for adata in mdata.mod.values():
@@ -108,7 +108,7 @@ def tensor() -> MuData:
 
 @cache
 def cross_validated():
-    with _tensor.without_pulling():
+    with tensors.without_pulling():
         whole = MuData({f"c{c}": AnnData(values()[:, c].copy()) for c in range(4)}, axis=-1)
     return kx.metrics.cross_validate(whole, methods=["mean_2d", "mean_1d"], n_folds=4)
 

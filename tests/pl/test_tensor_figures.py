@@ -16,7 +16,7 @@ from mudata import MuData
 from sklearn.metrics import auc
 
 import kronax as kx
-from kronax import _tensor
+from kronax._data import tensor as tensors
 from kronax.metrics import CrossValidation, DensityCurve
 from kronax.pl import _best_method
 from kronax.pl._methods import COLORS, styles_of
@@ -121,7 +121,7 @@ def test_measured_fibers_shows_what_was_measured():
     values[1, 0, 0] = 1.0  # in part
     values[1, 1, 0] = 1.0
     values[1, 1, 1] = 1.0
-    with _tensor.without_pulling():
+    with tensors.without_pulling():
         mdata = MuData({f"c{c}": AnnData(values[:, c].copy()) for c in range(2)}, axis=-1)
     ax = kx.pl.measured_fibers(mdata).axes[0]
     assert [text.get_text() for text in ax.get_yticklabels()] == ["1 (2)", "2 (2)", "0 (1)"]
@@ -134,7 +134,7 @@ def test_measured_fibers_shows_what_was_measured():
 
 def test_measured_fibers_counts_where_names_have_no_room(large):
     ax = kx.pl.measured_fibers(large).axes[0]
-    measured = _tensor.read(large).measured
+    measured = tensors.read(large).measured
     ticks = [(round(t.get_position()[1]), int(t.get_text())) for t in ax.get_yticklabels()]
     counts = np.sort(measured.sum(axis=1))[::-1]
     assert ticks[0] == (0, counts[0])
@@ -148,7 +148,7 @@ def held_in(n_treatments: int, n_contexts: int) -> MuData:
     has = np.random.default_rng(0).random((n_treatments, n_contexts)) < 0.5
     has[0], has[:, 0] = True, True
     values = np.where(has[..., None], 1.0, NAN) * np.ones(2)
-    with _tensor.without_pulling():
+    with tensors.without_pulling():
         return MuData({f"context {c}": AnnData(values[:, c].copy()) for c in range(n_contexts)}, axis=-1)
 
 
@@ -482,7 +482,7 @@ def test_maps_do_not_grow_without_end(shape):
 
 def with_factors(n_contexts: int) -> MuData:
     """What a completion by factors leaves in a tensor."""
-    with _tensor.without_pulling():
+    with tensors.without_pulling():
         mdata = MuData({f"context {c}": AnnData(np.ones((3, 4))) for c in range(n_contexts)}, axis=-1)
     for adata in mdata.mod.values():
         adata.obsm["X_completion"], adata.varm["completion"] = np.ones((3, 5)), np.ones((4, 5))

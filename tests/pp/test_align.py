@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 
 import kronax as kx
-from kronax import _tensor
+from kronax._data import tensor as tensors
 
 
 def modality(treatments, genes, seed) -> ad.AnnData:
@@ -45,7 +45,7 @@ def modality(treatments, genes, seed) -> ad.AnnData:
 @pytest.fixture(params=[-1, 0, 1])
 def mdata(request) -> mudata.MuData:
     modalities = {"A": modality("abc", "xyz", 0), "B": modality("dbea", "zyxw", 1), "C": modality("edcba", "xy", 2)}
-    with _tensor.without_pulling():
+    with tensors.without_pulling():
         return mudata.MuData(modalities, axis=request.param)
 
 
@@ -113,7 +113,7 @@ def test_a_modality_without_new_rows_keeps_its_dtypes(mdata):
 @pytest.mark.parametrize("mdata", [-1], indirect=True)
 def test_survives_h5mu_and_zarr(mdata, tmp_path):
     kx.pp.align(mdata)
-    with _tensor.without_pulling():
+    with tensors.without_pulling():
         mdata.write(tmp_path / "x.h5mu")
         mdata.write_zarr(tmp_path / "x.zarr")
         for back in (mudata.read_h5mu(tmp_path / "x.h5mu"), mudata.read_zarr(tmp_path / "x.zarr")):
@@ -135,7 +135,7 @@ def test_rows_of_nan_were_not_measured(mdata):
 
 @pytest.mark.parametrize("mdata", [-1], indirect=True)
 def test_a_view_is_refused(mdata):
-    with _tensor.without_pulling():
+    with tensors.without_pulling():
         view = mdata[["a", "b"]]
         with pytest.raises(ValueError, match=r"is a view of another one\. Run `mdata = mdata\.copy\(\)`"):
             kx.pp.align(view)
@@ -167,7 +167,7 @@ def described() -> dict[str, pd.DataFrame]:
 
 
 def of_tables(tables: dict[str, pd.DataFrame]) -> mudata.MuData:
-    with _tensor.without_pulling():
+    with tensors.without_pulling():
         return mudata.MuData({c: ad.AnnData(np.ones((len(t), 2)), obs=t) for c, t in tables.items()}, axis=-1)
 
 
@@ -250,7 +250,7 @@ def test_described_rows_survive_h5mu_and_zarr(tmp_path):
     tables = described()
     mdata = of_tables({context: table.drop(columns="date") for context, table in tables.items()})
     kx.pp.align(mdata)
-    with _tensor.without_pulling():
+    with tensors.without_pulling():
         mdata.write(tmp_path / "x.h5mu")
         mdata.write_zarr(tmp_path / "x.zarr")
         for back in (mudata.read_h5mu(tmp_path / "x.h5mu"), mudata.read_zarr(tmp_path / "x.zarr")):

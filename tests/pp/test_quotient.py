@@ -11,7 +11,7 @@ import pytest
 from scipy import sparse
 
 import kronax as kx
-from kronax.solvers.quotient import quotient as solve
+from kronax.solvers.scales.quotient import quotient as solve
 
 N, P = 40, 30
 

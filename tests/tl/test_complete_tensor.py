@@ -14,10 +14,11 @@ import scanpy as sc
 from scipy import sparse
 
 import kronax as kx
-from kronax import _tensor, _validate
-from kronax._completion_methods import METHODS
-from kronax.solvers.tensor_folds import pooled_correlation
-from kronax.solvers.wiener import MOST_FIBERS
+from kronax._data import objects
+from kronax._data import tensor as tensors
+from kronax.solvers.tensor.folds import pooled_correlation
+from kronax.solvers.tensor.registry import METHODS
+from kronax.solvers.tensor.wiener.wiener import MOST_FIBERS
 
 D, C, G = 12, 4, 9
 QUICK = {
@@ -44,7 +45,7 @@ def ragged(mdata: mudata.MuData) -> mudata.MuData:
     for seed, (context, adata) in enumerate(mdata.mod.items()):
         rows = np.random.default_rng(seed).permutation(np.flatnonzero(adata.obs["measured"]))
         modalities[context] = adata[rows].copy()
-    with _tensor.without_pulling():
+    with tensors.without_pulling():
         return mudata.MuData(modalities, axis=-1)
 
 
@@ -104,7 +105,7 @@ def test_default_finds_the_truth(mdata):
 
 def test_rows_need_not_be_aligned(mdata, capsys):
     other = ragged(mdata)
-    order = list(_tensor.union(other))
+    order = list(tensors.union(other))
     kx.tl.complete_tensor(mdata, method="mean_2d")
     kx.tl.complete_tensor(other, method="mean_2d")
     for adata in other.mod.values():
@@ -155,7 +156,7 @@ def test_key_layer_and_copy(mdata):
 
 
 def test_genes_that_a_context_lacks_stay(mdata):
-    with _tensor.without_pulling():
+    with tensors.without_pulling():
         mdata.mod["line2"] = mdata["line2"][:, ::-1][:, :-2].copy()  # without the first two genes, in another order
         mdata.update()
     kx.tl.complete_tensor(mdata, method="mean_2d")
@@ -259,7 +260,7 @@ def test_contexts_with_few_profiles(mdata, recwarn):
     for adata in mdata.mod.values():
         adata.layers["two"] = adata.layers["truth"].copy()
         adata.layers["two"][2:] = np.nan
-    with _tensor.without_pulling():
+    with tensors.without_pulling():
         small = mudata.MuData({context: adata[:2].copy() for context, adata in mdata.mod.items()}, axis=-1)
     assert "Fewer than" not in heard(small, recwarn, layer="two")
     assert "line0 (2), line1 (2), line2 (2), line3 (2)" in heard(mdata, recwarn, layer="two")
@@ -321,7 +322,7 @@ def test_refused(mdata, arguments, error, words):
 
 
 def test_memory(mdata, monkeypatch):
-    monkeypatch.setattr(_validate, "_free_bytes", lambda: 8.0 * D * C * G * 3)
+    monkeypatch.setattr(objects, "_free_bytes", lambda: 8.0 * D * C * G * 3)
     before = state(mdata)
     with pytest.raises(MemoryError, match="Choose fewer genes or treatments, or a method that needs less"):
         kx.tl.complete_tensor(mdata)
@@ -376,7 +377,7 @@ def test_interrupt_writes_nothing(mdata, monkeypatch):
 
 
 def test_view(mdata):
-    with _tensor.without_pulling():
+    with tensors.without_pulling():
         view = mdata[[f"drug{d}" for d in range(8)]]
         with pytest.raises(ValueError, match="is a view"):
             kx.tl.complete_tensor(view, method="mean_1d")
@@ -388,7 +389,7 @@ def test_view(mdata):
 
 def test_survives_h5mu_and_zarr(mdata, tmp_path):
     kx.tl.complete_tensor(mdata, options=QUICK["kronecker"])
-    with _tensor.without_pulling():
+    with tensors.without_pulling():
         mdata.write(tmp_path / "x.h5mu")
         mdata.write_zarr(tmp_path / "x.zarr")
         for back in (mudata.read_h5mu(tmp_path / "x.h5mu"), mudata.read_zarr(tmp_path / "x.zarr")):

@@ -9,7 +9,7 @@ from scipy import sparse
 from sklearn.metrics import adjusted_mutual_info_score
 
 import kronax as kx
-from kronax._consensus import _stability
+from kronax.solvers.communities.consensus import _stability
 
 BLOCKS = (5, 12, 8)
 

@@ -15,9 +15,9 @@ from scipy import sparse
 from sklearn.metrics import adjusted_mutual_info_score
 
 import kronax as kx
-from kronax import _validate
-from kronax.solvers import em
-from kronax.solvers.precision import dense
+from kronax._data import objects
+from kronax.solvers.gaussian.precision import dense
+from kronax.solvers.medmagma import em
 
 N, P = 150, 120
 GRAPHS = ("connectivities", "distances", "precision")
@@ -742,7 +742,7 @@ def test_dask_array(counts):
 
 
 def test_memory(counts, monkeypatch):
-    monkeypatch.setattr(_validate, "_free_bytes", lambda: 2.0**20)
+    monkeypatch.setattr(objects, "_free_bytes", lambda: 2.0**20)
     refused(furnished(counts), MemoryError, r"About \d+\.\d GiB are needed.*sc\.pp\.highly_variable_genes")
     refused(furnished(counts), MemoryError, "a number for `n_neighbors`", n_neighbors=None)
 
@@ -750,17 +750,17 @@ def test_memory(counts, monkeypatch):
 @pytest.mark.parametrize(
     "place",
     [
-        "kronax._validate.counts",
-        "kronax.solvers.em.quotient",
-        "kronax.solvers.em.fit",
-        "kronax.solvers.fiber.sinkhorn",
-        "kronax.solvers.fiber.newton",
-        "kronax.solvers.kronecker_sum.fit",
-        "kronax.solvers.em.decompose",
-        "kronax.solvers.graph._largest",
-        "kronax._graphs.affinity_graph",
-        "kronax._graphs.partial_correlation_graph",
-        "kronax._graphs.on_edges",
+        "kronax._data.graphs.read_counts",
+        "kronax.solvers.medmagma.em.quotient",
+        "kronax.solvers.medmagma.em.fit",
+        "kronax.solvers.scales.fiber.sinkhorn",
+        "kronax.solvers.scales.fiber.newton",
+        "kronax.solvers.gaussian.kronecker_sum.fit",
+        "kronax.solvers.medmagma.em.decompose",
+        "kronax.solvers.graph.graph._largest",
+        "kronax._data.graphs.affinity_graph",
+        "kronax._data.graphs.partial_correlation_graph",
+        "kronax._data.graphs.on_edges",
     ],
 )
 @pytest.mark.parametrize("x64", [False, True])

@@ -12,9 +12,10 @@ from scipy import sparse
 from sklearn.metrics import adjusted_mutual_info_score
 
 import kronax as kx
-from kronax import _graphs
-from kronax.solvers import em, m_step
-from kronax.solvers.precision import dense
+from kronax._data import graphs
+from kronax.solvers.gaussian import m_step
+from kronax.solvers.gaussian.precision import dense
+from kronax.solvers.medmagma import em
 
 N, GENES, PROTEINS = 120, 90, 20
 METHODS = pytest.mark.parametrize("method", [kx.tl.med_magma, kx.tl.gmgm])
@@ -251,12 +252,12 @@ def test_warns_where_a_graph_has_no_edge(mdata):
 
 
 def test_no_advice_on_a_penalty_that_was_not_used(mdata, monkeypatch):
-    matrices = _graphs._matrices
+    matrices = graphs._matrices
 
     def without_edges(*args, **kwargs):
         return {kind: sparse.csr_array(matrix.shape) for kind, matrix in matrices(*args, **kwargs).items()}
 
-    monkeypatch.setattr(_graphs, "_matrices", without_edges)
+    monkeypatch.setattr(graphs, "_matrices", without_edges)
     with pytest.warns(UserWarning, match="The graph of the cells has no edge.$"):
         kx.tl.med_magma(mdata)
 
@@ -276,7 +277,7 @@ def test_blocks_are_counted_however_long_the_way_between_them():
                 [f"cell{i}" for i in range(9)],
                 [f"{k}-{j}" for j in range(part.n_vars)],
             )
-        return _graphs.count_blocks(_graphs.read(md.MuData(parts), None))
+        return graphs.count_blocks(graphs.read(md.MuData(parts), None))
 
     assert count(chain) == 1
     assert count(broken.tocsr()) == 2
@@ -391,9 +392,9 @@ def test_refuses_modalities_that_share_features(rng):
 
 
 def test_precision_of_the_cells_is_that_of_the_solver(mdata):
-    matrices = _graphs.read(mdata, None)
+    matrices = graphs.read(mdata, None)
     kx.tl.med_magma(mdata, n_neighbors=None)
-    learnt = _graphs.combine(
+    learnt = graphs.combine(
         matrices, {name: em.fit(found.matrix) for name, found in matrices.counts.items()}, m_step.Penalty()
     )
     np.testing.assert_allclose(

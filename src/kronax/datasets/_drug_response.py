@@ -3,7 +3,9 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
-from kronax import _keys, _tensor, _validate
+from kronax._data import keys
+from kronax._data import tensor as tensors
+from kronax.solvers import checks
 
 _SPREAD = 0.3  # of how sensitive the contexts are to a drug that acts alike in all
 
@@ -75,10 +77,10 @@ def drug_response(
         ("rank", rank, 1),
         ("random_state", random_state, 0),
     ):
-        _validate.integer(size, name, low=low)
-    _validate.share(specific, "specific")
-    _validate.share(missing, "missing")
-    _validate.not_negative(noise, "noise")
+        checks.integer(size, name, low=low)
+    checks.share(specific, "specific")
+    checks.share(missing, "missing")
+    checks.not_negative(noise, "noise")
     n_missing = round(missing * n_treatments * n_contexts)
     if n_missing > (most := n_treatments * (n_contexts - 1)):
         msg = (
@@ -97,13 +99,13 @@ def drug_response(
     modalities = {
         f"line{c}": AnnData(
             values[:, c],
-            obs=obs.assign(**{_keys.MEASURED: measured[:, c]}),
+            obs=obs.assign(**{keys.MEASURED: measured[:, c]}),
             var=var.copy(),
             layers={"truth": truth[:, c]},
         )
         for c in range(n_contexts)
     }
-    with _tensor.without_pulling():
+    with tensors.without_pulling():
         return MuData(modalities, axis=-1)
 
 

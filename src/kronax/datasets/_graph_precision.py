@@ -4,8 +4,8 @@ from typing import Literal
 
 import numpy as np
 
-from kronax._igraph import seeded
-from kronax.solvers.linalg import eigh_all
+from kronax.solvers.communities.igraph_edges import seeded
+from kronax.solvers.device import eigh_all
 
 _MARGIN = 1.1  # the smallest eigenvalue is 1 - 1/1.1
 

@@ -5,9 +5,10 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from kronax import _keys, _validate
+from kronax._data import keys
 from kronax.datasets._graph_precision import graph_precision
-from kronax.solvers.simulate import kronecker_sum_gaussian, noise_scales
+from kronax.solvers import checks
+from kronax.solvers.gaussian.simulate import kronecker_sum_gaussian, noise_scales
 
 _GRAPHS = ("barabasi_albert", "block")
 _SIGNS = ("positive", "random")
@@ -94,13 +95,13 @@ def kronecker_sum(
     118
     """
     for value, name in ((n_obs, "n_obs"), (n_vars, "n_vars"), (block_size, "block_size")):
-        _validate.integer(value, name, low=2)
-    _validate.one_of(graph, _GRAPHS, "graph")
-    _validate.one_of(signs, _SIGNS, "signs")
-    _validate.one_of(noise_distribution, _NOISES, "noise_distribution")
-    _validate.not_negative(noise, "noise")
-    _validate.not_negative(zeros, "zeros", below=1.0)
-    _validate.integer(random_state, "random_state", low=0)
+        checks.integer(value, name, low=2)
+    checks.one_of(graph, _GRAPHS, "graph")
+    checks.one_of(signs, _SIGNS, "signs")
+    checks.one_of(noise_distribution, _NOISES, "noise_distribution")
+    checks.not_negative(noise, "noise")
+    checks.not_negative(zeros, "zeros", below=1.0)
+    checks.integer(random_state, "random_state", low=0)
 
     graphs, latent, scales, dropped = map(np.random.default_rng, np.random.SeedSequence(random_state).spawn(4))
     psi, phi = (graph_precision(n, graph, signs, block_size, graphs) for n in (n_obs, n_vars))
@@ -110,13 +111,13 @@ def kronecker_sum(
     x[dropped.random(x.shape) < zeros] = 0.0
     return AnnData(
         x,
-        obs=pd.DataFrame({_keys.SCALE: r}, index=[f"obs_{i}" for i in range(n_obs)]),
-        var=pd.DataFrame({_keys.SCALE: c}, index=[f"var_{j}" for j in range(n_vars)]),
-        layers={_keys.LATENT: z},
-        obsp={_keys.TRUTH: sparse.csr_matrix(psi)},
-        varp={_keys.TRUTH: sparse.csr_matrix(phi)},
+        obs=pd.DataFrame({keys.SCALE: r}, index=[f"obs_{i}" for i in range(n_obs)]),
+        var=pd.DataFrame({keys.SCALE: c}, index=[f"var_{j}" for j in range(n_vars)]),
+        layers={keys.LATENT: z},
+        obsp={keys.TRUTH: sparse.csr_matrix(psi)},
+        varp={keys.TRUTH: sparse.csr_matrix(phi)},
         uns={
-            _keys.KRONECKER_SUM: {
+            keys.KRONECKER_SUM: {
                 "params": {
                     "graph": graph,
                     "signs": signs,

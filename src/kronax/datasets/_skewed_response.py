@@ -3,7 +3,9 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
-from kronax import _keys, _tensor, _validate
+from kronax._data import keys
+from kronax._data import tensor as tensors
+from kronax.solvers import checks
 
 _RARER = 0.6  # how much less often a context is measured than the one before
 _EXTRA = 0.3  # probability that a treatment is measured in one context more, and so on
@@ -79,9 +81,9 @@ def skewed_response(
         ("rank", rank, 1),
         ("random_state", random_state, 0),
     ):
-        _validate.integer(size, name, low=low)
-    _validate.not_negative(attention, "attention")
-    _validate.not_negative(noise, "noise")
+        checks.integer(size, name, low=low)
+    checks.not_negative(attention, "attention")
+    checks.not_negative(noise, "noise")
     rng = np.random.default_rng(random_state)
     there = _unequal(n_treatments, n_contexts, rng) if measured is None else _given(measured, n_treatments, n_contexts)
     treatments, contexts = _names(measured, n_treatments, n_contexts)
@@ -92,13 +94,13 @@ def skewed_response(
     modalities = {
         context: AnnData(
             values[:, c],
-            obs=pd.DataFrame({_keys.MEASURED: there[:, c]}, index=treatments),
+            obs=pd.DataFrame({keys.MEASURED: there[:, c]}, index=treatments),
             var=var.copy(),
             layers={"truth": truth[:, c]},
         )
         for c, context in enumerate(contexts)
     }
-    with _tensor.without_pulling():
+    with tensors.without_pulling():
         return MuData(modalities, axis=-1)
 
 

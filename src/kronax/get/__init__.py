@@ -1,6 +1,6 @@
 """What reads results back."""
 
-from kronax._named_array import NamedArray
+from kronax._data.named import NamedArray
 from kronax.get._array import array
 from kronax.get._module_activity import module_activity
 from kronax.get._profiles import profiles

@@ -1,7 +1,8 @@
 from mudata import MuData
 
-from kronax import _named_array, _tensor
-from kronax._named_array import NamedArray
+from kronax._data import named
+from kronax._data import tensor as tensors
+from kronax._data.named import NamedArray
 from kronax.metrics._cross_validate import CrossValidation
 
 
@@ -54,5 +55,5 @@ def array(data: MuData | CrossValidation, *, layer: str | None = None) -> NamedA
     >>> slope = kx.metrics.calibration_slope(kx.get.array(result), kx.get.array(result, layer="mean_2d"))
     """
     if isinstance(data, CrossValidation):
-        return _named_array.of_held_out(data.profiles, layer)
-    return _named_array.of_tensor(_tensor.read(data, layer))
+        return named.of_held_out(data.profiles, layer)
+    return named.of_tensor(tensors.read(data, layer))

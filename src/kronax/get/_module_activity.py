@@ -2,12 +2,12 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from kronax import _keys, _validate
+from kronax._data import keys, objects
 
 _TESTED = ("F", "p", "p_adjusted", "eta_squared")
 
 
-def module_activity(adata: AnnData, *, key: str = _keys.MODULE_ACTIVITY) -> pd.DataFrame:
+def module_activity(adata: AnnData, *, key: str = keys.MODULE_ACTIVITY) -> pd.DataFrame:
     """Get the activities of gene modules, and whether they differ between groups of cells, as a table.
 
     Parameters
@@ -51,9 +51,9 @@ def module_activity(adata: AnnData, *, key: str = _keys.MODULE_ACTIVITY) -> pd.D
     >>> table.columns.tolist()
     ['share', 'F', 'p', 'p_adjusted', 'eta_squared']
     """
-    _validate.is_anndata(adata)
+    objects.is_anndata(adata)
     for part, name in ((adata.uns, "adata.uns"), (adata.obsm, "adata.obsm")):
-        _validate.key_in(key, part, name, "Run kx.tl.module_activity first.")
+        objects.key_in(key, part, name, "Run kx.tl.module_activity first.")
     found, activity = adata.uns[key], np.asarray(adata.obsm[key])
     table = pd.DataFrame(
         {"share": pd.DataFrame(activity).mean().to_numpy()}, index=pd.Index(found["modules"], name="module")

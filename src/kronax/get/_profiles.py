@@ -4,10 +4,11 @@ from anndata import AnnData
 from anndata.utils import make_index_unique
 from mudata import MuData
 
-from kronax import _keys, _tensor
+from kronax._data import keys
+from kronax._data import tensor as tensors
 
 
-def profiles(mdata: MuData, *, layer: str | None = _keys.COMPLETED) -> AnnData:
+def profiles(mdata: MuData, *, layer: str | None = keys.COMPLETED) -> AnnData:
     """Get the profiles of all contexts as one long AnnData object, ready for scanpy.
 
     Parameters
@@ -58,19 +59,19 @@ def profiles(mdata: MuData, *, layer: str | None = _keys.COMPLETED) -> AnnData:
     (80, 50)
     >>> sc.pp.pca(profiles, n_comps=10)
     """
-    contexts = _tensor.check(mdata)
-    genes = _tensor.shared_genes(mdata)
+    contexts = tensors.check(mdata)
+    genes = tensors.shared_genes(mdata)
     blocks, tables = [], []
     for context in contexts:
         adata = mdata.mod[context]
-        block = _tensor.matrix(adata, layer, f"mdata[{context!r}]")[:, adata.var_names.get_indexer(genes)]
+        block = tensors.matrix(adata, layer, f"mdata[{context!r}]")[:, adata.var_names.get_indexer(genes)]
         blocks.append(block if isinstance(block, np.ndarray) else block.toarray())
-        tables.append(_described(adata, context, _tensor.has_value(blocks[-1])))
+        tables.append(_described(adata, context, tensors.has_value(blocks[-1])))
     obs = pd.concat(tables, join="inner")
     for key in obs:
         if all(isinstance(table[key].dtype, pd.CategoricalDtype) for table in tables):
             obs[key] = pd.Categorical(obs[key])  # categories differ between contexts
-    for key, names in (("treatment", _tensor.union(mdata)), ("context", contexts)):
+    for key, names in (("treatment", tensors.union(mdata)), ("context", contexts)):
         obs[key] = pd.Categorical(obs[key], categories=names)
     obs.index = make_index_unique(obs.index)  # "a:b" in "c" and "a" in "b:c"
     return AnnData(np.concatenate(blocks), obs=obs, var=_common(mdata, genes))
@@ -82,8 +83,8 @@ def _described(adata: AnnData, context: str, has_value: np.ndarray) -> pd.DataFr
     first = {
         "treatment": adata.obs_names,
         "context": context,
-        _keys.MEASURED: obs[_keys.MEASURED].to_numpy(bool) if _keys.MEASURED in obs else has_value,
-        _keys.CONFIDENCE: obs[_keys.CONFIDENCE].to_numpy() if _keys.CONFIDENCE in obs else np.nan,
+        keys.MEASURED: obs[keys.MEASURED].to_numpy(bool) if keys.MEASURED in obs else has_value,
+        keys.CONFIDENCE: obs[keys.CONFIDENCE].to_numpy() if keys.CONFIDENCE in obs else np.nan,
     }
     others = obs.drop(columns=[key for key in first if key in obs])
     names = [f"{treatment}:{context}" for treatment in adata.obs_names]

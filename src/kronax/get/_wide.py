@@ -3,10 +3,11 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
-from kronax import _keys, _tensor
+from kronax._data import keys
+from kronax._data import tensor as tensors
 
 
-def wide(mdata: MuData, *, layer: str | None = _keys.COMPLETED) -> AnnData:
+def wide(mdata: MuData, *, layer: str | None = keys.COMPLETED) -> AnnData:
     """Get a tensor as a matrix with one row per context and gene and one column per treatment.
 
     The inverse is :func:`kronax.pp.from_wide`. For a layer with predictions, it returns the measured values as X and
@@ -54,14 +55,14 @@ def wide(mdata: MuData, *, layer: str | None = _keys.COMPLETED) -> AnnData:
     >>> kx.get.wide(mdata, layer=None).shape
     (240, 40)
     """
-    contexts = _tensor.check(mdata)
-    genes, treatments = _tensor.shared_genes(mdata), _tensor.union(mdata)
+    contexts = tensors.check(mdata)
+    genes, treatments = tensors.shared_genes(mdata), tensors.union(mdata)
     values = _laid_out(mdata, layer, treatments, genes)
     layers = {}
     if layer is not None and all(adata.X is not None for adata in mdata.mod.values()):
         measured = ~np.isnan(_laid_out(mdata, None, treatments, genes))
         if not measured[~np.isnan(values)].all():
-            layers[_keys.MEASURED] = measured
+            layers[keys.MEASURED] = measured
     labels = pd.MultiIndex.from_product([contexts, genes], names=["context", "gene"])
     obs = pd.DataFrame(
         {
@@ -77,7 +78,7 @@ def _laid_out(mdata: MuData, layer: str | None, treatments: pd.Index, genes: pd.
     """Give the values, (context × gene) × treatments."""
     blocks = []
     for context, adata in mdata.mod.items():
-        found = _tensor.matrix(adata, layer, f"mdata[{context!r}]")[:, adata.var_names.get_indexer(genes)]
+        found = tensors.matrix(adata, layer, f"mdata[{context!r}]")[:, adata.var_names.get_indexer(genes)]
         block = found if isinstance(found, np.ndarray) else found.toarray()
         rows = adata.obs_names.get_indexer(treatments)
         values = np.full((len(treatments), len(genes)), np.nan, np.result_type(block.dtype, np.float32))
@@ -90,4 +91,4 @@ def _common(mdata: MuData, treatments: pd.Index) -> pd.DataFrame:
     """Give the columns of obs on which all modalities agree, without what is said of single profiles."""
     first, *others = (adata.obs.reindex(treatments) for adata in mdata.mod.values())
     agreed = [key for key in first if all(key in other and first[key].equals(other[key]) for other in others)]
-    return first[agreed].drop(columns=list(_keys.OF_PROFILES), errors="ignore")
+    return first[agreed].drop(columns=list(keys.OF_PROFILES), errors="ignore")

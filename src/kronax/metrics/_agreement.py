@@ -1,9 +1,10 @@
 import numpy as np
 from scipy import sparse
 
-from kronax import _keys, _validate
-from kronax._stored_graph import Axis
+from kronax._data import keys
+from kronax._data.stored_graph import Axis
 from kronax.metrics._read import Holder, Matrix, read_graph
+from kronax.solvers import checks
 
 
 def top_k_agreement(
@@ -11,7 +12,7 @@ def top_k_agreement(
     second: Holder | Matrix,
     *,
     k: int = 15,
-    neighbors_key: str | tuple[str, str] = _keys.MED_MAGMA,
+    neighbors_key: str | tuple[str, str] = keys.MED_MAGMA,
     axis: Axis = "obs",
 ) -> np.ndarray:
     """Compute the share of every vertex's k strongest neighbours that two graphs have in common.
@@ -60,7 +61,7 @@ def top_k_agreement(
     >>> kx.metrics.top_k_agreement(ring, ring + star, k=4)
     array([0.5, 0.5, 0.5, 0.5, 0.5])
     """
-    _validate.integer(k, "k", low=1)
+    checks.integer(k, "k", low=1)
     keys = (neighbors_key, neighbors_key) if isinstance(neighbors_key, str) else tuple(neighbors_key)
     if len(keys) != 2:
         msg = f"`neighbors_key` must be a str or a pair of them, found {neighbors_key!r}."

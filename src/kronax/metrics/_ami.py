@@ -3,10 +3,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from kronax import _keys, _validate
-from kronax._leiden import leiden
-from kronax._stored_graph import Axis
+from kronax._data import keys
+from kronax._data.stored_graph import Axis
+from kronax.metrics._leiden import leiden
 from kronax.metrics._read import Holder, Matrix, read_graph, read_labels
+from kronax.solvers import checks
 
 RESOLUTIONS = tuple(step / 10 for step in range(1, 21))
 
@@ -17,7 +18,7 @@ def ami_sweep(
     labels: str | Sequence,
     resolutions: Sequence[float] = RESOLUTIONS,
     n_seeds: int = 1,
-    neighbors_key: str = _keys.MED_MAGMA,
+    neighbors_key: str = keys.MED_MAGMA,
     axis: Axis = "obs",
     random_state: int = 0,
 ) -> pd.DataFrame:
@@ -79,8 +80,8 @@ def ami_sweep(
     if not resolutions or not all(0 < resolution < np.inf for resolution in resolutions):
         msg = f"`resolutions` must hold positive numbers, at least one, found {resolutions}."
         raise ValueError(msg)
-    _validate.integer(n_seeds, "n_seeds", low=1)
-    _validate.integer(random_state, "random_state", low=0)
+    checks.integer(n_seeds, "n_seeds", low=1)
+    checks.integer(random_state, "random_state", low=0)
     graph = read_graph(data, neighbors_key, axis)
     codes = read_labels(data, labels, axis, graph.shape[0])
     if not graph.nnz:

@@ -3,16 +3,17 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
-from kronax import _keys, _validate
-from kronax._stored_graph import Axis
+from kronax._data import keys
+from kronax._data.stored_graph import Axis
 from kronax.metrics._read import Holder, Matrix, read_graph, read_labels
+from kronax.solvers import checks
 
 
 def assortativity(
     data: Holder | Matrix,
     *,
     labels: str | Sequence,
-    neighbors_key: str = _keys.MED_MAGMA,
+    neighbors_key: str = keys.MED_MAGMA,
     axis: Axis = "obs",
     weighted: bool = False,
 ) -> float:
@@ -67,7 +68,7 @@ def assortativity(
     >>> kx.metrics.assortativity(ring, labels=["a", "b", "a", "b"])
     -1.0
     """
-    _validate.one_of(weighted, (True, False), "weighted")
+    checks.one_of(weighted, (True, False), "weighted")
     graph = read_graph(data, neighbors_key, axis)
     codes = read_labels(data, labels, axis, graph.shape[0])
     edges = graph.tocoo()

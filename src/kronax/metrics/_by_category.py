@@ -3,10 +3,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from kronax import _named_array, _validate
-from kronax._named_array import NamedArray
+from kronax._data import named, objects
+from kronax._data.named import NamedArray
 from kronax.metrics._cross_validate import CrossValidation
-from kronax.solvers import categories as _categories
+from kronax.solvers import checks
+from kronax.solvers.tensor import categories as _categories
 
 
 def by_category(
@@ -67,12 +68,12 @@ def by_category(
     0.25
     """
     if isinstance(truth, CrossValidation):
-        _validate.known(predicted, truth.methods, "method")
+        checks.known(predicted, truth.methods, "method")
         profiles = truth.profiles
-        truth, predicted = (_named_array.of_held_out(profiles, method) for method in (None, predicted))
+        truth, predicted = (named.of_held_out(profiles, method) for method in (None, predicted))
     if contexts is None and isinstance(truth, NamedArray):
         contexts = truth.contexts
-    truth, predicted = _validate.array(truth, "truth"), _validate.array(predicted, "predicted")
+    truth, predicted = objects.array(truth, "truth"), objects.array(predicted, "predicted")
     if truth.shape != predicted.shape or truth.ndim != 3:
         msg = (
             "`truth` and `predicted` must have the same shape with three axes, treatments × contexts × genes; found "

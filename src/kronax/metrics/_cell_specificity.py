@@ -1,7 +1,7 @@
 import pandas as pd
 from mudata import MuData
 
-from kronax import _tensor
+from kronax._data import tensor as tensors
 from kronax.metrics._tensor_scores import mean_cosine_distance
 
 
@@ -46,7 +46,7 @@ def cell_specificity(mdata: MuData, *, layer: str | None = None) -> pd.DataFrame
     >>> bool(found["cell_specificity"][kind].mean() > found["cell_specificity"][~kind].mean())
     True
     """
-    tensor = _tensor.read(mdata, layer)
+    tensor = tensors.read(mdata, layer)
     return pd.DataFrame(
         {
             "cell_specificity": [mean_cosine_distance(fibers) for fibers in tensor.values],

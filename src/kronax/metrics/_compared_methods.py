@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kronax import _validate
-from kronax._completion_methods import METHODS, Options, methods_of, options_of
-from kronax.solvers.completion import Completion
+from kronax.solvers import checks
+from kronax.solvers.tensor.completion import Completion
+from kronax.solvers.tensor.registry import METHODS, Options, methods_of, options_of
 
 TRUTH = "measured"  # beside the methods, in tables
 DEFAULT = ("kronecker", "falrtc", "dnpp", "mean_2d", "mean_1d")
@@ -34,7 +34,7 @@ class ComparedMethod:
         return METHODS[self.name].copies
 
     def complete(self, values: np.ndarray, width: int) -> Completion:
-        """Complete a tensor ``(D, C, G)``; ``width`` as in :func:`kronax.solvers.unfold.compress`."""
+        """Complete a tensor ``(D, C, G)``; ``width`` as in :func:`kronax.solvers.tensor.unfold.compress`."""
         return METHODS[self.name](values, self.options, width=width)
 
 
@@ -58,7 +58,7 @@ def _unlabelled(methods: Iterable[str]) -> dict[str, str]:
     methods = list(methods)
     for chosen in methods:
         if not isinstance(chosen, str):
-            kind = _validate.type_of(chosen)
+            kind = checks.type_of(chosen)
             msg = f"`methods` lists names of methods, found {kind}. For settings of your own use a mapping, such as "
             msg += f"{{'my label': kx.tl.{kind}(…)}}." if isinstance(chosen, Options) else "{'my label': 'dnpp'}."
             raise TypeError(msg)
@@ -66,9 +66,9 @@ def _unlabelled(methods: Iterable[str]) -> dict[str, str]:
 
 
 def _compared(label: str, chosen: Chosen) -> ComparedMethod:
-    _validate.name(label, "methods")
+    checks.name(label, "methods")
     name, options = _named(label, chosen)
-    _validate.one_of(name, METHODS, "methods")
+    checks.one_of(name, METHODS, "methods")
     return ComparedMethod(label, name, options_of(name, options))
 
 

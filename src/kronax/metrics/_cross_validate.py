@@ -11,13 +11,15 @@ from anndata import AnnData
 from mudata import MuData
 from tqdm.auto import tqdm
 
-from kronax import _tensor, _validate
+from kronax._data import objects
+from kronax._data import tensor as tensors
 from kronax._logging import logger, shows_progress
 from kronax.metrics import _tensor_scores as scores
 from kronax.metrics._compared_methods import DEFAULT, Chosen, ComparedMethod, compared_methods
-from kronax.solvers.completion import Fallback
-from kronax.solvers.tensor_folds import cold_start_folds, entry_folds, fiber_folds, hide, pooled_correlation
-from kronax.solvers.tensor_folds import unit_norm as to_unit_norm
+from kronax.solvers import checks
+from kronax.solvers.tensor.completion import Fallback
+from kronax.solvers.tensor.folds import cold_start_folds, entry_folds, fiber_folds, hide, pooled_correlation
+from kronax.solvers.tensor.folds import unit_norm as to_unit_norm
 
 SPLITS = ("fiber", "entry", "cold_start_treatment", "cold_start_context")
 _NOTHING, _UNABLE = "none", "unable"
@@ -128,7 +130,7 @@ class CrossValidation:
         ValueError
             If `by` is none of the above or `edges` do not ascend.
         """
-        _validate.one_of(by, ["treatment", "context", "category"], "by")
+        checks.one_of(by, ["treatment", "context", "category"], "by")
         truth = self.profiles.X
         if by == "category":
             group, names = _categories(truth, edges)
@@ -243,21 +245,21 @@ def cross_validate(
     >>> bool(result.table.loc["kronecker", "pct"] > result.table.loc["mean_1d", "pct"])
     True
     """
-    _validate.one_of(split, SPLITS, "split")
-    _validate.integer(n_folds, "n_folds", low=2)
-    _validate.integer(keep, "keep", low=0)
-    _validate.integer(random_state, "random_state", low=0)
+    checks.one_of(split, SPLITS, "split")
+    checks.integer(n_folds, "n_folds", low=2)
+    checks.integer(keep, "keep", low=0)
+    checks.integer(random_state, "random_state", low=0)
     if keep and not split.startswith("cold_start"):
         msg = f"`keep` is for cold starts; with split={split!r} every treatment keeps what is not in the fold."
         raise ValueError(msg)
-    _validate.boolean(unit_norm, "unit_norm")
+    checks.boolean(unit_norm, "unit_norm")
     for top in deg_tops:
         scores.require_top(top, "deg_tops")
     chosen = compared_methods(methods)
-    tensor = _tensor.read(mdata, layer)
-    _tensor.require_measured(mdata, layer)
+    tensor = tensors.read(mdata, layer)
+    tensors.require_measured(mdata, layer)
     copies = 4 + len(chosen) + max(method.copies for method in chosen)
-    _validate.memory(int(8 * copies * tensor.values.size), "Compare fewer methods, or choose fewer genes.")
+    objects.memory(int(8 * copies * tensor.values.size), "Compare fewer methods, or choose fewer genes.")
     values = to_unit_norm(tensor.values) if unit_norm else tensor.values
     fold = _deal(~np.isnan(values), split, n_folds, keep, random_state)
     held = _held_out(values, fold, n_folds)
@@ -384,7 +386,7 @@ def _say_what_stood_in(predictions: dict[str, _Predicted], split: str) -> None:
 
 
 def _assemble(
-    tensor: _tensor.Tensor, held: _HeldOut, predictions: dict[str, _Predicted], parameters: dict[str, Any]
+    tensor: tensors.Tensor, held: _HeldOut, predictions: dict[str, _Predicted], parameters: dict[str, Any]
 ) -> CrossValidation:
     """Score all predictions."""
     treatments, contexts = tensor.treatments.astype(str), pd.Index(tensor.contexts)

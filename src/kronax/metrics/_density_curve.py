@@ -9,11 +9,12 @@ import pandas as pd
 from mudata import MuData
 from tqdm.auto import tqdm
 
-from kronax import _tensor, _validate
+from kronax._data import tensor as tensors
 from kronax._logging import shows_progress
 from kronax.metrics._compared_methods import DEFAULT, Chosen, ComparedMethod, compared_methods
-from kronax.solvers.tensor_folds import hide, pooled_correlation
-from kronax.solvers.tensor_folds import unit_norm as to_unit_norm
+from kronax.solvers import checks
+from kronax.solvers.tensor.folds import hide, pooled_correlation
+from kronax.solvers.tensor.folds import unit_norm as to_unit_norm
 
 _DENSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 _HELD_OUT = 0.1
@@ -125,11 +126,11 @@ def density_curve(
     if densities is not None:
         densities = _checked(densities)
     if held_out is not None:
-        _validate.positive(held_out, "held_out", high=1.0)
-    _validate.integer(n_repeats, "n_repeats", low=1)
-    _validate.integer(random_state, "random_state", low=0)
-    _validate.boolean(unit_norm, "unit_norm")
-    tensor = _tensor.read(mdata, layer)
+        checks.positive(held_out, "held_out", high=1.0)
+    checks.integer(n_repeats, "n_repeats", low=1)
+    checks.integer(random_state, "random_state", low=0)
+    checks.boolean(unit_norm, "unit_norm")
+    tensor = tensors.read(mdata, layer)
     measured = tensor.measured
     if held_out is None:
         held_out = min(_HELD_OUT, float(measured.mean()) / 4)
@@ -176,7 +177,7 @@ def _checked(densities: Iterable[float]) -> list[float]:
         msg = "`densities` is empty; name at least one."
         raise ValueError(msg)
     for density in found:
-        _validate.positive(density, "densities", high=1.0)
+        checks.positive(density, "densities", high=1.0)
     return found
 
 

@@ -10,8 +10,10 @@ from mudata import MuData
 from scipy.stats import ttest_rel
 from tqdm.auto import tqdm
 
-from kronax import _keys, _tensor, _validate
+from kronax._data import keys
+from kronax._data import tensor as tensors
 from kronax._logging import shows_progress
+from kronax.solvers import checks
 
 _MODELS = ("logistic_regression", "k_neighbors", "random_forest")
 _FEWEST = 3  # measured profiles with each label
@@ -63,7 +65,7 @@ def downstream_auc(
     mdata: MuData,
     labels: pd.DataFrame | pd.Series,
     *,
-    layer: str = _keys.COMPLETED,
+    layer: str = keys.COMPLETED,
     measured_layer: str | None = None,
     profiles: Iterable[str] | None = None,
     models: Iterable[str] | Mapping[str, Any] = _MODELS,
@@ -127,11 +129,11 @@ def downstream_auc(
     >>> len(found.table)
     2
     """
-    _validate.integer(n_folds, "n_folds", low=2)
-    _validate.integer(random_state, "random_state", low=0)
+    checks.integer(n_folds, "n_folds", low=2)
+    checks.integer(random_state, "random_state", low=0)
     _require_table(labels, mdata)
     classifiers = _classifiers(models, random_state)
-    measured, completed = _tensor.read(mdata, measured_layer), _tensor.read(mdata, layer)
+    measured, completed = tensors.read(mdata, measured_layer), tensors.read(mdata, layer)
     tasks = _tasks(labels, completed.treatments)
     inputs = _inputs(measured, completed, profiles)
     experiments = list(_experiments(inputs, tasks))
@@ -172,7 +174,7 @@ def _classifiers(models: Iterable[str] | Mapping[str, Any], random_state: int) -
     }
     models = [models] if isinstance(models, str) else list(models)
     for model in models:
-        _validate.one_of(model, known, "models")
+        checks.one_of(model, known, "models")
     return {model: known[model] for model in models}
 
 
@@ -180,7 +182,7 @@ def _require_table(labels: Any, mdata: Any) -> None:
     """Require labels with the names of treatments."""
     if isinstance(labels, pd.DataFrame | pd.Series):
         return
-    msg = f"`labels` must be a pandas Series or DataFrame with treatments as index, found {_validate.type_of(labels)}."
+    msg = f"`labels` must be a pandas Series or DataFrame with treatments as index, found {checks.type_of(labels)}."
     modalities = mdata.mod.items() if isinstance(mdata, MuData) and isinstance(labels, str) else ()
     found = next((context for context, adata in modalities if labels in adata.obs), None)
     if found is not None:
@@ -194,12 +196,12 @@ def _tasks(labels: pd.DataFrame | pd.Series, treatments: pd.Index) -> pd.DataFra
     """Give labels as 0 and 1, NaN where missing, in the order of the treatments."""
     table = labels.to_frame() if isinstance(labels, pd.Series) else labels
     if not table.index.is_unique:
-        msg = f"Treatments occur more than once in `labels`: {_validate.listed(table.index[table.index.duplicated()])}."
+        msg = f"Treatments occur more than once in `labels`: {checks.listed(table.index[table.index.duplicated()])}."
         raise ValueError(msg)
     if not len(table.index.intersection(treatments)):
         msg = (
-            f"No treatment of `mdata` ({_validate.listed(treatments)}) is in the index of `labels` "
-            f"({_validate.listed(table.index)})."
+            f"No treatment of `mdata` ({checks.listed(treatments)}) is in the index of `labels` "
+            f"({checks.listed(table.index)})."
         )
         raise ValueError(msg)
     table = table.reindex(treatments)
@@ -212,7 +214,7 @@ def _tasks(labels: pd.DataFrame | pd.Series, treatments: pd.Index) -> pd.DataFra
 
 
 def _inputs(
-    measured: _tensor.Tensor, completed: _tensor.Tensor, profiles: Iterable[str] | None
+    measured: tensors.Tensor, completed: tensors.Tensor, profiles: Iterable[str] | None
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Give, for every kind of profile, the measured ones (NaN where missing) and all, treatments × genes."""
     if np.isnan(completed.values).any():
@@ -232,7 +234,7 @@ def _inputs(
         return known
     chosen = [profiles] if isinstance(profiles, str) else list(profiles)
     for name in chosen:
-        _validate.known(name, known, "profile")
+        checks.known(name, known, "profile")
     return {name: known[name] for name in chosen}
 
 

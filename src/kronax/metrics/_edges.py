@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from kronax import _keys, _validate
-from kronax._stored_graph import AXES, Axis, stored_matrix
+from kronax._data import keys, objects
+from kronax._data.stored_graph import AXES, Axis, stored_matrix
 from kronax.metrics._read import Holder, Matrix, require_symmetric, square
+from kronax.solvers import checks
 
 By = Literal["absolute", "sign"]
 _BY = ("absolute", "sign")
@@ -15,9 +16,9 @@ _BY = ("absolute", "sign")
 def edge_average_precision(
     data: Holder | Matrix,
     *,
-    truth: str | Matrix = _keys.TRUTH,
+    truth: str | Matrix = keys.TRUTH,
     by: By = "absolute",
-    neighbors_key: str = _keys.MED_MAGMA,
+    neighbors_key: str = keys.MED_MAGMA,
     axis: Axis = "obs",
 ) -> float:
     """Measure how well an estimate ranks the true edges of a graph above all other pairs.
@@ -84,9 +85,9 @@ def edge_average_precision(
 def edge_precision_recall(
     data: Holder | Matrix,
     *,
-    truth: str | Matrix = _keys.TRUTH,
+    truth: str | Matrix = keys.TRUTH,
     by: By = "absolute",
-    neighbors_key: str = _keys.MED_MAGMA,
+    neighbors_key: str = keys.MED_MAGMA,
     axis: Axis = "obs",
 ) -> pd.DataFrame:
     """Compute precision and recall of a graph's edges at every threshold.
@@ -131,10 +132,10 @@ def _candidates(
     data: Holder | Matrix, truth: str | Matrix, by: By, neighbors_key: str, axis: Axis
 ) -> tuple[np.ndarray, np.ndarray]:
     """Give, for every edge that could be, whether it is true and its score."""
-    _validate.one_of(by, _BY, "by")
-    _validate.one_of(axis, AXES, "axis")
+    checks.one_of(by, _BY, "by")
+    checks.one_of(axis, AXES, "axis")
     if isinstance(data, Holder):
-        _validate.holds_graph(data, axis)
+        objects.holds_graph(data, axis)
         found, place = stored_matrix(data, neighbors_key, axis, "precision")
     else:
         found, place = square(data, "The estimate"), "The estimate"
@@ -142,7 +143,7 @@ def _candidates(
         if not isinstance(data, Holder):
             msg = f"`truth` names a matrix, {truth!r}, but the estimate is not in an AnnData or MuData object. Pass the matrix itself."
             raise ValueError(msg)
-        _validate.key_in(truth, getattr(data, f"{axis}p"), f"{_validate.called(data)}.{axis}p")
+        objects.key_in(truth, getattr(data, f"{axis}p"), f"{objects.called(data)}.{axis}p")
         truth = getattr(data, f"{axis}p")[truth]
     true = square(truth, "The truth")
     if found.shape != true.shape:

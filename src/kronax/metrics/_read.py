@@ -9,8 +9,9 @@ from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
-from kronax import _validate
-from kronax._stored_graph import AXES, Axis, require_weights, stored_graph
+from kronax._data import objects
+from kronax._data.stored_graph import AXES, Axis, require_weights, stored_graph
+from kronax.solvers import checks
 
 Holder = AnnData | MuData  # of graphs: a MuData object of its cells' alone
 Matrix = np.ndarray | sparse.spmatrix | sparse.sparray
@@ -18,9 +19,9 @@ Matrix = np.ndarray | sparse.spmatrix | sparse.sparray
 
 def read_graph(data: Holder | Matrix, neighbors_key: str, axis: Axis) -> sparse.csr_matrix:
     """Read a graph: CSR, float64, a copy, symmetric, weights positive, no diagonal."""
-    _validate.one_of(axis, AXES, "axis")
+    checks.one_of(axis, AXES, "axis")
     if isinstance(data, Holder):
-        _validate.holds_graph(data, axis)
+        objects.holds_graph(data, axis)
         graph, place = stored_graph(data, neighbors_key, axis), f"The graph of {neighbors_key!r}"
     else:
         graph, place = square(data, "The graph"), "The graph"
@@ -60,7 +61,7 @@ def read_labels(data: Holder | Matrix, labels: str | Sequence, axis: Axis, n: in
             msg = f"`labels` names a column, {labels!r}, but a matrix has none. Pass one label per vertex."
             raise ValueError(msg)
         table = getattr(data, axis)
-        _validate.key_in(labels, table, f"{_validate.called(data)}.{axis}")
+        objects.key_in(labels, table, f"{objects.called(data)}.{axis}")
         labels = table[labels]
     found = pd.factorize(np.asarray(labels, dtype=object))[0]
     if len(found) != n:

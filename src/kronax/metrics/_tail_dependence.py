@@ -7,9 +7,11 @@ from scipy import sparse
 from scipy.special import ndtri, owens_t
 from scipy.stats import rankdata
 
-from kronax import _validate
-from kronax._stored_graph import AXES, Axis
+from kronax._data import objects
+from kronax._data.matrix import read_matrix, real_matrix
+from kronax._data.stored_graph import AXES, Axis
 from kronax.metrics._read import Matrix
+from kronax.solvers import checks
 
 QUANTILES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 _PAIRS = 256  # at a time, so that little memory is needed
@@ -86,10 +88,10 @@ def tail_dependence(
     if not quantiles or not all(0.5 <= q < 1 for q in quantiles):
         msg = f"`quantiles` must hold numbers from 0.5 to less than 1, at least one, found {quantiles}."
         raise ValueError(msg)
-    _validate.one_of(axis, AXES, "axis")
+    checks.one_of(axis, AXES, "axis")
     if n_pairs is not None:
-        _validate.integer(n_pairs, "n_pairs", low=1)
-    _validate.integer(random_state, "random_state", low=0)
+        checks.integer(n_pairs, "n_pairs", low=1)
+    checks.integer(random_state, "random_state", low=0)
     variables = _variables(data, layer, axis)
     first, second = _draw_pairs(variables.shape[1], n_pairs, np.random.default_rng(random_state))
     used, places = np.unique([first, second], return_inverse=True)
@@ -123,13 +125,13 @@ def gaussian_dependence(correlation: np.ndarray, q: float) -> np.ndarray:
 def _variables(data: AnnData | Matrix, layer: str | None, axis: Axis) -> sparse.csc_array:
     """Give the variables that vary as columns."""
     if not (isinstance(data, np.ndarray) or sparse.issparse(data)):
-        _validate.is_anndata(data, "an AnnData object or a matrix")
-        matrix, _ = _validate.stored_matrix(data, layer)
+        objects.is_anndata(data, "an AnnData object or a matrix")
+        matrix, _ = read_matrix(data, layer)
     elif layer is not None:
         msg = f"`layer` is {layer!r}, but a matrix has no layers."
         raise ValueError(msg)
     else:
-        matrix = _validate.real_matrix(data, "The matrix")
+        matrix = real_matrix(data, "The matrix")
     columns = sparse.csc_array(matrix if axis == "var" else matrix.T)
     high, low = columns.max(axis=0).toarray().ravel(), columns.min(axis=0).toarray().ravel()
     columns = columns[:, np.flatnonzero(high > low)]

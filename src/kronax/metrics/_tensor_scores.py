@@ -3,8 +3,8 @@
 import numpy as np
 from scipy.stats import rankdata
 
-from kronax import _validate
-from kronax.solvers.tensor_folds import pooled_correlation
+from kronax._data import objects
+from kronax.solvers.tensor.folds import pooled_correlation
 
 
 def deg_auc(truth: np.ndarray, predicted: np.ndarray, *, top: float = 0.01) -> float:
@@ -177,7 +177,7 @@ def mean_cosine_distance(profiles: np.ndarray) -> float:
 
 def _pair(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     axes = "with genes on the last axis"
-    truth, predicted = _validate.array(truth, "truth", axes), _validate.array(predicted, "predicted", axes)
+    truth, predicted = objects.array(truth, "truth", axes), objects.array(predicted, "predicted", axes)
     if truth.shape != predicted.shape:
         msg = f"Measured and predicted values must have the same shape, found {truth.shape} and {predicted.shape}."
         raise ValueError(msg)

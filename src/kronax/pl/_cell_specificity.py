@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from mudata import MuData
 
-from kronax import _validate
 from kronax.metrics._cell_specificity import cell_specificity as measure
 from kronax.metrics._compared_methods import TRUTH
 from kronax.metrics._cross_validate import CrossValidation
@@ -16,6 +15,7 @@ from kronax.pl._canvas import axes, hand_over, ink, legend, plain
 from kronax.pl._methods import DASHED, MARKERS, styles_of
 from kronax.pl._names import short
 from kronax.pl._results import chosen_methods
+from kronax.solvers import checks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,7 +93,7 @@ def cell_specificity(
     styles = styles_of(compared)
     highlight = [highlight] if isinstance(highlight, str) else list(highlight)
     for name in highlight:
-        _validate.known(name, table.index, "treatment")
+        checks.known(name, table.index, "treatment")
     if len(highlight) > len(MARKERS):
         msg = f"At most {len(MARKERS)} treatments can be pointed out, found {len(highlight)}."
         raise ValueError(msg)

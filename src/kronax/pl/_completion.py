@@ -4,14 +4,15 @@ from typing import Any
 
 from mudata import MuData
 
-from kronax import _keys, _tensor, _validate
+from kronax._data import keys, objects
+from kronax._data import tensor as tensors
 
 
 def completion_of(mdata: MuData, part: str) -> dict[str, Any]:
     """Give the description of a completion that has this part."""
-    _tensor.check(mdata)
-    _validate.key_in(_keys.COMPLETION, mdata.uns, "mdata.uns", "Run kx.tl.complete_tensor first.")
-    found = mdata.uns[_keys.COMPLETION]
+    tensors.check(mdata)
+    objects.key_in(keys.COMPLETION, mdata.uns, "mdata.uns", "Run kx.tl.complete_tensor first.")
+    found = mdata.uns[keys.COMPLETION]
     if part not in found:
         able = "'mf', 'cp' or 'attention_cp'" if part == "held_out_loss" else "'cp' or 'attention_cp'"
         msg = f"The completion by method {found['method']!r} has no `{part}`. Run kx.tl.complete_tensor with method={able}."

@@ -7,7 +7,7 @@ import numpy as np
 from mudata import MuData
 from scipy.cluster.hierarchy import dendrogram, linkage
 
-from kronax import _keys
+from kronax._data import keys
 from kronax.pl._canvas import axes, bare, beside, color_bar, hand_over, length
 from kronax.pl._completion import completion_of
 from kronax.pl._names import TEXT, inches, name_fields, one_in, short, wrapped
@@ -101,7 +101,7 @@ def context_factors(
 def _strengths(mdata: MuData, contexts: list[str], factors: np.ndarray) -> np.ndarray:
     """Give the product of the norms of a component's three factors."""
     adata = mdata.mod[contexts[0]]
-    others = adata.obsm[_keys.TREATMENT_FACTORS], np.nan_to_num(adata.varm[_keys.GENE_FACTORS])
+    others = adata.obsm[keys.TREATMENT_FACTORS], np.nan_to_num(adata.varm[keys.GENE_FACTORS])
     return np.prod([np.linalg.norm(np.asarray(f, np.float64), axis=0) for f in (factors, *others)], axis=0)
 
 

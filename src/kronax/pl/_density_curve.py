@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kronax import _validate
+from kronax._data import objects
 from kronax.metrics._density_curve import DensityCurve
 from kronax.pl._canvas import axes, hand_over, legend, plain
 from kronax.pl._methods import DASHED, styles_of
@@ -75,7 +75,7 @@ def density_curve(
     >>> curve = kx.metrics.density_curve(mdata, methods=["mean_1d", "mean_2d"], densities=[0.2, 0.4, 0.6])
     >>> figure = kx.pl.density_curve(curve)
     """
-    _validate.result_of(curve, DensityCurve, "kx.metrics.density_curve")
+    objects.result_of(curve, DensityCurve, "kx.metrics.density_curve")
     sized = ax is None
     summary = curve.summary
     styles = styles_of(chosen_of(list(summary.index.unique("method")), methods))

@@ -8,12 +8,14 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from kronax import _keys, _validate
-from kronax._module_shares import categorical, graph_of, indicator, learnt_from, require_few, shares
-from kronax._stored_graph import stored_graph
+from kronax._data import keys, objects
+from kronax._data.matrix import read_counts
+from kronax._data.modules import categorical, graph_of, indicator, learnt_from, require_few, shares
+from kronax._data.stored_graph import stored_graph
 from kronax.pl._canvas import axes, bare, beside, color_bar, hand_over, length, whole
 from kronax.pl._group_colors import draw_strip, group_colors
 from kronax.pl._names import LINE, TEXT, inches, name_fields, one_in, short, width
+from kronax.solvers import checks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +35,7 @@ def gene_modules(
     adata: AnnData,
     *,
     groupby: str,
-    modules: str = _keys.GENE_MODULE,
+    modules: str = keys.GENE_MODULE,
     neighbors_key: str | None = None,
     layer: str | None = None,
     n_hubs: int = 3,
@@ -109,12 +111,12 @@ def gene_modules(
     >>> kx.tl.gene_modules(adata)
     >>> figure = kx.pl.gene_modules(adata, groupby="bulk_labels")
     """
-    _validate.is_anndata(adata)
-    _validate.key_in(groupby, adata.obs, "adata.obs")
-    _validate.key_in(modules, adata.var, "adata.var", "Run kx.tl.gene_modules first.")
+    objects.is_anndata(adata)
+    objects.key_in(groupby, adata.obs, "adata.obs")
+    objects.key_in(modules, adata.var, "adata.var", "Run kx.tl.gene_modules first.")
     if gene_symbols is not None:
-        _validate.key_in(gene_symbols, adata.var, "adata.var")
-    _validate.integer(n_hubs, "n_hubs", low=1)
+        objects.key_in(gene_symbols, adata.var, "adata.var")
+    checks.integer(n_hubs, "n_hubs", low=1)
     neighbors_key = graph_of(adata, modules, neighbors_key)
     graph = stored_graph(adata, neighbors_key, "var")
     group_of = categorical(adata.obs[groupby], f"adata.obs[{groupby!r}]")
@@ -144,7 +146,7 @@ def _mean_activity(
     adata: AnnData, layer: str | None, module_of: pd.Categorical, group_of: pd.Categorical
 ) -> pd.DataFrame:
     """Average the standardised activity of every module over every group: modules × groups, NaN without counts."""
-    counts = _validate.counts(adata, layer)
+    counts = read_counts(adata, layer)
     activity = shares(counts, module_of)
     spread = activity.std(axis=0)
     constant = spread <= 1e-12 * activity.max(axis=0)  # one module has all of every cell

@@ -8,12 +8,13 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from kronax import _keys, _validate
-from kronax._module_shares import categorical, graph_of
-from kronax._partial_correlations import partial_correlations
+from kronax._data import keys, objects
+from kronax._data.modules import categorical, graph_of
+from kronax._data.partial_correlations import partial_correlations
 from kronax.pl._canvas import axes, hand_over, ink, legend
 from kronax.pl._names import TEXT, called, inches, short
 from kronax.pl._network_layout import DOT, Drawing, fitted, in_room, legend_height, strongest, tied
+from kronax.solvers import checks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +29,7 @@ def gene_network(
     adata: AnnData,
     *,
     module: str | None = None,
-    modules: str = _keys.GENE_MODULE,
+    modules: str = keys.GENE_MODULE,
     neighbors_key: str | None = None,
     n_genes: int = 30,
     gene_symbols: str | None = None,
@@ -98,16 +99,16 @@ def gene_network(
     >>> kx.tl.gene_modules(adata)
     >>> figure = kx.pl.gene_network(adata)
     """
-    _validate.is_anndata(adata)
-    _validate.key_in(modules, adata.var, "adata.var", "Run kx.tl.gene_modules first.")
+    objects.is_anndata(adata)
+    objects.key_in(modules, adata.var, "adata.var", "Run kx.tl.gene_modules first.")
     if gene_symbols is not None:
-        _validate.key_in(gene_symbols, adata.var, "adata.var")
-    _validate.integer(n_genes, "n_genes", low=1, high=MOST_GENES)
-    _validate.integer(random_state, "random_state", low=0)
+        objects.key_in(gene_symbols, adata.var, "adata.var")
+    checks.integer(n_genes, "n_genes", low=1, high=MOST_GENES)
+    checks.integer(random_state, "random_state", low=0)
     module_of = categorical(adata.var[modules], f"adata.var[{modules!r}]")
     if module is None:
         module = module_of.value_counts().idxmax()
-    _validate.key_in(str(module), list(module_of.categories), f"adata.var[{modules!r}]")
+    objects.key_in(str(module), list(module_of.categories), f"adata.var[{modules!r}]")
     whole = partial_correlations(adata, graph_of(adata, modules, neighbors_key), "var")
 
     members = np.flatnonzero(module_of == str(module))

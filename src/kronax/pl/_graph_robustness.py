@@ -7,7 +7,7 @@ import numpy as np
 from anndata import AnnData
 from mudata import MuData
 
-from kronax import _keys, _validate
+from kronax._data import keys, objects
 from kronax.pl._canvas import axes, hand_over, legend, plain
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _BAND = (5, 95)  # per cent of the repeats lie below
 def graph_robustness(
     data: AnnData | MuData,
     *,
-    key: str = _keys.GRAPH_ROBUSTNESS,
+    key: str = keys.GRAPH_ROBUSTNESS,
     ax: Axes | None = None,
     save: str | Path | None = None,
     show: bool = False,
@@ -75,12 +75,12 @@ def graph_robustness(
     >>> kx.tl.graph_robustness(adata, shares=[0, 0.2, 0.4])
     >>> figure = kx.pl.graph_robustness(adata)
     """
-    _validate.holds_graph(data, "obs")
-    place = f"{_validate.called(data)}.uns"
-    _validate.key_in(key, data.uns, place, "Run kx.tl.graph_robustness first.")
+    objects.holds_graph(data, "obs")
+    place = f"{objects.called(data)}.uns"
+    objects.key_in(key, data.uns, place, "Run kx.tl.graph_robustness first.")
     found = data.uns[key]
     for part in ("shares", "graph", "random", "params"):
-        _validate.key_in(part, found, f"{place}[{key!r}]", "Run kx.tl.graph_robustness first.")
+        objects.key_in(part, found, f"{place}[{key!r}]", "Run kx.tl.graph_robustness first.")
     sized = ax is None
     ax = axes((3.4, 2.4), show=show) if sized else ax
     percent = 100 * np.asarray(found["shares"])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from mudata import MuData
 
-from kronax import _tensor
+from kronax._data import tensor as tensors
 from kronax.pl._canvas import hand_over
 from kronax.pl._fiber_map import draw_map
 
@@ -73,7 +73,7 @@ def measured_fibers(
     >>> figure = kx.pl.measured_fibers(mdata)
     """
     sized = ax is None
-    tensor = _tensor.read(mdata, layer)
+    tensor = tensors.read(mdata, layer)
     has = ~np.isnan(tensor.values)
     in_part = has.any(axis=2) & ~has.all(axis=2)
     code = np.where(in_part, 1, np.where(has.any(axis=2), 0, 2))

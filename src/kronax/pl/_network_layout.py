@@ -142,7 +142,7 @@ def _layout(graph: sparse.coo_array, sizes: np.ndarray, random_state: int, room:
     """Place the genes by the forces between them, in inches, with room for their names or in the room there is."""
     import igraph
 
-    from kronax._igraph import seeded
+    from kronax.solvers.communities.igraph_edges import seeded
 
     n = graph.shape[0]
     network = igraph.Graph(n, list(zip(graph.row.tolist(), graph.col.tolist(), strict=True)))

@@ -9,13 +9,14 @@ from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
-from kronax import _keys, _validate
-from kronax._module_shares import categorical, require_few
-from kronax._partial_correlations import partial_correlations
-from kronax._stored_graph import AXES
+from kronax._data import keys, objects
+from kronax._data.modules import categorical, require_few
+from kronax._data.partial_correlations import partial_correlations
+from kronax._data.stored_graph import AXES
 from kronax.pl._canvas import axes, bare, beside, color_bar, hand_over
 from kronax.pl._group_colors import draw_strip, group_colors
 from kronax.pl._names import LINE, MOST_NAMES, TEXT, apart, called, inches, short, spaced
+from kronax.solvers import checks
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -38,7 +39,7 @@ def precision(
     *,
     groupby: str,
     axis: Literal["obs", "var"] = "obs",
-    neighbors_key: str = _keys.MED_MAGMA,
+    neighbors_key: str = keys.MED_MAGMA,
     ax: Axes | None = None,
     save: str | Path | None = None,
     show: bool = False,
@@ -101,12 +102,12 @@ def precision(
     >>> kx.tl.gene_modules(adata)
     >>> figure = kx.pl.precision(adata, groupby="gene_module", axis="var")
     """
-    _validate.one_of(axis, AXES, "axis")
-    _validate.holds_graph(data, axis)
-    table, of = getattr(data, axis), _validate.called(data)
+    checks.one_of(axis, AXES, "axis")
+    objects.holds_graph(data, axis)
+    table, of = getattr(data, axis), objects.called(data)
     other = "var" if axis == "obs" else "obs"
     elsewhere = f"It is in {of}.{other}: pass `axis={other!r}`." if groupby in getattr(data, other) else ""
-    _validate.key_in(groupby, table, f"{of}.{axis}", elsewhere)
+    objects.key_in(groupby, table, f"{of}.{axis}", elsewhere)
     group_of = categorical(table[groupby], f"{of}.{axis}[{groupby!r}]")
     if pd.api.types.is_numeric_dtype(table[groupby]):
         require_few(group_of, f"{of}.{axis}[{groupby!r}]")

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kronax import _validate
 from kronax.metrics._cross_validate import CrossValidation
 from kronax.pl._canvas import axes, color_bar, hand_over, plain
 from kronax.pl._names import TEXT, short
 from kronax.pl._results import is_cross_validation
+from kronax.solvers import checks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,7 +78,7 @@ def predicted_against_true(
     is_cross_validation(result)
     if method is None:
         method = result.table["pct"].fillna(-np.inf).idxmax()
-    _validate.known(method, result.methods, "method")
+    checks.known(method, result.methods, "method")
     truth, predicted = result.profiles.X, result.profiles.layers[method]
     both = ~(np.isnan(truth) | np.isnan(predicted))
     if not both.any():

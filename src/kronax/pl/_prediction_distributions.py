@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kronax import _named_array, _validate
-from kronax._named_array import NamedArray
+from kronax._data import named, objects
+from kronax._data.named import NamedArray
 from kronax.metrics._cross_validate import CrossValidation
 from kronax.pl._canvas import canvas, hand_over, legend, plain
 from kronax.pl._methods import COLORS, DASHED, styles_of
 from kronax.pl._names import TEXT, short
 from kronax.pl._results import chosen_methods
+from kronax.solvers import checks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,12 +89,12 @@ def prediction_distributions(
         truth, predicted = _held_out(truth, predicted)
     if contexts is None and isinstance(truth, NamedArray):
         contexts = truth.contexts
-    truth = _validate.array(truth, "truth")
+    truth = objects.array(truth, "truth")
     if not isinstance(predicted, Mapping):
-        msg = f"`predicted` must be a mapping from names of methods to arrays, found {_validate.type_of(predicted)}."
+        msg = f"`predicted` must be a mapping from names of methods to arrays, found {checks.type_of(predicted)}."
         raise TypeError(msg)
-    predicted = {name: _validate.array(values, f"predicted[{name!r}]") for name, values in predicted.items()}
-    _validate.integer(len(predicted), "len(predicted)", low=1, high=len(COLORS))
+    predicted = {name: objects.array(values, f"predicted[{name!r}]") for name, values in predicted.items()}
+    checks.integer(len(predicted), "len(predicted)", low=1, high=len(COLORS))
     if truth.ndim != 3 or any(values.shape != truth.shape for values in predicted.values()):
         shapes = ", ".join(str(values.shape) for values in (truth, *predicted.values()))
         msg = f"All must have the same shape, treatments × contexts × genes; found {shapes}."
@@ -141,8 +142,8 @@ def prediction_distributions(
 def _held_out(result: CrossValidation, methods: str | Iterable[str] | None) -> tuple[NamedArray, dict[str, NamedArray]]:
     """Give what was held out, and the predictions of methods."""
     methods = styles_of(chosen_methods(result, methods), "predicted")
-    predicted = {method: _named_array.of_held_out(result.profiles, method) for method in methods}
-    return _named_array.of_held_out(result.profiles, None), predicted
+    predicted = {method: named.of_held_out(result.profiles, method) for method in methods}
+    return named.of_held_out(result.profiles, None), predicted
 
 
 def _edges(truth: np.ndarray, *others: np.ndarray, n_bins: int) -> np.ndarray:

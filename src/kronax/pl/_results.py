@@ -3,13 +3,14 @@
 from collections.abc import Iterable
 from typing import Any
 
-from kronax import _validate
+from kronax._data import objects
 from kronax.metrics._cross_validate import CrossValidation
+from kronax.solvers import checks
 
 
 def is_cross_validation(result: Any) -> None:
     """Require the result of a cross-validation."""
-    _validate.result_of(result, CrossValidation, "kx.metrics.cross_validate")
+    objects.result_of(result, CrossValidation, "kx.metrics.cross_validate")
 
 
 def chosen_methods(result: Any, methods: str | Iterable[str] | None) -> list[str]:
@@ -24,8 +25,8 @@ def chosen_of(available: list[str], methods: str | Iterable[str] | None) -> list
         return available
     methods = [methods] if isinstance(methods, str) else list(methods)
     for method in methods:
-        _validate.known(method, available, "method")
+        checks.known(method, available, "method")
     if not methods:
-        msg = f"No method was named; there are {_validate.listed(available)}."
+        msg = f"No method was named; there are {checks.listed(available)}."
         raise ValueError(msg)
     return methods

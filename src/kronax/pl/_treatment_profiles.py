@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.cluster.hierarchy import leaves_list, linkage
 
-from kronax import _validate
 from kronax.metrics._cross_validate import CrossValidation
 from kronax.pl._canvas import LARGEST, bare, beside, canvas, color_bar, hand_over
 from kronax.pl._names import LINE, MOST_NAMES, TEXT, name_fields, one_in, short, width, wrapped
 from kronax.pl._results import chosen_methods
+from kronax.solvers import checks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -81,9 +81,9 @@ def treatment_profiles(
     >>> treatment = result.profiles.obs["treatment"].mode()[0]
     >>> figure = kx.pl.treatment_profiles(result, treatment)
     """
-    _validate.integer(n_genes, "n_genes", low=1)
+    checks.integer(n_genes, "n_genes", low=1)
     methods = chosen_methods(result, methods)
-    _validate.known(treatment, result.profiles.obs["treatment"].cat.categories, "treatment")
+    checks.known(treatment, result.profiles.obs["treatment"].cat.categories, "treatment")
     mine = result.profiles[(result.profiles.obs["treatment"] == treatment).to_numpy()]
     if not mine.n_obs:
         msg = f"No fiber of {treatment!r} was held out: it has only one, which has to stay in training."

@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 from mudata import MuData
 
-from kronax import _align, _tensor
+from kronax._data import align as rows
+from kronax._data import tensor as tensors
 
 
 def align(mdata: MuData, *, copy: bool = False) -> MuData | None:
@@ -59,15 +60,15 @@ def align(mdata: MuData, *, copy: bool = False) -> MuData | None:
     a  3.0  4.0
     b  NaN  NaN
     """
-    contexts = _tensor.check(mdata)
-    _tensor.require_actual(mdata, copy=copy)
-    treatments = _tensor.union(mdata)
+    contexts = tensors.check(mdata)
+    tensors.require_actual(mdata, copy=copy)
+    treatments = tensors.union(mdata)
     measured = {context: _present(mdata, context, treatments) for context in contexts}
-    modalities = _align.aligned(mdata, treatments, measured)
-    _align.log_new(mdata, treatments)
+    modalities = rows.aligned(mdata, treatments, measured)
+    rows.log_new(mdata, treatments)
 
-    mdata = _align.copied(mdata) if copy else mdata
-    _align.replace(mdata, modalities)
+    mdata = rows.copied(mdata) if copy else mdata
+    rows.replace(mdata, modalities)
     return mdata if copy else None
 
 
@@ -76,6 +77,6 @@ def _present(mdata: MuData, context: str, treatments: pd.Index) -> np.ndarray:
     adata = mdata.mod[context]
     has = np.ones(adata.n_obs, bool)
     if adata.X is not None:
-        has = _tensor.has_value(_tensor.matrix(adata, None, f"mdata[{context!r}]"))
+        has = tensors.has_value(tensors.matrix(adata, None, f"mdata[{context!r}]"))
     rows = adata.obs_names.get_indexer(treatments)
     return (rows >= 0) & has[rows]

@@ -4,7 +4,8 @@ from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
-from kronax import _keys, _tensor, _validate
+from kronax._data import keys, objects
+from kronax._data import tensor as tensors
 from kronax._logging import logger
 
 
@@ -69,9 +70,9 @@ def from_wide(
     """
     made_by = f"of the values and a table of what rows are, with columns {context_key!r} and {gene_key!r}: "
     made_by += "`anndata.AnnData(values, obs=rows, var=treatments)`"
-    _validate.is_anndata(adata, "an AnnData object, (context × gene) × treatments", made_by)
+    objects.is_anndata(adata, "an AnnData object, (context × gene) × treatments", made_by)
     for key in (context_key, gene_key):
-        _validate.key_in(key, adata.obs, "adata.obs")
+        objects.key_in(key, adata.obs, "adata.obs")
     context, gene = (_labels(adata, key) for key in (context_key, gene_key))
     repeated = pd.MultiIndex.from_arrays([context, gene]).duplicated()
     if repeated.any():
@@ -82,16 +83,16 @@ def from_wide(
         )
         raise ValueError(msg)
     contexts, genes = (list(dict.fromkeys(labels)) for labels in (context, gene))
-    _tensor.require_names(contexts, context_key)
+    tensors.require_names(contexts, context_key)
     if len(contexts) < 2:
         msg = f"A tensor needs at least 2 contexts; `adata.obs[{context_key!r}]` has {len(contexts)}: {contexts}."
         raise ValueError(msg)
-    _tensor.require_unique(adata.var_names, "treatments (var_names)", "Average them first.", "`adata`")
-    found = _tensor.matrix(adata, layer, "adata")
+    tensors.require_unique(adata.var_names, "treatments (var_names)", "Average them first.", "`adata`")
+    found = tensors.matrix(adata, layer, "adata")
     predicted = _predicted(adata) if layer is None else None
     if predicted is not None:
         text = "from_wide: %d values are predictions according to layers[%r]: in layers[%r], and missing in X"
-        logger.info(text, predicted.sum(), _keys.MEASURED, _keys.COMPLETED)
+        logger.info(text, predicted.sum(), keys.MEASURED, keys.COMPLETED)
     dtype = np.result_type(found.dtype, np.float32)
     column = pd.Index(genes).get_indexer(gene)
     modalities = {}
@@ -102,18 +103,18 @@ def from_wide(
         values[:, column[rows]] = block.T
         layers = {}
         if predicted is not None:
-            layers[_keys.COMPLETED] = values.copy()
+            layers[keys.COMPLETED] = values.copy()
             values[:, column[rows]] = np.where(predicted[rows], np.nan, block).T
         obs = adata.var.copy()
-        obs[_keys.MEASURED] = ~np.isnan(values).all(axis=1)
+        obs[keys.MEASURED] = ~np.isnan(values).all(axis=1)
         modalities[name] = AnnData(values, obs=obs, var=pd.DataFrame(index=pd.Index(genes)), layers=layers)
-    with _tensor.without_pulling():
+    with tensors.without_pulling():
         return MuData(modalities, axis=-1)
 
 
 def _predicted(adata: AnnData) -> np.ndarray | None:
     """Say which values are predictions, where a layer tells."""
-    measured = adata.layers.get(_keys.MEASURED)
+    measured = adata.layers.get(keys.MEASURED)
     return ~np.asarray(measured) if measured is not None and measured.dtype == bool else None
 
 

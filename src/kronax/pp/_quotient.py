@@ -2,15 +2,17 @@ import numpy as np
 from anndata import AnnData
 from scipy import sparse
 
-from kronax import _keys, _validate
-from kronax._isolated import expand, warn_of_isolated
-from kronax.solvers.quotient import quotient as solve
+from kronax._data import keys, objects
+from kronax._data.isolated import expand, warn_of_isolated
+from kronax._data.matrix import read_counts
+from kronax.solvers import checks
+from kronax.solvers.scales.quotient import quotient as solve
 
 _ACCEPTED = 1e-6  # mean logarithm of a row or column of the quotient
 
 
 def quotient(
-    adata: AnnData, *, layer: str | None = None, key_added: str = _keys.QUOTIENT, copy: bool = False
+    adata: AnnData, *, layer: str | None = None, key_added: str = keys.QUOTIENT, copy: bool = False
 ) -> AnnData | None:
     """Remove the unknown scale of every cell and every gene.
 
@@ -72,9 +74,9 @@ def quotient(
     >>> bool(np.allclose(adata.layers["quotient"].data, noisy.layers["quotient"].data))
     True
     """
-    _validate.is_anndata(adata)
-    _validate.name(key_added, "key_added")
-    counts = _validate.counts(adata, layer)
+    objects.is_anndata(adata)
+    checks.name(key_added, "key_added")
+    counts = read_counts(adata, layer)
     found = solve(counts.matrix)
     if not found.residual < _ACCEPTED:
         msg = (
@@ -89,6 +91,6 @@ def quotient(
     coo = found.matrix.tocoo()
     rows, cols = coo.coords
     adata.layers[key_added] = sparse.csr_matrix((coo.data, (counts.cells[rows], counts.genes[cols])), shape=(n, p))
-    adata.obs[_keys.log_scale(key_added)] = expand(found.log_rows, counts.cells, n, fill=np.nan)
-    adata.var[_keys.log_scale(key_added)] = expand(found.log_cols, counts.genes, p, fill=np.nan)
+    adata.obs[keys.log_scale(key_added)] = expand(found.log_rows, counts.cells, n, fill=np.nan)
+    adata.var[keys.log_scale(key_added)] = expand(found.log_cols, counts.genes, p, fill=np.nan)
     return adata if copy else None

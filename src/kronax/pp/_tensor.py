@@ -6,8 +6,10 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
-from kronax import _keys, _tensor, _validate
+from kronax._data import keys, objects
+from kronax._data import tensor as tensors
 from kronax._logging import logger
+from kronax.solvers import checks
 
 Aggregate = Literal["mean", "sum", "median"]
 
@@ -81,24 +83,24 @@ def tensor(
     a  2.0 -3.0
     b  5.0  6.0
     """
-    _validate.is_anndata(adata)
-    _validate.one_of(aggregate, get_args(Aggregate), "aggregate")
+    objects.is_anndata(adata)
+    checks.one_of(aggregate, get_args(Aggregate), "aggregate")
     for key in (obs_key, context_key):
-        _validate.key_in(key, adata.obs, "adata.obs")
+        objects.key_in(key, adata.obs, "adata.obs")
     if obs_key == context_key:
         msg = f"`obs_key` and `context_key` must differ, both are {obs_key!r}."
         raise ValueError(msg)
     if (predicted := _predicted(adata.obs)).any():
         msg = (
-            f"{int(predicted.sum()):,} of {adata.n_obs:,} rows are predictions (`adata.obs[{_keys.MEASURED!r}]` is False) and are "
+            f"{int(predicted.sum()):,} of {adata.n_obs:,} rows are predictions (`adata.obs[{keys.MEASURED!r}]` is False) and are "
             "left out. To use them as if they had been measured, delete that column."
         )
         warnings.warn(msg, UserWarning, stacklevel=2)
         adata = adata[~predicted]
-    matrix = _tensor.matrix(adata, layer, "adata")
-    _tensor.require_unique(adata.var_names, "genes (var_names)", "Run `adata.var_names_make_unique()` first.", "adata")
+    matrix = tensors.matrix(adata, layer, "adata")
+    tensors.require_unique(adata.var_names, "genes (var_names)", "Run `adata.var_names_make_unique()` first.", "adata")
     treatments, contexts = (_categories(adata.obs[key]) for key in (obs_key, context_key))
-    _tensor.require_names(list(contexts.categories), context_key)
+    tensors.require_names(list(contexts.categories), context_key)
     if len(contexts.categories) < 2:
         msg = f"A tensor needs at least 2 contexts; `adata.obs[{context_key!r}]` has {len(contexts.categories)}."
         raise ValueError(msg)
@@ -106,7 +108,7 @@ def tensor(
     if not named.all():
         logger.info("tensor: %d of %d rows without a treatment or a context are left out", (~named).sum(), len(named))
 
-    _tensor.warn_of_counts(matrix, stacklevel=2)
+    tensors.warn_of_counts(matrix, stacklevel=2)
     _report_size(len(treatments.categories), len(contexts.categories), obs_key, context_key)
 
     pair = contexts.codes.astype(np.int64) * len(treatments.categories) + treatments.codes
@@ -121,16 +123,16 @@ def tensor(
     for c, context in enumerate(contexts.categories):
         here = pairs // len(treatments.categories) == c
         names = treatments.categories[pairs[here] % len(treatments.categories)]
-        obs = pd.DataFrame({_keys.N_PROFILES: counts[here]}, index=names).join(described)
+        obs = pd.DataFrame({keys.N_PROFILES: counts[here]}, index=names).join(described)
         modalities[context] = AnnData(values[here], obs=obs, var=adata.var.copy())
-    with _tensor.without_pulling():
+    with tensors.without_pulling():
         return MuData(modalities, axis=-1)
 
 
 def _predicted(obs: pd.DataFrame) -> np.ndarray:
     """Mark the rows that a completion has predicted, as in the result of :func:`kronax.get.profiles`."""
-    completed = _keys.MEASURED in obs and _keys.CONFIDENCE in obs and obs[_keys.MEASURED].dtype == bool
-    return ~obs[_keys.MEASURED].to_numpy() if completed else np.zeros(len(obs), bool)
+    completed = keys.MEASURED in obs and keys.CONFIDENCE in obs and obs[keys.MEASURED].dtype == bool
+    return ~obs[keys.MEASURED].to_numpy() if completed else np.zeros(len(obs), bool)
 
 
 def _report_size(n: int, c: int, obs_key: str, context_key: str) -> None:
@@ -147,7 +149,7 @@ def _report_size(n: int, c: int, obs_key: str, context_key: str) -> None:
 def _of_treatments(table: pd.DataFrame, treatments: pd.Categorical) -> pd.DataFrame:
     """Give the columns that do not vary between the rows of any treatment, a row for each treatment."""
     codes, first, number = np.unique(treatments.codes, return_index=True, return_inverse=True)
-    table = table.drop(columns=[_keys.N_PROFILES, *_keys.OF_PROFILES], errors="ignore").reset_index(drop=True)
+    table = table.drop(columns=[keys.N_PROFILES, *keys.OF_PROFILES], errors="ignore").reset_index(drop=True)
     alike = table.iloc[first[number]].reset_index(drop=True)
     same = [key for key in table if table[key].equals(alike[key])]
     return table.iloc[first][same].set_axis(treatments.categories[codes])
@@ -158,7 +160,7 @@ def _categories(column: pd.Series) -> pd.Categorical:
     found = pd.Categorical(column).remove_unused_categories()
     names = [str(name) for name in found.categories.to_numpy()]  # of its own precision: 0.1, not 0.10000000149011612
     if len(set(names)) < len(names):
-        msg = f"Different values in `adata.obs[{column.name!r}]` have the same name as text: {_validate.listed(names)}."
+        msg = f"Different values in `adata.obs[{column.name!r}]` have the same name as text: {checks.listed(names)}."
         raise ValueError(msg)
     return found.rename_categories(names)
 

@@ -10,13 +10,15 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
-from kronax import _align, _factors, _keys, _tensor, _validate
-from kronax._completion_methods import METHODS, Options, options_of
+from kronax._data import align, factors, keys, objects
+from kronax._data import tensor as tensors
+from kronax._data.tensor import Tensor
 from kronax._logging import logger, shows_progress
-from kronax._tensor import Tensor
-from kronax.solvers.completion import Completion, Fallback, without_work
-from kronax.solvers.factorization import Factorization, FactorizationOptions
-from kronax.solvers.wiener import MOST_FIBERS, KroneckerOptions
+from kronax.solvers import checks
+from kronax.solvers.tensor.completion import Completion, Fallback, without_work
+from kronax.solvers.tensor.factors.factorization import Factorization, FactorizationOptions
+from kronax.solvers.tensor.registry import METHODS, Options, options_of
+from kronax.solvers.tensor.wiener.wiener import MOST_FIBERS, KroneckerOptions
 
 _FEWEST = 3  # profiles: over two treatments, any two contexts correlate perfectly
 _CONSTANT = 1e-12  # spread of a profile, of its largest value, below which it is rounding
@@ -29,7 +31,7 @@ def complete_tensor(
         "kronecker", "mean_1d", "mean_2d", "dnpp", "falrtc", "halrtc", "silrtc", "mf", "cp", "attention_cp"
     ] = "kronecker",
     layer: str | None = None,
-    key_added: str = _keys.COMPLETED,
+    key_added: str = keys.COMPLETED,
     options: Options | None = None,
     copy: bool = False,
 ) -> MuData | None:
@@ -149,14 +151,14 @@ def complete_tensor(
     >>> mdata["line0"].layers["completed"].shape
     (20, 50)
     """
-    _validate.name(key_added, "key_added")
+    checks.name(key_added, "key_added")
     options = options_of(method, options)
     if key_added == layer:
         msg = f"`key_added` must differ from `layer`, {layer!r}, which would be lost."
         raise ValueError(msg)
-    tensor = _tensor.read(mdata, layer)
-    _tensor.require_measured(mdata, layer)
-    _tensor.require_actual(mdata, copy=copy)
+    tensor = tensors.read(mdata, layer)
+    tensors.require_measured(mdata, layer)
+    tensors.require_actual(mdata, copy=copy)
     measured = ~np.isnan(tensor.values)
     if not METHODS[method].falls_back:
         _require_predictable(tensor, measured, method)
@@ -171,16 +173,16 @@ def complete_tensor(
     _require_finite(tensor, layers)
     obs = {context: _described(tensor, measured, result, c) for c, context in enumerate(tensor.contexts)}
     params = {"layer": layer, "key_added": key_added, "options": _storable(asdict(options))}
-    uns = _summary(measured, result, method, params) | _factors.described(tensor, result)
+    uns = _summary(measured, result, method, params) | factors.described(tensor, result)
     modalities = _aligned(mdata, tensor)
 
-    mdata = _align.copied(mdata) if copy else mdata
+    mdata = align.copied(mdata) if copy else mdata
     if modalities:
-        _align.replace(mdata, modalities)
+        align.replace(mdata, modalities)
     for context in tensor.contexts:
         _write(mdata.mod[context], key_added, layers[context], obs[context])
-    _factors.write(mdata, tensor, result)
-    mdata.uns[_keys.COMPLETION] = uns
+    factors.write(mdata, tensor, result)
+    mdata.uns[keys.COMPLETION] = uns
     _warn(tensor, measured, result, method, options)
     return mdata if copy else None
 
@@ -203,16 +205,16 @@ def _warn_of_input(tensor: Tensor, measured: np.ndarray) -> None:
     if few.any():
         names = [f"{tensor.contexts[c]} ({n_measured[c]})" for c in np.flatnonzero(few)]
         msg = (
-            f"Fewer than {_FEWEST} profiles were measured in contexts {_validate.listed(names)}. That is too little to learn "
+            f"Fewer than {_FEWEST} profiles were measured in contexts {checks.listed(names)}. That is too little to learn "
             "how they differ from the others: predictions will mostly repeat what was measured elsewhere."
         )
         warnings.warn(msg, UserWarning, stacklevel=3)
-    _tensor.warn_of_counts(tensor.values, stacklevel=3)
+    tensors.warn_of_counts(tensor.values, stacklevel=3)
 
 
 def _require_predictable(tensor: Tensor, measured: np.ndarray, method: str) -> None:
     """Require a measured value of everything, where a method would predict 0 otherwise."""
-    empty = [f"{kind} {_validate.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
+    empty = [f"{kind} {checks.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
     if empty:
         able = ", ".join(repr(name) for name, other in METHODS.items() if other.falls_back)
         msg = (
@@ -224,7 +226,7 @@ def _require_predictable(tensor: Tensor, measured: np.ndarray, method: str) -> N
 
 def _refuse_unmeasured(tensor: Tensor, measured: np.ndarray) -> None:
     """Refuse what would be predicted from biases alone."""
-    empty = [f"{kind} {_validate.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
+    empty = [f"{kind} {checks.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
     if empty:
         msg = (
             f"Nothing was measured of {' and of '.join(empty)}. Leave them out, or predict them from the biases alone with "
@@ -256,7 +258,7 @@ def _require_memory(measured: np.ndarray, method: str, options: Options) -> None
         remedy += " Or complete with `variance=False`."
     if isinstance(options, FactorizationOptions):
         remedy += f" Or a smaller `rank` than {options.rank}, or `batch_size` than {options.batch_size}."
-    _validate.memory(int(needed), remedy)
+    objects.memory(int(needed), remedy)
 
 
 def _solve(tensor: Tensor, measured: np.ndarray, method: str, options: Options) -> Completion:
@@ -281,9 +283,9 @@ def _not_finite() -> FloatingPointError:
 def _layer(mdata: MuData, tensor: Tensor, result: Completion, c: int) -> np.ndarray:
     """Give a modality's completed layer: what was read, as it was, and predictions of the shared genes in the gaps."""
     adata = mdata.mod[tensor.contexts[c]]
-    found = _tensor.matrix(adata, tensor.layer, f"mdata[{tensor.contexts[c]!r}]")
+    found = tensors.matrix(adata, tensor.layer, f"mdata[{tensor.contexts[c]!r}]")
     rows, columns = tensor.rows[:, c], tensor.columns[c]
-    layer = np.full((len(rows), adata.n_vars), np.nan, _align.floating(found.dtype))
+    layer = np.full((len(rows), adata.n_vars), np.nan, align.floating(found.dtype))
     here = rows >= 0
     layer[here] = found[rows[here]] if isinstance(found, np.ndarray) else found[rows[here]].toarray()
     missing = np.isnan(tensor.values[:, c])
@@ -306,27 +308,27 @@ def _described(tensor: Tensor, measured: np.ndarray, result: Completion, c: int)
     kinds = ["measured", *map(_name, Fallback)]
     codes = np.where(gaps, result.fallback[:, c] + 1, 0)
     columns: dict[str, Any] = {
-        _keys.MEASURED: tensor.measured[:, c],
-        _keys.CONFIDENCE: np.where(gaps, confidence, np.nan),
-        _keys.FALLBACK: pd.Categorical.from_codes(codes, kinds).remove_unused_categories(),
+        keys.MEASURED: tensor.measured[:, c],
+        keys.CONFIDENCE: np.where(gaps, confidence, np.nan),
+        keys.FALLBACK: pd.Categorical.from_codes(codes, kinds).remove_unused_categories(),
     }
     if result.variance is not None:
-        columns[_keys.VARIANCE] = result.variance[:, c]
+        columns[keys.VARIANCE] = result.variance[:, c]
     return columns
 
 
 def _aligned(mdata: MuData, tensor: Tensor) -> dict[str, AnnData]:
     """Give what shall stand in the place of the modalities; nothing if their rows are the same already."""
-    if _tensor.is_aligned(mdata):
+    if tensors.is_aligned(mdata):
         return {}
-    _align.log_new(mdata, tensor.treatments)
-    return _align.aligned(mdata, tensor.treatments, dict(zip(tensor.contexts, tensor.measured.T, strict=True)))
+    align.log_new(mdata, tensor.treatments)
+    return align.aligned(mdata, tensor.treatments, dict(zip(tensor.contexts, tensor.measured.T, strict=True)))
 
 
 def _write(adata: AnnData, key_added: str, layer: np.ndarray, obs: dict[str, Any]) -> None:
     adata.layers[key_added] = layer
-    if _keys.VARIANCE in adata.obs and _keys.VARIANCE not in obs:
-        del adata.obs[_keys.VARIANCE]  # another completion's
+    if keys.VARIANCE in adata.obs and keys.VARIANCE not in obs:
+        del adata.obs[keys.VARIANCE]  # another completion's
     for key, column in obs.items():
         adata.obs[key] = column
 
@@ -382,7 +384,7 @@ def _warn(tensor: Tensor, measured: np.ndarray, result: Completion, method: str,
             f"{method} did not converge: {result.reason}. Use `options={_written(replace(options, **more))}` "
             f"(on the command line --option {option}), or {other}."
         )
-    never = [f"{kind} {_validate.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
+    never = [f"{kind} {checks.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
     if never:
         what = "biases" if isinstance(options, FactorizationOptions) and options.biases else "means"
         messages.append(f"Nothing was measured of {' and of '.join(never)}; {what} were predicted in their place.")

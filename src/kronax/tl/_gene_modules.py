@@ -2,11 +2,11 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from kronax import _keys, _validate
-from kronax._consensus import consensus
-from kronax._leiden import N_ITERATIONS
-from kronax._logging import logger
-from kronax._stored_graph import stored_graph
+from kronax._data import keys, objects
+from kronax._data.stored_graph import stored_graph
+from kronax._logging import logger, shows_progress
+from kronax.solvers import checks
+from kronax.solvers.communities.consensus import N_ITERATIONS, consensus
 
 
 def gene_modules(
@@ -14,8 +14,8 @@ def gene_modules(
     *,
     resolution: float = 1.0,
     n_runs: int = 100,
-    neighbors_key: str = _keys.MED_MAGMA,
-    key_added: str = _keys.GENE_MODULE,
+    neighbors_key: str = keys.MED_MAGMA,
+    key_added: str = keys.GENE_MODULE,
     random_state: int = 0,
     copy: bool = False,
 ) -> AnnData | None:
@@ -83,11 +83,11 @@ def gene_modules(
     >>> adata.var["gene_module"].cat.categories[0]
     '0'
     """
-    _validate.is_anndata(adata)
-    _validate.name(key_added, "key_added")
-    _validate.positive(resolution, "resolution")
-    _validate.integer(n_runs, "n_runs", low=1)
-    _validate.integer(random_state, "random_state", low=0)
+    objects.is_anndata(adata)
+    checks.name(key_added, "key_added")
+    checks.positive(resolution, "resolution")
+    checks.integer(n_runs, "n_runs", low=1)
+    checks.integer(random_state, "random_state", low=0)
     if key_added == neighbors_key:
         msg = f"`key_added` must differ from `neighbors_key`, {neighbors_key!r}, whose entry in `adata.uns` would be lost."
         raise ValueError(msg)
@@ -99,7 +99,7 @@ def gene_modules(
     if not len(connected):
         msg = f"The gene graph of {neighbors_key!r} has no edges, so it has no modules."
         raise ValueError(msg)
-    found = consensus(graph[connected][:, connected], resolution, n_runs, random_state)
+    found = consensus(graph[connected][:, connected], resolution, n_runs, random_state, progress=shows_progress())
     modules, stability = np.full(adata.n_vars, -1), np.full(adata.n_vars, np.nan)
     modules[connected], stability[connected] = found.communities, found.stability
     categories = [str(module) for module in range(modules.max() + 1)]

@@ -5,10 +5,11 @@ import numpy as np
 from anndata import AnnData
 from mudata import MuData
 
-from kronax import _graphs, _keys, _validate
+from kronax._data import graphs, keys
 from kronax._logging import shows_progress
-from kronax.solvers import em
-from kronax.solvers.nonparanormal import normal_scores
+from kronax.solvers import checks
+from kronax.solvers.medmagma import em
+from kronax.solvers.medmagma.nonparanormal import normal_scores
 
 
 def gmgm(
@@ -23,7 +24,7 @@ def gmgm(
     center: bool = True,
     joint: bool = False,
     n_comps: int = 50,
-    key_added: str = _keys.GMGM,
+    key_added: str = keys.GMGM,
     random_state: int = 0,
     copy: bool = False,
 ) -> AnnData | MuData | None:
@@ -98,7 +99,7 @@ def gmgm(
     >>> kx.tl.gmgm(adata)
     >>> sc.tl.leiden(adata, neighbors_key="gmgm", flavor="igraph", n_iterations=2, directed=False)
     """
-    _graphs.check(
+    graphs.check(
         key_added=key_added,
         weights=weights,
         center=center,
@@ -106,11 +107,11 @@ def gmgm(
         n_neighbors=n_neighbors,
         random_state=random_state,
     )
-    _validate.boolean(nonparanormal, "nonparanormal")
-    chosen = _graphs.penalty(penalty, strength, joint=joint)
-    matrices = _graphs.read(data, layer)
-    _graphs.require(matrices, n_neighbors, chosen)
-    _graphs.log_start("gmgm", matrices)
+    checks.boolean(nonparanormal, "nonparanormal")
+    chosen = graphs.penalty(penalty, strength, joint=joint)
+    matrices = graphs.read(data, layer)
+    graphs.require(matrices, n_neighbors, chosen)
+    graphs.log_start("gmgm", matrices)
 
     settings = {
         "layer": dict(layer) if isinstance(layer, Mapping) else layer,
@@ -124,14 +125,14 @@ def gmgm(
         "random_state": int(random_state),
     }
     progress = shows_progress()
-    with _graphs.threads(matrices):
+    with graphs.threads(matrices):
         fits = {}
         for name, found in matrices.counts.items():
             matrix = normal_scores(found.matrix) if nonparanormal else found.matrix
             fits[name] = em.fit_without_noise(
-                matrix, center=center, penalty=_graphs.of_each(matrices, chosen), n_comps=n_comps, progress=progress
+                matrix, center=center, penalty=graphs.of_each(matrices, chosen), n_comps=n_comps, progress=progress
             )
-        return _graphs.finish(
+        return graphs.finish(
             data,
             "gmgm",
             matrices,

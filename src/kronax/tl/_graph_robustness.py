@@ -7,12 +7,13 @@ from anndata import AnnData
 from mudata import MuData
 from tqdm.auto import tqdm
 
-from kronax import _keys, _validate
-from kronax._igraph import edges_of, from_edges, seeded
-from kronax._leiden import N_ITERATIONS
+from kronax._data import keys, objects
+from kronax._data.stored_graph import AXES, Axis, stored_graph
 from kronax._logging import logger, shows_progress
-from kronax._perturb import carry_weights, perturbed, randomised
-from kronax._stored_graph import AXES, Axis, stored_graph
+from kronax.solvers import checks
+from kronax.solvers.communities.consensus import N_ITERATIONS
+from kronax.solvers.communities.igraph_edges import edges_of, from_edges, seeded
+from kronax.solvers.communities.rewiring import carry_weights, perturbed, randomised
 
 Measure = Literal["vi", "ami"]
 _MEASURES = {"vi": "variation of information", "ami": "adjusted mutual information"}
@@ -31,13 +32,13 @@ class _Graph:
 def graph_robustness(
     data: AnnData | MuData,
     *,
-    neighbors_key: str = _keys.MED_MAGMA,
+    neighbors_key: str = keys.MED_MAGMA,
     axis: Axis = "obs",
     measure: Measure = "vi",
     resolution: float = 1.0,
     shares: Sequence[float] = SHARES,
     n_repeats: int = 20,
-    key_added: str = _keys.GRAPH_ROBUSTNESS,
+    key_added: str = keys.GRAPH_ROBUSTNESS,
     random_state: int = 0,
     copy: bool = False,
 ) -> AnnData | MuData | None:
@@ -125,15 +126,15 @@ def graph_robustness(
     >>> bool(adata.uns["graph_robustness"]["difference"] > 0)
     True
     """
-    _validate.one_of(axis, AXES, "axis")
-    _validate.holds_graph(data, axis)
-    _validate.name(key_added, "key_added")
-    _validate.one_of(measure, _MEASURES, "measure")
-    _validate.positive(resolution, "resolution")
-    _validate.integer(n_repeats, "n_repeats", low=1)
-    _validate.integer(random_state, "random_state", low=0)
+    checks.one_of(axis, AXES, "axis")
+    objects.holds_graph(data, axis)
+    checks.name(key_added, "key_added")
+    checks.one_of(measure, _MEASURES, "measure")
+    checks.positive(resolution, "resolution")
+    checks.integer(n_repeats, "n_repeats", low=1)
+    checks.integer(random_state, "random_state", low=0)
     if key_added == neighbors_key:
-        msg = f"`key_added` must differ from `neighbors_key`, {neighbors_key!r}, whose entry in `{_validate.called(data)}.uns` would be lost."
+        msg = f"`key_added` must differ from `neighbors_key`, {neighbors_key!r}, whose entry in `{objects.called(data)}.uns` would be lost."
         raise ValueError(msg)
     shares = np.array([float(share) for share in shares])
     if len(shares) < 2 or not (np.diff(shares) > 0).all() or shares[0] < 0 or not shares[-1] < 1:

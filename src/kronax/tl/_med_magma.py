@@ -5,9 +5,10 @@ import numpy as np
 from anndata import AnnData
 from mudata import MuData
 
-from kronax import _graphs, _keys, _validate
+from kronax._data import graphs, keys
 from kronax._logging import shows_progress
-from kronax.solvers import em
+from kronax.solvers import checks
+from kronax.solvers.medmagma import em
 
 
 def med_magma(
@@ -25,7 +26,7 @@ def med_magma(
     n_comps: int = 50,
     max_iter: int = 1,
     tol: float = 1e-3,
-    key_added: str = _keys.MED_MAGMA,
+    key_added: str = keys.MED_MAGMA,
     random_state: int = 0,
     copy: bool = False,
 ) -> AnnData | MuData | None:
@@ -176,7 +177,7 @@ def med_magma(
     >>> adata.obsp["med_magma_connectivities"].shape
     (700, 700)
     """
-    _graphs.check(
+    graphs.check(
         key_added=key_added,
         weights=weights,
         center=center,
@@ -184,18 +185,18 @@ def med_magma(
         n_neighbors=n_neighbors,
         random_state=random_state,
     )
-    _validate.integer(max_iter, "max_iter", low=1)
-    _validate.positive(tol, "tol")
-    _validate.auto_or_boolean(laplace, "laplace")
+    checks.integer(max_iter, "max_iter", low=1)
+    checks.positive(tol, "tol")
+    checks.auto_or_boolean(laplace, "laplace")
     if power is not None:
-        _validate.positive(power, "power")
+        checks.positive(power, "power")
         power = float(power)
-    chosen = _graphs.penalty(penalty, strength, joint=joint)
-    matrices = _graphs.read(data, layer)
-    _graphs.require(matrices, n_neighbors, chosen, laplace=laplace != "auto" and bool(laplace))
-    _graphs.log_start("med_magma", matrices)
-    _graphs.warn_of_negative(data, matrices, layer, power)
-    _graphs.warn_of_spike_ins(data, matrices)
+    chosen = graphs.penalty(penalty, strength, joint=joint)
+    matrices = graphs.read(data, layer)
+    graphs.require(matrices, n_neighbors, chosen, laplace=laplace != "auto" and bool(laplace))
+    graphs.log_start("med_magma", matrices)
+    graphs.warn_of_negative(data, matrices, layer, power)
+    graphs.warn_of_spike_ins(data, matrices)
 
     progress = shows_progress()
     settings = {
@@ -212,13 +213,13 @@ def med_magma(
         "tol": float(tol),
         "random_state": int(random_state),
     }
-    with _graphs.threads(matrices):
+    with graphs.threads(matrices):
         fits = {
             name: em.fit(
                 found.matrix,
                 power=power,
                 center=center,
-                penalty=_graphs.of_each(matrices, chosen),
+                penalty=graphs.of_each(matrices, chosen),
                 laplace=None if laplace == "auto" else bool(laplace),
                 n_comps=n_comps,
                 max_iter=max_iter,
@@ -227,7 +228,7 @@ def med_magma(
             )
             for name, found in matrices.counts.items()
         }
-        return _graphs.finish(
+        return graphs.finish(
             data,
             "med_magma",
             matrices,

@@ -7,9 +7,11 @@ from anndata import AnnData
 from scipy import stats
 from scipy.stats import ConstantInputWarning
 
-from kronax import _keys, _validate
-from kronax._isolated import expand
-from kronax._module_shares import categorical, learnt_from, shares
+from kronax._data import keys, objects
+from kronax._data.isolated import expand
+from kronax._data.matrix import read_counts
+from kronax._data.modules import categorical, learnt_from, shares
+from kronax.solvers import checks
 
 _CONSTANT = 1e-12  # a spread smaller than this, relative to the mean, is rounding
 
@@ -18,9 +20,9 @@ def module_activity(
     adata: AnnData,
     *,
     groupby: str | None = None,
-    modules: str = _keys.GENE_MODULE,
+    modules: str = keys.GENE_MODULE,
     layer: str | None = None,
-    key_added: str = _keys.MODULE_ACTIVITY,
+    key_added: str = keys.MODULE_ACTIVITY,
     copy: bool = False,
 ) -> AnnData | None:
     """Compute the activity of every gene module in every cell, and test whether it differs between groups of cells.
@@ -83,19 +85,19 @@ def module_activity(
     >>> bool((adata.uns["module_activity"]["anova"]["p_adjusted"] < 0.01).all())
     True
     """
-    _validate.is_anndata(adata)
-    _validate.name(key_added, "key_added")
+    objects.is_anndata(adata)
+    checks.name(key_added, "key_added")
     for key in (modules, adata.uns.get(modules, {}).get("params", {}).get("neighbors_key")):
         if key == key_added:
             msg = f"`key_added` must not be {key!r}, whose entry in `adata.uns` would be lost."
             raise ValueError(msg)
-    _validate.key_in(modules, adata.var, "adata.var", "Run kx.tl.gene_modules first.")
+    objects.key_in(modules, adata.var, "adata.var", "Run kx.tl.gene_modules first.")
     if groupby is not None:
-        _validate.key_in(groupby, adata.obs, "adata.obs")
+        objects.key_in(groupby, adata.obs, "adata.obs")
     module_of = categorical(adata.var[modules], f"adata.var[{modules!r}]")
     if layer is None:
         layer = _layer_of(adata, modules)
-    counts = _validate.counts(adata, layer)
+    counts = read_counts(adata, layer)
     activity = expand(shares(counts, module_of), counts.cells, adata.n_obs, fill=np.nan)
     found: dict[str, Any] = {
         "modules": np.array(module_of.categories, dtype=str),

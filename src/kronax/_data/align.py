@@ -1,0 +1,103 @@
+"""Modalities with the same treatments in the same order: new rows hold NaN and what is known of their treatment."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+from scipy import sparse
+
+from kronax._data import keys
+from kronax._data import tensor as tensors
+from kronax._data import treatments as treatment_columns
+from kronax._logging import logger
+
+
+def aligned(mdata: MuData, treatments: pd.Index, measured: Mapping[str, np.ndarray]) -> dict[str, AnnData]:
+    """Give copies of the modalities with these rows, and which of them were measured."""
+    described = treatment_columns.agreed(mdata, treatments)
+    return {context: _aligned(adata, treatments, measured[context], described) for context, adata in mdata.mod.items()}
+
+
+def _aligned(
+    adata: AnnData, treatments: pd.Index, measured: np.ndarray, described: dict[str, treatment_columns.Description]
+) -> AnnData:
+    """Give a modality's copy with these rows, and which of them were measured.
+
+    X, layers and raw have NaN in new rows, and the least floating dtype that holds both NaN and what was there; sparse
+    ones stay sparse. Arrays in obsm have missing values there, and so have columns of obs unless ``described`` knows
+    better; obsp has no entries.
+    """
+    rows = adata.obs_names.get_indexer(treatments)
+    found = AnnData(
+        None if adata.X is None else _taken(adata.X, rows),
+        obs=treatment_columns.reindexed(adata, treatments, described),
+        var=adata.var.copy(),
+        uns=deepcopy(dict(adata.uns)),
+        obsm={key: _taken(value, rows, treatments) for key, value in adata.obsm.items()},
+        varm={key: value.copy() for key, value in adata.varm.items()},
+        layers={key: _taken(value, rows) for key, value in adata.layers.items() if key is not None},
+    )
+    for key, value in adata.obsp.items():
+        found.obsp[key] = _pairs(value, rows)
+    for key, value in adata.varp.items():
+        found.varp[key] = value.copy()
+    if adata.raw is not None:
+        found.raw = AnnData(_taken(adata.raw.X, rows), obs=pd.DataFrame(index=treatments), var=adata.raw.var.copy())
+    found.obs[keys.MEASURED] = measured
+    return found
+
+
+def replace(mdata: MuData, modalities: dict[str, AnnData]) -> None:
+    """Put new objects in the place of all modalities."""
+    with tensors.without_pulling():
+        for context, adata in modalities.items():
+            mdata.mod[context] = adata
+        mdata.update()
+
+
+def log_new(mdata: MuData, treatments: pd.Index) -> None:
+    """Log how many rows become how many."""
+    new = {context: len(treatments) - adata.n_obs for context, adata in mdata.mod.items()}
+    counts = ", ".join(f"{n} in {context!r}" for context, n in new.items() if n) or "none"
+    logger.info("align: %d treatments in each of %d contexts; new rows: %s", len(treatments), len(new), counts)
+
+
+def copied(mdata: MuData) -> MuData:
+    """Copy a MuData."""
+    with tensors.without_pulling():
+        return mdata.copy()
+
+
+def _taken(value: Any, rows: np.ndarray, names: pd.Index | None = None) -> Any:
+    """Give rows of a matrix or table, NaN where the row is -1."""
+    if isinstance(value, pd.DataFrame):
+        return treatment_columns.with_missing(value, names)
+    if not (rows < 0).any():
+        return value[rows].copy()
+    dtype = floating(value.dtype)
+    if sparse.issparse(value):
+        empty = type(value)(np.full((1, value.shape[1]), np.nan, dtype))
+        return sparse.vstack([value.astype(dtype), empty], format="csr")[rows].asformat(value.format)
+    taken = np.full((len(rows), *value.shape[1:]), np.nan, dtype)
+    taken[rows >= 0] = value[rows[rows >= 0]]
+    return taken
+
+
+def floating(dtype: np.dtype) -> np.dtype:
+    """Give the least floating dtype, from float32 on, that holds every value of another, and NaN."""
+    return dtype if np.issubdtype(dtype, np.inexact) else np.result_type(dtype, np.float32)
+
+
+def _pairs(value: Any, rows: np.ndarray) -> Any:
+    """Give rows and columns of a square matrix, 0 where the row is -1."""
+    old = np.flatnonzero(rows >= 0)
+    place = sparse.csr_matrix((np.ones(len(old), np.int8), (old, rows[old])), shape=(len(rows), value.shape[0]))
+    if sparse.issparse(value):
+        return sparse.csr_matrix(place.astype(value.dtype) @ value @ place.T.astype(value.dtype))
+    taken = np.zeros((len(rows), len(rows)), value.dtype)
+    taken[np.ix_(old, old)] = value[np.ix_(rows[old], rows[old])]
+    return taken

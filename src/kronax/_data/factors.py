@@ -1,0 +1,46 @@
+"""Where the factors of a completion are kept: treatments in obsm, genes in varm, contexts in uns."""
+
+from typing import Any
+
+import numpy as np
+from mudata import MuData
+
+from kronax._data import keys
+from kronax._data.tensor import Tensor
+from kronax.solvers.tensor.completion import Completion
+from kronax.solvers.tensor.factors.factorization import Factorization
+
+
+def described(tensor: Tensor, result: Completion) -> dict[str, Any]:
+    """Give what uns holds besides what every method writes."""
+    if not isinstance(result, Factorization):
+        return {}
+    found: dict[str, Any] = {
+        "contexts": np.array(tensor.contexts, dtype=str),
+        "held_out_loss": result.held_out_loss.astype(np.float64),
+        "n_clipped": result.scaling.n_clipped,
+        "shift": result.scaling.shift,
+        "factor": result.scaling.factor,
+    }
+    if result.contexts is not None:
+        found["context_factors"] = result.contexts
+    return found
+
+
+def write(mdata: MuData, tensor: Tensor, result: Completion) -> None:
+    """Write the factors of treatments and genes into every modality, or remove those of an earlier completion.
+
+    Genes that some context lacks have no factors: NaN.
+    """
+    for c, context in enumerate(tensor.contexts):
+        adata = mdata.mod[context]
+        if not isinstance(result, Factorization):
+            for part, key in ((adata.obsm, keys.TREATMENT_FACTORS), (adata.varm, keys.GENE_FACTORS)):
+                if key in part:
+                    del part[key]
+            continue
+        own = result.genes if result.contexts is not None else result.genes[c]
+        genes = np.full((adata.n_vars, own.shape[1]), np.nan, own.dtype)
+        genes[tensor.columns[c]] = own
+        adata.obsm[keys.TREATMENT_FACTORS] = result.treatments.copy()
+        adata.varm[keys.GENE_FACTORS] = genes

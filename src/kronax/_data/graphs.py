@@ -1,0 +1,472 @@
+"""What the graph methods share: matrices in, one graph of the cells and one of the features of every matrix out.
+
+An AnnData object holds one matrix. A MuData object holds one for every modality; what is learnt of its cells goes to the
+object itself, what is learnt of features to their modality.
+"""
+
+import warnings
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import jax
+import numpy as np
+from anndata import AnnData
+from mudata import MuData
+from scipy import sparse
+
+from kronax._data import keys, objects
+from kronax._data.isolated import expand, expand_square, warn_of_isolated
+from kronax._data.matrix import Counts, place, read_counts
+from kronax._logging import logger
+from kronax.solvers import checks
+from kronax.solvers.device import threads_for
+from kronax.solvers.gaussian import m_step
+from kronax.solvers.gaussian.precision import Precision, mean_diagonal
+from kronax.solvers.gaussian.precision import complete as all_entries
+from kronax.solvers.graph.graph import Graph, affinity_graph, on_edges, partial_correlation_graph
+from kronax.solvers.medmagma import em, shared_rows
+from kronax.solvers.scales import laplace as moments
+
+PENALTIES = ("shrinkage", "ridge", "l1")
+WEIGHTS = ("affinity", "partial_correlation")
+Layer = str | None | Mapping[str, str | None]  # in every modality, or by its name; None for X
+STRONGEST_RIDGE = 1e10  # beyond it, rounding is all that is left of the structure
+FEWEST_NEIGHBORS = 2
+_SPIKE_INS = r"ERCC[-_]\d{5}"  # External RNA Controls Consortium; the genes ERCC1 to ERCC8 are none
+FEWEST_FOR_NOISE = (
+    20  # cells and features; in fewer, structure may reach the median direction, which is taken for noise
+)
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """What was read.
+
+    Attributes
+    ----------
+    counts
+        The matrix of every modality; of an AnnData object one, under the name ``""``.
+    members
+        For each, which of the cells that take part its rows are.
+    cells
+        Positions in the object of the cells that take part: those with a non-zero value in some matrix.
+    n_obs
+        Number of cells of the object.
+    """
+
+    counts: dict[str, Counts]
+    members: dict[str, np.ndarray]
+    cells: np.ndarray
+    n_obs: int
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """Cells and, of every matrix, the structure; with the precisions that go together."""
+
+    cells: em.Axis
+    parts: dict[str, em.Structure]
+    features: dict[str, Precision]
+    strength: tuple[float, ...]
+    objective: np.ndarray
+    converged: bool
+    reason: str
+
+
+def modalities(data: AnnData | MuData) -> dict[str, AnnData]:
+    """Name the AnnData objects that hold the matrices."""
+    return dict(data.mod) if isinstance(data, MuData) else {"": data}
+
+
+def layers_of(data: AnnData | MuData, layer: Layer) -> dict[str, str | None]:
+    """Give the layer of every modality, by the names of :func:`modalities`."""
+    names = list(modalities(data))
+    if not isinstance(layer, Mapping):
+        return dict.fromkeys(names, layer)
+    if not isinstance(data, MuData):
+        msg = f"`layer` must be a str or None for an AnnData object; a mapping is for modalities, found {layer!r}."
+        raise TypeError(msg)
+    for name in layer:
+        checks.known(name, names, "modality")
+    missing = [name for name in names if name not in layer]
+    if missing:
+        msg = f"`layer` names no layer of {', '.join(map(repr, missing))}; None stands for `X`. Found {dict(layer)!r}."
+        if layer:
+            msg += (
+                f" To leave modalities out: `mudata.MuData({{name: mdata[name].copy() for name in {tuple(layer)}}})`."
+            )
+        raise ValueError(msg)
+    return {name: layer[name] for name in names}
+
+
+def _require_layers(mdata: MuData, layers: dict[str, str | None]) -> None:
+    """Require every modality's layer; the remedy is a mapping."""
+    there = {name: layer if layer in mdata.mod[name].layers else None for name, layer in layers.items()}
+    remedy = f"Layers can differ between modalities: `layer={there}`, where None stands for `X`."
+    for name, layer in layers.items():
+        if layer is not None:
+            more = remedy if any(there.values()) else ""
+            objects.key_in(layer, mdata.mod[name].layers, f"mdata[{name!r}].layers", more)
+
+
+def read(data: AnnData | MuData, layer: Layer) -> Matrices:
+    """Check and copy the matrix of every modality."""
+    if not isinstance(data, MuData):
+        objects.is_anndata(data, "an AnnData or MuData object")
+        layer = layers_of(data, layer)[""]
+        counts = read_counts(data, layer)
+        return Matrices({"": counts}, {"": np.arange(len(counts.cells))}, counts.cells, data.n_obs)
+    objects.is_multimodal(data)
+    layers = layers_of(data, layer)
+    _require_layers(data, layers)
+    counts = {name: read_counts(part, layers[name], f"mdata[{name!r}]") for name, part in data.mod.items()}
+    at = {name: data.obs_names.get_indexer(data.mod[name].obs_names[found.cells]) for name, found in counts.items()}
+    cells = np.unique(np.concatenate(list(at.values())))
+    return Matrices(counts, {name: np.searchsorted(cells, where) for name, where in at.items()}, cells, data.n_obs)
+
+
+def require(matrices: Matrices, n_neighbors: int | None, penalty: m_step.Penalty, *, laplace: bool = False) -> None:
+    """Require a number of neighbours that the cells allow, and the memory that the work needs."""
+    n = len(matrices.cells)
+    if n_neighbors is not None:
+        if n <= FEWEST_NEIGHBORS:
+            msg = (
+                f"At least {FEWEST_NEIGHBORS + 1} cells with non-zero values are needed for {FEWEST_NEIGHBORS} neighbours "
+                f"of each, found {n}. `n_neighbors=None` connects as few as 2."
+            )
+            raise ValueError(msg)
+        why = f" ({n} cells have non-zero values)"
+        checks.integer(n_neighbors, "n_neighbors", low=FEWEST_NEIGHBORS, high=n - 1, why=why)
+    shapes = [found.matrix.shape for found in matrices.counts.values()]
+    needed = max(
+        em.bytes_needed(*found.matrix.shape, found.matrix.nnz, complete=n_neighbors is None)
+        for found in matrices.counts.values()
+    )
+    if len(shapes) > 1:
+        needed += shared_rows.bytes_needed(n, sum(min(shape) for shape in shapes))
+    if penalty.kind == "l1":
+        needed += m_step.bytes_for_l1(n, sum(p for _, p in shapes))
+    if laplace:
+        needed += max(moments.bytes_needed(*shape) for shape in shapes)
+    remedies = ["Choose fewer genes with sc.pp.highly_variable_genes", "fewer cells"]
+    remedies += ["a number for `n_neighbors`"] * (n_neighbors is None)
+    remedies += ['penalty="shrinkage", which needs no cells × cells matrix'] * (penalty.kind == "l1")
+    remedies += ["laplace=False"] * laplace
+    objects.memory(needed, ", or ".join(remedies) + ".")
+
+
+def check(
+    *, key_added: str, weights: str, center: bool, n_comps: int, n_neighbors: int | None, random_state: int
+) -> None:
+    """Check the parameters that all graph methods have."""
+    checks.name(key_added, "key_added")
+    checks.one_of(weights, WEIGHTS, "weights")
+    checks.boolean(center, "center")
+    checks.integer(n_comps, "n_comps", low=2)
+    checks.integer(random_state, "random_state", low=0)
+    if n_neighbors is not None:
+        checks.integer(n_neighbors, "n_neighbors", low=FEWEST_NEIGHBORS)
+
+
+def penalty(kind: str, strength: float | tuple[float, float] | None, *, joint: bool) -> m_step.Penalty:
+    """Check the parameters of a penalty and put them together."""
+    checks.one_of(kind, PENALTIES, "penalty")
+    checks.boolean(joint, "joint")
+    if strength is None:
+        return m_step.Penalty(kind, None, joint)
+    if kind == "shrinkage":
+        msg = f"`strength` is for `penalty` 'ridge' or 'l1'; shrinkage finds its own. Found strength={strength!r}."
+        raise ValueError(msg)
+    both = strength if isinstance(strength, tuple | list | np.ndarray) else (strength,)
+    if not 1 <= len(both) <= (2 if kind == "l1" else 1):
+        msg = f"`strength` must be one number{', or two, for cells and genes' if kind == 'l1' else ''}, found {strength!r}."
+        raise ValueError(msg)
+    for value in both:
+        checks.positive(value, "strength", high=1.0 if kind == "l1" else STRONGEST_RIDGE)
+    return m_step.Penalty(kind, tuple(map(float, both)) if len(both) > 1 else float(both[0]), joint)
+
+
+def of_each(matrices: Matrices, penalty: m_step.Penalty) -> m_step.Penalty:
+    """Give the penalty for a matrix of its own: what several share is fitted later, so the quickest will do for each."""
+    return penalty if len(matrices.counts) == 1 else m_step.Penalty()
+
+
+def threads(matrices: Matrices) -> AbstractContextManager[None]:
+    """Give LAPACK as many threads as the matrices are worth."""
+    return threads_for(max(min(found.matrix.shape) for found in matrices.counts.values()))
+
+
+def log_start(method: str, matrices: Matrices) -> None:
+    """Say in one line what is worked on and where."""
+    (device,) = jax.numpy.zeros(()).devices()
+    for name, found in matrices.counts.items():
+        (n, p), of = found.matrix.shape, f" {name}:" if name else ""
+        logger.info(
+            "%s:%s %d cells × %d genes, %d non-zeros, float64 on %s", method, of, n, p, found.matrix.nnz, device
+        )
+
+
+def warn_of_spike_ins(data: AnnData | MuData, matrices: Matrices) -> None:
+    """Warn of features that noise does not multiply as it does a cell's own: relative to these, they show its content."""
+    for name in matrices.counts:
+        names = (data[name] if name else data).var_names
+        spikes = names[names.str.match(_SPIKE_INS)]
+        if len(spikes):
+            msg = (
+                f"{checks.number(len(spikes), 'feature')}{f' of {name!r}' if name else ''} "
+                f"{'is a spike-in' if len(spikes) == 1 else 'are spike-ins'} ({checks.listed(spikes, 3)}). The same amount was "
+                "added to every cell, so relative to the other genes they show how much RNA a cell had, and the graphs will "
+                "follow that. Leave them out before choosing variable genes: "
+                '`adata = adata[:, ~adata.var_names.str.startswith("ERCC-")].copy()`.'
+            )
+            warnings.warn(msg, UserWarning, stacklevel=3)
+
+
+def warn_of_negative(data: AnnData | MuData, matrices: Matrices, layer: Layer, power: float | None) -> None:
+    """Warn, once, of values that noise may not have multiplied.
+
+    The model has negative values, so they are no error. But a cell's scale multiplies its counts, not what is left of
+    them when means are taken away or ratios are made logarithms: there is nothing to find in these.
+    """
+    layers = layers_of(data, layer)
+    negative = {name: int((found.matrix.data < 0).sum()) for name, found in matrices.counts.items()}
+    found = [
+        f"{count:,} of {matrices.counts[name].matrix.nnz:,} non-zero values of "
+        f"{place(layers[name], f'mdata[{name!r}]' if name else 'adata')}"
+        for name, count in negative.items()
+        if count
+    ]
+    if not found:
+        return
+    raw = not isinstance(data, MuData) and data.raw is not None
+    msg = (
+        f"{' and '.join(found)} {'is' if sum(negative.values()) == 1 else 'are'} negative. "
+        f"{'Values are therefore used as they are, without a power that compresses counts. ' if power is None else ''}"
+        "If negative values come from centring, scaling or log-ratios, multiplicative noise is not removed: name a "
+        "layer of counts or log-normalised values with `layer=…`, "
+        f"{'take them from `adata.raw.to_adata()`, ' if raw else ''}or use kx.tl.gmgm, whose model has no such noise. "
+        "Set a few stray ones to 0."
+    )
+    warnings.warn(msg, UserWarning, stacklevel=3)
+
+
+def combine(
+    matrices: Matrices, parts: dict[str, em.Structure], penalty: m_step.Penalty, *, progress: bool = False
+) -> Learnt:
+    """Let the matrices agree on one structure of the cells."""
+    if len(parts) == 1:
+        ((name, part),) = parts.items()
+        features = {name: part.cols.precision}
+        return Learnt(part.rows, parts, features, part.strength, part.objective, part.converged, part.reason)
+    shared = shared_rows.combine(
+        [part.spectrum for part in parts.values()],
+        [part.rows.embedding for part in parts.values()],
+        list(matrices.members.values()),
+        len(matrices.cells),
+        penalty=penalty,
+        progress=progress,
+    )
+    short = [f"{name}: {part.reason}" for name, part in parts.items() if not part.converged]
+    short += [f"all together: {shared.shortfall}"] if shared.shortfall else []
+    return Learnt(
+        em.Axis(shared.embedding, shared.rows),
+        parts,
+        dict(zip(parts, shared.cols, strict=True)),
+        shared.strength,
+        np.array([shared.objective]),
+        not short,
+        "; ".join(short) or "every modality's solve and the joint one reached their goals",
+    )
+
+
+def cell_graph(learnt: Learnt, n_neighbors: int | None, weights: str, *, progress: bool) -> dict[str, sparse.csr_array]:
+    """Give connectivities, distances and signed precision of the cells; complete if ``n_neighbors`` is None."""
+    precision, n = learnt.cells.precision, len(learnt.cells.embedding)
+    k = n - 1 if n_neighbors is None else n_neighbors
+    if weights == "affinity":
+        graph = affinity_graph(learnt.cells.embedding, k, progress=progress)
+    else:
+        sizes = [len(phi) for phi in learnt.features.values()]
+        shift = np.average([mean_diagonal(phi) for phi in learnt.features.values()], weights=sizes)
+        graph = partial_correlation_graph(precision, float(shift), k, progress=progress)
+    return _matrices(graph, precision, complete=n_neighbors is None)
+
+
+def feature_graph(learnt: Learnt, name: str, n_neighbors: int | None, *, progress: bool) -> dict[str, sparse.csr_array]:
+    """Give connectivities, distances and signed precision of the features of one matrix."""
+    precision = learnt.features[name]
+    p = len(precision)
+    k = p - 1 if n_neighbors is None else min(n_neighbors, p - 1)
+    graph = partial_correlation_graph(precision, mean_diagonal(learnt.cells.precision), k, progress=progress)
+    return _matrices(graph, precision, complete=n_neighbors is None)
+
+
+def _matrices(graph: Graph, precision: Precision, *, complete: bool) -> dict[str, sparse.csr_array]:
+    signed = all_entries(precision) if complete else on_edges(precision, graph)
+    return {"connectivities": graph.connectivities, "distances": graph.distances, "precision": signed}
+
+
+def _require_finite(*arrays: np.ndarray) -> None:
+    if not all(np.isfinite(array).all() for array in arrays):
+        msg = (
+            "The estimate is not finite; nothing was written. Values that differ by very many orders of magnitude can "
+            "be the cause: try a smaller `power`, or look for outliers."
+        )
+        raise FloatingPointError(msg)
+
+
+def write(
+    data: AnnData | MuData,
+    key_added: str,
+    matrices: Matrices,
+    learnt: Learnt,
+    cells: dict[str, sparse.csr_array],
+    features: dict[str, dict[str, sparse.csr_array]],
+    params: dict[str, Any],
+) -> None:
+    """Write what was learnt, all at once; :func:`kronax.tl.med_magma` lists it."""
+    names = keys.graph_keys(key_added)
+    for kind, matrix in cells.items():
+        data.obsp[getattr(names, kind)] = expand_square(matrix, matrices.cells, matrices.n_obs)
+    data.obsm[names.obsm] = expand(learnt.cells.embedding, matrices.cells, matrices.n_obs)
+    common = {
+        "connectivities_key": names.connectivities,
+        "distances_key": names.distances,
+        "precision_key": names.precision,
+        "params": params,
+        "version": version("kronax"),
+    }
+    layers = layers_of(data, params["layer"])
+    for name, part in modalities(data).items():
+        found, fit = matrices.counts[name], learnt.parts[name]
+        _write_features(part, names, found, fit, features[name])
+        part.uns[names.uns] = (
+            common | {"params": params | {"layer": layers[name]}, "strength": np.array(learnt.strength)} | _report(fit)
+        )
+    if isinstance(data, MuData):
+        data.uns[names.uns] = common | {
+            "converged": learnt.converged,
+            "reason": learnt.reason,
+            "strength": np.array(learnt.strength),
+            "objective": learnt.objective,
+            "modalities": np.array(list(learnt.parts), dtype=str),
+            "n_cells": np.array([len(found.cells) for found in matrices.counts.values()]),
+        }
+
+
+def _write_features(
+    adata: AnnData,
+    names: keys.GraphKeys,
+    found: Counts,
+    fit: em.Structure,
+    graph: dict[str, sparse.csr_array],
+) -> None:
+    n, p = found.shape
+    for kind, matrix in graph.items():
+        adata.varp[getattr(names, kind)] = expand_square(matrix, found.genes, p)
+    adata.varm[names.varm] = expand(fit.cols.embedding, found.genes, p)
+    if isinstance(fit, em.Fit):
+        adata.obs[names.log_scale] = expand(fit.log_rows, found.cells, n, fill=np.nan)
+        adata.var[names.log_scale] = expand(fit.log_cols, found.genes, p, fill=np.nan)
+
+
+def _report(fit: em.Structure) -> dict[str, Any]:
+    """Tell what ``uns`` holds of one fit."""
+    names = ["converged", "reason", "n_iter", "objective", "rank", "noise"]
+    names += ["power", "dispersion"] if isinstance(fit, em.Fit) else []
+    return {name: getattr(fit, name) for name in names}
+
+
+def finish(
+    data: AnnData | MuData,
+    method: str,
+    matrices: Matrices,
+    parts: dict[str, em.Structure],
+    penalty: m_step.Penalty,
+    n_neighbors: int | None,
+    settings: dict[str, Any],
+    *,
+    key_added: str,
+    copy: bool,
+    progress: bool,
+) -> AnnData | MuData | None:
+    """Go from the structure of every matrix to the graphs in the object, or in a copy of it."""
+    for part in parts.values():
+        scales = (part.log_rows, part.log_cols) if isinstance(part, em.Fit) else ()
+        _require_finite(part.rows.embedding, part.cols.embedding, *scales)
+    learnt = combine(matrices, parts, penalty, progress=progress)
+    cells = cell_graph(learnt, n_neighbors, settings["weights"], progress=progress)
+    features = {name: feature_graph(learnt, name, n_neighbors, progress=progress) for name in parts}
+    _require_finite(*(matrix.data for graph in (cells, *features.values()) for matrix in graph.values()))
+    params = {
+        "method": method,
+        "n_neighbors": len(matrices.cells) - 1 if n_neighbors is None else int(n_neighbors),
+        "metric": "cosine" if settings["weights"] == "affinity" else "partial correlation",
+        "use_rep": keys.graph_keys(key_added).obsm,
+        **settings,
+    }
+    data = data.copy() if copy else data
+    write(data, key_added, matrices, learnt, cells, features, params)
+    for name, part in modalities(data).items():
+        warn_of_isolated(part, matrices.counts[name], name, stacklevel=4)
+    _warn(method, matrices, learnt, cells, features, penalty)
+    return data if copy else None
+
+
+def _warn(
+    method: str,
+    matrices: Matrices,
+    learnt: Learnt,
+    cells: dict[str, sparse.csr_array],
+    features: dict[str, dict[str, sparse.csr_array]],
+    penalty: m_step.Penalty,
+) -> None:
+    """Warn of what the user should know about the result."""
+    found = [] if learnt.converged else [f"{method} did not converge: {learnt.reason}."]
+    remedy = " A smaller `strength` of the l1 penalty leaves some." if penalty.kind == "l1" else ""
+    for name, part in learnt.parts.items():
+        genes = f"features of {name!r}" if name else "genes"
+        if part.rank < 2 and min(matrices.counts[name].matrix.shape) >= FEWEST_FOR_NOISE:
+            found.append(
+                f"{'Only one' if part.rank else 'No'} direction{name and f' of {name!r}'} rises above the noise: cells and "
+                f"{genes} show no structure, and {'its graph means' if name else 'the graphs mean'} little."
+            )
+        if not features[name]["connectivities"].nnz:
+            found.append(f"The graph of the {genes} has no edge.{remedy}")
+    if not cells["connectivities"].nnz:
+        found.append(f"The graph of the cells has no edge.{remedy}")
+    n_blocks = count_blocks(matrices)
+    if n_blocks > 1:
+        found.append(
+            f"The non-zero values form {n_blocks} blocks without a cell or gene in common. Nothing can be compared between "
+            "different blocks, including scales."
+        )
+    for msg in found:
+        warnings.warn(msg, UserWarning, stacklevel=4)
+
+
+def count_blocks(matrices: Matrices) -> int:
+    """Count the blocks of cells and features, of all matrices together, that no non-zero value connects."""
+    if _hang_together(matrices):
+        return 1
+    entries = {name: found.matrix.tocoo() for name, found in matrices.counts.items()}
+    rows = np.concatenate([matrices.members[name][matrix.row] for name, matrix in entries.items()])
+    starts = np.cumsum([len(matrices.cells), *(matrix.shape[1] for matrix in entries.values())])
+    cols = np.concatenate([start + matrix.col for start, matrix in zip(starts[:-1], entries.values(), strict=True)])
+    edges = sparse.coo_array((np.ones(len(rows), np.int8), (rows, cols)), (starts[-1], starts[-1]))
+    return int(sparse.csgraph.connected_components(edges, directed=False)[0])
+
+
+def _hang_together(matrices: Matrices) -> bool:
+    """Tell whether features lead from one cell to all others: a few steps where they do, as they nearly always do."""
+    patterns = {name: found.matrix.astype(bool) for name, found in matrices.counts.items()}
+    reached, n_reached = np.arange(len(matrices.cells)) == 0, 0
+    while n_reached < reached.sum():
+        n_reached = reached.sum()
+        for name, pattern in patterns.items():
+            members = matrices.members[name]
+            reached[members] |= pattern @ (pattern.T @ reached[members])
+    return bool(reached.all())

@@ -1,0 +1,64 @@
+"""The share that the genes of each module have of a cell's total."""
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from kronax._data.matrix import Counts
+
+MOST_GROUPS = 100  # in a figure
+
+
+def shares(counts: Counts, module_of: pd.Categorical) -> np.ndarray:
+    """Give every module's share of every cell's total: cells with counts × modules."""
+    if (counts.matrix.data < 0).any():
+        msg = "Shares of a cell's total need a matrix without negative values. Name another one with `layer=…`."
+        raise ValueError(msg)
+    in_module = (counts.matrix @ indicator(module_of)[counts.genes]).toarray()
+    return in_module / counts.matrix.sum(axis=1)[:, None]
+
+
+def graph_of(adata: AnnData, modules: str, neighbors_key: str | None) -> str:
+    """Name the graph that was asked for or, without one, that in which the modules were found."""
+    if neighbors_key is not None:
+        return neighbors_key
+    if modules not in adata.uns:
+        msg = (
+            f"`adata.uns` does not say in which graph the modules of `adata.var[{modules!r}]` were found. Name it with "
+            "`neighbors_key=…`, or run kx.tl.gene_modules."
+        )
+        raise KeyError(msg)
+    return adata.uns[modules]["params"]["neighbors_key"]
+
+
+def learnt_from(adata: AnnData, neighbors_key: str) -> str | None:
+    """Name the layer that a graph was learnt from, if it is there."""
+    layer = adata.uns[neighbors_key].get("params", {}).get("layer")
+    return layer if isinstance(layer, str) and layer in adata.layers else None
+
+
+def categorical(column: pd.Series, name: str) -> pd.Categorical:
+    """Give a column as categories that all occur, named by strings."""
+    found = pd.Categorical(column).remove_unused_categories()
+    if not len(found.categories):
+        msg = f"All values of `{name}` are missing."
+        raise ValueError(msg)
+    return found.rename_categories([str(category) for category in found.categories])
+
+
+def require_few(groups: pd.Categorical, name: str) -> None:
+    """Require as few groups as a figure has room for."""
+    if (n_groups := len(groups.categories)) > MOST_GROUPS:
+        msg = (
+            f"`{name}` has {n_groups:,} groups; at most {MOST_GROUPS} can be drawn. "
+            "Name a column with fewer, such as clusters or cell types, or merge some."
+        )
+        raise ValueError(msg)
+
+
+def indicator(categories: pd.Categorical) -> sparse.csr_array:
+    """Give the matrix, members × categories, that holds a 1 where a member is in a category."""
+    member = np.flatnonzero(categories.codes >= 0)
+    shape = (len(categories), len(categories.categories))
+    return sparse.csr_array((np.ones(len(member)), (member, categories.codes[member])), shape=shape)

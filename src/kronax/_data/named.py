@@ -1,0 +1,76 @@
+"""A tensor as an array with names, of a MuData object or of what a cross-validation held out."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from kronax._data.tensor import Tensor
+from kronax.solvers import checks
+
+
+@dataclass(frozen=True, repr=False)
+class NamedArray:
+    """A tensor as an array with names, which NumPy accepts as an array.
+
+    Attributes
+    ----------
+    values
+        Treatments × contexts × genes, float64; NaN where there is no value.
+    treatments
+        Names along the first axis.
+    contexts
+        Names along the second axis.
+    genes
+        Names along the third axis.
+
+    References
+    ----------
+    :cite:t:`Hodos2018`, for tensors of this kind.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> import numpy as np
+    >>> mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=50, missing=0)
+    >>> tensor = kx.get.array(mdata)
+    >>> np.mean(tensor, axis=0).shape
+    (4, 50)
+    >>> tensor.values[tensor.treatments.get_loc("drug3"), tensor.contexts.get_loc("line1")].shape
+    (50,)
+    """
+
+    values: np.ndarray
+    treatments: pd.Index
+    contexts: pd.Index
+    genes: pd.Index
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.values, dtype, copy=copy) if copy is not None else np.asarray(self.values, dtype)
+
+    def __repr__(self) -> str:
+        n, c, p = self.values.shape
+        return f"NamedArray, {n} treatments × {c} contexts × {p} genes, {np.isnan(self.values).mean():.0%} NaN"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The numbers of treatments, contexts and genes."""
+        return self.values.shape
+
+
+def of_tensor(tensor: Tensor) -> NamedArray:
+    """Name a tensor's values."""
+    return NamedArray(tensor.values, tensor.treatments, pd.Index(tensor.contexts), tensor.genes)
+
+
+def of_held_out(profiles: AnnData, method: str | None) -> NamedArray:
+    """Arrange the measured values of held-out fibers, or a method's predictions of them."""
+    if method is not None:
+        checks.known(method, list(profiles.layers), "method")
+    found = profiles.X if method is None else profiles.layers[method]
+    treatment, context = (profiles.obs[key].cat for key in ("treatment", "context"))
+    values = np.full((len(treatment.categories), len(context.categories), profiles.n_vars), np.nan)
+    values[treatment.codes, context.codes] = found
+    return NamedArray(values, treatment.categories, context.categories, profiles.var_names)

@@ -1,0 +1,51 @@
+"""The graphs that a graph method wrote, found through ``uns`` as scanpy finds its cell graph."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+from anndata import AnnData
+from mudata import MuData
+from scipy import sparse
+
+from kronax._data import objects
+
+Axis = Literal["obs", "var"]
+AXES = ("obs", "var")
+
+
+def stored_matrix(data: AnnData | MuData, neighbors_key: str, axis: Axis, what: str) -> tuple[sparse.csr_matrix, str]:
+    """Read ``"connectivities"`` or ``"precision"`` of an axis: CSR, float64, a copy, no stored zeros; and its place."""
+    of = objects.called(data)
+    name, stored = f"{of}.{axis}p", getattr(data, f"{axis}p")
+    remedy = _remedy(data.uns, stored, what)
+    objects.key_in(neighbors_key, data.uns, f"{of}.uns", remedy)
+    described = data.uns[neighbors_key]
+    if what == "precision" and "connectivities_key" in described and "precision_key" not in described:
+        remedy = f"This graph has no precision; only kx.tl.med_magma and kx.tl.gmgm write one. {remedy}"
+    objects.key_in(f"{what}_key", described, f"{of}.uns[{neighbors_key!r}]", remedy)
+    key = described[f"{what}_key"]
+    objects.key_in(key, stored, name, remedy)
+    matrix = sparse.csr_matrix(stored[key], dtype=np.float64, copy=True)
+    matrix.eliminate_zeros()
+    return matrix, f"`{name}[{key!r}]`"
+
+
+def _remedy(uns: Mapping, stored: Mapping, what: str) -> str:
+    """Name the graphs that are there, if any."""
+    there = [key for key, entry in uns.items() if isinstance(entry, Mapping) and entry.get(f"{what}_key") in stored]
+    return f"Pass `neighbors_key=`, one of {sorted(there)}." if there else "Run kx.tl.med_magma first."
+
+
+def stored_graph(data: AnnData | MuData, neighbors_key: str, axis: Axis) -> sparse.csr_matrix:
+    """Read the connectivities of cells or genes: CSR, float64, a copy, no stored zeros, weights checked."""
+    graph, place = stored_matrix(data, neighbors_key, axis, "connectivities")
+    require_weights(graph, place)
+    return graph
+
+
+def require_weights(graph: sparse.csr_matrix, place: str) -> None:
+    """Require that all weights are positive and finite."""
+    if not (np.isfinite(graph.data).all() and (graph.data > 0).all()):
+        msg = f"{place} has negative, NaN or infinite values; the weights of a graph are positive."
+        raise ValueError(msg)

@@ -1,0 +1,104 @@
+"""Checks of values that users hand in, and the sentences that say what was found and what to do about it."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+
+def known(name: Any, names: Iterable[str], what: str, *, most: int = 5) -> None:
+    """Require one of perhaps many names; if it is none, give those that are most like it, or the first few, or `most`."""
+    names = list(map(str, names))
+    if name not in names:
+        hint = _did_you_mean(name, names) or f" There are {listed(names, most)}."
+        msg = f"There is no {what} {name!r}.{hint}"
+        raise KeyError(msg)
+
+
+def _did_you_mean(name: Any, names: list) -> str:
+    """Ask whether one of the names that are most alike was meant."""
+    texts = [text for text in names if isinstance(text, str)]
+    alike = difflib.get_close_matches(name, texts) if isinstance(name, str) else []
+    return f" Did you mean {' or '.join(map(repr, alike))}?" if alike else ""
+
+
+def listed(names: Sequence[Any], most: int = 5) -> str:
+    """Write the first few of many names."""
+    return ", ".join(map(str, names[:most])) + (", …" if len(names) > most else "")
+
+
+def number(n: int, noun: str) -> str:
+    """Count things."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def type_of(value: Any) -> str:
+    """Name the type of what was found; of a class, say that it is one."""
+    return f"the class {value.__qualname__}" if isinstance(value, type) else type(value).__qualname__
+
+
+def one_of(value: Any, allowed: Iterable, name: str) -> None:
+    """Require one of a few values."""
+    allowed = list(allowed)
+    if value not in allowed:
+        msg = f"`{name}` must be one of {allowed}, found {value!r}.{_did_you_mean(value, allowed)}"
+        raise ValueError(msg)
+
+
+def integer(value: Any, name: str, *, low: int, high: int | None = None, why: str = "") -> None:
+    """Require an integer between two bounds, both included."""
+    span = f"an integer of at least {low}" if high is None else f"an integer from {low} to {high}"
+    ok = (
+        isinstance(value, Integral) and not isinstance(value, bool) and value >= low and (high is None or value <= high)
+    )
+    if not ok:
+        msg = f"`{name}` must be {span}{why}, found {value!r}."
+        raise ValueError(msg)
+
+
+def name(value: Any, argument: str) -> None:
+    """Require a name that can be a key in a file."""
+    if not isinstance(value, str) or not value or "/" in value:
+        msg = f"`{argument}` must be a non-empty str without '/', found {value!r}."
+        raise ValueError(msg)
+
+
+def positive(value: Any, name: str, *, high: float = np.inf) -> None:
+    """Require a positive finite number, at most ``high``."""
+    ok = isinstance(value, Real) and not isinstance(value, bool) and 0 < value < np.inf and value <= high
+    if not ok:
+        limit = f" of at most {high:g}" if np.isfinite(high) else ""
+        msg = f"`{name}` must be a positive number{limit}, found {value!r}."
+        raise ValueError(msg)
+
+
+def not_negative(value: Any, name: str, *, below: float = np.inf) -> None:
+    """Require a finite number of at least 0, and less than ``below``."""
+    ok = isinstance(value, Real) and not isinstance(value, bool) and 0 <= value < below
+    if not ok:
+        limit = f" and less than {below:g}" if np.isfinite(below) else ""
+        msg = f"`{name}` must be a number of at least 0{limit}, found {value!r}."
+        raise ValueError(msg)
+
+
+def share(value: Any, name: str) -> None:
+    """Require a number from 0 to 1."""
+    if not (isinstance(value, Real) and not isinstance(value, bool) and 0 <= value <= 1):
+        msg = f"`{name}` must be a number from 0 to 1, found {value!r}."
+        raise ValueError(msg)
+
+
+def boolean(value: Any, name: str) -> None:
+    """Require True or False."""
+    if not isinstance(value, bool | np.bool_):
+        msg = f"`{name}` must be True or False, found {value!r}."
+        raise ValueError(msg)
+
+
+def auto_or_boolean(value: Any, name: str) -> None:
+    """Require True, False or ``"auto"``."""
+    if not (isinstance(value, bool | np.bool_) or isinstance(value, str) and value == "auto"):
+        msg = f"`{name}` must be 'auto', True or False, found {value!r}."
+        raise ValueError(msg)

@@ -1,0 +1,370 @@
+"""The M-step: from a noise-free matrix ``Z`` to the precision matrices of its rows and columns.
+
+Two fits of the same model (Eq. 3) are kept apart. The estimate uses the whole spectrum, nonlinearly shrunk. The ``Ω``
+that the next E-step sees holds only what rises above the noise, damped: an ``Ω`` fitted closely to ``Z`` and a ``Z``
+fitted closely to ``Ω`` drive each other to extremes.
+
+The estimate comes in four forms. Shrinkage replaces the eigenvalues of both axes. Apart, each axis is then fitted with the
+other at its mean, ``Φ + ψ̄I = n(ZᵀZ)⁻¹``, and what both could explain is in both; jointly, they share it out. A ridge and an
+l1 penalty are fitted jointly to the eigenvalues, and the matrices, as they are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import linalg, sparse
+
+from kronax.solvers.device import eigh_all
+from kronax.solvers.gaussian import held_out, kronecker_sum, ridge
+from kronax.solvers.gaussian.lasso import newton
+from kronax.solvers.gaussian.precision import LowRank, Precision, Sparse, dense, diagonal, mean_diagonal, shifted
+from kronax.solvers.gaussian.shrinkage import quadratic_inverse_shrinkage
+from kronax.solvers.gaussian.spectral import Leading, Spectrum
+from kronax.solvers.scales.fiber import Omega
+
+NEARLY_SQUARE = 4  # the ratio of the sides up to which spectra are shrunk by cross-validation
+_FEWEST_FOLDS, _MOST_FOLDS = 4, 10
+_FOLDED = 2000  # samples of all folds together, beyond the fewest: what an eigenproblem costs grows with them
+_DAMPING = 0.5  # share of the spikes in the Ω that the E-step sees
+_CONSTANT = 1e-10  # variances below this share of the mean count as zero
+_LEAST = 1e-6  # of the mean eigenvalue: the least that a direction may be left with
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """How precisions are kept from following the noise.
+
+    Attributes
+    ----------
+    kind
+        ``"shrinkage"`` of both spectra, ``"ridge"`` (Eq. 3′) or ``"l1"`` (Eq. 5).
+    strength
+        Of a ridge, in units of the squared mean variance; of an l1 penalty, on the scale of correlations, one for the rows and one
+        for the columns if two. None: the ridge that held-out data choose, the universal threshold for l1.
+    joint
+        Of shrinkage: whether the axes share out what both could explain, or each is fitted with the other at its mean.
+    """
+
+    kind: Literal["shrinkage", "ridge", "l1"] = "shrinkage"
+    strength: float | tuple[float, float] | None = None
+    joint: bool = False
+
+
+class Estimate(NamedTuple):
+    """Precisions of the rows and of the columns of every matrix, with equal mean diagonals, and how they were reached.
+
+    ``strength`` is that of the penalty, NaN for shrinkage; ``objective`` the negative log-likelihood per entry, up to a
+    constant; ``shortfall`` says in words how far from its goal the solve stopped; empty if it got there.
+    """
+
+    rows: Precision
+    cols: list[Precision]
+    strength: tuple[float, ...]
+    objective: float
+    shortfall: str
+
+
+def estimate(found: Spectrum, penalty: Penalty, last: Estimate | None = None, *, progress: bool = False) -> Estimate:
+    """Fit Eq. 3 to both axes of ``Z``; with an l1 penalty starting from the ``last`` estimate, if there is one."""
+    return estimate_shared(found, [found], penalty, last, progress=progress)
+
+
+def estimate_shared(
+    whole: Spectrum,
+    parts: Sequence[Spectrum],
+    penalty: Penalty,
+    last: Estimate | None = None,
+    *,
+    progress: bool = False,
+) -> Estimate:
+    """Fit Eq. 3 to matrices that share their rows: one ``Ψ``, and a ``Φ_k`` for the columns of every matrix.
+
+    ``min Σ_k [tr(S₁ₖΨ) + tr(S₂ₖΦ_k) − log det(Ψ ⊕ Φ_k)]`` sees of the rows only ``Σ_k S₁ₖ``, and its sum over ``(k, j)``
+    is one over all columns: Eq. 3 again, with the eigenvalues of all ``S₂ₖ`` in a row (Andrew et al., AISTATS 2024).
+
+    Parameters
+    ----------
+    whole
+        Spectrum of the matrices side by side.
+    parts
+        The spectrum of each.
+    penalty
+        How precisions are kept from following the noise.
+    last
+        An earlier estimate, from which the solve with an l1 penalty starts.
+    progress
+        Whether long work shows a progress bar.
+    """
+    sides = [_rows(whole), *map(_cols, parts)]
+    if penalty.kind == "l1":
+        return _sparse(sides, penalty.strength, last, progress=progress)
+    return _ridge(sides, penalty.strength) if penalty.kind == "ridge" else _shrinkage(sides, joint=penalty.joint)
+
+
+class _Side(NamedTuple):
+    """One axis of ``Z``: ``vectors diag(√eigenvalues) othersᵀ``, the others being its samples.
+
+    ``beyond`` is what the E-step adds to the second moments beyond those of the mode, or None.
+    """
+
+    vectors: np.ndarray
+    others: np.ndarray
+    eigenvalues: np.ndarray
+    dim: int
+    n_samples: int
+    beyond: np.ndarray | None
+
+
+def _rows(found: Spectrum) -> _Side:
+    return _Side(found.rows, found.cols, found.eigenvalues, *found.dims, found.beyond and found.beyond[0])
+
+
+def _cols(found: Spectrum) -> _Side:
+    return _Side(found.cols, found.rows, found.eigenvalues, *found.dims[::-1], found.beyond and found.beyond[1])
+
+
+def _shrinkage(sides: Sequence[_Side], *, joint: bool) -> Estimate:
+    """Fit the shrunk spectra; objective and convergence are those of the joint fit in any case."""
+    shrunk = _shrunk(sides)
+    solved, eigenvalues = _solve(shrunk, sides)
+    rows, *cols = _together(sides, eigenvalues) if joint else map(_apart, sides, shrunk)
+    return Estimate(rows, cols, (np.nan,), _objective(sides, eigenvalues), _shortfall(solved))
+
+
+def _ridge(sides: Sequence[_Side], strength: float | None) -> Estimate:
+    """Fit the spectra as they are, null eigenvalues included, with the ridge given or the one that held-out data choose."""
+    sample = [_sample(side) for side in sides]
+    e, f, m, q = _in_a_row(sample, sides)
+    unit = (float(m @ e) / float(m.sum() * q.sum())) ** 2
+    if strength is None:
+        held = held_out.eigenvalues(*map(_samples, sides))
+        chosen = ridge.choose(e, f, m, q, _in_a_row(held, sides)[:2])
+        solved, strength = chosen.solved, chosen.strength / unit
+    else:
+        solved = kronecker_sum.fit(e, f, m, q, ridge=strength * unit)
+    eigenvalues = _split(solved, sample)
+    rows, *cols = _together(sides, eigenvalues)
+    return Estimate(rows, cols, (strength,), _objective(sides, eigenvalues), _shortfall(solved))
+
+
+def _sparse(
+    sides: Sequence[_Side], strength: float | tuple[float, float] | None, last: Estimate | None, *, progress: bool
+) -> Estimate:
+    """Fit the matrices with an l1 penalty; columns of different matrices stay independent."""
+    s1, *parts = map(_second_moments, sides)
+    s2 = linalg.block_diag(*parts)
+    _require_variance(s1, s2)
+    if strength is None:
+        strength = newton.universal_strengths(len(s1), len(s2))
+    both = strength if isinstance(strength, tuple) else (strength, strength)
+    start = last and (dense(last.rows), linalg.block_diag(*map(dense, last.cols)))
+    solved = newton.solve(s1, s2, both, start=start, progress=progress)
+    ends = np.cumsum([0, *map(len, parts)])
+    blocks = [solved.cols[start:end, start:end] for start, end in zip(ends[:-1], ends[1:], strict=True)]
+    total = np.add.outer(np.linalg.eigvalsh(solved.rows), np.linalg.eigvalsh(solved.cols))
+    objective = np.vdot(s1, solved.rows) + np.vdot(s2, solved.cols) - np.log(total).sum()
+    rows, *cols = (Sparse(sparse.csr_array(matrix)) for matrix in (solved.rows, *blocks))
+    return Estimate(rows, cols, both, 0.5 * float(objective) / total.size, _shortfall_of_l1(solved))
+
+
+def _shortfall(solved: kronecker_sum.KroneckerSum) -> str:
+    if solved.converged:
+        return ""
+    return f"the M-step's Newton iteration stopped at a decrement of {solved.decrement:.2g} after {solved.n_iter} steps"
+
+
+def _shortfall_of_l1(solved: newton.KroneckerLasso) -> str:
+    if solved.converged:
+        return ""
+    return (
+        f"the M-step with an l1 penalty stopped at a residual of {solved.residual:.2g} after {solved.n_iter} steps; a "
+        "larger `strength` is easier to solve for"
+    )
+
+
+def bytes_for_l1(n: int, p: int) -> int:
+    """Estimate the memory of a fit with an l1 penalty, in bytes: so many matrices of each axis are alive at a time."""
+    return 8 * 50 * (n**2 + p**2)
+
+
+def _solve(
+    eigenvalues: Sequence[np.ndarray], sides: Sequence[_Side]
+) -> tuple[kronecker_sum.KroneckerSum, list[np.ndarray]]:
+    """Solve Eq. 3; give the precisions' eigenvalues, of every side in the order of its own."""
+    solved = kronecker_sum.fit(*_in_a_row(eigenvalues, sides))
+    return solved, _split(solved, eigenvalues)
+
+
+def _in_a_row(eigenvalues: Sequence[np.ndarray], sides: Sequence[_Side]) -> tuple[np.ndarray, ...]:
+    """Give ``e``, ``f``, ``m`` and ``q`` of Eq. 3: the rows' eigenvalues and those of all columns, and multiplicities."""
+    groups = [_group_sizes(values, side.dim) for values, side in zip(eigenvalues, sides, strict=True)]
+    return eigenvalues[0], np.concatenate(eigenvalues[1:]), groups[0], np.concatenate(groups[1:])
+
+
+def _split(solved: kronecker_sum.KroneckerSum, like: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [solved.lam, *np.split(solved.mu, np.cumsum([len(values) for values in like[1:]])[:-1])]
+
+
+def _objective(sides: Sequence[_Side], eigenvalues: Sequence[np.ndarray]) -> float:
+    """Evaluate Eq. 3 per entry with the sample's own eigenvalues."""
+    e, f, m, q = _in_a_row([_sample(side) for side in sides], sides)
+    lam, mu, _, _ = _in_a_row(eigenvalues, sides)
+    return 0.5 * kronecker_sum.objective(lam, mu, e, f, m, q) / float(m.sum() * q.sum())
+
+
+def _second_moments(side: _Side) -> np.ndarray:
+    """Give ``S``, all of it. The trace stays that of the mode: it is the same for rows and columns, and must be."""
+    moments = (side.vectors * side.eigenvalues) @ side.vectors.T
+    if side.beyond is not None:  # around means that are those of the mode, so that positive definite is not for granted
+        ((values, vectors),) = eigh_all([moments + side.beyond])
+        values = np.maximum(values, _LEAST * values.mean())
+        moments = (vectors * (values * (side.eigenvalues.sum() / values.sum()))) @ vectors.T
+    return 0.5 * (moments + moments.T)
+
+
+def _require_variance(*moments: np.ndarray) -> None:
+    """Require that all rows and columns vary: without a variance there is no correlation, and no end to a precision."""
+    for kind, s in zip(("rows", "columns"), moments, strict=True):
+        still = np.flatnonzero(np.diag(s) <= _CONSTANT * np.diag(s).mean())
+        if len(still):
+            msg = (
+                f"But for their scales and means, {len(still)} {kind} do not vary (the first: number {still[0]} of those "
+                'with non-zero values, from 0). An l1 penalty needs variances: remove them, or use penalty="shrinkage".'
+            )
+            raise ValueError(msg)
+
+
+def _sample(side: _Side) -> np.ndarray:
+    """Give the eigenvalues of ``S``, to first order in what lies beyond the mode; the null ones, if there are any, as one."""
+    values = np.append(side.eigenvalues, [0.0] * (side.dim > len(side.eigenvalues)))
+    return _with_the_trace(_beyond_the_mode(values, side), side)
+
+
+def _shrunk(sides: Sequence[_Side]) -> list[np.ndarray]:
+    """Shrink the spectrum of every axis: by cross-validation where the matrix is nearly square, else in closed form.
+
+    The null eigenvalues, if there are any, stand behind the others as one. The trace stays.
+    """
+    nearly_square = [max(side.dim, side.n_samples) < NEARLY_SQUARE * min(side.dim, side.n_samples) for side in sides]
+    held = iter(
+        held_out.eigenvalues(*(_samples(side) for side, near in zip(sides, nearly_square, strict=True) if near))
+    )
+    shrunk = [next(held) if near else _closed_form(side) for side, near in zip(sides, nearly_square, strict=True)]
+    return [_with_the_trace(_beyond_the_mode(values, side), side) for values, side in zip(shrunk, sides, strict=True)]
+
+
+def _beyond_the_mode(values: np.ndarray, side: _Side) -> np.ndarray:
+    """Add what the E-step finds beyond the mode, along the eigenvectors and, on average, along the others."""
+    if side.beyond is None:
+        return values
+    # uᵢᵀDuᵢ
+    added = np.einsum("ji,jk,ki->i", side.vectors, side.beyond, side.vectors, optimize=True)
+    if len(values) > len(added):
+        rest = np.trace(side.beyond) - added.sum()
+        added = np.append(added, rest / (side.dim - len(added)))
+    return np.maximum(values + added, _LEAST * values.mean())
+
+
+def _with_the_trace(values: np.ndarray, side: _Side) -> np.ndarray:
+    """Scale eigenvalues to the trace of the sample's."""
+    return values * (side.eigenvalues.sum() / (_group_sizes(values, side.dim) @ values))
+
+
+def _closed_form(side: _Side) -> np.ndarray:
+    """Shrink by quadratic-inverse shrinkage: ``e/m`` are the eigenvalues of a covariance matrix from ``m`` samples."""
+    values, null = quadratic_inverse_shrinkage(side.eigenvalues / side.n_samples, side.dim, side.n_samples)
+    return side.n_samples * np.append(values, [null] * (side.dim > len(values)))
+
+
+def _samples(side: _Side) -> held_out.Samples:
+    """Deal the samples out to folds along their leading direction, which neither their order nor their scales change."""
+    return held_out.Samples(
+        coordinates=side.others * np.sqrt(side.eigenvalues),
+        fold=held_out.folds(side.others[:, 0], _n_folds(len(side.others))),
+        dim=side.dim,
+        kept=len(side.eigenvalues),
+    )
+
+
+def _n_folds(n_samples: int) -> int:
+    """Choose a number of folds: the more there are, the more alike a training set and the whole, and the more to solve."""
+    return min(int(np.clip(_FOLDED // n_samples, _FEWEST_FOLDS, _MOST_FOLDS)), n_samples)
+
+
+def _group_sizes(values: np.ndarray, dim: int) -> np.ndarray:
+    """Count one for every eigenvalue, and for the last as many as are needed to make ``dim``."""
+    return np.append(np.ones(len(values) - 1), dim - len(values) + 1.0)
+
+
+def _together(sides: Sequence[_Side], eigenvalues: Sequence[np.ndarray]) -> list[LowRank]:
+    """Give ``Ψ`` and every ``Φ`` of the joint fit; ``Ψ + t`` and ``Φ − t`` are one model, ``t`` makes their means equal."""
+    rows, *cols = map(_precision, sides, eigenvalues)
+    mean = np.average([mean_diagonal(phi) for phi in cols], weights=[side.dim for side in sides[1:]])
+    t = 0.5 * (float(mean) - mean_diagonal(rows))
+    return [shifted(rows, t), *(shifted(phi, -t) for phi in cols)]
+
+
+def _apart(side: _Side, shrunk: np.ndarray) -> LowRank:
+    """Give the precision of one axis with the other at its mean: ``ΔC⁻¹Δ − ½I``, ``Δ`` such that the diagonal is ½.
+
+    With unknown scales of rows and columns only partial correlations mean something, and these are what stands off the
+    diagonal, with their sign turned.
+    """
+    inverse = _precision(side, 1.0 / shrunk)
+    size = np.sqrt(diagonal(inverse))
+    vectors = inverse.vectors
+    vectors /= size[:, None].astype(vectors.dtype)  # in place: as large as the matrix
+    return LowRank(inverse.base / size**2 - 0.5, vectors, inverse.weights)
+
+
+def _precision(side: _Side, eigenvalues: np.ndarray) -> LowRank:
+    """Put a precision matrix together; directions without an eigenvalue get the null one or, without it, the mean.
+
+    Of the direction along which means were taken away nothing is known: it gets the mean, which ties no two to each other.
+    The vectors are a copy.
+    """
+    n, kept = side.vectors.shape
+    mean = float(_group_sizes(eigenvalues, side.dim) @ eigenvalues) / side.dim
+    if len(eigenvalues) == kept:
+        return LowRank(mean, side.vectors.copy(), eigenvalues - mean)
+    null = float(eigenvalues[-1])
+    if side.dim == n:
+        return LowRank(null, side.vectors.copy(), eigenvalues[:kept] - null)
+    means = np.full(n, n**-0.5, side.vectors.dtype)
+    return LowRank(null, np.column_stack([side.vectors, means]), np.append(eigenvalues[:kept], mean) - null)
+
+
+def spiked(lead: Leading, energy: float, n_comps: int) -> Omega:
+    """Fit Eq. 3 to the directions above the noise, all others pooled, and damp it: ``(1 − η)I + ηΩ̂``.
+
+    Parameters
+    ----------
+    lead
+        Directions of ``Z``.
+    energy
+        Sum of the squares of ``Z``.
+    n_comps
+        Number of directions to pad to, so that one compiled E-step serves every rank.
+    """
+    n, m = len(lead.rows), len(lead.cols)
+    k = min(lead.rank, len(lead.eigenvalues), m - 1)
+    spikes = lead.eigenvalues[:k]
+    rest = max(energy - spikes.sum(), 1e-6 * energy)
+    e, f = (np.append(spikes, rest / (dim - k)) for dim in (n, m))
+    groups = (np.append(np.ones(k), float(dim - k)) for dim in (n, m))
+    solved = kronecker_sum.fit(e, f, *groups)
+    scale = solved.lam[-1] + solved.mu[-1]  # Ω is I outside the spikes
+    return Omega(
+        jnp.asarray(1.0),
+        *_padded(lead.rows[:, :k], _DAMPING * (solved.lam[:-1] - solved.lam[-1]) / scale, n_comps),
+        *_padded(lead.cols[:, :k], _DAMPING * (solved.mu[:-1] - solved.mu[-1]) / scale, n_comps),
+    )
+
+
+def _padded(vectors: np.ndarray, weights: np.ndarray, size: int) -> tuple[jax.Array, jax.Array]:
+    missing = (0, size - len(weights))
+    return jnp.asarray(np.pad(vectors, ((0, 0), missing))), jnp.asarray(np.pad(weights, missing))

@@ -1,0 +1,134 @@
+"""Spectra of a noise-free matrix ``Z``, tall: ``n × m``, ``n ≥ m``. Only ``m × m`` eigenproblems are solved."""
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from kronax.solvers.blocks import Blocks, col_sums, matmul
+from kronax.solvers.device import eigh_all
+from kronax.solvers.gaussian.shrinkage import noise_level, shrink_singular_values
+
+_SINGLE_PRECISION = 2**24  # numbers in U beyond which it is kept in float32: 128 MiB in float64
+_ROUNDING = 1e-12  # eigenvalues below this share of the largest count as zero
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """``Z``, or its deviations from its means: ``U diag(√e) Vᵀ``.
+
+    Attributes
+    ----------
+    rows, cols
+        ``U`` (n, r) and ``V`` (m, r). A large ``U`` is in single precision.
+    eigenvalues
+        ``e`` (r,), positive, in descending order.
+    dims
+        Degrees of freedom of rows and columns.
+    beyond
+        What is known of ``E[ZZᵀ]`` and ``E[ZᵀZ]`` beyond ``ZZᵀ`` and ``ZᵀZ``, or None.
+    """
+
+    rows: np.ndarray
+    cols: np.ndarray
+    eigenvalues: np.ndarray
+    dims: tuple[int, int]
+    beyond: tuple[np.ndarray, np.ndarray | None] | None = None
+
+    def transposed(self) -> "Spectrum":
+        """Give the spectrum of ``Zᵀ``."""
+        return Spectrum(self.cols, self.rows, self.eigenvalues, self.dims[::-1], self.beyond and self.beyond[::-1])
+
+
+@dataclass(frozen=True)
+class Leading:
+    """The directions of ``Z`` above the noise, at most ``n_comps`` of them, at least two.
+
+    Attributes
+    ----------
+    rows, cols, eigenvalues
+        ``U`` (n, k), ``V`` (m, k) and ``e`` (k,), in descending order.
+    shrunk
+        Singular values after optimal shrinkage, (k,): ``U diag(shrunk) Vᵀ`` is the denoised ``Z``.
+    noise
+        Standard deviation of the noise.
+    rank
+        How many directions rise above the noise, all counted.
+    """
+
+    rows: np.ndarray
+    cols: np.ndarray
+    eigenvalues: np.ndarray
+    shrunk: np.ndarray
+    noise: float
+    rank: int
+
+
+def decompose(z: Blocks, square: jax.Array, *, center: int | None, n_comps: int) -> tuple[Leading, Spectrum]:
+    """Find the directions of ``Z`` above the noise, and the spectrum of its deviations from its means.
+
+    Parameters
+    ----------
+    z
+        ``Z``.
+    square
+        ``ZᵀZ``.
+    center
+        The axis along which means are taken away for the spectrum: 0, from every column its mean over the rows; 1, from
+        every row its mean over the columns; None, none. That axis loses one degree of freedom.
+    n_comps
+        Directions kept, at most.
+    """
+    mean, square = _mean(z, center), np.asarray(square)
+    centred = _centred(z, square, mean, center)
+    solved = eigh_all([square, centred] if center is not None else [square])
+    return _leading(z, *solved[0], n_comps), _spectrum(z, centred, mean, *solved[-1], center)
+
+
+def _leading(z: Blocks, values: np.ndarray, vectors: np.ndarray, n_comps: int) -> Leading:
+    values = values[values > _ROUNDING * values[0]]
+    noise = noise_level(values, z.shape)
+    singular = np.sqrt(values)
+    shrunk = shrink_singular_values(singular, noise, z.shape)
+    rank = int((shrunk > 0).sum())
+    if rank < 2:  # no structure to speak of: two directions as they are still place every row
+        shrunk = singular
+    most = min(n_comps, len(values))
+    cols = vectors[:, :most]
+    rows = np.asarray(matmul(z, cols / singular[:most], np.zeros(most)))  # of one shape, whatever the rank
+    k = min(max(rank, 2), most)
+    return Leading(rows[:, :k], cols[:, :k], values[:k], shrunk[:k], noise, rank)
+
+
+def _spectrum(
+    z: Blocks, square: np.ndarray, mean: np.ndarray, values: np.ndarray, cols: np.ndarray, center: int | None
+) -> Spectrum:
+    n, m = z.shape
+    dims = (n - (center == 0), m - (center == 1))
+    if np.trace(square) <= _ROUNDING * n * m:
+        msg = "Nothing varies: but for their scales, all rows are alike. A precision matrix needs deviations from the mean."
+        raise ValueError(msg)
+    kept = min(*dims, int((values > _ROUNDING * values[0]).sum()))
+    values, cols = values[:kept], cols[:, :kept]
+    scaled = cols / np.sqrt(values)
+    dtype = np.float32 if n * kept > _SINGLE_PRECISION else np.float64
+    rows = np.asarray(matmul(z, scaled.astype(dtype), (mean @ scaled).astype(dtype)))
+    return Spectrum(rows, cols, values, dims)
+
+
+def _mean(z: Blocks, center: int | None) -> np.ndarray:
+    """Give the columns' means; 0 where they are not taken away."""
+    return np.asarray(_col_sums(z)) / z.shape[0] if center == 0 else np.zeros(z.shape[1])
+
+
+_col_sums = jax.jit(col_sums)
+
+
+def _centred(z: Blocks, square: np.ndarray, mean: np.ndarray, center: int | None) -> np.ndarray:
+    """Give the Gram matrix of the deviations from means."""
+    if center == 0:  # Σ_i (z_i − μ)(z_i − μ)ᵀ = ZᵀZ − nμμᵀ
+        return square - z.shape[0] * np.outer(mean, mean)
+    if center == 1:  # J ZᵀZ J, J = I − 11ᵀ/m
+        means = square.mean(0)
+        return square - means - (means - means.mean())[:, None]
+    return square

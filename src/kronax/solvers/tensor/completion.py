@@ -1,0 +1,113 @@
+"""What every method of tensor completion returns, and what it has to know about the gaps."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from kronax.solvers.device import on_all_cores
+
+
+class Fallback(IntEnum):
+    """How a fiber was predicted when the method itself had nothing to say about it."""
+
+    NONE = 0
+    TREATMENT_MEAN = 1
+    CONTEXT_MEAN = 2
+    GENE_MEAN = 3
+    OVERALL_MEAN = 4
+    BIASES = 5
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A completed tensor and how it was reached.
+
+    Attributes
+    ----------
+    values
+        ``(D, C, G)``: the measured entries bit for bit, predictions elsewhere.
+    fallback
+        ``(D, C)`` codes of :class:`Fallback`: what stands in a fiber instead of the method's own prediction; see
+        :func:`per_fiber`.
+    confidence
+        ``(D, C)``, the cosine to be expected between a prediction and its measurement; NaN where nothing is missing.
+        None from methods that cannot tell.
+    variance
+        ``(D, C)``, posterior variance of a missing entry without its noise, the mean over the fiber's genes; 0 where
+        nothing is missing. None unless asked for.
+    objective
+        What the method minimises, at every iteration. Empty for methods in closed form, and for those that minimise nothing.
+    n_iter, converged, reason
+        Iterations, whether the goal was reached, and in words why the method ended.
+    parameters
+        What the method chose itself, by name.
+    """
+
+    values: np.ndarray
+    fallback: np.ndarray
+    confidence: np.ndarray | None
+    variance: np.ndarray | None
+    objective: np.ndarray
+    n_iter: int
+    converged: bool
+    reason: str
+    parameters: dict[str, float]
+
+
+def whole_fibers(measured: np.ndarray) -> bool:
+    """Say whether every fiber ``(d, c)`` is either measured in all genes or in none."""
+    return bool((measured.all(axis=2) == measured.any(axis=2)).all())
+
+
+def measured_fibers(values: np.ndarray) -> np.ndarray | None:
+    """Give which fibers ``(D, C)`` are measured, or None if of some fibers a part is."""
+    first = ~np.isnan(values[:, :, 0])
+
+    def is_whole(c: int) -> bool:
+        return bool((np.isnan(values[:, c]) != first[:, c, None]).all())
+
+    return first if all(on_all_cores(is_whole, range(values.shape[1]))) else None
+
+
+def per_fiber(code: np.ndarray, missing: np.ndarray, genes: np.ndarray) -> np.ndarray:
+    """Give the code that most of a fiber's missing entries have, of equally frequent ones the lowest.
+
+    Arrays end with the axis of the genes. Only the ``genes`` count that were measured anywhere: the others have a stand-in in
+    every fiber, and so tell nothing about any of them.
+    """
+    counted = missing & genes
+    counts = [np.count_nonzero(counted & (code == kind), axis=-1) for kind in Fallback]
+    return np.argmax(counts, axis=0).astype(np.int8)
+
+
+def require_values(measured: np.ndarray) -> None:
+    """Refuse a tensor without a single measured entry."""
+    if not measured.any():
+        msg = "Nothing was measured: every entry of the tensor is NaN."
+        raise ValueError(msg)
+
+
+def merged(values: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Give the measured entries bit for bit and the predictions elsewhere, in the dtype of ``values``."""
+    completed = values.copy()
+    np.copyto(completed, predicted, where=np.isnan(values), casting="same_kind")
+    return completed
+
+
+def without_work(values: np.ndarray, measured: np.ndarray) -> Completion | None:
+    """Give the result for a tensor that needs no solve, one without gaps or with nothing but zeros; else None."""
+    if not measured.all() and values[measured].any():
+        return None
+    reason = "nothing was missing" if measured.all() else "every measured entry is 0"
+    return Completion(
+        values=merged(values, np.zeros(())),
+        fallback=np.zeros(values.shape[:2], np.int8),
+        confidence=None,
+        variance=None,
+        objective=np.empty(0),
+        n_iter=0,
+        converged=True,
+        reason=reason,
+        parameters={},
+    )

@@ -1,0 +1,134 @@
+"""Unfoldings of a tensor: their Gram matrices, products along a mode, and the exact compression of the genes.
+
+Unfolding ``i`` of a ``D × C × G`` tensor is the matrix whose rows are indexed by mode ``i`` (0 treatments, 1 contexts,
+2 genes) and whose columns by the other two. It is never decomposed itself: its left singular vectors are the
+eigenvectors of ``X_(i) X_(i)ᵀ``, and every spectral operation used here is a product with a matrix of that size. When
+there are more genes than fibers, the short side of the third unfolding is that of the fibers.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from kronax.solvers.device import lapack
+
+TREATMENT, CONTEXT, GENE = 0, 1, 2
+
+
+def unfold(tensor: Array, mode: int) -> Array:
+    """Give the unfolding along a mode: ``(n_mode, product of the others)``."""
+    return jnp.moveaxis(tensor, mode, 0).reshape(tensor.shape[mode], -1)
+
+
+def fold(matrix: Array, mode: int, shape: tuple[int, int, int]) -> Array:
+    """Undo :func:`unfold`."""
+    others = [size for i, size in enumerate(shape) if i != mode]
+    return jnp.moveaxis(matrix.reshape(shape[mode], *others), 0, mode)
+
+
+def by_fibers(shape: tuple[int, ...], mode: int) -> bool:
+    """Say whether the short side of an unfolding is that of its columns: more genes than fibers."""
+    return mode == GENE and shape[GENE] > shape[TREATMENT] * shape[CONTEXT]
+
+
+@partial(jax.jit, static_argnames=["mode"])
+def gram(tensor: Array, mode: int) -> Array:
+    """Give the Gram matrix of an unfolding's short side."""
+    return inner(tensor, tensor, mode)
+
+
+def inner(left: Array, right: Array, mode: int) -> Array:
+    """Give ``L_(i) R_(i)ᵀ``, or, where the short side is that of the fibers, ``L_(i)ᵀ R_(i)``."""
+    if by_fibers(left.shape, mode):
+        n_genes = left.shape[GENE]
+        return jnp.matmul(left.reshape(-1, n_genes), right.reshape(-1, n_genes).T, precision="highest")
+    if mode == CONTEXT:  # treatment by treatment: no transposed copy of the tensor
+        return jnp.einsum("dcg,deg->dce", left, right, precision="highest").sum(axis=0)
+    if mode == TREATMENT:  # context by context, for the same reason
+        zero = jnp.zeros((left.shape[0], right.shape[0]), left.dtype)
+
+        def add(c: Array, total: Array) -> Array:
+            return total + jnp.matmul(left[:, c], right[:, c].T, precision="highest")
+
+        return jax.lax.fori_loop(0, left.shape[CONTEXT], add, zero)
+    return jnp.tensordot(left, right, ((0, 1), (0, 1)), precision="highest")
+
+
+def along(matrix: Array, tensor: Array, mode: int) -> Array:
+    """Multiply an unfolding's short side from the left with a square matrix, and fold the product back."""
+    if by_fibers(tensor.shape, mode):
+        return jnp.matmul(matrix, tensor.reshape(-1, tensor.shape[GENE]), precision="highest").reshape(tensor.shape)
+    if mode == TREATMENT:
+        return jnp.tensordot(matrix, tensor, 1, precision="highest")
+    if mode == CONTEXT:  # treatment by treatment, as in `inner`
+        each = jnp.broadcast_to(matrix, (tensor.shape[TREATMENT], *matrix.shape))
+        return jnp.matmul(each, tensor, precision="highest")
+    return jnp.matmul(tensor, matrix.T, precision="highest")
+
+
+def eigh(matrix: Array) -> tuple[np.ndarray, np.ndarray]:
+    """Give eigenvalues (ascending, none below 0) and eigenvectors of a Gram matrix.
+
+    On a CPU by NumPy's LAPACK with one thread, for the reasons given in :func:`kronax.solvers.device.eigh_all`.
+    """
+    found = jnp.linalg.eigh(matrix) if _off_cpu(matrix) else lapack(np.linalg.eigh, np.asarray(matrix))
+    values, vectors = map(np.asarray, found)
+    return np.maximum(values, 0.0), vectors
+
+
+def eigvalsh(matrix: Array) -> np.ndarray:
+    """Give the eigenvalues (ascending, none below 0) of a Gram matrix."""
+    values = jnp.linalg.eigvalsh(matrix) if _off_cpu(matrix) else lapack(np.linalg.eigvalsh, np.asarray(matrix))
+    return np.maximum(np.asarray(values), 0.0)
+
+
+def _off_cpu(matrix: Array) -> bool:
+    return isinstance(matrix, Array) and any(device.platform != "cpu" for device in matrix.devices())
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A tensor in other coordinates of the genes, ``values = scores·basis`` on the measured fibers.
+
+    ``scores`` is ``(D, C, r)``, NaN where missing; ``basis`` ``(r, G)`` has orthonormal rows, or is None if nothing
+    would have been gained; rows of zeros fill it up to ``r``.
+    """
+
+    scores: np.ndarray
+    basis: np.ndarray | None
+
+
+def compress(values: np.ndarray, *, include: np.ndarray | None = None, width: int | None = None) -> Compressed:
+    """Rotate the genes to the span of the measured fibers. Only for tensors whose fibers are missing whole.
+
+    A method that commutes with rotations of the gene axis never leaves that span: nothing is lost.
+
+    Parameters
+    ----------
+    values
+        ``(D, C, G)``, NaN where missing.
+    include
+        Profiles ``(k, G)`` that shall lie in the span too.
+    width
+        Fibers of the largest of several tensors that shall share compiled code: zeros fill up the coordinates.
+    """
+    measured = ~np.isnan(values[:, :, 0])
+    rows = values[measured]
+    width = max(len(rows), width or 0)
+    if include is not None:
+        rows = np.concatenate([rows, include])
+        width += len(include)
+    if width >= values.shape[2]:
+        return Compressed(values, None)
+    span, coordinates = lapack(np.linalg.qr, rows.T)
+    n_measured, n_axes = int(measured.sum()), len(rows)
+    basis = np.zeros((width, values.shape[2]))
+    basis[:n_axes] = span.T
+    scores = np.full((*measured.shape, width), np.nan)
+    scores[measured] = 0.0
+    scores[measured, :n_axes] = coordinates.T[:n_measured]
+    return Compressed(scores, basis)

@@ -1,0 +1,210 @@
+"""``python -m kronax complete``: one run on a file, and what can be refused."""
+
+import contextlib
+import io
+import re
+import textwrap
+
+import h5py
+import mudata
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+
+import kronax as kx
+from kronax import __main__
+from kronax._cli import complete
+from kronax._cli import options as option_text
+from kronax._data import tensor as tensors
+from kronax.solvers.tensor.registry import METHODS
+
+
+def run(*argv: object) -> tuple[int, str, str]:
+    """Run the command line in this process: exit code, standard output, standard error."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = __main__.main(["complete", *(str(word) for word in argv)])
+    return code, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    mdata = kx.datasets.drug_response(n_treatments=12, n_contexts=4, n_genes=6, missing=0.25)
+    path = tmp_path_factory.mktemp("file") / "responses.h5mu"
+    with tensors.without_pulling():
+        mdata.write(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def completed(file, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "new" / "results"
+    code, text, err = run(file, "--out", out)
+    assert code == 0 and "warning" not in err
+    return out, text
+
+
+def test_writes_the_completed_file(file, completed):
+    out, _ = completed
+    assert {path.name for path in out.iterdir()} == {"responses.h5mu", "report.txt"}
+    with tensors.without_pulling():
+        back, expected = mudata.read_h5mu(out / "responses.h5mu"), mudata.read_h5mu(file)
+        kx.tl.complete_tensor(expected)
+    for context, adata in expected.mod.items():
+        np.testing.assert_array_equal(back[context].layers["completed"], adata.layers["completed"])
+
+
+def test_report(file, completed):
+    out, text = completed
+    report = (out / "report.txt").read_text(encoding="utf-8")
+    assert report in text
+    assert report.startswith(f"kronax {kx.__version__} on {file}\n\n  treatments ")
+    for line in (
+        r"treatments +12",
+        r"contexts +4   line0, line1, line2, line3",
+        r"genes +6   in all contexts",
+        r"measured +36   75% of all profiles",
+        r"predicted +12   profiles",
+        r"and +0   single entries",
+        r"method +kronecker",
+        r"converged +yes   a sweep changed",
+        r"confidence +0\.\d\d   of the median profile",
+    ):
+        assert re.search(f"^  {line}", report, re.MULTILINE), line
+    assert "fallbacks" not in report
+
+
+def test_the_next_lines_work_as_printed(completed, monkeypatch):
+    _, text = completed
+    monkeypatch.setattr(plt, "show", lambda: None)
+    names = {}
+    exec(textwrap.dedent(text.split("Next, in Python:\n")[1]), names)
+    plt.close("all")
+    assert names["profiles"].n_obs == 48
+
+
+def test_method_layer_and_fallbacks(tmp_path):
+    mdata = kx.datasets.drug_response(n_treatments=8, n_contexts=3, n_genes=5, missing=0.25)
+    for adata in mdata.mod.values():
+        adata.layers["constant"] = np.where(np.isnan(adata.X), np.nan, 1.0)
+    with tensors.without_pulling():
+        mdata.write(tmp_path / "a.h5mu")
+    with contextlib.chdir(tmp_path):
+        code, text, err = run("a.h5mu", "--method", "dnpp", "--layer", "constant")
+    assert code == 0 and (tmp_path / "kronax-a" / "a.h5mu").is_file()
+    assert re.search(r"^  fallbacks +6   6 by context mean$", text, re.MULTILINE)
+    assert "confidence" not in text
+    assert "warning: 18 measured profiles are constant" in err
+
+
+@pytest.mark.parametrize(
+    ("method", "words", "expected"),
+    [
+        ("kronecker", ["noise=0.5", "own_share=cv", "max_iter=7"], kx.tl.KroneckerOptions(noise=0.5, max_iter=7)),
+        ("kronecker", ["variance=TRUE", "noises=1, 2"], kx.tl.KroneckerOptions(variance=True, noises=(1.0, 2.0))),
+        ("falrtc", ["alpha=1,0.01,1"], kx.tl.FalrtcOptions(alpha=(1.0, 0.01, 1.0))),
+        ("mf", ["outlier_z=none", "scale=none"], kx.tl.FactorizationOptions(outlier_z=None, scale=None)),
+        ("mf", ["cutoffs=-2,-1,1,2"], kx.tl.FactorizationOptions(cutoffs=(-2.0, -1.0, 1.0, 2.0))),
+        ("cp", ["non_negative=context,gene"], kx.tl.FactorizationOptions(non_negative=("context", "gene"))),
+        (
+            "attention_cp",
+            ["attention=product", "or_cp=false"],
+            kx.tl.AttentionOptions(attention="product", or_cp=False),
+        ),
+        ("mean_1d", [], kx.tl.Mean1dOptions()),
+    ],
+)
+def test_options_from_words(method, words, expected):
+    found = option_text.options_from(method, words)
+    assert found == expected
+    assert [type(value) for value in vars(found).values()] == [type(value) for value in vars(expected).values()]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_option_can_be_given(method):
+    """As what is there by default, written as one would."""
+    default = METHODS[method].options()
+    words = [
+        f"{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
+        for name, value in vars(default).items()
+    ]
+    assert option_text.options_from(method, words) == default
+
+
+def test_options_are_used(file, tmp_path):
+    code, text, _ = run(file, "--method", "dnpp", "--option", "n_neighbors=2", "--out", tmp_path / "out")
+    assert code == 0
+    assert re.search("^  method +dnpp   with n_neighbors=2$", text, re.MULTILINE)
+    with tensors.without_pulling():
+        back, expected = mudata.read_h5mu(tmp_path / "out" / "responses.h5mu"), mudata.read_h5mu(file)
+        kx.tl.complete_tensor(expected, method="dnpp", options=kx.tl.DnppOptions(n_neighbors=2))
+    np.testing.assert_array_equal(back["line1"].layers["completed"], expected["line1"].layers["completed"])
+
+
+@pytest.mark.parametrize(
+    ("method", "words", "message"),
+    [
+        ("cp", ["rank"], f"--option rank: write NAME=VALUE, such as rank={kx.tl.FactorizationOptions().rank}."),
+        ("dnpp", ["fast"], "--option fast: write NAME=VALUE, such as n_neighbors=10."),
+        ("mean_1d", ["rank"], "method 'mean_1d' has no options"),
+        ("cp", ["rnak=3"], "There is no cp option 'rnak'. Did you mean 'rank'?"),
+        ("dnpp", ["zzz=3"], "There are n_neighbors."),
+        ("cp", ["rank=2.5"], "--option rank=2.5: rank is a whole number, found '2.5'."),
+        ("cp", ["rank=3", "rank=4"], "rank is given twice"),
+        ("cp", ["refit=yes"], "refit is true or false, found 'yes'"),
+        ("cp", ["start=cold"], "start is alike or random, found 'cold'"),
+        ("cp", ["rank=0"], "`options.rank` must be an integer of at least 1, found 0"),
+        ("kronecker", ["noise=auto"], "noise is a number or cv, found 'auto'"),
+        (
+            "kronecker",
+            ["noises=1,x"],
+            "noises is one or more values with commas between them, each a number, found '1,x'",
+        ),
+        ("mean_1d", ["rank=3"], "method 'mean_1d' has no options"),
+    ],
+)
+def test_options_refused(file, tmp_path, method, words, message):
+    given = [part for word in words for part in ("--option", word)]
+    code, _, err = run(file, "--method", method, *given, "--out", tmp_path / "out")
+    assert code == 2 and message in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_names_every_option(capsys):
+    with pytest.raises(SystemExit):
+        __main__.main(["complete", "--help"])
+    text = capsys.readouterr().out
+    assert "  mf, cp: rank, learning_rate, " in text and "--option NAME=VALUE" in text
+    assert all(name in text for method in METHODS.values() for name in vars(method.options()))
+
+
+def test_refused(file, tmp_path):
+    with h5py.File(tmp_path / "plain.h5mu", "w") as plain:
+        plain["obs"] = 1
+    (tmp_path / "text.h5mu").write_text("no")
+    out = tmp_path / "out"
+    for arguments, words in (
+        ((tmp_path / "none.h5mu",), "is not there; an .h5mu file is needed"),
+        ((tmp_path,), "is a folder"),
+        ((tmp_path / "text.h5mu",), "cannot be read as an .h5mu file"),
+        ((tmp_path / "plain.h5mu",), "it has no modalities. kx.pp.tensor makes them"),
+        ((file, "--layer", "counts"), "Key 'counts' not found in `mdata['line0'].layers`. Available keys: ['truth']"),
+    ):
+        code, _, err = run(*arguments, "--out", out)
+        assert code == 2 and words in err
+        assert not out.exists()
+    code, _, err = run(file, "--out", tmp_path)
+    assert code == 2 and "is already there" in err
+    with pytest.raises(SystemExit):
+        run(file, "--method", "parafac")
+
+
+@pytest.mark.parametrize("where", ["read", "write"])
+def test_interrupted(file, tmp_path, monkeypatch, where):
+    def interrupt(*_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(complete, where, interrupt)
+    code, _, err = run(file, "--method", "mean_1d", "--out", tmp_path / "new" / "results")
+    assert code == 130 and err.endswith("interrupted; nothing was written\n")
+    assert not list(tmp_path.iterdir())

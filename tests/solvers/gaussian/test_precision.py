@@ -1,0 +1,114 @@
+"""A precision matrix gives the same numbers whichever way it is kept and asked."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from kronax.solvers.gaussian import precision
+from kronax.solvers.gaussian.precision import LowRank, Sparse
+
+N, RANK = 40, 7
+
+DTYPES = pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-13), (np.float32, 1e-6)])
+
+
+def example(rng, dtype=np.float64) -> tuple[LowRank, np.ndarray]:
+    """The low-rank form and the matrix it stands for."""
+    vectors = np.linalg.qr(rng.normal(size=(N, RANK)))[0].astype(dtype)
+    weights = rng.normal(size=RANK)
+    wide = vectors.astype(np.float64)
+    return LowRank(2.5, vectors, weights), 2.5 * np.eye(N) + wide @ np.diag(weights) @ wide.T
+
+
+@DTYPES
+def test_diagonal(dtype, tolerance, rng):
+    low_rank, full = example(rng, dtype)
+    found = precision.diagonal(low_rank)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, np.diag(full), rtol=tolerance)
+
+
+@DTYPES
+def test_mean_diagonal(dtype, tolerance, rng):
+    low_rank, full = example(rng, dtype)
+    assert precision.mean_diagonal(low_rank) == pytest.approx(np.diag(full).mean(), rel=tolerance)
+
+
+@DTYPES
+def test_dense(dtype, tolerance, rng):
+    low_rank, full = example(rng, dtype)
+    found = precision.dense(low_rank)
+    np.testing.assert_allclose(found, full, rtol=0, atol=tolerance)
+    np.testing.assert_array_equal(found, found.T)
+
+
+def test_eigenvalues_are_base_and_base_plus_weights(rng):
+    low_rank, _ = example(rng)
+    expected = np.sort(np.append(2.5 + low_rank.weights, np.full(N - RANK, 2.5)))
+    np.testing.assert_allclose(np.linalg.eigvalsh(precision.dense(low_rank)), expected, rtol=1e-12)
+
+
+@DTYPES
+@pytest.mark.parametrize("small", [0, 1024], ids=["entries alone", "from the whole matrix"])
+@pytest.mark.parametrize("chunk", [2**22, 10 * RANK], ids=["one chunk", "many chunks, the last one short"])
+def test_entries(dtype, tolerance, chunk, small, rng, monkeypatch):
+    monkeypatch.setattr(precision, "_CHUNK", chunk)
+    monkeypatch.setattr(precision, "_SMALL", small)
+    low_rank, full = example(rng, dtype)
+    rows = rng.integers(0, N, 123)
+    cols = (rows + rng.integers(1, N, 123)) % N
+    found = precision.entries(low_rank, rows, cols)
+    assert found.dtype == np.float64
+    assert found.shape == (123,)
+    np.testing.assert_allclose(found, full[rows, cols], rtol=0, atol=tolerance)
+
+
+def test_no_entries(rng):
+    low_rank, _ = example(rng)
+    none = np.array([], dtype=np.int64)
+    assert precision.entries(low_rank, none, none).shape == (0,)
+
+
+# With exact zeros
+
+
+def exactly_sparse(rng) -> tuple[Sparse, np.ndarray]:
+    full = rng.normal(size=(N, N)) * (rng.uniform(size=(N, N)) < 0.1)
+    full = full + full.T + np.diag(rng.uniform(1.0, 2.0, N))
+    return Sparse(sparse.csr_array(full)), full
+
+
+def test_sparse_precision(rng):
+    kept, full = exactly_sparse(rng)
+    rows, cols = rng.integers(0, N, 50), rng.integers(0, N, 50)
+    np.testing.assert_array_equal(precision.dense(kept), full)
+    np.testing.assert_array_equal(precision.diagonal(kept), np.diag(full))
+    np.testing.assert_array_equal(precision.entries(kept, rows, cols), full[rows, cols])
+    assert precision.mean_diagonal(kept) == pytest.approx(np.diag(full).mean(), rel=1e-12)
+    assert precision.complete(kept).nnz == np.count_nonzero(full)
+    assert len(kept) == N
+
+
+def uneven(rng) -> tuple[LowRank, np.ndarray]:
+    """A diagonal of its own for every row."""
+    base = rng.uniform(1.0, 2.0, N)
+    vectors, weights = rng.normal(size=(N, RANK)), rng.normal(size=RANK)
+    return LowRank(base, vectors, weights), np.diag(base) + (vectors * weights) @ vectors.T
+
+
+def test_diagonal_part(rng):
+    kept, full = uneven(rng)
+    np.testing.assert_allclose(precision.dense(kept), full, atol=1e-12)
+    np.testing.assert_allclose(precision.diagonal(kept), np.diag(full), atol=1e-12)
+    assert precision.mean_diagonal(kept) == pytest.approx(np.diag(full).mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("form", [example, uneven, exactly_sparse])
+def test_shifted(form, rng):
+    matrix, full = form(rng)
+    np.testing.assert_allclose(precision.dense(precision.shifted(matrix, 0.7)), full + 0.7 * np.eye(N), atol=1e-12)
+
+
+def test_complete(rng):
+    low_rank, full = example(rng)
+    np.testing.assert_allclose(precision.complete(low_rank).toarray(), full, atol=1e-12)

@@ -1,0 +1,108 @@
+"""Spectra of a tall matrix from its small Gram matrix equal those of its singular value decomposition."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from kronax.solvers.blocks import Blocks, from_csr, gram
+from kronax.solvers.gaussian import spectral
+from kronax.solvers.gaussian.spectral import Leading, Spectrum
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+N, M = 120, 80
+
+
+def noise(rng) -> np.ndarray:
+    return rng.normal(size=(N, M)) * (rng.random((N, M)) < 0.8)
+
+
+def structured(rng, strengths=(4.0, 3.0, 2.0)) -> np.ndarray:
+    """Noise and directions that many times as strong as its largest singular value."""
+    u, _ = np.linalg.qr(rng.normal(size=(N, len(strengths))))
+    v, _ = np.linalg.qr(rng.normal(size=(M, len(strengths))))
+    return noise(rng) + (u * np.array(strengths) * (np.sqrt(N) + np.sqrt(M))) @ v.T
+
+
+def in_blocks(z: np.ndarray) -> Blocks:
+    return from_csr(sparse.csr_array(z))
+
+
+def decomposed(z: np.ndarray, center: int | None = None, n_comps: int = 50) -> tuple[Leading, Spectrum]:
+    blocks = in_blocks(z)
+    return spectral.decompose(blocks, gram(blocks), center=center, n_comps=n_comps)
+
+
+def test_leading_directions(rng):
+    z = structured(rng)
+    found = decomposed(z, n_comps=50)[0]
+    u, s, vt = np.linalg.svd(z, full_matrices=False)
+    assert found.rank == 3
+    assert found.rows.shape == (N, 3) and found.cols.shape == (M, 3)
+    np.testing.assert_allclose(found.eigenvalues, s[:3] ** 2, rtol=1e-10)
+    expected = (u[:, :3] * s[:3]) @ vt[:3]
+    np.testing.assert_allclose((found.rows * np.sqrt(found.eigenvalues)) @ found.cols.T, expected, atol=1e-9)
+    np.testing.assert_allclose(found.rows.T @ found.rows, np.eye(3), atol=1e-10)
+    np.testing.assert_allclose(found.noise, np.sqrt(0.8), rtol=0.05)
+    assert (found.shrunk > 0).all() and (found.shrunk < s[:3]).all()
+
+
+def test_centring_leaves_the_leading_directions(rng):
+    z = structured(rng) + 1.0
+    plain, *others = (decomposed(z, center)[0] for center in (None, 0, 1))
+    for other in others:
+        np.testing.assert_allclose(other.rows, plain.rows, atol=1e-10)
+        np.testing.assert_allclose(other.shrunk, plain.shrunk, rtol=1e-10)
+
+
+def test_rank_counts_directions_beyond_those_kept(rng):
+    z = structured(rng, (6.0, 5.0, 4.0, 3.0, 2.0))
+    found = decomposed(z, n_comps=2)[0]
+    assert found.rank == 5
+    assert found.rows.shape == (N, 2) and found.cols.shape == (M, 2)
+    np.testing.assert_allclose(found.eigenvalues, np.linalg.svd(z, compute_uv=False)[:2] ** 2, rtol=1e-10)
+
+
+def test_pure_noise_gives_two_directions_as_they_are(rng):
+    z = rng.normal(size=(N, M))
+    u, s, vt = np.linalg.svd(z, full_matrices=False)
+    z -= (u[:, :5] * (s[:5] - s[5])) @ vt[:5]  # the largest singular values of noise may pass the edge by chance
+    found = decomposed(z, n_comps=50)[0]
+    assert found.rank < 2
+    assert found.rows.shape == (N, 2)
+    np.testing.assert_allclose(found.shrunk, np.sqrt(found.eigenvalues), rtol=1e-12)
+
+
+@pytest.mark.parametrize("center", [None, 0, 1])
+def test_spectrum(center, rng):
+    z = structured(rng) + rng.normal(size=M)
+    deviations = z if center is None else z - z.mean(center, keepdims=True)
+    found = decomposed(z, center)[1]
+    assert found.dims == (N - (center == 0), M - (center == 1))
+    assert found.eigenvalues.shape == (min(found.dims),)
+    assert (np.diff(found.eigenvalues) <= 0).all()
+    rank = min(found.dims)
+    expected = np.linalg.svd(deviations, compute_uv=False)[:rank] ** 2
+    np.testing.assert_allclose(found.eigenvalues, expected, rtol=1e-9)
+    back = (found.rows * np.sqrt(found.eigenvalues)) @ found.cols.T
+    np.testing.assert_allclose(back, deviations, atol=1e-9)
+    np.testing.assert_allclose(found.rows.T @ found.rows, np.eye(rank), atol=1e-9)
+    np.testing.assert_allclose(found.cols.T @ found.cols, np.eye(rank), atol=1e-9)
+
+
+def test_spectrum_leaves_out_what_is_not_there(rng):
+    z = structured(rng)
+    z[:, 40:] = z[:, :40]
+    found = decomposed(z, None)[1]
+    assert found.dims == (N, M)
+    assert found.eigenvalues.shape == (40,)
+    np.testing.assert_allclose((found.rows * np.sqrt(found.eigenvalues)) @ found.cols.T, z, atol=1e-8)
+
+
+def test_large_vectors_are_in_single_precision(rng, monkeypatch):
+    z = structured(rng)
+    double = decomposed(z, 0)[1]
+    monkeypatch.setattr(spectral, "_SINGLE_PRECISION", N)
+    single = decomposed(z, 0)[1]
+    assert (double.rows.dtype, single.rows.dtype, single.cols.dtype) == (np.float64, np.float32, np.float64)
+    np.testing.assert_allclose(single.rows, double.rows, atol=1e-5)

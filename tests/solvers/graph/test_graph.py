@@ -1,0 +1,261 @@
+"""Graphs: the right neighbours, the weights of UMAP, and what scanpy and a reader of the matrices rely on."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+from umap.umap_ import fuzzy_simplicial_set
+
+from kronax.solvers.gaussian.precision import LowRank, Sparse, dense
+from kronax.solvers.graph import graph
+from kronax.solvers.graph.graph import Graph, affinity_graph, on_edges, partial_correlation_graph
+
+N, K, WIDTH = 120, 7, 6
+
+# scores held at a time: all rows at once; a few rows, the last block reaching back; one row
+SIZES = pytest.mark.parametrize(
+    "size", [None, 2**23, 17 * N, 1], ids=["all at once", "one block", "several blocks", "row by row"]
+)
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def brute_force(scores: np.ndarray, k: int) -> np.ndarray:
+    """Which j ≠ i are among the k largest positive scores of row i, for any i: a symmetric pattern."""
+    scores = scores.copy()
+    np.fill_diagonal(scores, -np.inf)
+    kept = np.zeros(scores.shape, bool)
+    np.put_along_axis(kept, np.argsort(-scores, axis=1)[:, :k], True, axis=1)
+    kept &= scores > 0
+    return kept | kept.T
+
+
+def assert_well_formed(found: Graph, n: int):
+    for matrix in (found.connectivities, found.distances):
+        assert matrix.format == "csr"
+        assert matrix.shape == (n, n)
+        assert matrix.dtype == np.float64
+        assert matrix.has_sorted_indices and matrix.has_canonical_format
+        for i in range(n):
+            assert (np.diff(matrix.indices[matrix.indptr[i] : matrix.indptr[i + 1]]) > 0).all()
+        assert (matrix.data > 0).all() and np.isfinite(matrix.data).all()
+        assert (matrix.diagonal() == 0).all()
+        assert (matrix != matrix.T).nnz == 0
+    assert (found.connectivities.data <= 1.0).all()
+    np.testing.assert_array_equal(found.connectivities.indptr, found.distances.indptr)
+    np.testing.assert_array_equal(found.connectivities.indices, found.distances.indices)
+
+
+def precision(rng, n: int = N, rank: int = 30) -> LowRank:
+    """Positive definite, far from diagonal."""
+    vectors, _ = np.linalg.qr(rng.normal(size=(n, rank)))
+    return LowRank(1.0, vectors, rng.uniform(-0.9, 3.0, rank))
+
+
+def search(monkeypatch, size: int | None):
+    """Search in blocks of so many scores; all at once if None."""
+    if size is not None:
+        monkeypatch.setattr(graph, "_SMALL", 0)
+        monkeypatch.setattr(graph, "_SCORES", size)
+
+
+@SIZES
+def test_neighbours_are_those_of_the_largest_cosines(size, rng, monkeypatch):
+    search(monkeypatch, size)
+    embedding = rng.normal(size=(N, WIDTH)) * rng.lognormal(0.0, 1.0, (N, 1))
+    found = affinity_graph(embedding, K)
+    assert_well_formed(found, N)
+    rows = unit(embedding)
+    expected = brute_force(rows @ rows.T, K)
+    np.testing.assert_array_equal(found.connectivities.toarray() > 0, expected)
+    distances = np.linalg.norm(rows[:, None] - rows, axis=2)
+    np.testing.assert_allclose(found.distances.toarray(), np.where(expected, distances, 0.0), rtol=1e-12)
+
+
+def test_neighbours_are_right_where_single_precision_is_not(rng, monkeypatch):
+    """Ten rows around each centre, whose cosines differ in the ninth digit: float32 cannot rank them."""
+    search(monkeypatch, graph._SCORES)
+    embedding = np.repeat(rng.normal(size=(N // 10, WIDTH)), 10, axis=0) + 3e-5 * rng.normal(size=(N, WIDTH))
+    rows = unit(embedding)
+    cosine = rows @ rows.T
+    together = np.arange(N)[:, None] // 10 == np.arange(N) // 10
+    assert 1e-10 < np.ptp(cosine[together]) < np.finfo(np.float32).eps / 10
+    found = affinity_graph(embedding, 3)
+    np.testing.assert_array_equal(found.connectivities.toarray() > 0, brute_force(cosine, 3))
+
+
+def test_weights_are_those_of_umap(rng):
+    embedding = rng.uniform(0.1, 1.0, (N, WIDTH))  # all cosines positive, as every neighbour counts in UMAP
+    rows = unit(embedding)
+    distances = np.linalg.norm(rows[:, None] - rows, axis=2)
+    # UMAP's neighbour lists begin with the row itself; it adds up the others, and aims at log2 of `n_neighbors`
+    indices = np.argsort(distances, axis=1)[:, : K + 1]
+    assert (indices[:, 0] == np.arange(N)).all()
+    theirs, *_ = fuzzy_simplicial_set(
+        rows.astype(np.float32),
+        n_neighbors=K,
+        random_state=np.random.RandomState(0),
+        metric="euclidean",
+        knn_indices=indices,
+        knn_dists=np.take_along_axis(distances, indices, axis=1).astype(np.float32),
+    )
+    found = affinity_graph(embedding, K).connectivities
+    np.testing.assert_allclose(found.toarray(), theirs.toarray(), rtol=0, atol=1e-4)
+
+
+def test_weights_of_every_row_add_up_to_the_logarithm(rng):
+    """With all others as neighbours on both ends, w + w' − ww' can be undone by hand."""
+    n, k = 12, 11
+    rows = unit(rng.uniform(0.1, 1.0, (n, WIDTH)))
+    distances = np.linalg.norm(rows[:, None] - rows, axis=2) + np.diag(np.full(n, np.inf))
+    beyond = distances - distances.min(1, keepdims=True)
+
+    def total(i, width):
+        return np.exp(-beyond[i] / width).sum()
+
+    one_sided = np.zeros((n, n))
+    for i in range(n):
+        low, high = 1e-6, 1e6
+        for _ in range(200):
+            middle = np.sqrt(low * high)
+            low, high = (middle, high) if total(i, middle) < np.log2(k) else (low, middle)
+        one_sided[i] = np.exp(-beyond[i] / low)
+    expected = one_sided + one_sided.T - one_sided * one_sided.T
+    np.testing.assert_allclose(affinity_graph(rows, k).connectivities.toarray(), expected, rtol=1e-8, atol=1e-10)
+
+
+def test_length_of_a_row_does_not_matter(rng):
+    embedding = rng.normal(size=(N, WIDTH))
+    one, other = affinity_graph(embedding, K), affinity_graph(embedding * rng.lognormal(0.0, 3.0, (N, 1)), K)
+    np.testing.assert_allclose(other.connectivities.toarray(), one.connectivities.toarray(), rtol=1e-9)
+
+
+def test_rows_of_zeros_are_isolated(rng):
+    embedding = rng.normal(size=(N, WIDTH))
+    embedding[[3, 50, N - 1]] = 0.0
+    found = affinity_graph(embedding, K)
+    assert_well_formed(found, N)
+    edges = np.diff(found.connectivities.indptr)
+    np.testing.assert_array_equal(np.flatnonzero(edges == 0), [3, 50, N - 1])
+    others = np.delete(np.arange(N), [3, 50, N - 1])
+    alone = affinity_graph(embedding[others], K)
+    np.testing.assert_allclose(
+        found.connectivities[others][:, others].toarray(), alone.connectivities.toarray(), rtol=1e-9
+    )
+
+
+def test_equal_rows(rng):
+    """Distance 0 would be no edge in a sparse matrix: it is small and positive, and the weight is 1."""
+    embedding = np.repeat(rng.normal(size=(N // 2, WIDTH)), 2, axis=0)
+    found = affinity_graph(embedding, K)
+    assert_well_formed(found, N)
+    even = np.arange(0, N, 2)
+    twins = found.distances[even, even + 1]
+    assert (twins > 0).all() and (twins < 1e-7).all()
+    np.testing.assert_allclose(found.connectivities[even, even + 1], 1.0, rtol=1e-12)
+
+
+def test_more_equal_rows_than_neighbours(rng):
+    embedding = np.repeat(rng.normal(size=(4, WIDTH)), N // 4, axis=0)
+    found = affinity_graph(embedding, K)
+    assert_well_formed(found, N)
+    rows, cols = found.connectivities.nonzero()
+    np.testing.assert_array_equal(rows // (N // 4), cols // (N // 4))
+    assert (np.diff(found.connectivities.indptr) >= K).all()
+    np.testing.assert_allclose(found.connectivities.data, 1.0, rtol=1e-12)
+
+
+def test_only_positive_affinities_count():
+    """On a line there are two directions: nobody on the other side is a neighbour."""
+    line = np.concatenate([np.linspace(1, 2, 5), -np.linspace(1, 2, 3)])[:, None]
+    found = affinity_graph(line, 6).connectivities.toarray() > 0
+    side = line[:, 0] > 0
+    np.testing.assert_array_equal(found, (side[:, None] == side) & ~np.eye(8, dtype=bool))
+
+
+@pytest.mark.parametrize("n", [2, 3, 24])
+def test_all_others_as_neighbours(n, rng):
+    embedding = rng.normal(size=(n, WIDTH)) + 0.5
+    found = affinity_graph(embedding, n - 1)
+    assert_well_formed(found, n)
+    rows = unit(embedding)
+    np.testing.assert_array_equal(found.connectivities.toarray() > 0, brute_force(rows @ rows.T, n - 1))
+
+
+def test_order_of_the_rows(rng):
+    embedding, order = rng.normal(size=(N, WIDTH)), rng.permutation(N)
+    one, other = affinity_graph(embedding, K), affinity_graph(embedding[order], K)
+    for name in ("connectivities", "distances"):
+        expected = getattr(one, name).toarray()[order][:, order]
+        np.testing.assert_allclose(getattr(other, name).toarray(), expected, rtol=1e-10)
+
+
+@SIZES
+@pytest.mark.parametrize("k", [K, N - 1])
+def test_partial_correlations(size, k, rng, monkeypatch):
+    search(monkeypatch, size)
+    phi, shift = precision(rng), 0.8
+    found = partial_correlation_graph(phi, shift, k)
+    assert_well_formed(found, N)
+    full = dense(phi) + shift * np.eye(N)
+    rho = -full / np.sqrt(np.outer(np.diag(full), np.diag(full)))
+    np.fill_diagonal(rho, 0.0)
+    assert (rho < 0).any()
+    expected = brute_force(rho, k)
+    np.testing.assert_allclose(found.connectivities.toarray(), np.where(expected, rho, 0.0), rtol=1e-9)
+    distances = np.where(expected, np.sqrt(2 - 2 * rho), 0.0)
+    np.testing.assert_allclose(found.distances.toarray(), distances, rtol=1e-9)
+
+
+@pytest.mark.parametrize("k", [1, 3, N - 1])
+def test_partial_correlations_of_a_sparse_precision(k, rng):
+    full = rng.normal(size=(N, N)) * (rng.uniform(size=(N, N)) < 0.1)
+    full = np.triu(full, 1) + np.triu(full, 1).T + np.diag(rng.uniform(-0.2, 2.0, N))
+    found = partial_correlation_graph(Sparse(sparse.csr_array(full)), 0.8, k)
+    size = np.sqrt(np.diag(full) + 0.8)
+    rho = -full / np.outer(size, size)
+    np.fill_diagonal(rho, 0.0)
+    expected = brute_force(rho, k) & (rho > 0)
+    np.testing.assert_allclose(found.connectivities.toarray(), np.where(expected, rho, 0.0), rtol=1e-12)
+    assert (np.diff(found.connectivities.indptr) == expected.sum(1)).all()
+
+
+def test_partial_correlations_do_not_see_the_split(rng):
+    """Φ + t with ψ̄ − t is the same model."""
+    phi = precision(rng)
+    one = partial_correlation_graph(phi, 0.8, K)
+    other = partial_correlation_graph(LowRank(phi.base + 0.3, phi.vectors, phi.weights), 0.5, K)
+    np.testing.assert_allclose(other.connectivities.toarray(), one.connectivities.toarray(), rtol=1e-12)
+
+
+def test_vectors_in_single_precision(rng):
+    phi = precision(rng)
+    half = LowRank(phi.base, phi.vectors.astype(np.float32), phi.weights)
+    found = partial_correlation_graph(half, 0.8, K)
+    assert_well_formed(found, N)
+    expected = partial_correlation_graph(phi, 0.8, N - 1).connectivities
+    pairs = found.connectivities.nonzero()
+    np.testing.assert_allclose(found.connectivities[pairs], expected[pairs], atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_on_edges(dtype, rng):
+    phi = precision(rng)
+    phi = LowRank(phi.base, phi.vectors.astype(dtype), phi.weights)
+    edges = affinity_graph(rng.normal(size=(N, WIDTH)), K)
+    found = on_edges(phi, edges)
+    assert found.format == "csr" and found.dtype == np.float64
+    assert found.has_sorted_indices and found.has_canonical_format
+    assert (found != found.T).nnz == 0
+    pattern = (edges.connectivities.toarray() > 0) | np.eye(N, dtype=bool)
+    np.testing.assert_array_equal(found.toarray() != 0, pattern)
+    tolerance = 1e-12 if dtype == np.float64 else 1e-6
+    np.testing.assert_allclose(found.toarray(), np.where(pattern, dense(phi), 0.0), atol=tolerance)
+    assert (found.data < 0).any()
+
+
+def test_on_no_edges(rng):
+    phi = precision(rng)
+    empty = sparse.csr_array((N, N))
+    np.testing.assert_allclose(on_edges(phi, Graph(empty, empty)).toarray(), np.diag(np.diag(dense(phi))), rtol=1e-12)

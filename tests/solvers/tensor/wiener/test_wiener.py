@@ -1,0 +1,414 @@
+import logging
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from kronax.solvers.tensor.completion import Fallback
+from kronax.solvers.tensor.folds import fiber_folds, hide, pooled_correlation
+from kronax.solvers.tensor.means import mean_2d
+from kronax.solvers.tensor.wiener import wiener
+from kronax.solvers.tensor.wiener.wiener import Kernel, KroneckerOptions, kronecker, posterior_mean
+
+FIXED = KroneckerOptions(noise=1.0, own_share=0.2, common_share=0.15)
+NAN = np.nan
+
+
+def low_rank(rng, shape, rank=3, noise=0.5):
+    tensor = np.einsum("dr,cr,gr->dcg", *(rng.normal(size=(n, rank)) for n in shape))
+    return tensor + noise * rng.normal(size=shape)
+
+
+def without_fibers(rng, tensor, share=0.3):
+    keep = np.arange(tensor.shape[0])[:, None] % tensor.shape[1] == np.arange(tensor.shape[1])
+    return hide(tensor, (rng.random(tensor.shape[:2]) < share) & ~keep)
+
+
+def kernel(rng, n):
+    a = rng.normal(size=(n, n + 2))
+    return Kernel(*np.linalg.eigh(a @ a.T / n))
+
+
+@pytest.mark.parametrize("with_genes", [True, False])
+def test_posterior_mean_equals_the_dense_one(rng, with_genes):
+    shape = (5, 4, 6)
+    x, noise = rng.normal(size=shape), 0.7
+    kernels = [kernel(rng, n) for n in shape]
+    d, c, g = (k.dense for k in kernels)
+    covariance = np.kron(np.kron(d, c), g if with_genes else np.eye(6))
+    expected = covariance @ np.linalg.solve(covariance + noise * np.eye(x.size), x.ravel())
+    result = posterior_mean(x, kernels[0], kernels[1], kernels[2] if with_genes else None, noise)
+    np.testing.assert_allclose(result.ravel(), expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_fixed_point_is_the_posterior_given_the_measured_entries(rng, whole):
+    shape = (5, 4, 6)
+    x, noise = rng.normal(size=shape), 0.7
+    kernels = [kernel(rng, n) for n in shape]
+    missing = np.broadcast_to(rng.random(shape[:2])[:, :, None] < 0.3, shape) if whole else rng.random(shape) < 0.3
+    covariance = np.kron(np.kron(*(k.dense for k in kernels[:2])), kernels[2].dense)
+    m, o = np.flatnonzero(missing), np.flatnonzero(~missing)
+    observed = covariance[np.ix_(o, o)] + noise * np.eye(len(o))
+    expected = covariance[np.ix_(m, o)] @ np.linalg.solve(observed, x.ravel()[o])
+    filled = np.where(missing, 0.0, x)
+    for _ in range(3000):
+        filled = np.where(missing, posterior_mean(filled, *kernels, noise), x)
+    np.testing.assert_allclose(filled.ravel()[m], expected, rtol=1e-6, atol=1e-8)
+
+
+def test_variance_equals_the_dense_one(rng, monkeypatch):
+    """With the kernels that the solve ended with."""
+    x = without_fibers(rng, low_rank(rng, (6, 4, 5)))
+    kernels = [kernel(rng, n) for n in (6, 4)]
+    spectrum = rng.uniform(0.2, 2.0, size=5)
+    monkeypatch.setattr(wiener, "_kernels", lambda *_: (kernels[0], spectrum))
+    monkeypatch.setattr(wiener, "_context_kernel", lambda *_: kernels[1])
+    result = kronecker(x, KroneckerOptions(noise=0.7, own_share=0.0, common_share=0.0, variance=True))
+    missing = np.isnan(x)
+    fibers = np.kron(*(k.dense for k in kernels))
+    covariance = np.kron(fibers, np.diag(spectrum))
+    m, o = np.flatnonzero(missing), np.flatnonzero(~missing)
+    observed = covariance[np.ix_(o, o)] + 0.7 * np.eye(len(o))
+    posterior = covariance[np.ix_(m, m)] - covariance[np.ix_(m, o)] @ np.linalg.solve(
+        observed, covariance[np.ix_(o, m)]
+    )
+    unit = np.nanmean(x**2) / np.diag(observed).mean()
+    expected = np.zeros(x.shape)
+    expected[missing] = unit * np.diag(posterior)
+    np.testing.assert_allclose(result.variance, expected.mean(axis=2), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("keep", "size", "within"),
+    [(1, 1.0, 1.4), (3, 1.0, 1.4), (3, 0.1, 2.0), (3, 10.0, 2.0), (1, 0.1, 3.5), (1, 10.0, 3.5)],
+)
+def test_predictions_in_a_context_with_few_profiles_are_of_its_size(rng, keep, size, within):
+    """One profile is worth as much as the others' sizes: half of the way, on a logarithmic scale."""
+    x = rng.normal(size=(40, 1, 20)) + 0.7 * rng.normal(size=(40, 6, 20))
+    x[:, 5] *= size
+    truth, x[keep:, 5] = x[keep:, 5].copy(), NAN
+    predicted = kronecker(x).values[keep:, 5]
+    slope = (truth * predicted).sum() / np.square(predicted).sum()
+    assert 1 / within < slope < within
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_kernel_of_the_contexts_by_hand(rng, whole):
+    """Eq. 3 entry by entry; what stands in the gaps does not matter."""
+    x = low_rank(rng, (7, 4, 5)) * np.array([1.0, 2.0, 0.5, 1.0])[:, None]
+    missing = rng.random((7, 4)) < 0.5
+    missing = np.broadcast_to(missing[:, :, None], x.shape) if whole else rng.random(x.shape) < 0.5
+    missing = missing | (np.arange(4) == 3)[:, None]  # nothing is known of the last context
+    known = [[~missing[:, b] & ~missing[:, c] for c in range(4)] for b in range(4)]
+    rho, n = np.zeros((4, 4)), np.array([[pairs.sum() / 5 for pairs in row] for row in known])
+    for b in range(3):
+        for c in range(3):
+            one, other = x[:, b][known[b][c]], x[:, c][known[b][c]]
+            rho[b, c] = one @ other / np.sqrt(one @ one * (other @ other))
+    off = ~np.eye(4, dtype=bool)
+    usual = (n * rho)[off].sum() / n[off].sum()
+    r = np.where(off, (n * rho + usual) / (n + 1), 1.0)
+    square = np.array([np.mean(x[:, c][known[c][c]] ** 2) for c in range(3)])
+    mean = (n.diagonal()[:3] * square).sum() / n.diagonal().sum()
+    a = np.exp((n.diagonal()[:3] * np.log(square) + np.log(mean)) / (n.diagonal()[:3] + 1))
+    expected = r[:3, :3] * np.sqrt(np.outer(a, a))
+    values, vectors = np.linalg.eigh(expected)
+    expected = (vectors * np.maximum(values, 0)) @ vectors.T
+    expected = np.pad(expected * 3 / np.trace(expected), (0, 1))
+    for filling in (0.0, rng.normal(size=x.shape)):
+        found = wiener._context_kernel(np.where(missing, filling, x), missing)
+        np.testing.assert_allclose(found.dense, expected, atol=1e-12)
+
+
+def test_candidates_of_the_prior_start_alike(rng):
+    """Or the last one that is tried would be nearest to its fixed point."""
+    x = without_fibers(rng, low_rank(rng, (12, 4, 6)))
+    with jax.enable_x64(True):
+        folds = wiener._folds(wiener._rotate(x, ~np.isnan(x), FIXED, None), FIXED)
+        prior = wiener._Prior(1.0, 0.2, 0.15)
+        first, second = (list(folds.predictions(prior, 1e-9, 3)) for _ in range(2))
+    for (_, _, one), (_, _, other) in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_one_sweep_by_hand(rng):
+    """A sweep of the default model, written with dense kernels."""
+    x = without_fibers(rng, low_rank(rng, (6, 4, 5)))
+    result = kronecker(x, KroneckerOptions(noise=0.5, own_share=0.2, common_share=0.1, max_iter=1))
+    missing = np.isnan(x)
+    filled = mean_2d(x).values
+
+    def unfolded(mode):
+        return np.moveaxis(filled, mode, 0).reshape(filled.shape[mode], -1)
+
+    treatments = unfolded(0) @ unfolded(0).T
+    treatments = 0.7 * treatments * 6 / np.trace(treatments) + 0.2 * np.eye(6) + 0.1
+    contexts = wiener._context_kernel(filled, missing).dense
+    rows = x[~missing.any(axis=2)]
+    axes = np.linalg.eigh(rows.T @ rows)[1]
+    spectrum = np.sqrt(((filled @ axes) ** 2).sum(axis=(0, 1)))
+    genes = (axes * (spectrum * 5 / spectrum.sum())) @ axes.T
+    covariance = np.kron(np.kron(treatments, contexts), genes)
+    z = covariance @ np.linalg.solve(covariance + 0.5 * np.eye(x.size), filled.ravel())
+    np.testing.assert_allclose(result.values, np.where(missing, z.reshape(x.shape), x), rtol=1e-8, atol=1e-10)
+    assert not result.converged
+    assert "1 sweeps" in result.reason
+
+
+@pytest.mark.parametrize("gene_power", [0.0, 0.5])
+@pytest.mark.parametrize("n_genes", [7, 80])
+def test_rotation_of_the_genes(rng, gene_power, n_genes):
+    x = without_fibers(rng, low_rank(rng, (9, 4, n_genes)))
+    rotation = np.linalg.qr(rng.normal(size=(n_genes, n_genes)))[0]
+    options = KroneckerOptions(gene_power=gene_power, noises=(0.5, 1.0, 2.0))
+    result, rotated = kronecker(x, options), kronecker(x @ rotation, options)
+    np.testing.assert_allclose(rotated.values, result.values @ rotation, atol=1e-8)
+    assert rotated.parameters == result.parameters
+    np.testing.assert_allclose(rotated.confidence, result.confidence, rtol=1e-8)
+
+
+@pytest.mark.parametrize("gene_power", [0.0, 0.5])
+def test_compression_changes_nothing(rng, monkeypatch, gene_power):
+    x = without_fibers(rng, low_rank(rng, (8, 3, 60)))
+    options = KroneckerOptions(noise=1.0, own_share=0.2, common_share=0.15, gene_power=gene_power, variance=True)
+    compressed = kronecker(x, options)
+    n_axes = int((~np.isnan(x[:, :, 0])).sum())
+
+    def not_compressed(values, measured, options, width):
+        axes = np.linalg.svd(values[measured[:, :, 0]])[2].T  # all of them
+        return wiener._Task(values, None, axes, n_axes, options.gene_power, np.float64)
+
+    monkeypatch.setattr(wiener, "_rotate", not_compressed)
+    whole = kronecker(x, options)
+    assert compressed.n_iter == whole.n_iter
+    np.testing.assert_allclose(compressed.values, whole.values, atol=1e-8)
+    np.testing.assert_allclose(compressed.objective, whole.objective, rtol=1e-8)
+    np.testing.assert_allclose(compressed.variance, whole.variance, rtol=1e-8)
+
+
+@pytest.mark.parametrize("gene_power", [0.0, 0.5])
+def test_filling_up_changes_nothing(rng, gene_power):
+    x = without_fibers(rng, low_rank(rng, (8, 3, 60)))
+    options = replace(FIXED, gene_power=gene_power)
+    np.testing.assert_allclose(kronecker(x, options, width=40).values, kronecker(x, options).values, atol=1e-10)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_measured_values_bit_for_bit(rng, whole, dtype):
+    x = low_rank(rng, (10, 4, 7)).astype(dtype)
+    x = without_fibers(rng, x) if whole else hide(x, rng.random(x.shape) < 0.3)
+    result = kronecker(x, KroneckerOptions(noises=(0.5, 1.0, 2.0), own_shares=(0.1,)))
+    measured = ~np.isnan(x)
+    assert result.values.dtype == dtype
+    assert np.isfinite(result.values).all()
+    assert result.values[measured].tobytes() == x[measured].tobytes()
+    assert not jax.config.jax_enable_x64
+
+
+def test_better_than_the_means(rng):
+    truth = low_rank(rng, (40, 6, 30), noise=1.0)
+    x = without_fibers(rng, truth, 0.4)
+    missing = np.isnan(x)
+    scores = [pooled_correlation(truth[missing], f(x).values[missing]) for f in (kronecker, mean_2d)]
+    assert scores[0] > scores[1] + 0.3
+
+
+def test_single_entries_are_recovered(rng):
+    truth = low_rank(rng, (30, 6, 20), rank=2, noise=0.1)
+    x = hide(truth, rng.random(truth.shape) < 0.2)
+    missing = np.isnan(x)
+    result = kronecker(x, KroneckerOptions(noise=0.125, own_share=0.0, common_share=0.0))
+    assert pooled_correlation(truth[missing], result.values[missing]) > 0.98
+
+
+def test_never_measured(rng):
+    x = without_fibers(rng, low_rank(rng, (9, 4, 5)))
+    known = kronecker(x, FIXED)
+    more = np.full((10, 5, 5), NAN)
+    more[:9, :4] = x
+    result = kronecker(more, FIXED)
+    np.testing.assert_allclose(result.values[:9, :4], known.values, rtol=1e-10)  # the others do not notice
+    np.testing.assert_allclose(result.values[9, :4], np.nanmean(x, axis=0))
+    np.testing.assert_allclose(result.values[:9, 4], np.nanmean(x, axis=1))
+    np.testing.assert_allclose(result.values[9, 4], np.nanmean(x, axis=(0, 1)))
+    assert (result.fallback[9, :4] == Fallback.CONTEXT_MEAN).all()
+    assert (result.fallback[:9, 4] == Fallback.TREATMENT_MEAN).all()
+    assert result.fallback[9, 4] == Fallback.GENE_MEAN
+    assert not result.fallback[:9, :4].any()
+
+
+def test_a_gene_without_any_value(rng):
+    x = without_fibers(rng, low_rank(rng, (9, 4, 5)))
+    x[:, :, 2] = NAN
+    result = kronecker(x, FIXED)
+    np.testing.assert_allclose(result.values[:, :, 2], np.nanmean(x))
+    assert not result.fallback.any()
+
+
+def test_confidence_ranks_accuracy(rng):
+    strength = rng.uniform(0, 2, size=(60, 1, 1))
+    truth = strength * low_rank(rng, (60, 6, 40), noise=0.0) + rng.normal(size=(60, 6, 40))
+    x = without_fibers(rng, truth, 0.3)
+    missing = np.isnan(x[:, :, 0])
+    result = kronecker(x, FIXED)
+    assert (np.isnan(result.confidence) == ~missing).all()
+    assert ((result.confidence[missing] >= 0) & (result.confidence[missing] <= 1)).all()
+    accuracy = [np.corrcoef(a, b)[0, 1] for a, b in zip(result.values[missing], truth[missing], strict=True)]
+    assert np.corrcoef(result.confidence[missing], accuracy)[0, 1] > 0.5
+
+
+@pytest.mark.parametrize(("share", "noise"), [(0.3, 0.3), (0.3, 2.0), (0.75, 2.0)])
+def test_confidence_is_what_predictions_reach(rng, share, noise):
+    truth = low_rank(rng, (80, 6, 30), 2, noise=noise)
+    x = without_fibers(rng, truth, share)
+    missing = np.isnan(x[:, :, 0])
+    result = kronecker(x, KroneckerOptions(noise=0.25, own_share=0.1, common_share=0.15))
+    p, t = result.values[missing], truth[missing]
+    reached = (p * t).sum(axis=1) / np.linalg.norm(p, axis=1) / np.linalg.norm(t, axis=1)
+    size = wiener._relative_size(x, ~np.isnan(x), result.values)[missing]
+    # where little was measured, a fold less is much less: it may promise too little, but not too much
+    assert (-0.1 if share < 0.5 else -0.2) < result.confidence[missing].mean() - reached.mean() < 0.1
+    if noise > 1:  # with so small a `noise`, predictions follow the noise: their size alone promises too much
+        assert np.minimum(size, 1.0).mean() > reached.mean() + 0.15
+
+
+def test_no_confidence_where_a_mean_stands_in(rng):
+    x = without_fibers(rng, low_rank(rng, (20, 5, 8)))
+    x[:, 4] = NAN
+    result = kronecker(x, FIXED)
+    assert (result.fallback[:, 4] == Fallback.TREATMENT_MEAN).all()
+    assert np.isnan(result.confidence[:, 4]).all()
+    assert np.isfinite(result.confidence[:, :4][np.isnan(x[:, :4, 0])]).all()
+
+
+def test_confidence_without_fibers_to_spare(rng):
+    truth = low_rank(rng, (6, 6, 5))
+    x = np.where(np.eye(6, dtype=bool)[:, :, None], truth, NAN)
+    result = kronecker(x, FIXED)
+    expected = np.minimum(wiener._relative_size(x, ~np.isnan(x), result.values), 1.0)
+    np.testing.assert_array_equal(result.confidence, expected)
+
+
+def test_confidence_does_not_depend_on_the_unit(rng):
+    x = without_fibers(rng, low_rank(rng, (10, 4, 7)))
+    options = KroneckerOptions(noise=1.0, own_share=0.2, common_share=0.1, variance=True)
+    small, large = kronecker(x, options), kronecker(2.0**20 * x, options)  # exact in single precision too
+    np.testing.assert_allclose(large.values, 2.0**20 * small.values, rtol=1e-9)
+    np.testing.assert_allclose(large.confidence, small.confidence, rtol=1e-9)
+    np.testing.assert_allclose(large.variance, 2.0**40 * small.variance, rtol=1e-9)
+
+
+def test_cross_validation_chooses(rng):
+    options = KroneckerOptions(n_folds=3)
+    own = rng.normal(size=(24, 1, 30)) + 0.3 * rng.normal(size=(24, 5, 30))  # nothing is shared between treatments
+    chosen = kronecker(without_fibers(rng, own), options).parameters
+    assert chosen["own_share"] >= 0.35
+    truth = low_rank(rng, (24, 5, 30), rank=2, noise=2.0)
+    x = without_fibers(rng, truth)
+    missing = np.isnan(x)
+
+    def error(options):
+        return np.square((kronecker(x, options).values - truth)[missing]).sum()
+
+    fixed = [error(KroneckerOptions(noise=noise, own_share=0.2, common_share=0.15)) for noise in (0.125, 1.0, 8.0)]
+    assert error(options) < 1.05 * min(fixed)
+    assert error(options) < 0.95 * max(fixed)
+
+
+@pytest.mark.parametrize("missing", [0.2, 0.6])
+def test_going_ahead_leaves_the_fixed_point_and_saves_sweeps(rng, monkeypatch, missing):
+    x = without_fibers(rng, low_rank(rng, (20, 6, 15), noise=0.5), missing)
+    options = KroneckerOptions(noise=0.5, own_share=0.3, common_share=0.1, tol=1e-10, max_iter=5000)
+    ahead = kronecker(x, options)
+    sweep = wiener._sweep
+    monkeypatch.setattr(wiener, "_sweep", lambda x, last, gaps, weight, *kernels: sweep(x, last, gaps, 0.0, *kernels))
+    plain = kronecker(x, options)
+    assert ahead.converged
+    assert plain.converged
+    np.testing.assert_allclose(ahead.values, plain.values, atol=1e-6 * np.nanmax(np.abs(x)))
+    assert ahead.n_iter < 0.7 * plain.n_iter
+
+
+def test_descent_over_a_grid():
+    """Candidates whose first errors are all larger than the best one's are given up; others are summed."""
+    looked_at = []
+
+    def errors(place):
+        looked_at.append([])
+        for fold in range(4):
+            looked_at[-1].append(place)
+            yield (place[0] - 1.0) ** 2 + (place[1] - 3.0) ** 2 + (fold if place[0] == 2 else 0)
+
+    assert wiener._descend(errors, (3, 5), (2, 2)) == (1, 3)
+    assert {len(folds) for folds in looked_at} == {2, 4}
+    assert len({folds[0] for folds in looked_at}) == len(looked_at)  # none twice
+
+
+def test_large_tensors_are_ranked_on_some_treatments(rng, monkeypatch):
+    monkeypatch.setattr(wiener, "_CV_WORK", 10.0**2 * 4 * 30)  # ten treatments
+    seen = []
+    solve = wiener._solve
+
+    def recorded(task, *arguments):
+        seen.append((task.values.shape, task.dtype))
+        return solve(task, *arguments)
+
+    monkeypatch.setattr(wiener, "_solve", recorded)
+    result = kronecker(without_fibers(rng, low_rank(rng, (25, 4, 30)), 0.3))
+    assert set(seen[:-1]) == {((10, 4, 30), np.float32)}
+    assert seen[-1] == ((25, 4, 30), np.float64)
+    assert result.values.shape == (25, 4, 30)
+
+
+def test_nothing_to_cross_validate(rng):
+    x = rng.normal(size=(3, 3, 4))
+    x[~np.eye(3, dtype=bool)] = NAN  # every treatment has one fiber
+    result = kronecker(x)
+    assert np.isfinite(result.values).all()
+    assert result.parameters["noise"] == 1.0
+
+
+def test_single_precision(rng):
+    x = without_fibers(rng, low_rank(rng, (12, 4, 30)))
+    exact = kronecker(x, FIXED)
+    single = kronecker(x, KroneckerOptions(noise=1.0, own_share=0.2, common_share=0.15, single_precision=True))
+    np.testing.assert_allclose(single.values, exact.values, atol=1e-4 * np.abs(exact.values).max())
+    measured = ~np.isnan(x)
+    assert single.values[measured].tobytes() == x[measured].tobytes()
+
+
+def test_variance_of_too_many_fibers(rng, monkeypatch):
+    monkeypatch.setattr(wiener, "MOST_FIBERS", 5)
+    x = without_fibers(rng, low_rank(rng, (6, 4, 5)))
+    with pytest.raises(ValueError, match="posterior variance needs"):
+        kronecker(x, KroneckerOptions(noise=1.0, own_share=0.1, common_share=0.1, variance=True))
+
+
+def test_nothing_missing(rng):
+    x = rng.normal(size=(4, 3, 5))
+    result = kronecker(x)
+    np.testing.assert_array_equal(result.values, x)
+    assert "nothing was missing" in result.reason
+
+
+def test_folds_share_compiled_code(rng, caplog):
+    x = low_rank(rng, (11, 5, 90))
+    measured = np.ones((11, 5), bool)
+    masks = list(fiber_folds(measured, 3))
+    largest = max(int((~mask).sum()) for mask in masks)
+    kronecker(hide(x, masks[0]), width=largest)
+    with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
+        for mask in masks[1:]:
+            kronecker(hide(x, mask), width=largest)
+    assert not [record for record in caplog.records if "Compiling" in record.getMessage()]
+
+
+def test_nothing_but_zeros():
+    x = np.zeros((4, 3, 5))
+    x[1, 1] = np.nan
+    result = kronecker(x)
+    np.testing.assert_array_equal(result.values, 0.0)
+    assert "every measured entry is 0" in result.reason
