@@ -143,7 +143,10 @@ def check(adata: AnnData, layer: str | None, label: str | None, gene_symbols: st
         if gene_symbols is not None:
             objects.key_in(gene_symbols, adata.var, "adata.var")
     if (counts.matrix.data < 0).any():
-        raw = ", or take raw, with its own genes, by --raw" if adata.raw is not None else ""
+        raw = ""
+        if adata.raw is not None:
+            fault = _fault(adata.raw.X)
+            raw = f"; raw {fault}, too" if fault else ", or take raw, with its own genes, by --raw"
         msg = f"The matrix has negative values. Name a layer of counts or log-normalised values with --layer{raw}."
         raise InputError(msg)
     if label is not None and not 2 <= (n_labels := adata.obs[label].nunique()) <= MOST_GROUPS:

@@ -1,5 +1,6 @@
 """What a user gave cannot be used: one sentence says what and why."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,11 +10,12 @@ class InputError(Exception):
 
 
 def in_words(error: BaseException) -> str:
-    """Return what an exception says in one line: its first line, and where, if a library noted that."""
+    """Return what an exception says in one line and, if anndata noted it, at which place of the file."""
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
-    first = text.splitlines()[0].strip() if text else ""
-    places = [note.splitlines()[0] for note in getattr(error, "__notes__", []) if note.startswith("Error raised while")]
-    return "; ".join([first or type(error).__name__, *places[:1]]).rstrip(".")
+    first = text.splitlines()[0].strip().rstrip(".") if text else type(error).__name__
+    notes = "\n".join(getattr(error, "__notes__", []))
+    place = re.search(r"key '(.*?)' of <.*?> (?:to|from) (\S*)", notes)
+    return f"{first} (at {place[2].rstrip('/')}/{place[1]})" if place else first
 
 
 @contextmanager

@@ -31,6 +31,8 @@ class Results:
         self.names: list[str] = []
         self.missing: list[str] = []
         _require_new(folder)
+        if ".." in folder.parts:
+            self.folder = folder.resolve()  # "a/../b" leads nowhere before there is an a
 
     @property
     def beside(self) -> Path:
