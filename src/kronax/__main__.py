@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 128 + (stop.args[0] if isinstance(stop, terminal.Terminated) else signal.SIGINT)
         if results.missing:
             note(f"Not made, for the reasons above: {', '.join(results.missing)}.")
-            return 1
+            return 3
         return 0
 
 

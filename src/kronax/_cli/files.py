@@ -10,7 +10,6 @@ import mudata
 from anndata import AnnData
 from mudata import MuData
 
-from kronax import pp
 from kronax._cli.refusals import InputError, in_words
 from kronax._data import tensor as tensors
 
@@ -80,13 +79,16 @@ def write_h5mu(mdata: MuData, path: Path) -> None:
 
 
 def require_writable(data: AnnData | MuData, path: Path, beside: Path) -> None:
-    """Require that an object as it was read can be written: try it in a folder, with little of the matrices."""
+    """Require that an object like the results can be written to a folder: try it, with one cell of an AnnData object."""
     with tempfile.TemporaryDirectory(dir=beside, prefix=".kronax-") as scratch:
         try:
             if isinstance(data, AnnData):
-                data[:1].copy().write_h5ad(Path(scratch, "trial.h5ad"))
+                write_h5ad(data[:1].copy(), Path(scratch, "trial.h5ad"))
             else:
-                write_h5mu(pp.align(data, copy=True), Path(scratch, "trial.h5mu"))
+                write_h5mu(data, Path(scratch, "trial.h5mu"))
+        except OSError as error:
+            msg = f"Nothing can be written to {beside}: {error.strerror or error}."
+            raise InputError(msg) from error
         except Exception as error:
             msg = (
                 f"{path} can be read, but its content cannot be written to a new file: {in_words(error)}. Mend it first, "

@@ -294,7 +294,8 @@ def _choice_of_genes(chosen: Chosen, min_cells: int) -> str:
     n_frequent = chosen.n_genes - chosen.n_rare
     remarks = [f"the most variable of {n_frequent:,}"] if chosen.adata.n_vars < n_frequent else []
     if chosen.n_rare:
-        remarks.append(f"{chosen.n_rare:,} with values in fewer than {min_cells} cells left out")
+        few = "no cell" if min_cells == 1 else f"fewer than {min_cells} cells"
+        remarks.append(f"{chosen.n_rare:,} with values in {few} left out")
     return "; ".join(remarks)
 
 

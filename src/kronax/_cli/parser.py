@@ -15,8 +15,8 @@ Job = Callable[[argparse.Namespace, Results], None]
 MIN_CELLS = 3
 
 _CODES = """\
-Exit codes: 0, done; 1, the data are written, but something else, such as a figure, could not be made; 2, the input or
-an option cannot be used, and nothing is written; 130 or 143, interrupted: nothing is written, or what is then named."""
+Exit codes: 0, done; 2, the input or an option cannot be used, and nothing is written; 3, the data are written, but
+something else, such as a figure, could not be made; 130 or 143, interrupted: nothing is written, or what is then named."""
 _GRAPHS = """\
 Learn a cell graph and a gene graph together from one count matrix; then cluster the cells, group the genes into
 modules, draw both and report. Without FILE, this is done on 700 blood cells that come with scanpy.

@@ -15,7 +15,7 @@ from kronax._cli.refusals import refused
 from kronax._cli.report import aligned, next_lines
 from kronax._cli.results import Results
 from kronax._cli.terminal import in_code
-from kronax._data import keys, objects
+from kronax._data import align, keys, objects
 from kronax._data import tensor as tensors
 from kronax._logging import logger
 
@@ -33,7 +33,10 @@ def run(args: argparse.Namespace, results: Results) -> None:
     layer = moved.get(("layers", args.layer), ("layers", args.layer))[1]
     with refused():
         tensors.require_measured(mdata, layer)
-    files.require_writable(mdata, args.file, results.beside)
+    with refused():
+        trial = with_all_rows(mdata)
+    files.require_writable(trial, args.file, results.beside)
+    del trial
     results.require_room(_n_bytes(mdata))
     start = time.perf_counter()
     with refused():
@@ -45,6 +48,15 @@ def run(args: argparse.Namespace, results: Results) -> None:
     results.add("report.txt", lambda path: path.write_text(f"{text}\n", encoding="utf-8", errors="backslashreplace"))
     print(f"\nWritten to {results.folder}: {', '.join(results.names)}.")
     print(following(results.folder / results.names[0]))
+
+
+def with_all_rows(mdata: MuData) -> MuData:
+    """Return the modalities with the rows that they will have."""
+    if tensors.is_aligned(mdata):
+        return mdata
+    treatments, found = tensors.union(mdata), align.copied(mdata)
+    align.replace(found, align.aligned(mdata, treatments, dict.fromkeys(mdata.mod, np.ones(len(treatments), bool))))
+    return found
 
 
 def _n_bytes(mdata: MuData) -> int:
