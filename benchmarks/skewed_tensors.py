@@ -31,10 +31,12 @@ from oracle import completed_by, least_squares, treatments_alone, true_factors
 from report import header, progress, table
 
 import kronax as kx
-from kronax.solvers.tensor.factors.factorization import AttentionOptions, FactorizationOptions, attention_cp, cp, mf
+from kronax.solvers.tensor.factors.factorization import attention_cp, cp, mf
+from kronax.solvers.tensor.factors.options import AttentionOptions, FactorizationOptions
 from kronax.solvers.tensor.folds import cold_start_folds, entry_folds, fiber_folds, hide
 from kronax.solvers.tensor.means import mean_2d
-from kronax.solvers.tensor.wiener.wiener import KroneckerOptions, kronecker
+from kronax.solvers.tensor.wiener.kronecker import kronecker
+from kronax.solvers.tensor.wiener.options import KroneckerOptions
 
 SHAPE = (500, 8, 200)
 RANK, NOISE = 6, 0.2  # of the simulated truth

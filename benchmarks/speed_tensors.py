@@ -25,11 +25,16 @@ from scipy import sparse
 from tensors import read
 
 import kronax.solvers.tensor.trace_norm.falrtc as falrtc_module
-import kronax.solvers.tensor.wiener.wiener as wiener_module
+import kronax.solvers.tensor.wiener.kronecker as kronecker_module
 from kronax.solvers.tensor.dnpp import dnpp
 from kronax.solvers.tensor.folds import fiber_folds, hide, unit_norm
 from kronax.solvers.tensor.trace_norm.falrtc import HODOS_2018, FalrtcOptions, falrtc
-from kronax.solvers.tensor.wiener.wiener import KroneckerOptions, kronecker
+from kronax.solvers.tensor.wiener.confidence import calibration
+from kronax.solvers.tensor.wiener.coordinates import rotate
+from kronax.solvers.tensor.wiener.held_out import folds_of
+from kronax.solvers.tensor.wiener.kernels import Prior
+from kronax.solvers.tensor.wiener.kronecker import kronecker
+from kronax.solvers.tensor.wiener.options import KroneckerOptions
 
 LARGE, DENSITY = (2130, 71, 978), 0.105  # treatments, contexts, genes
 PRODUCTS = (
@@ -205,10 +210,10 @@ def large(methods: list[str], shape: tuple[int, int, int], sweeps: int) -> None:
 def confidences(values: np.ndarray) -> None:
     """Do what a given prior leaves to do before the first sweep: cross-validate what the confidences are read from."""
     options = given(100, single_precision=True)
-    prior = wiener_module._Prior(options.noise, options.own_share, options.common_share)
+    prior = Prior(options.noise, options.own_share, options.common_share)
     with jax.enable_x64(True):
-        task = wiener_module._rotate(values, ~np.isnan(values), options, None)
-        wiener_module._calibration(wiener_module._folds(task, options), prior, options)
+        task = rotate(values, ~np.isnan(values), options, None)
+        calibration(folds_of(task, options), prior, options)
 
 
 @contextmanager
@@ -226,7 +231,7 @@ def trials() -> Iterator[list]:
 
 def without_confidences() -> AbstractContextManager:
     """Leave out what cross-validates the confidences of ``kronecker``, in sweeps of its own."""
-    return patch.object(wiener_module, "_calibration", lambda *_: lambda size: size)
+    return patch.object(kronecker_module, "calibration", lambda *_: lambda size: size)
 
 
 def simulated(shape: tuple[int, int, int], rank: int = 20) -> np.ndarray:

@@ -20,7 +20,8 @@ from kronax.solvers.tensor.means import mean_1d, mean_2d
 from kronax.solvers.tensor.trace_norm.falrtc import HODOS_2018, falrtc
 from kronax.solvers.tensor.trace_norm.halrtc import halrtc
 from kronax.solvers.tensor.trace_norm.silrtc import silrtc
-from kronax.solvers.tensor.wiener.wiener import KroneckerOptions, kronecker
+from kronax.solvers.tensor.wiener.kronecker import kronecker
+from kronax.solvers.tensor.wiener.options import KroneckerOptions
 
 METHODS = {
     "1D": lambda x, _: mean_1d(x),

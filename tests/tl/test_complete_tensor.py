@@ -18,7 +18,7 @@ from kronax._data import objects
 from kronax._data import tensor as tensors
 from kronax.solvers.tensor.folds import pooled_correlation
 from kronax.solvers.tensor.registry import METHODS
-from kronax.solvers.tensor.wiener.wiener import MOST_FIBERS
+from kronax.solvers.tensor.wiener.options import MOST_FIBERS
 
 D, C, G = 12, 4, 9
 QUICK = {

@@ -16,9 +16,10 @@ from kronax._data.tensor import Tensor
 from kronax._logging import logger, shows_progress
 from kronax.solvers import checks
 from kronax.solvers.tensor.completion import Completion, Fallback, without_work
-from kronax.solvers.tensor.factors.factorization import Factorization, FactorizationOptions
+from kronax.solvers.tensor.factors.factorization import Factorization
+from kronax.solvers.tensor.factors.options import FactorizationOptions
 from kronax.solvers.tensor.registry import METHODS, Options, options_of
-from kronax.solvers.tensor.wiener.wiener import MOST_FIBERS, KroneckerOptions
+from kronax.solvers.tensor.wiener.options import MOST_FIBERS, KroneckerOptions
 
 _FEWEST = 3  # profiles: over two treatments, any two contexts correlate perfectly
 _CONSTANT = 1e-12  # spread of a profile, of its largest value, below which it is rounding

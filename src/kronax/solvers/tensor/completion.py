@@ -81,6 +81,11 @@ def per_fiber(code: np.ndarray, missing: np.ndarray, genes: np.ndarray) -> np.nd
     return np.argmax(counts, axis=0).astype(np.int8)
 
 
+def without_any(missing: np.ndarray) -> np.ndarray:
+    """Mark the entries of treatments, contexts and genes of which nothing was measured."""
+    return missing.all(axis=(1, 2))[:, None, None] | missing.all(axis=(0, 2))[:, None] | missing.all(axis=(0, 1))
+
+
 def require_values(measured: np.ndarray) -> None:
     """Refuse a tensor without a single measured entry."""
     if not measured.any():

@@ -10,19 +10,14 @@ import numpy as np
 from kronax.solvers import checks
 from kronax.solvers.tensor.completion import Completion
 from kronax.solvers.tensor.dnpp import DnppOptions, dnpp
-from kronax.solvers.tensor.factors.factorization import (
-    AttentionOptions,
-    FactorizationOptions,
-    attention_cp,
-    bytes_needed,
-    cp,
-    mf,
-)
+from kronax.solvers.tensor.factors.factorization import attention_cp, bytes_needed, cp, mf
+from kronax.solvers.tensor.factors.options import AttentionOptions, FactorizationOptions
 from kronax.solvers.tensor.means import Mean1dOptions, Mean2dOptions, mean_1d, mean_2d
 from kronax.solvers.tensor.trace_norm.falrtc import FalrtcOptions, falrtc
 from kronax.solvers.tensor.trace_norm.halrtc import HalrtcOptions, halrtc
 from kronax.solvers.tensor.trace_norm.silrtc import SilrtcOptions, silrtc
-from kronax.solvers.tensor.wiener.wiener import KroneckerOptions, kronecker
+from kronax.solvers.tensor.wiener.kronecker import kronecker
+from kronax.solvers.tensor.wiener.options import KroneckerOptions
 
 Options = (
     KroneckerOptions

@@ -9,15 +9,9 @@ from tensorly.decomposition import parafac
 
 from kronax.datasets import skewed_response
 from kronax.solvers.tensor.completion import Fallback
-from kronax.solvers.tensor.factors import factorization
-from kronax.solvers.tensor.factors.factorization import (
-    AttentionOptions,
-    FactorizationOptions,
-    attention_cp,
-    bytes_needed,
-    cp,
-    mf,
-)
+from kronax.solvers.tensor.factors import model, train
+from kronax.solvers.tensor.factors.factorization import attention_cp, bytes_needed, cp, mf
+from kronax.solvers.tensor.factors.options import AttentionOptions, FactorizationOptions
 from kronax.solvers.tensor.folds import hide
 from kronax.solvers.tensor.means import mean_2d
 
@@ -41,13 +35,13 @@ def gaps(rng):
 
 
 def form(flat=False, attention=None, *, biases=True, weighted=False, non_negative=()):
-    return factorization._Form(flat, attention, biases, weighted, non_negative)
+    return model.Form(flat, attention, biases, weighted, non_negative)
 
 
 def parameters(rng, kind, shape=(6, 4, 5), rank=3):
     """Draw all parameters, none of them 0."""
-    empty = factorization._Task(np.empty(shape), None, None, kind, None, FactorizationOptions(rank=rank), False)
-    return {n: jnp.asarray(rng.normal(size=p.shape)) for n, p in factorization._start(empty, rng).items()}
+    empty = train.Task(np.empty(shape), None, None, kind, None, FactorizationOptions(rank=rank), False)
+    return {n: jnp.asarray(rng.normal(size=p.shape)) for n, p in train.start_of(empty, rng).items()}
 
 
 def task(rng, shape=(6, 4, 5)):
@@ -55,10 +49,10 @@ def task(rng, shape=(6, 4, 5)):
     values = rng.normal(size=(7, shape[2]))
     values[1, 2] = np.nan
     treatment, context = (jnp.asarray(rng.integers(n, size=7), jnp.int32) for n in shape[:2])
-    fibers = factorization._Fibers(jnp.asarray(values), treatment, context)
+    fibers = model.Fibers(jnp.asarray(values), treatment, context)
     cutoffs = np.tile([-1.5, -0.5, 0.5, 1.5], (shape[1], 1))
     numbers = 1e-2, 1e-4, 1e-3, 0.1, cutoffs, np.array([3.0, 2.0, 0.5, 2.0, 3.0])
-    return fibers, jnp.arange(7) < 6, factorization._Settings(*(jnp.asarray(n, jnp.float64) for n in numbers))
+    return fibers, jnp.arange(7) < 6, model.Settings(*(jnp.asarray(n, jnp.float64) for n in numbers))
 
 
 FORMS = [form(True), form(), form(biases=False), form(attention="additive"), form(attention="product", weighted=True)]
@@ -68,7 +62,7 @@ FORMS = [form(True), form(), form(biases=False), form(attention="additive"), for
 def test_predictions_by_hand(rng, x64, kind):
     p = parameters(rng, kind)
     treatment, context = np.array([0, 3, 5]), np.array([3, 0, 0])
-    found = factorization.predict(p, kind, jnp.asarray(treatment), jnp.asarray(context))
+    found = model.predict(p, kind, jnp.asarray(treatment), jnp.asarray(context))
     p = {name: np.asarray(value) for name, value in p.items()}
     for row, (t, c) in enumerate(zip(treatment, context, strict=True)):
         for g in range(5):
@@ -91,9 +85,9 @@ def test_loss_by_hand(rng, x64):
     kind = form(weighted=True)
     p = parameters(rng, kind)
     fibers, real, settings = task(rng)
-    value, (total, count) = factorization.loss(p, kind, fibers, real, settings)
+    value, (total, count) = model.loss(p, kind, fibers, real, settings)
     y = np.asarray(fibers.values)[:6]
-    predicted = np.asarray(factorization.predict(p, kind, fibers.treatment, fibers.context))[:6]
+    predicted = np.asarray(model.predict(p, kind, fibers.treatment, fibers.context))[:6]
     weight = np.select([np.abs(y) > 1.5, np.abs(y) > 0.5], [3.0, 2.0], 0.5)
     known = ~np.isnan(y)
     assert int(count) == known.sum() == 29
@@ -105,7 +99,7 @@ def test_loss_by_hand(rng, x64):
 def test_gradients_against_finite_differences(rng, x64, kind):
     p = parameters(rng, kind)
     arguments = kind, *task(rng)
-    value = jax.jit(lambda p: factorization.loss(p, *arguments)[0])
+    value = jax.jit(lambda p: model.loss(p, *arguments)[0])
     gradient = jax.jit(jax.grad(value))(p)
     direction = {n: jnp.asarray(rng.normal(size=v.shape)) for n, v in p.items()}
     step = 1e-6
@@ -122,11 +116,11 @@ def test_equal_attention_is_cp(rng, x64):
     p = parameters(rng, kind)
     p |= {n: jnp.zeros_like(v) for n, v in p.items() if n.startswith("w_")}
     where = jnp.arange(4), jnp.array([0, 1, 2, 3])
-    expected = factorization.predict(p, form(), *where)
-    np.testing.assert_allclose(factorization.predict(p, kind, *where), expected, rtol=1e-13, atol=1e-14)
+    expected = model.predict(p, form(), *where)
+    np.testing.assert_allclose(model.predict(p, kind, *where), expected, rtol=1e-13, atol=1e-14)
     p = {n: v.at[:, 1:].set(v[:, :1]) if v.shape[-1:] == (3,) and v.ndim == 2 else v for n, v in p.items()}
-    product = factorization.predict(p, form(attention="product"), *where)  # all components alike: equal weights too
-    np.testing.assert_allclose(product, factorization.predict(p, form(), *where), rtol=1e-13, atol=1e-14)
+    product = model.predict(p, form(attention="product"), *where)  # all components alike: equal weights too
+    np.testing.assert_allclose(product, model.predict(p, form(), *where), rtol=1e-13, atol=1e-14)
 
 
 @pytest.mark.parametrize("size", [30, 1000])
@@ -135,7 +129,7 @@ def test_far_apart_logits_stay_finite(rng, size):
     kind = form(attention="additive")
     p = {n: v.astype(jnp.float32) for n, v in parameters(rng, kind).items()}
     p |= {n: size * v for n, v in p.items() if n.startswith("w_")}
-    differentiated = jax.jit(jax.value_and_grad(lambda p: factorization.predict(p, kind, *[jnp.arange(4)] * 2).sum()))
+    differentiated = jax.jit(jax.value_and_grad(lambda p: model.predict(p, kind, *[jnp.arange(4)] * 2).sum()))
     found, gradient = differentiated(p)
     assert np.isfinite(found)
     assert all(np.isfinite(g).all() for g in gradient.values())
@@ -295,13 +289,13 @@ def test_refit_takes_no_worse_minimum(gaps, monkeypatch):
     """From factors of 0, where all gradients are, the refit gets nowhere; then the first training goes on."""
     options = replace(QUICK, biases=False, max_epochs=60, patience=60)
     first = cp(gaps, options)
-    starts, start = [], factorization._start
+    starts, start = [], train.start_of
 
     def vanishing(task, rng):
         starts.append(start(task, rng))
         return starts[-1] if len(starts) == 1 else jax.tree.map(jnp.zeros_like, starts[-1])
 
-    monkeypatch.setattr(factorization, "_start", vanishing)
+    monkeypatch.setattr(train, "start_of", vanishing)
     refitted = cp(gaps, replace(options, refit=True))
     assert len(starts) == 2
     np.testing.assert_array_equal(first.held_out_loss, refitted.held_out_loss)
@@ -317,7 +311,7 @@ def test_factors_come_to_rest(gaps, monkeypatch):
     """In a place that the restless training circles around; the epochs before are the same."""
     options = replace(QUICK, max_epochs=150, held_out=0.0, learning_rate=5e-2)
     found = cp(gaps, options).objective
-    monkeypatch.setattr(factorization, "_RESTING", 0.0)
+    monkeypatch.setattr(train, "_RESTING", 0.0)
     restless = cp(gaps, options).objective
     np.testing.assert_array_equal(found[:101], restless[:101])
     assert found[-1] < restless[-50:].min()
@@ -328,7 +322,7 @@ def test_held_out_fibers_leave_something_of_everyone(rng):
     some = rng.random((40, 6)) < 0.3
     some[:, 5] = False
     some[[0, 1], 5] = True
-    held_out = factorization._held_out(some, FactorizationOptions(held_out=0.2))
+    held_out = train.held_out_fibers(some, FactorizationOptions(held_out=0.2))
     assert not (held_out & ~some).any()
     assert 0 < held_out.sum() <= 0.25 * some.sum()
     left = some & ~held_out

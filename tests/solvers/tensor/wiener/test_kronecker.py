@@ -8,8 +8,15 @@ import pytest
 from kronax.solvers.tensor.completion import Fallback
 from kronax.solvers.tensor.folds import fiber_folds, hide, pooled_correlation
 from kronax.solvers.tensor.means import mean_2d
-from kronax.solvers.tensor.wiener import wiener
-from kronax.solvers.tensor.wiener.wiener import Kernel, KroneckerOptions, kronecker, posterior_mean
+from kronax.solvers.tensor.wiener import held_out, sweep, variance
+from kronax.solvers.tensor.wiener import kronecker as module
+from kronax.solvers.tensor.wiener.choose import descend
+from kronax.solvers.tensor.wiener.confidence import relative_size
+from kronax.solvers.tensor.wiener.coordinates import Task, rotate
+from kronax.solvers.tensor.wiener.kernels import Kernel, Prior, context_kernel
+from kronax.solvers.tensor.wiener.kronecker import kronecker
+from kronax.solvers.tensor.wiener.options import KroneckerOptions
+from kronax.solvers.tensor.wiener.sweep import posterior_mean
 
 FIXED = KroneckerOptions(noise=1.0, own_share=0.2, common_share=0.15)
 NAN = np.nan
@@ -63,8 +70,8 @@ def test_variance_equals_the_dense_one(rng, monkeypatch):
     x = without_fibers(rng, low_rank(rng, (6, 4, 5)))
     kernels = [kernel(rng, n) for n in (6, 4)]
     spectrum = rng.uniform(0.2, 2.0, size=5)
-    monkeypatch.setattr(wiener, "_kernels", lambda *_: (kernels[0], spectrum))
-    monkeypatch.setattr(wiener, "_context_kernel", lambda *_: kernels[1])
+    monkeypatch.setattr(variance, "learnt_kernels", lambda *_: (kernels[0], spectrum))
+    monkeypatch.setattr(variance, "context_kernel", lambda *_: kernels[1])
     result = kronecker(x, KroneckerOptions(noise=0.7, own_share=0.0, common_share=0.0, variance=True))
     missing = np.isnan(x)
     fibers = np.kron(*(k.dense for k in kernels))
@@ -118,7 +125,7 @@ def test_kernel_of_the_contexts_by_hand(rng, whole):
     expected = (vectors * np.maximum(values, 0)) @ vectors.T
     expected = np.pad(expected * 3 / np.trace(expected), (0, 1))
     for filling in (0.0, rng.normal(size=x.shape)):
-        found = wiener._context_kernel(np.where(missing, filling, x), missing)
+        found = context_kernel(np.where(missing, filling, x), missing)
         np.testing.assert_allclose(found.dense, expected, atol=1e-12)
 
 
@@ -126,8 +133,8 @@ def test_candidates_of_the_prior_start_alike(rng):
     """Or the last one that is tried would be nearest to its fixed point."""
     x = without_fibers(rng, low_rank(rng, (12, 4, 6)))
     with jax.enable_x64(True):
-        folds = wiener._folds(wiener._rotate(x, ~np.isnan(x), FIXED, None), FIXED)
-        prior = wiener._Prior(1.0, 0.2, 0.15)
+        folds = held_out.folds_of(rotate(x, ~np.isnan(x), FIXED, None), FIXED)
+        prior = Prior(1.0, 0.2, 0.15)
         first, second = (list(folds.predictions(prior, 1e-9, 3)) for _ in range(2))
     for (_, _, one), (_, _, other) in zip(first, second, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -145,7 +152,7 @@ def test_one_sweep_by_hand(rng):
 
     treatments = unfolded(0) @ unfolded(0).T
     treatments = 0.7 * treatments * 6 / np.trace(treatments) + 0.2 * np.eye(6) + 0.1
-    contexts = wiener._context_kernel(filled, missing).dense
+    contexts = context_kernel(filled, missing).dense
     rows = x[~missing.any(axis=2)]
     axes = np.linalg.eigh(rows.T @ rows)[1]
     spectrum = np.sqrt(((filled @ axes) ** 2).sum(axis=(0, 1)))
@@ -178,9 +185,9 @@ def test_compression_changes_nothing(rng, monkeypatch, gene_power):
 
     def not_compressed(values, measured, options, width):
         axes = np.linalg.svd(values[measured[:, :, 0]])[2].T  # all of them
-        return wiener._Task(values, None, axes, n_axes, options.gene_power, np.float64)
+        return Task(values, None, axes, n_axes, options.gene_power, np.float64)
 
-    monkeypatch.setattr(wiener, "_rotate", not_compressed)
+    monkeypatch.setattr(module, "rotate", not_compressed)
     whole = kronecker(x, options)
     assert compressed.n_iter == whole.n_iter
     np.testing.assert_allclose(compressed.values, whole.values, atol=1e-8)
@@ -268,7 +275,7 @@ def test_confidence_is_what_predictions_reach(rng, share, noise):
     result = kronecker(x, KroneckerOptions(noise=0.25, own_share=0.1, common_share=0.15))
     p, t = result.values[missing], truth[missing]
     reached = (p * t).sum(axis=1) / np.linalg.norm(p, axis=1) / np.linalg.norm(t, axis=1)
-    size = wiener._relative_size(x, ~np.isnan(x), result.values)[missing]
+    size = relative_size(x, ~np.isnan(x), result.values)[missing]
     # where little was measured, a fold less is much less: it may promise too little, but not too much
     assert (-0.1 if share < 0.5 else -0.2) < result.confidence[missing].mean() - reached.mean() < 0.1
     if noise > 1:  # with so small a `noise`, predictions follow the noise: their size alone promises too much
@@ -288,7 +295,7 @@ def test_confidence_without_fibers_to_spare(rng):
     truth = low_rank(rng, (6, 6, 5))
     x = np.where(np.eye(6, dtype=bool)[:, :, None], truth, NAN)
     result = kronecker(x, FIXED)
-    expected = np.minimum(wiener._relative_size(x, ~np.isnan(x), result.values), 1.0)
+    expected = np.minimum(relative_size(x, ~np.isnan(x), result.values), 1.0)
     np.testing.assert_array_equal(result.confidence, expected)
 
 
@@ -323,8 +330,8 @@ def test_going_ahead_leaves_the_fixed_point_and_saves_sweeps(rng, monkeypatch, m
     x = without_fibers(rng, low_rank(rng, (20, 6, 15), noise=0.5), missing)
     options = KroneckerOptions(noise=0.5, own_share=0.3, common_share=0.1, tol=1e-10, max_iter=5000)
     ahead = kronecker(x, options)
-    sweep = wiener._sweep
-    monkeypatch.setattr(wiener, "_sweep", lambda x, last, gaps, weight, *kernels: sweep(x, last, gaps, 0.0, *kernels))
+    plainly = sweep.sweep
+    monkeypatch.setattr(sweep, "sweep", lambda x, last, gaps, weight, *kernels: plainly(x, last, gaps, 0.0, *kernels))
     plain = kronecker(x, options)
     assert ahead.converged
     assert plain.converged
@@ -342,21 +349,22 @@ def test_descent_over_a_grid():
             looked_at[-1].append(place)
             yield (place[0] - 1.0) ** 2 + (place[1] - 3.0) ** 2 + (fold if place[0] == 2 else 0)
 
-    assert wiener._descend(errors, (3, 5), (2, 2)) == (1, 3)
+    assert descend(errors, (3, 5), (2, 2)) == (1, 3)
     assert {len(folds) for folds in looked_at} == {2, 4}
     assert len({folds[0] for folds in looked_at}) == len(looked_at)  # none twice
 
 
 def test_large_tensors_are_ranked_on_some_treatments(rng, monkeypatch):
-    monkeypatch.setattr(wiener, "_CV_WORK", 10.0**2 * 4 * 30)  # ten treatments
+    monkeypatch.setattr(held_out, "_MOST_WORK", 10.0**2 * 4 * 30)  # ten treatments
     seen = []
-    solve = wiener._solve
+    solve = sweep.solve
 
     def recorded(task, *arguments):
         seen.append((task.values.shape, task.dtype))
         return solve(task, *arguments)
 
-    monkeypatch.setattr(wiener, "_solve", recorded)
+    monkeypatch.setattr(held_out, "solve", recorded)
+    monkeypatch.setattr(module, "solve", recorded)
     result = kronecker(without_fibers(rng, low_rank(rng, (25, 4, 30)), 0.3))
     assert set(seen[:-1]) == {((10, 4, 30), np.float32)}
     assert seen[-1] == ((25, 4, 30), np.float64)
@@ -381,7 +389,7 @@ def test_single_precision(rng):
 
 
 def test_variance_of_too_many_fibers(rng, monkeypatch):
-    monkeypatch.setattr(wiener, "MOST_FIBERS", 5)
+    monkeypatch.setattr(variance, "MOST_FIBERS", 5)
     x = without_fibers(rng, low_rank(rng, (6, 4, 5)))
     with pytest.raises(ValueError, match="posterior variance needs"):
         kronecker(x, KroneckerOptions(noise=1.0, own_share=0.1, common_share=0.1, variance=True))
