@@ -311,7 +311,7 @@ def test_compilations_do_not_grow_with_folds(caplog):
     assert sum(int((~np.isnan(adata.X[:, 0])).sum()) for adata in mdata.mod.values()) == 22
     found = compilations(caplog, mdata, 5)
     assert found["jit(gradient_and_square)"] == 1, found  # of falrtc
-    assert found["jit(_sweep)"] == 2, found  # of kronecker, in double and, for its confidences, in single precision
+    assert found["jit(sweep)"] == 2, found  # of kronecker, in double and, for its confidences, in single precision
 
 
 def test_layer_and_data_are_left_alone(mdata):

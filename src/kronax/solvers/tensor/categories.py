@@ -1,6 +1,10 @@
 """Categories of expression, from −2 (strongly under-expressed) over 0 to 2 (strongly over-expressed)."""
 
+from typing import Any
+
 import numpy as np
+
+from kronax.solvers import checks
 
 CATEGORIES = (-2, -1, 0, 1, 2)
 _QUANTILES = (0.92, 0.9995)  # of |x|: 92% of the entries in category 0, a few in ten thousand in ±2
@@ -10,6 +14,19 @@ def cutoffs_of(values: np.ndarray) -> tuple[float, float, float, float]:
     """Choose cut-offs, symmetric about 0, by quantiles of ``|x|``: 8% of the entries outside category 0, 0.05% in ±2."""
     inner, outer = np.nanquantile(np.abs(values), _QUANTILES)
     return -float(outer), -float(inner), float(inner), float(outer)
+
+
+def require_cutoffs(value: Any, name: str) -> None:
+    """Require four ascending numbers."""
+    ok = (
+        isinstance(value, tuple | list | np.ndarray)
+        and len(value) == 4
+        and all(checks.is_real(cutoff) and np.isfinite(cutoff) for cutoff in value)
+        and all(low < high for low, high in zip(value, value[1:], strict=False))
+    )
+    if not ok:
+        msg = f"`{name}` must be four ascending numbers, between the categories −2, −1, 0, 1 and 2, or None; found {value!r}."
+        raise ValueError(msg)
 
 
 def categories(values: np.ndarray, cutoffs: tuple[float, float, float, float]) -> np.ndarray:

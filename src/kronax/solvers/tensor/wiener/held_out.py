@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from kronax.solvers.device import to_host
 from kronax.solvers.tensor.folds import fiber_folds
 from kronax.solvers.tensor.wiener.coordinates import Task
 from kronax.solvers.tensor.wiener.kernels import Prior
@@ -30,7 +31,7 @@ class Folds:
         All priors start alike, or those that were tried last, nearer to their fixed points, would not be compared fairly.
         """
         for mask, start in self.held:
-            yield mask, start.missing, np.asarray(solve(self.task, prior, tol, max_iter, False, start)[0])
+            yield mask, start.missing, to_host(solve(self.task, prior, tol, max_iter, False, start)[0])
 
 
 def folds_of(task: Task, options: KroneckerOptions) -> Folds:
