@@ -376,7 +376,6 @@ def test_profiles_can_be_saved(result, tmp_path):
         ({"methods": [kx.tl.DnppOptions]}, TypeError, "found the class DnppOptions.*mapping, such as"),
         ({"methods": {"a/b": "dnpp"}}, ValueError, "without '/'"),
         ({"methods": {"a": 3}}, TypeError, "or its options such as"),
-        ({"methods": {"a": kx.tl.DnppOptions(n_neighbors=0)}}, ValueError, "n_neighbors"),
         (
             {"methods": {"a": kx.tl.FactorizationOptions()}},
             ValueError,

@@ -309,7 +309,6 @@ def test_log(mdata, monkeypatch, caplog):
             TypeError,
             "'kronecker' must be a kx.tl.KroneckerOptions, found DnppOptions",
         ),
-        ({"method": "falrtc", "options": kx.tl.FalrtcOptions(alpha=(1, -1, 1))}, ValueError, "`options.alpha` must be"),
         ({"key_added": "a/b"}, ValueError, "without '/'"),
         ({"layer": "truth", "key_added": "truth"}, ValueError, "which would be lost"),
         ({"layer": "counts"}, KeyError, "Key 'counts' not found in `mdata['line0'].layers`. Available keys: ['truth']"),

@@ -11,7 +11,7 @@ from kronax.solvers.tensor.completion import Completion
 
 
 def described(tensor: Tensor, result: Completion) -> dict[str, Any]:
-    """Give what uns holds besides what every method writes."""
+    """Return what uns holds besides what every method writes."""
     factors = result.factors
     if factors is None:
         return {}

@@ -72,7 +72,7 @@ def _compared(label: str, chosen: Chosen) -> ComparedMethod:
 
 
 def _named(label: str, chosen: Chosen) -> tuple[str, Options | None]:
-    """Give the method's name, and its options if there are any."""
+    """Return the method's name, and its options if there are any."""
     if isinstance(chosen, str):
         return chosen, None
     if isinstance(chosen, tuple) and len(chosen) == 2:

@@ -21,7 +21,6 @@ from jax.typing import DTypeLike
 from threadpoolctl import ThreadpoolController
 
 LARGE = 4096  # rows from which one eigenproblem is worth all threads
-_BLOCK = 2**22  # numbers in one block on a CPU: 32 MiB in float64
 _SHARE = 1 / 64  # of an accelerator's memory for one block
 Item, Result = TypeVar("Item"), TypeVar("Result")
 Matrix = np.ndarray | Array
@@ -33,10 +32,10 @@ def platform() -> str:
     return _assumed[-1] if _assumed else _device().platform
 
 
-def block_size() -> int:
-    """Return how many numbers of float64 one block of a larger computation may have."""
+def block_size(on_cpu: int) -> int:
+    """Return how many numbers of float64 a block of a larger computation may have: more on an accelerator with much memory."""
     limit = (_device().memory_stats() or {}).get("bytes_limit", 0) if platform() != "cpu" else 0
-    return max(_BLOCK, int(_SHARE * limit / 8))
+    return max(on_cpu, int(_SHARE * limit / 8))
 
 
 def to_device(array: Matrix, dtype: DTypeLike | None = None) -> Array:
@@ -73,29 +72,35 @@ def qr(matrix: Matrix) -> tuple[Matrix, Matrix]:
 def _decomposed(host: Callable[[np.ndarray], Any], accelerator: Callable[[Array], Any], matrix: Matrix) -> Any:
     if platform() != "cpu":
         _note("on_device")
-        return accelerator(to_device(matrix))
+        with jax.enable_x64(True):  # the matrix keeps its own precision
+            return accelerator(to_device(matrix))
     _note("on_host")
     with threads_for(min(matrix.shape)):
         return host(to_host(matrix))
 
 
+def eigh_each(matrices: Sequence[Matrix]) -> list[tuple[Matrix, Matrix]]:
+    """Return eigenvalues, ascending, and eigenvectors of several symmetric matrices, where they are computed."""
+    if platform() != "cpu":
+        return [eigh(matrix) for matrix in matrices]
+    return side_by_side(_on_this_thread, [to_host(matrix) for matrix in matrices], max(map(len, matrices)))
+
+
 def eigh_all(matrices: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return, on the host, eigenvalues, descending, and eigenvectors, their largest entry positive, of symmetric matrices."""
-    return side_by_side(eigh_of_platform(), matrices, max(map(len, matrices)))
+    return [_ordered(*solved) for solved in eigh_each(matrices)]
 
 
 def eigh_of_platform() -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Return what solves one eigenproblem as :func:`eigh_all` does, in any thread."""
-    if platform() != "cpu":
-        return lambda matrix: _ordered(*eigh(matrix))
+    solve = _on_this_thread if platform() == "cpu" else eigh
+    return lambda matrix: _ordered(*solve(matrix))
 
-    def solve(
-        matrix: np.ndarray,
-    ) -> tuple[np.ndarray, np.ndarray]:  # of the threads, the one that shares them out has set the limit
-        _note("on_host")
-        return _ordered(*np.linalg.eigh(matrix))
 
-    return solve
+def _on_this_thread(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what LAPACK finds; whoever shares the threads out has set their limit."""
+    _note("on_host")
+    return np.linalg.eigh(matrix)
 
 
 def _ordered(values: Matrix, vectors: Matrix) -> tuple[np.ndarray, np.ndarray]:

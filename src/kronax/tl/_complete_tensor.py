@@ -249,7 +249,7 @@ def _not_finite() -> FloatingPointError:
 
 
 def _layer(mdata: MuData, tensor: Tensor, result: Completion, c: int) -> np.ndarray:
-    """Give a modality's completed layer: what was read, as it was, and predictions of the shared genes in the gaps."""
+    """Return a modality's completed layer: what was read, as it was, and predictions of the shared genes in the gaps."""
     adata = mdata.mod[tensor.contexts[c]]
     found = tensors.matrix(adata, tensor.layer, f"mdata[{tensor.contexts[c]!r}]")
     rows, columns = tensor.rows[:, c], tensor.columns[c]
@@ -269,7 +269,7 @@ def _require_finite(tensor: Tensor, layers: dict[str, np.ndarray]) -> None:
 
 
 def _described(tensor: Tensor, measured: np.ndarray, result: Completion, c: int) -> dict[str, Any]:
-    """Give the columns of a modality's obs."""
+    """Return the columns of a modality's obs."""
     gaps = ~measured[:, c].all(axis=1)
     n = len(gaps)
     confidence = np.full(n, np.nan) if result.confidence is None else result.confidence[:, c]
@@ -286,7 +286,7 @@ def _described(tensor: Tensor, measured: np.ndarray, result: Completion, c: int)
 
 
 def _aligned(mdata: MuData, tensor: Tensor) -> dict[str, AnnData]:
-    """Give what shall stand in the place of the modalities; nothing if their rows are the same already."""
+    """Return what shall stand in the place of the modalities; nothing if their rows are the same already."""
     if tensors.is_aligned(mdata):
         return {}
     align.log_new(mdata, tensor.treatments)
@@ -306,7 +306,7 @@ def _name(fallback: Fallback) -> str:
 
 
 def _summary(measured: np.ndarray, result: Completion, method: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Give what is stored in uns."""
+    """Return what is stored in uns."""
     gaps = ~measured.all(axis=2)
     return {
         "method": method,
@@ -329,7 +329,7 @@ def _fallbacks(result: Completion, gaps: np.ndarray) -> dict[str, int]:
 
 
 def _storable(options: dict[str, Any]) -> dict[str, Any]:
-    """Give options as they can be saved: no tuples, no NumPy scalars."""
+    """Return options as they can be saved: no tuples, no NumPy scalars."""
     plain = {}
     for key, value in options.items():
         if isinstance(value, tuple | list | np.ndarray):
@@ -358,7 +358,7 @@ def _warn(tensor: Tensor, measured: np.ndarray, result: Completion, method: str,
 def _not_converged(reason: str, method: str, options: Options) -> str:
     """Say why, and what to change."""
     advice = METHODS[method].advice(options)
-    option = "".join(f"{name}={value}" for name, value in advice.options.items())
+    option = " --option ".join(f"{name}={value}" for name, value in advice.options.items())
     return (
         f"{method} did not converge: {reason}. Use `options={_written(replace(options, **advice.options))}` "
         f"(on the command line --option {option}), or {advice.otherwise}."

@@ -30,14 +30,14 @@ def require_cutoffs(value: Any, name: str) -> None:
 
 
 def categories(values: np.ndarray, cutoffs: tuple[float, float, float, float]) -> np.ndarray:
-    """Give the category of every value; a value on a cut-off belongs to the inner one. NaN get 0."""
+    """Return the category of every value; a value on a cut-off belongs to the inner one. NaN get 0."""
     low, mild, high, top = cutoffs
     above = (values >= low, values >= mild, values > high, values > top)
     return np.where(np.isnan(values), 0, sum(a.astype(np.int8) for a in above) - 2)
 
 
 def frequencies(values: np.ndarray, cutoffs: tuple[float, float, float, float]) -> np.ndarray:
-    """Give the share of the measured entries in every category, ``(5,)``."""
+    """Return the share of the measured entries in every category, ``(5,)``."""
     measured = values[~np.isnan(values)]
     return np.bincount(categories(measured, cutoffs) + 2, minlength=5) / len(measured)
 

@@ -94,7 +94,7 @@ def whole_fibers(measured: np.ndarray) -> bool:
 
 
 def measured_fibers(values: np.ndarray) -> np.ndarray | None:
-    """Give which fibers ``(D, C)`` are measured, or None if of some fibers a part is."""
+    """Return which fibers ``(D, C)`` are measured, or None if of some fibers a part is."""
     first = ~np.isnan(values[:, :, 0])
 
     def is_whole(c: int) -> bool:
@@ -104,7 +104,7 @@ def measured_fibers(values: np.ndarray) -> np.ndarray | None:
 
 
 def per_fiber(code: np.ndarray, missing: np.ndarray, genes: np.ndarray) -> np.ndarray:
-    """Give the code that most of a fiber's missing entries have, of equally frequent ones the lowest.
+    """Return the code that most of a fiber's missing entries have, of equally frequent ones the lowest.
 
     Arrays end with the axis of the genes. Only the ``genes`` count that were measured anywhere: the others have a stand-in in
     every fiber, and so tell nothing about any of them.
@@ -127,14 +127,14 @@ def require_values(measured: np.ndarray) -> None:
 
 
 def merged(values: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Give the measured entries bit for bit and the predictions elsewhere, in the dtype of ``values``."""
+    """Return the measured entries bit for bit and the predictions elsewhere, in the dtype of ``values``."""
     completed = values.copy()
     np.copyto(completed, predicted, where=np.isnan(values), casting="same_kind")
     return completed
 
 
 def without_work(values: np.ndarray, measured: np.ndarray) -> Completion | None:
-    """Give the result for a tensor that needs no solve, one without gaps or with nothing but zeros; else None."""
+    """Return the result for a tensor that needs no solve, one without gaps or with nothing but zeros; else None."""
     if not measured.all() and values[measured].any():
         return None
     reason = "nothing was missing" if measured.all() else "every measured entry is 0"

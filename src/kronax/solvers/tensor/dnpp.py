@@ -182,7 +182,7 @@ def _doubts(values: np.ndarray) -> tuple[str, ...]:
 
 
 def _gaps(profiles: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray | slice]]:
-    """Give every pattern of gaps among the rows of ``(D, G)``, True where measured, and the columns that have it."""
+    """Return every pattern of gaps among the rows of ``(D, G)``, True where measured, and the columns that have it."""
     patterns, group = np.unique(~np.isnan(profiles), axis=1, return_inverse=True)
     for number, pattern in enumerate(patterns.T):
         yield pattern, np.flatnonzero(group.ravel() == number)
@@ -220,7 +220,7 @@ def _block(rows: np.ndarray, columns: np.ndarray | slice) -> tuple:
 
 
 def _largest(ranking: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give row and column of the ``k`` largest entries of every row, of all positive ones where these are fewer."""
+    """Return row and column of the ``k`` largest entries of every row, of all positive ones where these are fewer."""
     n = ranking.shape[1]
     chosen = ranking > 0
     if k < n:

@@ -159,7 +159,7 @@ def mean_2d(values: np.ndarray, options: Mean2dOptions = Mean2dOptions(), *, pro
 
 
 def two_means(values: np.ndarray, context_weight: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
-    """Give the predictions of ``mean_2d`` for every entry, measured or not, and their codes."""
+    """Return the predictions of ``mean_2d`` for every entry, measured or not, and their codes."""
     m = means(values)
     both = context_weight * m.context + (1.0 - context_weight) * m.treatment  # Eq. 2 of the source
     return first_of(

@@ -21,7 +21,7 @@ TREATMENT, CONTEXT, GENE = 0, 1, 2
 
 
 def unfold(tensor: Array, mode: int) -> Array:
-    """Give the unfolding along a mode: ``(n_mode, product of the others)``."""
+    """Return the unfolding along a mode: ``(n_mode, product of the others)``."""
     return jnp.moveaxis(tensor, mode, 0).reshape(tensor.shape[mode], -1)
 
 
@@ -38,12 +38,12 @@ def by_fibers(shape: tuple[int, ...], mode: int) -> bool:
 
 @partial(jax.jit, static_argnames=["mode"])
 def gram(tensor: Array, mode: int) -> Array:
-    """Give the Gram matrix of an unfolding's short side."""
+    """Return the Gram matrix of an unfolding's short side."""
     return inner(tensor, tensor, mode)
 
 
 def inner(left: Array, right: Array, mode: int) -> Array:
-    """Give ``L_(i) R_(i)ᵀ``, or, where the short side is that of the fibers, ``L_(i)ᵀ R_(i)``."""
+    """Return ``L_(i) R_(i)ᵀ``, or, where the short side is that of the fibers, ``L_(i)ᵀ R_(i)``."""
     if by_fibers(left.shape, mode):
         n_genes = left.shape[GENE]
         return jnp.matmul(left.reshape(-1, n_genes), right.reshape(-1, n_genes).T, precision="highest")

@@ -182,7 +182,7 @@ def _complete(values: np.ndarray, options: FactorizationOptions, form: Form, pro
 
 
 def _rivals(task: Task) -> list[Task]:
-    """Give the task, and the one without attention where held-out fibers are to decide between them."""
+    """Return the task, and the one without attention where held-out fibers are to decide between them."""
     if task.form.attention is None or not task.options.or_cp or not task.held_out.any():
         return [task]
     return [task, task._replace(form=task.form._replace(attention=None))]

@@ -90,7 +90,7 @@ def train(task: Task, number: int, n_epochs: int | None = None, start: dict[str,
 
 
 def refitted(task: Task, run: Run) -> dict[str, np.ndarray]:
-    """Give parameters trained on all fibers, for as many epochs as held-out ones chose.
+    """Return parameters trained on all fibers, for as many epochs as held-out ones chose.
 
     No held-out fibers watch over it, and other minibatches may lead to another minimum: one in which large components
     cancel where little was measured, say, and err where nothing was. Its loss in training is then larger than that of the

@@ -142,7 +142,7 @@ def falrtc(
 
 @partial(jax.jit, static_argnames=["modes"])
 def _between(z: Array, y: Array, free: Free, share: Array, modes: tuple[int, ...]) -> tuple[Array, list[Array]]:
-    """Give ``W`` between ``Z`` and ``Y``, and its Gram matrices."""
+    """Return ``W`` between ``Z`` and ``Y``, and its Gram matrices."""
     w = share * z + (1.0 - share) * y
     return w, [free.gram(w, mode) for mode in modes]
 
@@ -158,7 +158,7 @@ def _distance(x: Array, y: Array) -> Array:
 
 
 def _schedule(problem: Problem, options: FalrtcOptions):
-    """Give the envelope of every iteration ``k = 1, 2, …``: ``μ_k = max(slope·k^−1.15 + offset, μ_end)``."""
+    """Return the envelope of every iteration ``k = 1, 2, …``: ``μ_k = max(slope·k^−1.15 + offset, μ_end)``."""
     first = _START * problem.alpha * problem.largest
     if options.absolute:
         last = options.smoothing * problem.raw / np.sqrt(problem.sizes)

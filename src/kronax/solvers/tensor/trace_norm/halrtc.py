@@ -91,7 +91,7 @@ def halrtc(
 
 @partial(jax.jit, static_argnames=["modes"])
 def _shifted(x: Array, duals: list[Array], rho: Array, modes: tuple[int, ...]) -> tuple[list[Array], list[Array]]:
-    """Give ``X + Y_i/ρ`` and the Gram matrices of their unfoldings."""
+    """Return ``X + Y_i/ρ`` and the Gram matrices of their unfoldings."""
     shifted = [x + dual / rho for dual in duals]
     return shifted, [gram(tensor, mode) for tensor, mode in zip(shifted, modes, strict=True)]
 

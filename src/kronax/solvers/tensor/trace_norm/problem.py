@@ -91,14 +91,14 @@ class Envelope:
         return float(self.a.sum())
 
     def value(self, squares: list[np.ndarray]) -> float:
-        """Give Eq. 2."""
+        """Return Eq. 2."""
         return 0.5 * sum(
             a * float((s2 - np.maximum(np.sqrt(s2) - tau, 0.0) ** 2).sum())
             for a, tau, s2 in zip(self.a, self.tau, squares, strict=True)
         )
 
     def gradient_maps(self, decomposed: list[tuple[np.ndarray, Matrix]]) -> list[Matrix]:
-        """Give the matrices ``a U diag(min(s, τ)/s) Uᵀ`` that Eq. 3 multiplies the unfoldings with."""
+        """Return the matrices ``a U diag(min(s, τ)/s) Uᵀ`` that Eq. 3 multiplies the unfoldings with."""
         return [
             spectral(vectors, a * np.minimum(1.0, tau / np.sqrt(np.maximum(s2, tau**2))))
             for a, tau, (s2, vectors) in zip(self.a, self.tau, decomposed, strict=True)
@@ -120,13 +120,13 @@ class Free:
     fixed: Array | None
 
     def gram(self, x: Array, mode: int) -> Array:
-        """Give the Gram matrix of a tensor that has the measured entries."""
+        """Return the Gram matrix of a tensor that has the measured entries."""
         if mode != GENE or self.fixed is None:
             return gram(x, mode)
         return self.fixed + self.inner(x, x, mode)
 
     def inner(self, x: Array, gradient: Array, mode: int) -> Array:
-        """Give ``X_(i) ∇_(i)ᵀ``, the gradient being 0 in fibers without a gap."""
+        """Return ``X_(i) ∇_(i)ᵀ``, the gradient being 0 in fibers without a gap."""
         if mode != GENE or self.fibers is None:
             return inner(x, gradient, mode)
         return jnp.matmul(self._rows(x).T, self._rows(gradient), precision="highest")
@@ -172,7 +172,7 @@ class Problem:
     norm: float
 
     def envelope(self, mu: np.ndarray) -> Envelope:
-        """Give the envelope for these ``μ_i``."""
+        """Return the envelope for these ``μ_i``."""
         return Envelope(self.alpha**2 / mu, mu / self.alpha)
 
 
@@ -185,13 +185,13 @@ class Solved:
 
 
 def reached(x: Array, objective: list[float], change: float, tol: float) -> Solved:
-    """Give the result of a loop that came to rest."""
+    """Return the result of a loop that came to rest."""
     reason = f"an iteration changed the tensor by {change:.2g}, less than {tol:.2g}"
     return Solved(x, ended(True, reason, objective))
 
 
 def stopped(x: Array, objective: list[float], change: float, tol: float) -> Solved:
-    """Give the result of a loop that ran out of iterations."""
+    """Return the result of a loop that ran out of iterations."""
     n = len(objective)
     reason = f"the last of {n} iterations still changed the tensor by {change:.2g}, more than {tol:.2g}"
     return Solved(x, ended(False, reason, objective))
@@ -255,13 +255,13 @@ def _expanded(values: np.ndarray, tensor: np.ndarray, basis: np.ndarray) -> np.n
 
 @partial(jax.jit, static_argnames=["modes"])
 def grams(x: Array, free: Free, modes: tuple[int, ...]) -> list[Array]:
-    """Give the Gram matrices of some modes."""
+    """Return the Gram matrices of some modes."""
     return [free.gram(x, mode) for mode in modes]
 
 
 @partial(jax.jit, static_argnames=["modes"])
 def gradient_and_square(w: Array, free: Free, maps: list[Array], modes: tuple[int, ...]) -> tuple[Array, Array]:
-    """Give Eq. 3 and its squared length."""
+    """Return Eq. 3 and its squared length."""
     total = sum(free.along(matrix, w, mode) for matrix, mode in zip(maps, modes, strict=True))
     gradient = jnp.where(free.entries, total, 0.0)
     return gradient, jnp.vdot(gradient, gradient)
@@ -269,6 +269,6 @@ def gradient_and_square(w: Array, free: Free, maps: list[Array], modes: tuple[in
 
 @partial(jax.jit, static_argnames=["modes"])
 def step(w: Array, gradient: Array, free: Free, length: Array, modes: tuple[int, ...]) -> tuple[Array, list[Array]]:
-    """Give ``W − length·∇f`` and its Gram matrices."""
+    """Return ``W − length·∇f`` and its Gram matrices."""
     y = w - length * gradient
     return y, [free.gram(y, mode) for mode in modes]

@@ -14,7 +14,7 @@ _GROUPS, _LEAST_GROUP = 10, 20  # of held-out fibers: groups at most, and fibers
 
 
 def calibration(folds: Folds, prior: Prior, options: KroneckerOptions) -> Callable[[np.ndarray], np.ndarray]:
-    """Give the function from a prediction's relative size to the cosine that it is expected to have with a measurement.
+    """Return the function from a prediction's relative size to the cosine that it is expected to have with a measurement.
 
     Were the kernels the true ones, both would be the same. As they are learnt from the data, the function is what held-out
     fibers reached, made ascending: means over groups of them, straight lines in between.
@@ -37,7 +37,7 @@ def calibration(folds: Folds, prior: Prior, options: KroneckerOptions) -> Callab
 
 
 def _cosines(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Give the cosine between rows over the entries that were measured; NaN where undefined."""
+    """Return the cosine between rows over the entries that were measured; NaN where undefined."""
     has = ~np.isnan(truth)
     t, p = (np.where(has, x, 0.0).astype(np.float64) for x in (truth, predicted))
     length = np.linalg.norm(t, axis=1) * np.linalg.norm(p, axis=1)

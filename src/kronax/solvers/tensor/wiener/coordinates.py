@@ -52,7 +52,7 @@ def rotate(values: np.ndarray, measured: np.ndarray, options: KroneckerOptions) 
 
 
 def _principal_axes(rows: np.ndarray) -> np.ndarray:
-    """Give the principal axes of a matrix, not centred, ``(G, min(n, G))``, the largest first."""
+    """Return the principal axes of a matrix, not centred, ``(G, min(n, G))``, the largest first."""
     if len(rows) >= rows.shape[1]:
         return _axes(rows.T @ rows)
     span, coordinates = map(to_host, device.qr(rows.T))

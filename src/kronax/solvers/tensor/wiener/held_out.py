@@ -26,7 +26,7 @@ class Folds:
     def predictions(
         self, prior: Prior, tol: float, max_iter: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Give the mask of every fold, its gaps, and what is predicted there.
+        """Return the mask of every fold, its gaps, and what is predicted there.
 
         All priors start alike, or those that were tried last, nearer to their fixed points, would not be compared fairly.
         """
@@ -46,7 +46,7 @@ def folds_of(task: Task, options: KroneckerOptions) -> Folds:
 
 
 def for_ranking(task: Task, random_state: int) -> Task:
-    """Give the part of a task that the candidates of the cross-validation are ranked on, in float32."""
+    """Return the part of a task that the candidates of the cross-validation are ranked on, in float32."""
     n, *others = task.values.shape
     most = min(_MOST_TREATMENTS, int(np.sqrt(_MOST_WORK / np.prod(others))))
     some = np.arange(n)

@@ -20,7 +20,7 @@ def require_fibers(n_whole: int) -> None:
 
 
 def posterior_variance(task: Task, x: Array, prior: Prior) -> np.ndarray:
-    """Give the posterior variance of the signal in missing entries, ``(D, C)``, averaged over genes, in squared units.
+    """Return the posterior variance of the signal in missing entries, ``(D, C)``, averaged over genes, in squared units.
 
     With the eigenvalues ``e`` and eigenvectors ``U`` of the measured fibers' covariance ``K_oo``, and along gene axis
     ``k`` with eigenvalue ``g``: ``g K_ff − Σ_e (g K_fo U)_e² / (g e + λ)``. The kernels are relative; the mean square of
