@@ -137,10 +137,11 @@ def med_magma(
 
     ``key_connectivities`` : CSR matrix, float64
         Edge weights in (0, 1], symmetric, no diagonal. Cells: as set by `weights`. Genes: the largest positive partial
-        correlations.
+        correlations. With ``weights="absolute"``, for both: :math:`|Φ_{jl}| / \max_j (Φ_{jj} + \bar ψ)`, where
+        :math:`\bar ψ` is the mean diagonal of the other axis.
     ``key_distances`` : CSR matrix, float64
-        On the same edges: the distance of the denoised profiles scaled to unit length; for partial correlations,
-        :math:`\sqrt{2 - 2ρ}`.
+        On the same edges: the distance of the denoised profiles scaled to unit length; for all other weights,
+        :math:`\sqrt{2 - 2w}`.
     ``key_precision`` : CSR matrix, float64
         :math:`Ψ` and :math:`Φ`, signed, on the same edges and the diagonal. Entries of what belongs together are
         negative. An entry is conditional on all other cells (genes) of the matrix, also after subsetting. By default in
