@@ -3,7 +3,6 @@ from dataclasses import asdict, fields, replace
 from importlib.metadata import version
 from typing import Any
 
-import jax
 import numpy as np
 import pandas as pd
 from anndata import AnnData
@@ -14,6 +13,7 @@ from kronax._data import tensor as tensors
 from kronax._data.tensor import Tensor
 from kronax._logging import logger, shows_progress
 from kronax.solvers import checks
+from kronax.solvers.device import current as current_device
 from kronax.solvers.tensor.completion import Completion, Fallback, without_work
 from kronax.solvers.tensor.method import Options
 from kronax.solvers.tensor.registry import METHODS, MethodName, options_of
@@ -183,7 +183,7 @@ def _log_start(tensor: Tensor, method: str) -> None:
     n, c, p = tensor.values.shape
     missing = int((~tensor.measured).sum())
     single = tensor.missing_entries - missing * p
-    (device,) = jax.numpy.zeros(()).devices()
+    device = current_device()
     text = (
         "complete_tensor (%s): %d treatments × %d contexts × %d genes; %d profiles and %d single entries missing; on %s"
     )
