@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 import re
-import sys
 import warnings
 
 import mudata
@@ -331,9 +330,8 @@ def test_memory(mdata, monkeypatch):
 
 @pytest.mark.parametrize("n_whole", [0, 8001])
 def test_variance_is_refused_before_work_starts(mdata, monkeypatch, n_whole):
-    place = sys.modules["kronax.tl._complete_tensor"]
     if n_whole:
-        monkeypatch.setattr(place, "MOST_FIBERS", 3)
+        monkeypatch.setattr("kronax.solvers.tensor.wiener.variance.MOST_FIBERS", 3)
     else:
         for adata in mdata.mod.values():
             adata.X[:, 0] = np.nan
