@@ -87,7 +87,7 @@ def require_writable(data: AnnData | MuData, path: Path, beside: Path) -> None:
             else:
                 write_h5mu(data, Path(scratch, "trial.h5mu"))
         except OSError as error:
-            msg = f"Nothing can be written to {beside}: {error.strerror or error}."
+            msg = f"Nothing can be written to {beside}: {in_words(error)}."
             raise InputError(msg) from error
         except Exception as error:
             msg = (
