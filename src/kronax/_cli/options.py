@@ -7,7 +7,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from kronax._cli.refusals import InputError, refused
 from kronax.solvers import checks
-from kronax.solvers.tensor.registry import METHODS, Options, options_of
+from kronax.solvers.tensor.method import Options
+from kronax.solvers.tensor.registry import METHODS, options_of
 
 _WORDS = {bool: {"true": True, "false": False}, NoneType: {"none": None}}
 _IN_WORDS = {int: "a whole number", float: "a number", bool: "true or false", NoneType: "none"}
