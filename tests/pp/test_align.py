@@ -257,3 +257,19 @@ def test_described_rows_survive_h5mu_and_zarr(tmp_path):
             for context, adata in mdata.mod.items():
                 for key in ("target", "class", "weight", "number", "control", "seen"):
                     assert list(back[context].obs[key]) == list(adata.obs[key])
+
+
+def test_text_in_tables_can_still_be_saved(tmp_path):
+    """Rows that a context lacks have no text there."""
+    modalities = {}
+    for context, treatments in {"X": ["a", "b"], "Y": ["b", "c"]}.items():
+        table = pd.DataFrame({"source": ["s1", "s2"]}, index=treatments)
+        modalities[context] = ad.AnnData(np.ones((2, 3)), obs=pd.DataFrame(index=treatments), obsm={"table": table})
+    with tensors.without_pulling():
+        mdata = mudata.MuData(modalities, axis=-1)
+        kx.pp.align(mdata)
+        mdata.write(tmp_path / "aligned.h5mu")
+        back = mudata.read_h5mu(tmp_path / "aligned.h5mu")
+    found = back["Y"].obsm["table"]["source"].astype(object)
+    assert found.isna().tolist() == [True, False, False]
+    assert found.tolist()[1:] == ["s1", "s2"]

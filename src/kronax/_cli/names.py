@@ -22,7 +22,7 @@ GRAPH_RESULTS: dict[str, list[Place]] = {  # by the entry of uns that comes with
         ("varm", _GRAPH.varm),
     ],
     keys.GENE_MODULE: [("var", keys.GENE_MODULE), ("var", f"{keys.GENE_MODULE}_stability")],
-    keys.QUICKSTART_CLUSTERS: [("obs", keys.QUICKSTART_CLUSTERS), ("uns", f"{keys.QUICKSTART_CLUSTERS}_colors")],
+    keys.QUICKSTART_CLUSTERS: [("obs", keys.QUICKSTART_CLUSTERS)],
     keys.QUICKSTART_UMAP: [("obsm", keys.QUICKSTART_UMAP)],
 }
 COMPLETION_RESULTS: list[Place] = [
@@ -44,7 +44,9 @@ def clear_for_graphs(adata: AnnData, needed: Set[Place]) -> dict[Place, Place]:
                 if record not in earlier or (part, key) in needed:
                     moved[part, key] = (part, _keep(content, key))
                 del content[key]
-    _tell("the file", moved)
+            if part == "obs" and (colours := adata.uns.pop(f"{key}_colors", None)) is not None and (part, key) in moved:
+                adata.uns[f"{moved[part, key][1]}_colors"] = colours
+    _tell(moved)
     return moved
 
 
@@ -63,7 +65,7 @@ def keep_before_completion(mdata: MuData) -> dict[Place, Place]:
             for content in holders:
                 content[new] = content[key]
             moved[part, key] = (part, new)
-    _tell("the modalities", moved)
+    _tell(moved)
     return moved
 
 
@@ -94,6 +96,6 @@ def _other_names(key: str) -> Iterator[str]:
     yield from (f"{key}_before_{number}" for number in count(2))
 
 
-def _tell(where: str, moved: Mapping[Place, Place]) -> None:
+def _tell(moved: Mapping[Place, Place]) -> None:
     for (part, old), (_, new) in moved.items():
-        note(f"kept: {part}[{old!r}] of {where} is now {part}[{new!r}]; results have the old name.")
+        note(f"kept: {part}[{old!r}] of the file is now {part}[{new!r}]; results have the old name.")

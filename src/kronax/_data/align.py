@@ -75,7 +75,8 @@ def copied(mdata: MuData) -> MuData:
 def _taken(value: Any, rows: np.ndarray, names: pd.Index | None = None) -> Any:
     """Give rows of a matrix or table, NaN where the row is -1."""
     if isinstance(value, pd.DataFrame):
-        return treatment_columns.with_missing(value, names)
+        found = treatment_columns.with_missing(value, names)
+        return found.astype(dict.fromkeys(found.select_dtypes(object), "category"))  # text with gaps cannot be saved
     if not (rows < 0).any():
         return value[rows].copy()
     dtype = floating(value.dtype)
