@@ -47,18 +47,21 @@ class Penalty:
         for the columns if two. None: the ridge that held-out data choose, the universal threshold for l1.
     joint
         Of shrinkage: whether the axes share out what both could explain, or each is fitted with the other at its mean.
+    unit
+        In which the strength of a ridge is given, where it is not the squared mean variance of the moments at hand.
     """
 
     kind: Literal["shrinkage", "ridge", "l1"] = "shrinkage"
     strength: float | tuple[float, float] | None = None
     joint: bool = False
+    unit: float | None = None
 
 
 class Estimate(NamedTuple):
     """Precisions of the rows and of the columns of every matrix, with equal mean diagonals, and how they were reached.
 
-    ``strength`` is that of the penalty, NaN for shrinkage; ``objective`` the negative log-likelihood per entry, up to a
-    constant; ``shortfall`` says in words how far from its goal the solve stopped; empty if it got there.
+    ``strength`` is that of the penalty, NaN for shrinkage; ``objective`` the negative log-likelihood per entry, with that of
+    a ridge, up to a constant; ``shortfall`` says in words how far from its goal the solve stopped; empty if it got there.
     """
 
     rows: Precision
@@ -102,7 +105,7 @@ def estimate_shared(
     sides = [_rows(whole), *map(_cols, parts)]
     if penalty.kind == "l1":
         return _sparse(sides, penalty.strength, last, progress=progress)
-    return _ridge(sides, penalty.strength) if penalty.kind == "ridge" else _shrinkage(sides, joint=penalty.joint)
+    return _ridge(sides, penalty) if penalty.kind == "ridge" else _shrinkage(sides, joint=penalty.joint)
 
 
 class _Side(NamedTuple):
@@ -135,20 +138,19 @@ def _shrinkage(sides: Sequence[_Side], *, joint: bool) -> Estimate:
     return Estimate(rows, cols, (np.nan,), _objective(sides, eigenvalues), _shortfall(solved))
 
 
-def _ridge(sides: Sequence[_Side], strength: float | None) -> Estimate:
-    """Fit the spectra as they are, null eigenvalues included, with the ridge given or the one that held-out data choose."""
-    sample = [_sample(side) for side in sides]
-    e, f, m, q = _in_a_row(sample, sides)
-    unit = (float(m @ e) / float(m.sum() * q.sum())) ** 2
+def _ridge(sides: Sequence[_Side], penalty: Penalty) -> Estimate:
+    """Fit the second moments as they are, null eigenvalues included, with the ridge given or the one that held-out data choose."""
+    e, f, m, q = _in_a_row([_sample(side) for side in sides], sides)
+    size = float(m.sum() * q.sum())
+    unit, strength = penalty.unit or (float(m @ e) / size) ** 2, penalty.strength
     if strength is None:
         held = held_out.eigenvalues(*map(_samples, sides))
-        chosen = ridge.choose(e, f, m, q, _in_a_row(held, sides)[:2])
-        solved, strength = chosen.solved, chosen.strength / unit
-    else:
-        solved = kronecker_sum.fit(e, f, m, q, ridge=strength * unit)
-    eigenvalues = _split(solved, sample)
-    rows, *cols = _together(sides, eigenvalues)
-    return Estimate(rows, cols, (strength,), _objective(sides, eigenvalues), _shortfall(solved))
+        strength = ridge.choose(e, f, m, q, _in_a_row(held, sides)[:2]).strength / unit
+    sides = [_with_moments(side) for side in sides]
+    sample = [_sample(side) for side in sides]
+    solved = kronecker_sum.fit(*_in_a_row(sample, sides), ridge=strength * unit)
+    rows, *cols = _together(sides, _split(solved, sample))
+    return Estimate(rows, cols, (strength,), 0.5 * solved.objective / size, _shortfall(solved))
 
 
 def _sparse(
@@ -212,13 +214,33 @@ def _objective(sides: Sequence[_Side], eigenvalues: Sequence[np.ndarray]) -> flo
 
 
 def _second_moments(side: _Side) -> np.ndarray:
-    """Give ``S``, all of it. The trace stays that of the mode: it is the same for rows and columns, and must be."""
-    moments = (side.vectors * side.eigenvalues) @ side.vectors.T
-    if side.beyond is not None:  # around means that are those of the mode, so that positive definite is not for granted
-        ((values, vectors),) = eigh_all([moments + side.beyond])
+    """Return ``S``, all of it, positive definite where it goes beyond the mode."""
+    whole = _with_moments(side)
+    values = whole.eigenvalues
+    if side.beyond is not None:
         values = np.maximum(values, _LEAST * values.mean())
-        moments = (vectors * (values * (side.eigenvalues.sum() / values.sum()))) @ vectors.T
+        values = values * (whole.eigenvalues.sum() / values.sum())
+    moments = (whole.vectors * values) @ whole.vectors.T
     return 0.5 * (moments + moments.T)
+
+
+def _with_moments(side: _Side) -> _Side:
+    """Return the axis in the eigenvectors of all its second moments, which need not be those of the mode.
+
+    The trace is that of the mode and of what is added, even where means are taken away: it must be the same for both axes.
+    """
+    if side.beyond is None:
+        return side
+    moments = (side.vectors * side.eigenvalues) @ side.vectors.T + side.beyond
+    trace, n = side.eigenvalues.sum() + np.trace(side.beyond), len(moments)
+    lost = n - side.dim
+    if lost:  # the direction of the means, which is put in front to be found again
+        moments = moments - moments.mean(0)
+        moments = moments - moments.mean(1, keepdims=True)
+        moments += 2.0 * np.linalg.norm(moments) / n
+    ((values, vectors),) = eigh_all([moments])
+    values, vectors = values[lost:], vectors[:, lost:]
+    return side._replace(vectors=vectors, eigenvalues=values * (trace / values.sum()), beyond=None)
 
 
 def _require_variance(*moments: np.ndarray) -> None:
@@ -331,6 +353,12 @@ def _precision(side: _Side, eigenvalues: np.ndarray) -> LowRank:
         return LowRank(null, side.vectors.copy(), eigenvalues[:kept] - null)
     means = np.full(n, n**-0.5, side.vectors.dtype)
     return LowRank(null, np.column_stack([side.vectors, means]), np.append(eigenvalues[:kept], mean) - null)
+
+
+def whole(estimate: Estimate) -> Omega:
+    """Return the ``Ω`` of a joint fit to one matrix."""
+    rows, (cols,) = estimate.rows, estimate.cols
+    return Omega(*map(jnp.asarray, (rows.base + cols.base, rows.vectors, rows.weights, cols.vectors, cols.weights)))
 
 
 def spiked(lead: Leading, energy: float, n_comps: int) -> Omega:
