@@ -40,9 +40,10 @@ from kronax.solvers.tensor.completion import (
     without_any,
     without_work,
 )
+from kronax.solvers.tensor.connection import unlinked
 from kronax.solvers.tensor.means import two_means
 from kronax.solvers.tensor.wiener.choose import choose
-from kronax.solvers.tensor.wiener.confidence import calibration, relative_size
+from kronax.solvers.tensor.wiener.confidence import expected_cosines, relative_size
 from kronax.solvers.tensor.wiener.coordinates import rotate
 from kronax.solvers.tensor.wiener.held_out import folds_of
 from kronax.solvers.tensor.wiener.options import KroneckerOptions
@@ -87,7 +88,7 @@ def kronecker(
         task = rotate(values, measured, options, width)
         folds = folds_of(task, options)
         prior = choose(folds, options, progress)
-        expected_cosine = calibration(folds, prior, options)
+        expected = expected_cosines(task, folds, prior, options)
         x, trace, converged, reason = solve(task, prior, options.tol, options.max_iter, progress, start_of(task.values))
         variance = posterior_variance(task, x, prior) if options.variance else None
         predicted, basis = np.asarray(x), task.basis
@@ -96,7 +97,7 @@ def kronecker(
         predicted = predicted @ basis
     predicted, fallback = _fall_back(values, measured, predicted)
     completed = merged(values, predicted)
-    confidence = expected_cosine(relative_size(values, measured, completed))
+    confidence = expected(relative_size(values, measured, completed))
     return Completion(
         values=completed,
         fallback=fallback,
@@ -112,9 +113,9 @@ def kronecker(
 
 def _fall_back(values: np.ndarray, measured: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Put ``mean_2d`` where the treatment, the context or the gene was never measured; give the codes of fibers."""
-    unknown = without_any(~measured)
-    if not unknown.any():
+    unknown, apart = without_any(~measured), unlinked(measured)
+    if not (unknown.any() or apart.any()):
         return predicted, np.zeros(values.shape[:2], np.int8)
     mean, code = two_means(values)
-    code = per_fiber(np.where(unknown, code, 0), ~measured, measured.any(axis=(0, 1)))
-    return np.where(unknown, mean, predicted), code
+    code = np.where(unknown, code, np.where(apart, Fallback.UNLINKED, Fallback.NONE))
+    return np.where(unknown, mean, predicted), per_fiber(code, ~measured, measured.any(axis=(0, 1)))
