@@ -213,7 +213,8 @@ def _score(
     predicted = completion.values[test]
     nothing = completion.fallback[test] > 0
     if not method.falls_back:
-        nothing |= (~training.any(axis=1)[:, None] | ~training.any(axis=0))[test]
-        predicted = np.where(nothing[:, None], np.nan, predicted)
+        unable = (~training.any(axis=1)[:, None] | ~training.any(axis=0))[test]
+        predicted = np.where(unable[:, None], np.nan, predicted)
+        nothing |= unable
     predicted = to_unit_norm(predicted) if unit_norm else predicted
     return pooled_correlation(values[test], predicted), float(nothing.mean())

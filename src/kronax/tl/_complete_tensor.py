@@ -16,12 +16,14 @@ from kronax._data.tensor import Tensor
 from kronax._logging import logger, shows_progress
 from kronax.solvers import checks
 from kronax.solvers.tensor.completion import Completion, Fallback, without_work
+from kronax.solvers.tensor.connection import blocks_of, unlinked
 from kronax.solvers.tensor.factors.factorization import Factorization
 from kronax.solvers.tensor.factors.options import FactorizationOptions
 from kronax.solvers.tensor.registry import METHODS, Options, options_of
 from kronax.solvers.tensor.wiener.options import MOST_FIBERS, KroneckerOptions
 
 _FEWEST = 3  # profiles: over two treatments, any two contexts correlate perfectly
+_BRIDGES = 10  # treatments that two blocks of contexts have in common: with fewer, predictions across them are a guess
 _CONSTANT = 1e-12  # spread of a profile, of its largest value, below which it is rounding
 
 
@@ -92,12 +94,16 @@ def complete_tensor(
         Whether the profile has a measured value.
     ``obs["completion_confidence"]`` : float64
         Expected uncentred correlation of a prediction with a measurement, as reached by held-out profiles in
-        cross-validation; too high in contexts with one or two profiles. NaN where nothing was missing or a mean stands
-        in, and for methods other than ``"kronecker"``.
+        cross-validation. Where few treatments link a block of contexts with that in which the treatment was measured, it
+        is what profiles held out across these blocks reached, less one standard error. NaN where too little was measured
+        to tell (fewer than three treatments link treatment and context, or fewer than five the blocks), where nothing was
+        missing or a mean stands in, and for methods other than ``"kronecker"``.
     ``obs["completion_fallback"]`` : categorical
         What was used in place of the method's own prediction, such as ``"context_mean"`` for a treatment that was never
-        measured; ``"none"`` if nothing was, and ``"measured"`` if no entry was missing. If the missing entries of a
-        profile differ, what was used for most of them; genes that were not measured anywhere do not count, and a
+        measured; ``"none"`` if nothing was, and ``"measured"`` if no entry was missing. ``"unlinked"`` if treatment and
+        context were measured, but no chain of treatments and contexts connects them: trace norms and factor methods then
+        predict as ``"mean_2d"`` does, the other methods as if contexts were as alike as elsewhere. A warning names the
+        blocks. If the missing entries of a profile differ, what was used for most of them; genes that were not measured anywhere do not count, and a
         warning names them.
     ``obs["completion_variance"]`` : float64
         With ``KroneckerOptions(variance=True)``: posterior variance of a missing entry, without measurement noise,
@@ -389,6 +395,7 @@ def _warn(tensor: Tensor, measured: np.ndarray, result: Completion, method: str,
     if never:
         what = "biases" if isinstance(options, FactorizationOptions) and options.biases else "means"
         messages.append(f"Nothing was measured of {' and of '.join(never)}; {what} were predicted in their place.")
+    messages += _missing_links(tensor, measured)
     if isinstance(result, Factorization) and (n_clipped := int(result.scaling.n_clipped.sum())):
         share = n_clipped / measured.sum()
         logger.info("%d measured entries (%.2g%%) were clipped as outliers, for training only", n_clipped, 100 * share)
@@ -401,6 +408,36 @@ def _warn(tensor: Tensor, measured: np.ndarray, result: Completion, method: str,
     if n_fallbacks := {kind: n for kind, n in _fallbacks(result, ~measured.all(axis=2)).items() if n}:
         counts = ", ".join(f"{kind.replace('_', ' ')} for {n}" for kind, n in n_fallbacks.items())
         logger.info("profiles that %s could not predict, and what was used instead: %s", method, counts)
+
+
+def _missing_links(tensor: Tensor, measured: np.ndarray) -> list[str]:
+    """Say which blocks of treatments and contexts nothing links, or hardly anything."""
+    some = measured.any(axis=2)
+    blocks = blocks_of(some)
+    enough = some.sum(axis=0) >= _FEWEST  # of the others the input's warning tells
+    n_across, n_apart = int((blocks.across & enough).sum()), int(unlinked(measured).any(axis=2).sum())
+    bridging = blocks.treatment & blocks.bridging[:, None]
+    if not n_apart and (not n_across or bridging.sum(axis=0).min() >= _BRIDGES):
+        return []
+    if not n_across:
+        return [
+            f"No measurement links treatment and gene, or treatment and context, in {n_apart} profiles: what was measured "
+            "falls into parts that share none of them. See `completion_fallback`."
+        ]
+    parts = [
+        f"{int(has.sum())} treatments × {int((blocks.context == number).sum())} contexts "
+        f"({checks.listed([str(tensor.contexts[c]) for c in np.flatnonzero(blocks.context == number)])})"
+        for number, has in enumerate(blocks.treatment.T)
+    ]
+    n_bridging = int(blocks.bridging.sum())
+    how_many = "all" if n_apart == n_across else n_apart
+    none = f"; for {how_many} of them no measurement links the two at all" if n_apart else ""
+    return [
+        f"Treatments and contexts fall into {len(parts)} blocks, {checks.listed(parts)}, and {n_bridging or 'no'} treatments "
+        f"were measured in more than one. {n_across} profiles are predicted in another block than that in which their "
+        f"treatment was measured{none}. They suppose that contexts of different blocks are alike as others are. Measure "
+        "more treatments in several blocks, or complete each block by itself."
+    ]
 
 
 def _written(options: Options) -> str:

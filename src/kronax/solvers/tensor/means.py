@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kronax.solvers.tensor.completion import Completion, Fallback, measured_fibers, merged, per_fiber, require_values
+from kronax.solvers.tensor.connection import unlinked
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,7 @@ def two_means(values: np.ndarray, context_weight: float = 0.5) -> tuple[np.ndarr
 def closed_form(values: np.ndarray, predicted: np.ndarray, code: np.ndarray) -> Completion:
     """Put predictions and their codes ``(D, C, G)`` into the gaps."""
     missing = np.isnan(values)
+    code = np.where((code == Fallback.NONE) & unlinked(~missing), Fallback.UNLINKED, code)
     return in_closed_form(merged(values, predicted), per_fiber(code, missing, ~missing.all(axis=(0, 1))))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from kronax.solvers.tensor.categories import cutoffs_of, frequencies, require_entries
 from kronax.solvers.tensor.completion import Completion, Fallback, merged, per_fiber, require_values
+from kronax.solvers.tensor.connection import unlinked
 from kronax.solvers.tensor.factors.model import Form, Settings, predict_fibers
 from kronax.solvers.tensor.factors.options import AttentionOptions, FactorizationOptions, Mode
 from kronax.solvers.tensor.factors.train import Run, Task, batches_of, held_out_fibers, refitted, train
@@ -263,12 +264,17 @@ def _predict_missing(parameters: dict[str, np.ndarray], form: Form, measured: np
 def _fall_back(
     values: np.ndarray, measured: np.ndarray, predicted: np.ndarray, form: Form
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Flag what was predicted without a factor; without biases, put ``mean_2d`` there."""
+    """Flag what was predicted without a factor; without biases, put ``mean_2d`` there, and wherever nothing is linked.
+
+    There the factors of treatment and context were trained apart, each up to a rotation of its own.
+    """
     unknown = ~measured.any(axis=(1, 2))[:, None, None] | ~measured.any(axis=(0, 2))[:, None]
     unknown = unknown | ~(measured.any(axis=0) if form.flat else measured.any(axis=(0, 1)))
-    unknown = unknown & ~measured
-    if not unknown.any():
+    unknown, apart = unknown & ~measured, unlinked(measured)
+    if not (unknown.any() or apart.any()):
         return predicted, np.zeros(values.shape[:2], np.int8)
-    mean, code = (predicted, np.int8(Fallback.BIASES)) if form.biases else two_means(values)
-    code = per_fiber(np.where(unknown, code, 0), ~measured, measured.any(axis=(0, 1)))
-    return np.where(unknown, mean, predicted), code
+    mean, kind = two_means(values)
+    if form.biases:
+        mean, kind = np.where(unknown, predicted, mean), np.int8(Fallback.BIASES)
+    code = np.where(unknown, kind, np.where(apart, Fallback.UNLINKED, Fallback.NONE))
+    return np.where(unknown | apart, mean, predicted), per_fiber(code, ~measured, measured.any(axis=(0, 1)))

@@ -27,7 +27,17 @@ import numpy as np
 from jax import Array
 from tqdm.auto import tqdm
 
-from kronax.solvers.tensor.completion import Completion, merged, require_values, whole_fibers, without_work
+from kronax.solvers.tensor.completion import (
+    Completion,
+    Fallback,
+    merged,
+    per_fiber,
+    require_values,
+    whole_fibers,
+    without_work,
+)
+from kronax.solvers.tensor.connection import unlinked
+from kronax.solvers.tensor.means import two_means
 from kronax.solvers.tensor.unfold import CONTEXT, GENE, TREATMENT, along, by_fibers, compress, eigvalsh, gram, inner
 
 
@@ -203,9 +213,11 @@ def complete(
         )
         solved = solve(problem)
         tensor = np.asarray(solved.tensor)
+    completed = merged(values, tensor) if basis is None else _expanded(values, tensor, basis)
+    completed, fallback = _fall_back(values, completed)
     return Completion(
-        values=merged(values, tensor) if basis is None else _expanded(values, tensor, basis),
-        fallback=np.zeros(values.shape[:2], np.int8),
+        values=completed,
+        fallback=fallback,
         confidence=None,
         variance=None,
         objective=np.array(solved.objective),
@@ -214,6 +226,17 @@ def complete(
         reason=solved.reason,
         parameters={},
     )
+
+
+def _fall_back(values: np.ndarray, completed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Put ``mean_2d`` where no measurement links treatment and context, and the least trace norm is that of zeros."""
+    measured = ~np.isnan(values)
+    apart = unlinked(measured)
+    if not apart.any():
+        return completed, np.zeros(values.shape[:2], np.int8)
+    code = np.where(apart, Fallback.UNLINKED, Fallback.NONE)
+    fallback = per_fiber(code, ~measured, measured.any(axis=(0, 1)))
+    return np.where(apart, two_means(values)[0], completed).astype(values.dtype), fallback
 
 
 def _expanded(values: np.ndarray, tensor: np.ndarray, basis: np.ndarray) -> np.ndarray:
