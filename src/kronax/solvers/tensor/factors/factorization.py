@@ -13,7 +13,7 @@ from kronax.solvers.tensor.completion import Completion, Fallback, merged, per_f
 from kronax.solvers.tensor.connection import unlinked
 from kronax.solvers.tensor.factors.model import Form, Settings, predict_fibers
 from kronax.solvers.tensor.factors.options import AttentionOptions, FactorizationOptions, Mode
-from kronax.solvers.tensor.factors.train import Run, Task, batches_of, held_out_fibers, refitted, train
+from kronax.solvers.tensor.factors.train import Run, Task, batches_of, held_out_errors, held_out_fibers, refitted, train
 from kronax.solvers.tensor.factors.transform import Scaling, scaled
 from kronax.solvers.tensor.means import two_means
 
@@ -99,7 +99,8 @@ def attention_cp(
 ) -> Factorization:
     """Complete a tensor by factors whose components are weighted anew for every entry (Eq. 3).
 
-    Held-out fibers decide whether attention helps: if not, the result is that of :func:`cp` (`or_cp`).
+    Held-out fibers decide whether attention helps, by more than one standard error: if not, the result is that of
+    :func:`cp` (`or_cp`).
     ``attention="product"`` makes arrays of minibatch × genes × components: choose `batch_size` with care.
 
     Parameters
@@ -163,7 +164,7 @@ def _complete(values: np.ndarray, options: FactorizationOptions, form: Form, pro
     ready, scaling = scaled(values, options.scale, per_context=options.scale_per_context, outlier_z=options.outlier_z)
     settings = settings_of(values, options, scaling)
     task = Task(ready, some, held_out_fibers(some, options), form, settings, options, progress)
-    run = min((train(rival, n) for rival in _rivals(task) for n in range(options.n_starts)), key=lambda run: run.loss)
+    run = _best_run(task)
     form = run.form
     if options.refit and task.held_out.any():
         run = run._replace(parameters=refitted(task._replace(form=form), run))
@@ -188,11 +189,26 @@ def _complete(values: np.ndarray, options: FactorizationOptions, form: Form, pro
     )
 
 
-def _rivals(task: Task) -> list[Task]:
-    """Give the task, and the one without attention where held-out fibers are to decide between them."""
+def _best_run(task: Task) -> Run:
+    """Train, and train without attention where held-out fibers are to decide between the two."""
+
+    def best(task: Task) -> Run:
+        return min((train(task, number) for number in range(task.options.n_starts)), key=lambda run: run.loss)
+
+    run = best(task)
     if task.form.attention is None or not task.options.or_cp or not task.held_out.any():
-        return [task]
-    return [task, task._replace(form=task.form._replace(attention=None))]
+        return run
+    plain = best(task._replace(form=task.form._replace(attention=None)))
+    gain = held_out_errors(task, plain) - held_out_errors(task, run)
+    return run if worth_it(gain) else plain
+
+
+def worth_it(gain: np.ndarray) -> bool:
+    """Say whether the larger of two models has smaller errors, by more than one standard error of the mean over fibers.
+
+    Few fibers decide, and of skewed data a few of these: without the margin, chance decides between equals.
+    """
+    return len(gain) > 1 and bool(gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)))
 
 
 def _chosen(run: Run, task: Task) -> dict[str, float]:
