@@ -202,7 +202,14 @@ def test_treatment_and_context_never_measured(mdata):
     values = array(mdata, None)
     np.testing.assert_allclose(array(mdata)[5, 0], np.nanmean(values[:, 0], axis=0))
     counts = mdata.uns["completion"]["fallbacks"]
-    assert counts == {"treatment_mean": D - 1, "context_mean": C - 1, "gene_mean": 1, "overall_mean": 0, "biases": 0}
+    assert counts == {
+        "treatment_mean": D - 1,
+        "context_mean": C - 1,
+        "gene_mean": 1,
+        "overall_mean": 0,
+        "biases": 0,
+        "unlinked": 0,
+    }
     before = state(mdata)
     for method in ("falrtc", "halrtc", "silrtc"):
         words = f"treatments drug5 and of contexts line3; method '{method}' cannot predict them.*'kronecker', 'mean_1d'"

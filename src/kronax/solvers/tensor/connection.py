@@ -15,8 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from kronax.solvers.tensor.completion import whole_fibers
 
 FEWEST = 3  # linking treatments: with fewer, nothing tells how far a prediction can be trusted
-_THIN = 0.5  # times as many linking treatments as held-out fibers have, all but
-_FEW = 0.05  # of these: with fewer, contexts are of different blocks
+_FEW, _THIN = 0.05, 0.6  # see :func:`blocks_of`
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Blocks:
     treatment
         ``(D, n)``: whether a treatment was measured in a block.
     across
-        ``(D, C)``: whether a fiber is missing whose treatment was measured in other blocks only, and few link them.
+        ``(D, C)``: whether a fiber's treatment was measured, but in other blocks than the fiber's only.
     """
 
     context: np.ndarray
@@ -46,25 +45,29 @@ class Blocks:
 def blocks_of(some: np.ndarray) -> Blocks:
     """Divide contexts into blocks.
 
-    A measured fiber, were it held out, is linked by the treatments measured in its context that share another one with its
-    treatment. All but 5% of the measured fibers have ``q`` such treatments or more. Contexts that share ``q/2`` treatments
-    are of one block, and so are those that a chain of such contexts connects.
+    A measured fiber, were it held out, is best linked through the context of its treatment that shares most treatments
+    with its own. All but 5% of the measured fibers have such a context that shares ``q`` treatments or more. Contexts that
+    share ``0.6 q`` are of one block, and so are those that a chain of such contexts connects.
 
     Parameters
     ----------
     some
         ``(D, C)``: whether a fiber has a measured entry.
     """
-    usual = np.nanquantile(held_out_links(some), _FEW) if (some.sum(axis=1) > 1).any() else 0.0
     shared = _products(some.T)
+    np.fill_diagonal(shared, 0.0)
+    twice = some & (some.sum(axis=1, keepdims=True) > 1)
+    best = (
+        np.stack([(some * n).max(axis=1, initial=0.0) for n in shared], axis=1) - 1.0
+    )  # without the fiber's treatment
+    usual = np.quantile(best[twice], _FEW) if twice.any() else 0.0
     alike = (shared > 0) & (shared >= _THIN * usual)
     label = connected_components(alike, directed=False)[1]
     known = some.any(axis=0)
     context = np.full(len(known), -1)
     context[known] = np.unique(label[known], return_inverse=True)[1]
     treatment = in_blocks(some, context)
-    apart = known & treatment.any(axis=1)[:, None] & ~treatment[:, context]
-    return Blocks(context, treatment, apart & (linking_treatments(some[:, :, None]) < max(usual, 1.0)))
+    return Blocks(context, treatment, known & treatment.any(axis=1)[:, None] & ~treatment[:, context])
 
 
 def in_blocks(some: np.ndarray, context: np.ndarray) -> np.ndarray:
