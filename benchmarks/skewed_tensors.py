@@ -180,7 +180,7 @@ def factorized(tasks, rank: int) -> dict[str, list[tuple[list[float], float]]]:
     for method, (solve, options) in {**FACTORS, "the choice between them": (attention_cp, both)}.items():
         chosen = bound(solve, replace(options, rank=rank))
         found = [timed(f"{method} {rank}", chosen, *task) for task in tasks]
-        runs[method] = [(score, result.held_out_loss.min()) for score, result in found]
+        runs[method] = [(score, result.factors.held_out_loss.min()) for score, result in found]
     return runs
 
 
@@ -192,7 +192,7 @@ def timed(name: str, solve: Callable, x: np.ndarray, truth: np.ndarray, held_out
     start = time.perf_counter()
     result = solve(x)
     found = scores(truth, result.values, held_out)
-    progress(f"{name}: {' '.join(written(found))}, {result.n_iter} steps, {time.perf_counter() - start:.0f} s")
+    progress(f"{name}: {' '.join(written(found))}, {result.status.n_iter} steps, {time.perf_counter() - start:.0f} s")
     return found, result
 
 

@@ -11,6 +11,7 @@ and the largest resident memory.
 import argparse
 import resource
 import time
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ import numpy as np
 from report import header, load
 
 from kronax.solvers.tensor.factors import factorization, train
-from kronax.solvers.tensor.factors.model import Fibers, Form
+from kronax.solvers.tensor.factors.model import Fibers
 from kronax.solvers.tensor.factors.options import AttentionOptions, FactorizationOptions
 from kronax.solvers.tensor.factors.transform import scaled
 
@@ -58,10 +59,10 @@ def simulated(shape: tuple[int, int, int], density: float) -> np.ndarray:
 
 def prepared(values: np.ndarray, options: FactorizationOptions, attention: str | None):
     """Give a function that trains for an epoch, and its minibatches."""
-    form = Form(False, attention, *factorization.common(options))
+    form = factorization.with_attention(replace(options, attention=attention))
     ready, scaling = scaled(values, options.scale)
     some = ~np.isnan(values).all(axis=2)
-    settings = factorization.settings_of(values, options, scaling)
+    settings = factorization.settings_of(values, options, form, scaling)
     task = train.Task(ready, some, np.zeros_like(some), form, settings, options, False)
     where = np.nonzero(some)
     fibers = Fibers(jnp.asarray(ready[where]), *(jnp.asarray(a, jnp.int32) for a in where))

@@ -10,7 +10,7 @@ from tensorly.decomposition import parafac
 from kronax.datasets import skewed_response
 from kronax.solvers.tensor.completion import Fallback
 from kronax.solvers.tensor.factors import model, train
-from kronax.solvers.tensor.factors.factorization import attention_cp, bytes_needed, cp, mf, worth_it
+from kronax.solvers.tensor.factors.factorization import attention_cp, cp, mf, needs, with_attention, worth_it
 from kronax.solvers.tensor.factors.options import AttentionOptions, FactorizationOptions
 from kronax.solvers.tensor.folds import hide
 from kronax.solvers.tensor.means import mean_2d
@@ -148,10 +148,10 @@ def test_held_out_fibers_decide_on_attention(rng, attention, wins):
     x = without_fibers(rng, np.stack([adata.layers["truth"] for adata in mdata.mod.values()], axis=1), 4)
     options = replace(QUICK, attention=attention, max_epochs=150, patience=150)
     found, alone, plain = attention_cp(x, replace(options, or_cp=True)), attention_cp(x, options), cp(x, options)
-    assert (alone.held_out_loss.min() < 0.7 * plain.held_out_loss.min()) == wins
+    assert (alone.factors.held_out_loss.min() < 0.7 * plain.factors.held_out_loss.min()) == wins
     assert found.parameters["attention"] == wins
     np.testing.assert_array_equal(found.values, (alone if wins else plain).values)
-    np.testing.assert_array_equal(found.held_out_loss, (alone if wins else plain).held_out_loss)
+    np.testing.assert_array_equal(found.factors.held_out_loss, (alone if wins else plain).factors.held_out_loss)
 
 
 @pytest.mark.parametrize("method", [cp, attention_cp])
@@ -181,7 +181,7 @@ def test_noiseless_tensor_is_recovered(rng, method):
 def test_best_of_several_starts(gaps):
     options = replace(QUICK, n_starts=3)
     found = attention_cp(gaps, options)
-    least = found.held_out_loss.min()
+    least = found.factors.held_out_loss.min()
     assert least <= attention_cp(gaps, QUICK).held_out_loss.min()
     np.testing.assert_array_equal(found.values, attention_cp(gaps, options).values)
 
@@ -208,7 +208,7 @@ def test_cp_agrees_with_tensorly(rng):
 def test_same_seed_same_result(gaps, method):
     first, second, other = (method(gaps, replace(QUICK, random_state=seed)) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first.values, second.values)
-    np.testing.assert_array_equal(first.objective, second.objective)
+    np.testing.assert_array_equal(first.status.objective, second.objective)
     assert not np.array_equal(first.values, other.values)
 
 
@@ -223,7 +223,7 @@ def test_measured_entries_stay(gaps, method, dtype):
     assert result.values.dtype == dtype
     assert np.isfinite(result.values).all()
     np.testing.assert_array_equal(result.values[~np.isnan(gaps)], gaps[~np.isnan(gaps)])
-    assert result.scaling.n_clipped.sum() > 0
+    assert result.factors.scaling.n_clipped.sum() > 0
     assert not result.fallback.any()
 
 
@@ -246,46 +246,50 @@ def test_scale_of_the_data_changes_nothing(gaps):
 @pytest.mark.parametrize("method", [cp, attention_cp])
 def test_non_negative_modes(gaps, method):
     result = method(np.abs(gaps), replace(QUICK, non_negative=("context", "gene"), scale=None, max_epochs=40))
-    assert result.contexts.min() >= 0
-    assert result.genes.min() >= 0
-    assert result.treatments.min() < 0
-    assert result.objective[-1] < result.objective[0]
+    assert result.factors.contexts.min() >= 0
+    assert result.factors.genes.min() >= 0
+    assert result.factors.treatments.min() < 0
+    assert result.status.objective[-1] < result.status.objective[0]
 
 
 def test_factors_give_the_predictions(gaps):
     result = cp(gaps, replace(QUICK, biases=False))
-    products = np.einsum("dk,ck,gk->dcg", result.treatments, result.contexts, result.genes)
+    products = np.einsum("dk,ck,gk->dcg", result.factors.treatments, result.factors.contexts, result.factors.genes)
     missing = np.isnan(gaps)
-    np.testing.assert_allclose(result.values[missing], result.scaling.undo(products)[missing], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        result.values[missing], result.factors.scaling.undo(products)[missing], rtol=1e-4, atol=1e-5
+    )
     result = mf(gaps, replace(QUICK, biases=False))
-    assert result.contexts is None
-    products = np.einsum("dk,cgk->dcg", result.treatments, result.genes)
-    np.testing.assert_allclose(result.values[missing], result.scaling.undo(products)[missing], rtol=1e-4, atol=1e-5)
+    assert result.factors.contexts is None
+    products = np.einsum("dk,cgk->dcg", result.factors.treatments, result.factors.genes)
+    np.testing.assert_allclose(
+        result.values[missing], result.factors.scaling.undo(products)[missing], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_early_stopping_keeps_the_best_epoch(rng):
     noise = without_fibers(rng, rng.normal(size=(30, 5, 8)), 3)  # nothing to be learnt
     result = attention_cp(noise, replace(QUICK, rank=8, max_epochs=200, patience=3))
-    assert result.converged
+    assert result.status.converged
     best = int(result.parameters["n_best"])
-    assert len(result.held_out_loss) == len(result.objective) == best + 3
-    assert result.held_out_loss.argmin() == best - 1
-    assert f"lowest after epoch {best} and did not improve in the 3 epochs after it" in result.reason
+    assert len(result.factors.held_out_loss) == len(result.status.objective) == best + 3
+    assert result.factors.held_out_loss.argmin() == best - 1
+    assert f"lowest after epoch {best} and did not improve in the 3 epochs after it" in result.status.reason
     cut = attention_cp(noise, replace(QUICK, rank=8, max_epochs=best, patience=3))
     np.testing.assert_array_equal(cut.values, result.values)
-    assert not cut.converged
+    assert not cut.status.converged
 
 
 def test_refit_goes_on_with_all_fibers(gaps):
     """From where the held-out fibers were predicted best, not from the start, where other minima are near."""
     quick = replace(QUICK, biases=False)
     first, refitted = (cp(gaps, replace(quick, refit=refit)) for refit in (False, True))
-    np.testing.assert_array_equal(first.held_out_loss, refitted.held_out_loss)
+    np.testing.assert_array_equal(first.factors.held_out_loss, refitted.factors.held_out_loss)
     anew = cp(gaps, replace(quick, held_out=0.0, max_epochs=int(first.parameters["n_best"])))
     errors = []
     for found in (first, anew, refitted):
-        products = np.einsum("dk,ck,gk->dcg", found.treatments, found.contexts, found.genes)
-        errors.append(np.nanmean((found.scaling.undo(products) - gaps) ** 2))
+        products = np.einsum("dk,ck,gk->dcg", found.factors.treatments, found.factors.contexts, found.factors.genes)
+        errors.append(np.nanmean((found.factors.scaling.undo(products) - gaps) ** 2))
     assert errors[2] < min(errors[:2])
 
 
@@ -308,9 +312,9 @@ def test_the_larger_model_has_to_gain_a_standard_error(gain, worth):
 def test_factors_come_to_rest(gaps, monkeypatch):
     """In a place that the restless training circles around; the epochs before are the same."""
     options = replace(QUICK, max_epochs=150, held_out=0.0, learning_rate=5e-2)
-    found = cp(gaps, options).objective
+    found = cp(gaps, options).status.objective
     monkeypatch.setattr(train, "_RESTING", 0.0)
-    restless = cp(gaps, options).objective
+    restless = cp(gaps, options).status.objective
     np.testing.assert_array_equal(found[:101], restless[:101])
     assert found[-1] < restless[-50:].min()
     assert np.abs(np.diff(found[-5:])).max() < 0.1 * np.abs(np.diff(restless[-5:])).max()
@@ -349,7 +353,7 @@ def test_never_measured_is_predicted_from_biases(gaps, method):
     assert (result.fallback[:, 2] == Fallback.BIASES).all()
     assert not np.delete(np.delete(result.fallback, 3, axis=0), 2, axis=1).any()
     assert np.isfinite(result.values).all()
-    assert (result.treatments[3] == 0).all()
+    assert (result.factors.treatments[3] == 0).all()
     if method is not mf:  # b_u + b, the same in every context
         np.testing.assert_allclose(result.values[3] - result.values[3, :1], 0.0, atol=1e-5)
     with pytest.raises(ValueError, match="Treatments never measured: 1 of 20, at positions 3"):
@@ -380,8 +384,8 @@ def test_bad_categories_are_told(gaps):
 
 
 def test_memory_grows_with_the_rank():
-    shape = (600, 8, 15000)
-    sizes = [bytes_needed(shape, 864, AttentionOptions(rank=k), flat=False) for k in (64, 64000)]
+    measured = np.broadcast_to(np.arange(4800).reshape(600, 8, 1) < 864, (600, 8, 15000))
+    sizes = [needs(with_attention)(measured, AttentionOptions(rank=k)).n_bytes for k in (64, 64000)]
     assert sizes[0] < 8 * 2**30 < sizes[1]
 
 

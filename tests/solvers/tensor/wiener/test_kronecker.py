@@ -1,5 +1,4 @@
 import logging
-from dataclasses import replace
 
 import jax
 import numpy as np
@@ -133,7 +132,7 @@ def test_candidates_of_the_prior_start_alike(rng):
     """Or the last one that is tried would be nearest to its fixed point."""
     x = without_fibers(rng, low_rank(rng, (12, 4, 6)))
     with jax.enable_x64(True):
-        folds = held_out.folds_of(rotate(x, ~np.isnan(x), FIXED, None), FIXED)
+        folds = held_out.folds_of(rotate(x, ~np.isnan(x), FIXED), FIXED)
         prior = Prior(1.0, 0.2, 0.15)
         first, second = (list(folds.predictions(prior, 1e-9, 3)) for _ in range(2))
     for (_, _, one), (_, _, other) in zip(first, second, strict=True):
@@ -160,8 +159,8 @@ def test_one_sweep_by_hand(rng):
     covariance = np.kron(np.kron(treatments, contexts), genes)
     z = covariance @ np.linalg.solve(covariance + 0.5 * np.eye(x.size), filled.ravel())
     np.testing.assert_allclose(result.values, np.where(missing, z.reshape(x.shape), x), rtol=1e-8, atol=1e-10)
-    assert not result.converged
-    assert "1 sweeps" in result.reason
+    assert not result.status.converged
+    assert "1 sweeps" in result.status.reason
 
 
 @pytest.mark.parametrize("gene_power", [0.0, 0.5])
@@ -183,23 +182,16 @@ def test_compression_changes_nothing(rng, monkeypatch, gene_power):
     compressed = kronecker(x, options)
     n_axes = int((~np.isnan(x[:, :, 0])).sum())
 
-    def not_compressed(values, measured, options, width):
+    def not_compressed(values, measured, options):
         axes = np.linalg.svd(values[measured[:, :, 0]])[2].T  # all of them
         return Task(values, None, axes, n_axes, options.gene_power, np.float64)
 
     monkeypatch.setattr(module, "rotate", not_compressed)
     whole = kronecker(x, options)
-    assert compressed.n_iter == whole.n_iter
+    assert compressed.status.n_iter == whole.status.n_iter
     np.testing.assert_allclose(compressed.values, whole.values, atol=1e-8)
-    np.testing.assert_allclose(compressed.objective, whole.objective, rtol=1e-8)
+    np.testing.assert_allclose(compressed.status.objective, whole.status.objective, rtol=1e-8)
     np.testing.assert_allclose(compressed.variance, whole.variance, rtol=1e-8)
-
-
-@pytest.mark.parametrize("gene_power", [0.0, 0.5])
-def test_filling_up_changes_nothing(rng, gene_power):
-    x = without_fibers(rng, low_rank(rng, (8, 3, 60)))
-    options = replace(FIXED, gene_power=gene_power)
-    np.testing.assert_allclose(kronecker(x, options, width=40).values, kronecker(x, options).values, atol=1e-10)
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -363,12 +355,14 @@ def test_going_ahead_leaves_the_fixed_point_and_saves_sweeps(rng, monkeypatch, m
     options = KroneckerOptions(noise=0.5, own_share=0.3, common_share=0.1, tol=1e-10, max_iter=5000)
     ahead = kronecker(x, options)
     plainly = sweep.sweep
-    monkeypatch.setattr(sweep, "sweep", lambda x, last, gaps, weight, *kernels: plainly(x, last, gaps, 0.0, *kernels))
+    monkeypatch.setattr(
+        sweep, "sweep", lambda x, last, gaps, momentum, *kernels: plainly(x, last, gaps, 0.0 * momentum, *kernels)
+    )
     plain = kronecker(x, options)
-    assert ahead.converged
-    assert plain.converged
+    assert ahead.status.converged
+    assert plain.status.converged
     np.testing.assert_allclose(ahead.values, plain.values, atol=1e-6 * np.nanmax(np.abs(x)))
-    assert ahead.n_iter < 0.7 * plain.n_iter
+    assert ahead.status.n_iter < 0.7 * plain.status.n_iter
 
 
 def test_descent_over_a_grid():
@@ -423,7 +417,7 @@ def test_single_precision(rng):
 def test_variance_of_too_many_fibers(rng, monkeypatch):
     monkeypatch.setattr(variance, "MOST_FIBERS", 5)
     x = without_fibers(rng, low_rank(rng, (6, 4, 5)))
-    with pytest.raises(ValueError, match="posterior variance needs"):
+    with pytest.raises(ValueError, match="posterior variance is offered for 1 to 5 profiles"):
         kronecker(x, KroneckerOptions(noise=1.0, own_share=0.1, common_share=0.1, variance=True))
 
 
@@ -431,18 +425,17 @@ def test_nothing_missing(rng):
     x = rng.normal(size=(4, 3, 5))
     result = kronecker(x)
     np.testing.assert_array_equal(result.values, x)
-    assert "nothing was missing" in result.reason
+    assert "nothing was missing" in result.status.reason
 
 
 def test_folds_share_compiled_code(rng, caplog):
     x = low_rank(rng, (11, 5, 90))
     measured = np.ones((11, 5), bool)
-    masks = list(fiber_folds(measured, 3))
-    largest = max(int((~mask).sum()) for mask in masks)
-    kronecker(hide(x, masks[0]), width=largest)
+    masks = list(fiber_folds(measured, 3))  # 18, 18 and 19 fibers
+    kronecker(hide(x, masks[0]))
     with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
         for mask in masks[1:]:
-            kronecker(hide(x, mask), width=largest)
+            kronecker(hide(x, mask))
     assert not [record for record in caplog.records if "Compiling" in record.getMessage()]
 
 
@@ -451,4 +444,4 @@ def test_nothing_but_zeros():
     x[1, 1] = np.nan
     result = kronecker(x)
     np.testing.assert_array_equal(result.values, 0.0)
-    assert "every measured entry is 0" in result.reason
+    assert "every measured entry is 0" in result.status.reason

@@ -3,50 +3,26 @@
 The equations are those of :mod:`kronax.solvers.tensor.factors.model`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
+from kronax.solvers.device import to_device, to_host
 from kronax.solvers.tensor.categories import cutoffs_of, frequencies, require_entries
-from kronax.solvers.tensor.completion import Completion, Fallback, merged, per_fiber, require_values
+from kronax.solvers.tensor.completion import Completion, Factors, Fallback, merged, per_fiber, require_values
 from kronax.solvers.tensor.connection import unlinked
 from kronax.solvers.tensor.factors.model import Form, Settings, predict_fibers
 from kronax.solvers.tensor.factors.options import AttentionOptions, FactorizationOptions, Mode
 from kronax.solvers.tensor.factors.train import Run, Task, batches_of, held_out_errors, held_out_fibers, refitted, train
 from kronax.solvers.tensor.factors.transform import Scaling, scaled
 from kronax.solvers.tensor.means import two_means
-
-
-@dataclass(frozen=True)
-class Factorization(Completion):
-    """A tensor completed by factors.
-
-    Attributes
-    ----------
-    treatments
-        ``(D, k)``.
-    contexts
-        ``(C, k)``; None from ``mf``.
-    genes
-        ``(G, k)``; from ``mf`` ``(C, G, k)``.
-    held_out_loss
-        Beside ``objective``, which is the loss in training, the weighted squared error of the held-out fibers at every
-        epoch; NaN where none were held out. Both in units of the scaled values.
-    scaling
-        What was clipped and how values were scaled.
-    """
-
-    treatments: np.ndarray
-    contexts: np.ndarray | None
-    genes: np.ndarray
-    held_out_loss: np.ndarray
-    scaling: Scaling
+from kronax.solvers.tensor.method import Advice, Memory
 
 
 def mf(
     values: np.ndarray, options: FactorizationOptions = FactorizationOptions(), *, progress: bool = False
-) -> Factorization:
+) -> Completion:
     """Complete a tensor laid out as a matrix, context × gene by treatments, by its factors (Eq. 1).
 
     The contexts share nothing but the treatments' factors.
@@ -67,12 +43,12 @@ def mf(
     ValueError
         If nothing was measured, an expression category is empty, or unmeasured treatments or contexts are to be refused.
     """
-    return _complete(values, options, Form(True, None, *common(options)), progress)
+    return _complete(values, options, as_matrix(options), progress)
 
 
 def cp(
     values: np.ndarray, options: FactorizationOptions = FactorizationOptions(), *, progress: bool = False
-) -> Factorization:
+) -> Completion:
     """Complete a tensor by canonical polyadic factors (Eq. 2).
 
     Parameters
@@ -91,12 +67,12 @@ def cp(
     ValueError
         If nothing was measured, an expression category is empty, or unmeasured treatments or contexts are to be refused.
     """
-    return _complete(values, options, Form(False, None, *common(options)), progress)
+    return _complete(values, options, as_products(options), progress)
 
 
 def attention_cp(
     values: np.ndarray, options: AttentionOptions = AttentionOptions(), *, progress: bool = False
-) -> Factorization:
+) -> Completion:
     """Complete a tensor by factors whose components are weighted anew for every entry (Eq. 3).
 
     Held-out fibers decide whether attention helps, by more than one standard error: if not, the result is that of
@@ -119,39 +95,57 @@ def attention_cp(
     ValueError
         If nothing was measured, an expression category is empty, or unmeasured treatments or contexts are to be refused.
     """
-    return _complete(values, options, Form(False, options.attention, *common(options)), progress)
+    return _complete(values, options, with_attention(options), progress)
 
 
-def common(options: FactorizationOptions) -> tuple[bool, bool, tuple[Mode, ...]]:
-    """Return what the forms of all three methods have in common."""
+def as_matrix(options: FactorizationOptions) -> Form:
+    """Return the form of Eq. 1."""
+    return Form(True, None, *_common(options))
+
+
+def as_products(options: FactorizationOptions) -> Form:
+    """Return the form of Eq. 2."""
+    return Form(False, None, *_common(options))
+
+
+def with_attention(options: AttentionOptions) -> Form:
+    """Return the form of Eq. 3."""
+    return Form(False, options.attention, *_common(options))
+
+
+def _common(options: FactorizationOptions) -> tuple[bool, bool, tuple[Mode, ...]]:
     return options.biases, options.weight_power != 0, tuple(sorted(options.non_negative))
 
 
-def bytes_needed(shape: tuple[int, int, int], n_measured: int, options: FactorizationOptions, *, flat: bool) -> int:
-    """Estimate the memory that a solve takes besides its input and output.
+def needs(form_of: Callable[[Any], Form]) -> Callable[[np.ndarray, FactorizationOptions], Memory]:
+    """Return what estimates the memory of a solve."""
 
-    Parameters
-    ----------
-    shape
-        ``(D, C, G)``.
-    n_measured
-        Fibers with a measured entry.
-    options
-        Of the method.
-    flat
-        Whether the method is ``mf``.
-    """
-    n_treatments, n_contexts, n_genes = shape
-    k = options.rank
-    factors = k * (n_treatments + (n_contexts * n_genes if flat else n_contexts + n_genes))
-    attention = getattr(options, "attention", None)
-    factors += 3 * k**2 * (attention == "additive")
-    entries = options.batch_size * n_genes * (8 + 4 * k * (attention == "product"))
-    prepared = 16 * n_treatments * n_contexts * n_genes  # scaled, in the dtype of the input, and predicted
-    return prepared + 4 * (n_measured * n_genes + 7 * factors + entries)  # value, gradient, two moments, copies
+    def memory(measured: np.ndarray, options: FactorizationOptions) -> Memory:
+        form, k = form_of(options), options.rank
+        n_treatments, n_contexts, n_genes = measured.shape
+        factors = k * (n_treatments + (n_contexts * n_genes if form.flat else n_contexts + n_genes))
+        factors += 3 * k**2 * (form.attention == "additive")
+        entries = options.batch_size * n_genes * (8 + 4 * k * (form.attention == "product"))
+        fibers = int(measured.any(axis=2).sum()) * n_genes
+        training = 4 * (fibers + 7 * factors + entries)  # of factors: value, gradient, two moments, copies
+        prepared = 16 * measured.size  # scaled, in the dtype of the input, and predicted
+        remedy = f"a smaller `rank` than {k}, or `batch_size` than {options.batch_size}"
+        return Memory(24 * measured.size + prepared + training, remedy)
+
+    return memory
 
 
-def _complete(values: np.ndarray, options: FactorizationOptions, form: Form, progress: bool) -> Factorization:
+def more_epochs(options: FactorizationOptions) -> Advice:
+    """Advise longer training, or longer steps."""
+    return Advice({"max_epochs": 4 * options.max_epochs}, "a larger learning rate")
+
+
+def only_if_refused(options: FactorizationOptions) -> str:
+    """Name the option that has what was never measured predicted from the biases, where it is not set."""
+    return "predict them from the biases alone with `refuse_unmeasured=False`" if options.refuse_unmeasured else ""
+
+
+def _complete(values: np.ndarray, options: FactorizationOptions, form: Form, progress: bool) -> Completion:
     """Prepare, train, predict."""
     measured = ~np.isnan(values)
     require_values(measured)
@@ -162,7 +156,7 @@ def _complete(values: np.ndarray, options: FactorizationOptions, form: Form, pro
     if options.refuse_unmeasured:
         _refuse_unmeasured(some)
     ready, scaling = scaled(values, options.scale, per_context=options.scale_per_context, outlier_z=options.outlier_z)
-    settings = settings_of(values, options, scaling)
+    settings = settings_of(values, options, form, scaling)
     task = Task(ready, some, held_out_fibers(some, options), form, settings, options, progress)
     run = _best_run(task)
     form = run.form
@@ -171,21 +165,21 @@ def _complete(values: np.ndarray, options: FactorizationOptions, form: Form, pro
     parameters = _without_unknown(run.parameters, measured, form)
     predicted = scaling.undo(_predict_missing(parameters, form, measured, options.batch_size))
     predicted, fallback = _fall_back(values, measured, predicted, form)
-    return Factorization(
-        values=merged(values, predicted),
-        fallback=fallback,
-        confidence=None,
-        variance=None,
-        objective=run.objective,
-        n_iter=len(run.objective),
-        converged=run.converged,
-        reason=run.reason,
-        parameters=_chosen(run, task),
+    factors = Factors(
         treatments=parameters["treatment"],
         contexts=parameters.get("context"),
         genes=np.moveaxis(parameters["gene"], 1, 2) if form.flat else parameters["gene"],
         held_out_loss=run.held_out_loss,
         scaling=scaling,
+    )
+    return Completion(
+        values=merged(values, predicted),
+        fallback=fallback,
+        status=run.status,
+        parameters=_chosen(run, task),
+        factors=factors,
+        stand_in="biases" if form.biases else "means",
+        notes=_notes(scaling, int(measured.sum())),
     )
 
 
@@ -214,7 +208,15 @@ def worth_it(gain: np.ndarray) -> bool:
 def _chosen(run: Run, task: Task) -> dict[str, float]:
     """Tell what training chose."""
     found = {"n_best": run.n_best, "n_held_out": int(task.held_out.sum())}
-    return found | ({"attention": run.form.attention is not None} if isinstance(task.options, AttentionOptions) else {})
+    return found | ({"attention": run.form.attention is not None} if task.form.attention else {})
+
+
+def _notes(scaling: Scaling, n_measured: int) -> tuple[str, ...]:
+    """Say how many entries were clipped."""
+    n = int(scaling.n_clipped.sum())
+    if not n:
+        return ()
+    return (f"{n} measured entries ({100 * n / n_measured:.2g}%) were clipped as outliers, for training only",)
 
 
 def _refuse_unmeasured(some: np.ndarray) -> None:
@@ -229,7 +231,7 @@ def _refuse_unmeasured(some: np.ndarray) -> None:
             raise ValueError(msg)
 
 
-def settings_of(values: np.ndarray, options: FactorizationOptions, scaling: Scaling) -> Settings:
+def settings_of(values: np.ndarray, options: FactorizationOptions, form: Form, scaling: Scaling) -> Settings:
     """Gather the numbers of a training, with the weights of the expression categories."""
     weights, cutoffs = np.ones(5), np.zeros((values.shape[1], 4))
     if options.weight_power:
@@ -239,9 +241,9 @@ def settings_of(values: np.ndarray, options: FactorizationOptions, scaling: Scal
         weights = share**-options.weight_power
         weights /= (share * weights).sum()
         cutoffs = (np.array(chosen) - scaling.shift[:, None]) / scaling.factor[:, None]
-    attention_decay = getattr(options, "attention_decay", 0.0)
+    attention_decay = options.attention_decay if form.attention else 0.0
     rates = options.learning_rate, options.weight_decay, attention_decay, options.variance_weight
-    return Settings(*(jnp.asarray(number, jnp.float32) for number in (*rates, cutoffs, weights)))
+    return Settings(*(to_device(number, np.float32) for number in (*rates, cutoffs, weights)))
 
 
 def _without_unknown(parameters: dict[str, np.ndarray], measured: np.ndarray, form: Form) -> dict[str, np.ndarray]:
@@ -267,12 +269,12 @@ def _without_unknown(parameters: dict[str, np.ndarray], measured: np.ndarray, fo
 def _predict_missing(parameters: dict[str, np.ndarray], form: Form, measured: np.ndarray, size: int) -> np.ndarray:
     """Predict the fibers in which something is missing, scaled; 0 elsewhere."""
     predicted = np.zeros(measured.shape)
-    on_device = {name: jnp.asarray(value) for name, value in parameters.items()}
+    on_device = {name: to_device(value) for name, value in parameters.items()}
     where = np.argwhere(~measured.all(axis=2)).astype(np.int32)
     for batch in batches_of(np.arange(len(where)), size):
         real = batch[batch >= 0]
         treatment, context = where[batch].T if len(where) else np.zeros((2, size), np.int32)
-        found = np.asarray(predict_fibers(on_device, form, jnp.asarray(treatment), jnp.asarray(context)))
+        found = to_host(predict_fibers(on_device, form, to_device(treatment), to_device(context)))
         predicted[tuple(where[real].T)] = found[: len(real)]
     return predicted
 

@@ -80,7 +80,7 @@ def predict(parameters: Parameters, form: Form, treatment: Array, context: Array
 
 
 def _multilinear(parameters: Parameters, attention: Attention | None, i: Array, r: Array, u: Array) -> Array:
-    """Give Eq. 2 or 3 without biases."""
+    """Return Eq. 2 or 3 without biases."""
     if attention is None:
         return (r * i) @ u.T  # (2)
     rank = u.shape[1]
@@ -104,7 +104,7 @@ def _exponential(logits: Array) -> Array:
 def loss(
     parameters: Parameters, form: Form, fibers: Fibers, real: Array, settings: Settings
 ) -> tuple[Array, tuple[Array, Array]]:
-    """Give Eq. 5 without the decay; and the weighted sum of squares and the number of entries.
+    """Return Eq. 5 without the decay; and the weighted sum of squares and the number of entries.
 
     ``real`` (n,) is False for fibers that only fill a minibatch up.
     """
@@ -120,7 +120,7 @@ def loss(
 
 
 def _entry_weights(fibers: Fibers, settings: Settings) -> Array:
-    """Give the weight of every entry's category."""
+    """Return the weight of every entry's category."""
     y = fibers.values
     low, mild, high, top = jnp.moveaxis(settings.cutoffs[fibers.context], 1, 0)[:, :, None]
     weight = jnp.broadcast_to(settings.weights[0], y.shape)

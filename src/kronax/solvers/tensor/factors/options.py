@@ -1,16 +1,20 @@
 """The options of ``mf``, ``cp`` and ``attention_cp``."""
 
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal, get_args
 
+from kronax.solvers import checks
+from kronax.solvers.tensor.categories import require_cutoffs
 from kronax.solvers.tensor.factors.transform import Scale
+from kronax.solvers.tensor.method import Options
 
 Attention = Literal["additive", "product"]
 Mode = Literal["treatment", "context", "gene"]
 
 
 @dataclass(frozen=True)
-class FactorizationOptions:
+class FactorizationOptions(Options):
     """Options of ``"mf"`` and ``"cp"``, which ``"attention_cp"`` shares.
 
     Attributes
@@ -67,6 +71,11 @@ class FactorizationOptions:
     random_state
         Seed of the initial values, of the order of the profiles and of those held out.
 
+    Notes
+    -----
+    `weight_power`, `cutoffs`, `variance_weight` and ``scale="minmax"`` belong to the published model and are there to
+    reproduce it. None of them made predictions better in our comparisons (:doc:`/benchmarks`), most made them worse.
+
     References
     ----------
     :cite:t:`ToxiTenCompl2025`; early stopping: :cite:t:`Prechelt1998`.
@@ -92,15 +101,37 @@ class FactorizationOptions:
     n_starts: int = 1
     batch_size: int = 32
     biases: bool = True
+    # of the published model, to reproduce it
     weight_power: float = 0.0
     cutoffs: tuple[float, float, float, float] | None = None
     variance_weight: float = 0.0
+    # of use
     non_negative: tuple[Mode, ...] = ()
     scale: Scale | None = "standard"
     scale_per_context: bool = True
     outlier_z: float | None = None
     refuse_unmeasured: bool = False
     random_state: int = 0
+
+    def __post_init__(self) -> None:
+        share = partial(checks.not_negative, below=1.0)
+        for name in ("rank", "max_epochs", "patience", "n_starts", "batch_size"):
+            checks.integer(getattr(self, name), f"options.{name}", low=1)
+        for name in ("refit", "biases", "scale_per_context", "refuse_unmeasured"):
+            checks.boolean(getattr(self, name), f"options.{name}")
+        checks.positive(self.learning_rate, "options.learning_rate")
+        checks.not_negative(self.weight_decay, "options.weight_decay")
+        share(self.held_out, "options.held_out")
+        checks.one_of(self.start, ("alike", "random"), "options.start")
+        checks.not_negative(self.weight_power, "options.weight_power")
+        if self.cutoffs is not None:
+            require_cutoffs(self.cutoffs, "options.cutoffs")
+        share(self.variance_weight, "options.variance_weight")
+        _require_modes(self.non_negative, "options.non_negative")
+        checks.one_of(self.scale, (*get_args(Scale), None), "options.scale")
+        if self.outlier_z is not None:
+            checks.positive(self.outlier_z, "options.outlier_z")
+        checks.integer(self.random_state, "options.random_state", low=0)
 
 
 @dataclass(frozen=True)
@@ -119,6 +150,11 @@ class AttentionOptions(FactorizationOptions):
         Whether to train ``"cp"`` as well, from the same initial values, and keep it unless attention predicts the
         held-out profiles better, by more than one standard error of the difference. No effect if none are held out.
 
+    Notes
+    -----
+    ``attention="product"`` and ``or_cp=False`` are there to compare with the published model, whose attention the paper
+    does not specify. Multiplied factors made worse predictions than none (:doc:`/benchmarks`).
+
     References
     ----------
     :cite:t:`ToxiTenCompl2025`.
@@ -136,6 +172,19 @@ class AttentionOptions(FactorizationOptions):
     attention: Attention | None = "additive"
     attention_decay: float = 1e-3
     or_cp: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.one_of(self.attention, (*get_args(Attention), None), "options.attention")
+        checks.not_negative(self.attention_decay, "options.attention_decay")
+        checks.boolean(self.or_cp, "options.or_cp")
+
+
+def _require_modes(value: Any, name: str) -> None:
+    allowed = get_args(Mode)
+    if not isinstance(value, tuple | list) or any(mode not in allowed for mode in value):
+        msg = f"`{name}` must be a tuple of some of {list(allowed)}, found {value!r}."
+        raise ValueError(msg)
 
 
 TOXITENCOMPL = AttentionOptions(

@@ -10,6 +10,8 @@ import optax
 from jax import Array
 from tqdm.auto import tqdm
 
+from kronax.solvers.device import to_device, to_host
+from kronax.solvers.status import Status, ended
 from kronax.solvers.tensor.factors.model import Fibers, Form, Parameters, Settings, loss
 from kronax.solvers.tensor.factors.options import FactorizationOptions
 from kronax.solvers.tensor.folds import fiber_folds
@@ -39,16 +41,14 @@ class Run(NamedTuple):
     form: Form
     number: int  # of the start
     parameters: dict[str, np.ndarray]
-    objective: np.ndarray
     held_out_loss: np.ndarray
     n_best: int
-    converged: bool
-    reason: str
+    status: Status
 
     @property
     def loss(self) -> float:
         """What starts are compared by."""
-        trace = self.objective if np.isnan(self.held_out_loss).all() else self.held_out_loss
+        trace = self.status.objective if np.isnan(self.held_out_loss).all() else self.held_out_loss
         return float(trace[self.n_best - 1])
 
 
@@ -56,24 +56,26 @@ def train(task: Task, number: int, n_epochs: int | None = None, start: dict[str,
     """Train until the held-out fibers are predicted no better, or, on all fibers, for a number of epochs."""
     options, rng = task.options, np.random.default_rng((task.options.random_state, number))
     where = np.nonzero(task.some)
-    fibers = Fibers(jnp.asarray(task.values[where], jnp.float32), *(jnp.asarray(a, jnp.int32) for a in where))
+    fibers = Fibers(to_device(task.values[where], np.float32), *(to_device(a, np.int32) for a in where))
     out = task.held_out[where] if n_epochs is None else np.zeros(len(where[0]), bool)
-    in_training, held = np.flatnonzero(~out), batches_of(np.flatnonzero(out), options.batch_size)
-    # a copy: a step may reuse its input
-    parameters = start_of(task, rng) if start is None else jax.tree.map(jnp.array, start)
+    in_training, held = np.flatnonzero(~out), to_device(batches_of(np.flatnonzero(out), options.batch_size))
+    parameters = (
+        start_of(task, rng) if start is None else {name: to_device(a.copy()) for name, a in start.items()}
+    )  # reused
     state = ADAM.init(parameters)
     trace, held_trace, best, n_best = [], [], parameters, 0
     limit = options.max_epochs if n_epochs is None else n_epochs
     patient = True
     with tqdm(total=limit, desc=task.form.name, unit="epoch", delay=2, leave=False, disable=not task.progress) as bar:
         while patient and len(trace) < limit:
-            batches = batches_of(rng.permutation(in_training), options.batch_size)
+            batches = to_device(batches_of(rng.permutation(in_training), options.batch_size))
             settings = task.settings if out.any() else _coming_to_rest(task.settings, len(trace), limit)
             parameters, state, value, error = train_epoch(parameters, state, task.form, fibers, batches, held, settings)
-            trace.append(float(value))
-            held_trace.append(float(error) if out.any() else np.nan)
+            value, error = float(to_host(value)), float(to_host(error))
+            trace.append(value)
+            held_trace.append(error if out.any() else np.nan)
             for found in (value, error):
-                _require_finite(float(found), len(trace), task)
+                _require_finite(found, len(trace), task)
             losses = {"training": trace[-1]} | ({"held_out": held_trace[-1]} if out.any() else {})
             bar.set_postfix({name: f"{value:.4g}" for name, value in losses.items()}, refresh=False)
             bar.update()
@@ -82,9 +84,9 @@ def train(task: Task, number: int, n_epochs: int | None = None, start: dict[str,
                 best = jax.tree.map(jnp.copy, parameters) if out.any() else parameters
             patient = len(trace) - n_best < options.patience
     reason = _reason(options, len(trace), n_best, bool(out.any()))
-    arrays = {name: np.array(value) for name, value in best.items()}
-    converged = not patient or not out.any()
-    return Run(task.form, number, arrays, np.array(trace), np.array(held_trace), n_best, converged, reason)
+    arrays = {name: to_host(value).copy() for name, value in best.items()}
+    status = ended(not patient or not out.any(), reason, trace)
+    return Run(task.form, number, arrays, np.array(held_trace), n_best, status)
 
 
 def refitted(task: Task, run: Run) -> dict[str, np.ndarray]:
@@ -100,9 +102,10 @@ def refitted(task: Task, run: Run) -> dict[str, np.ndarray]:
 def held_out_errors(task: Task, run: Run) -> np.ndarray:
     """Compute the weighted mean squared error of every held-out fiber at the best epoch."""
     where = np.nonzero(task.held_out)
-    fibers = Fibers(jnp.asarray(task.values[where], jnp.float32), *(jnp.asarray(a, jnp.int32) for a in where))
-    parameters = {name: jnp.asarray(value) for name, value in run.parameters.items()}
-    return np.asarray(_fiber_errors(parameters, run.form, fibers, jnp.arange(len(where[0])), task.settings))
+    fibers = Fibers(to_device(task.values[where], np.float32), *(to_device(a, np.int32) for a in where))
+    parameters = {name: to_device(value) for name, value in run.parameters.items()}
+    rows = to_device(np.arange(len(where[0])), np.int32)
+    return to_host(_fiber_errors(parameters, run.form, fibers, rows, task.settings))
 
 
 @partial(jax.jit, static_argnames="form")
@@ -174,7 +177,7 @@ def start_of(task: Task, rng: np.random.Generator) -> Parameters:
     if form.biases:
         parameters["gene_bias"] = np.zeros((n_contexts, n_genes) if form.flat else n_genes)
         parameters |= {"treatment_bias": np.zeros(n_treatments), "bias": np.zeros(())}
-    return {name: jnp.asarray(value, jnp.float32) for name, value in parameters.items()}
+    return {name: to_device(value, np.float32) for name, value in parameters.items()}
 
 
 def held_out_fibers(some: np.ndarray, options: FactorizationOptions) -> np.ndarray:
@@ -192,7 +195,7 @@ def held_out_fibers(some: np.ndarray, options: FactorizationOptions) -> np.ndarr
 def _coming_to_rest(settings: Settings, n_done: int, n_epochs: int) -> Settings:
     """Lower the learning rate, in a straight line to 0, in the last epochs."""
     share = min((n_epochs - n_done) / max(_RESTING * n_epochs, 1.0), 1.0)
-    return settings._replace(learning_rate=settings.learning_rate * np.float32(share))
+    return settings._replace(learning_rate=settings.learning_rate * to_device(share, np.float32))
 
 
 def batches_of(rows: np.ndarray, size: int) -> np.ndarray:

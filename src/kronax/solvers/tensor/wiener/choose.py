@@ -18,14 +18,7 @@ _TRIAL = 2  # folds: a candidate with larger errors than the best one's in all o
 
 def choose(folds: Folds, options: KroneckerOptions, progress: bool) -> Prior:
     """Settle the prior, by cross-validation over fibers where asked for."""
-    grid = [
-        candidates if chosen == "cv" else (float(chosen),)
-        for chosen, candidates in (
-            (options.noise, options.noises),
-            (options.own_share, options.own_shares),
-            (options.common_share, options.common_shares),
-        )
-    ]
+    grid = options.candidates
 
     def at(place: tuple[int, ...]) -> Prior:
         return Prior(*(candidates[i] for candidates, i in zip(grid, place, strict=True)))

@@ -74,7 +74,7 @@ def _standard_error(cosine: np.ndarray, treatment: np.ndarray) -> float:
 
 
 def _cosines(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Give the cosine between rows over the entries that were measured; NaN where undefined."""
+    """Return the cosine between rows over the entries that were measured; NaN where undefined."""
     has = ~np.isnan(truth)
     t, p = (np.where(has, x, 0.0).astype(np.float64) for x in (truth, predicted))
     length = np.linalg.norm(t, axis=1) * np.linalg.norm(p, axis=1)

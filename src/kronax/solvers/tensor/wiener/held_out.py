@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from kronax.solvers.device import to_host
 from kronax.solvers.tensor.connection import Blocks, in_blocks
 from kronax.solvers.tensor.folds import fiber_folds
 from kronax.solvers.tensor.wiener.coordinates import Task
@@ -27,12 +28,12 @@ class Folds:
     def predictions(
         self, prior: Prior, tol: float, max_iter: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Give the mask of every fold, its gaps, and what is predicted there.
+        """Return the mask of every fold, its gaps, and what is predicted there.
 
         All priors start alike, or those that were tried last, nearer to their fixed points, would not be compared fairly.
         """
         for mask, start in self.held:
-            yield mask, start.missing, np.asarray(solve(self.task, prior, tol, max_iter, False, start)[0])
+            yield mask, start.missing, to_host(solve(self.task, prior, tol, max_iter, False, start)[0])
 
 
 def folds_of(task: Task, options: KroneckerOptions) -> Folds:
@@ -72,7 +73,7 @@ def _held(task: Task, masks: Iterable[np.ndarray]) -> list[tuple[np.ndarray, Sta
 
 
 def for_ranking(task: Task, random_state: int, wanted: np.ndarray | None = None) -> Task:
-    """Give the part of a task that the candidates of the cross-validation are ranked on, in float32.
+    """Return the part of a task that the candidates of the cross-validation are ranked on, in float32.
 
     As many treatments as fit in half of it are those ``wanted`` (D,); the others are drawn at random.
     """

@@ -7,21 +7,23 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from kronax.solvers.tensor.unfold import TREATMENT, eigh, gram
+from kronax.solvers.device import Matrix, eigh, to_device, to_host
+from kronax.solvers.tensor.unfold import TREATMENT, gram
 from kronax.solvers.tensor.wiener.coordinates import Task
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A positive semi-definite matrix: eigenvalues ``(k,)`` and eigenvectors ``(n, k)``."""
+    """A positive semi-definite matrix: eigenvalues ``(k,)``, those below 0 by rounding, and eigenvectors ``(n, k)``."""
 
-    values: np.ndarray
-    vectors: np.ndarray
+    values: Matrix
+    vectors: Matrix
 
     @property
     def dense(self) -> np.ndarray:
         """The matrix itself."""
-        return (self.vectors * self.values) @ self.vectors.T
+        vectors = to_host(self.vectors)
+        return (vectors * np.maximum(to_host(self.values), 0.0)) @ vectors.T
 
 
 @dataclass(frozen=True)
@@ -33,24 +35,30 @@ class Prior:
     common_share: float
 
 
-def learnt_kernels(task: Task, x: Array, prior: Prior, missing: np.ndarray) -> tuple[Kernel, np.ndarray]:
-    """Take the treatments' kernel (Eq. 2) and the genes' spectrum from a filled tensor."""
-    treatments, genes = _second_moments(x, task.axes)
-    has = ~missing.all(axis=(1, 2))
-    similar = 1.0 - prior.own_share - prior.common_share
-    mixture = np.asarray(treatments, np.float64) * (similar * has.sum() / float(jnp.trace(treatments)))
-    mixture += prior.own_share * np.diag(has) + prior.common_share * np.outer(has, has)  # (2)
-    w_g = np.ones(len(genes))
-    if task.gene_power > 0:
-        w_g = mean_one(np.asarray(genes, np.float64) ** task.gene_power, task.n_axes)
-    return Kernel(*eigh(mixture)), w_g
+def mixing_of(task: Task, prior: Prior) -> Array:
+    """Return what :func:`learnt_kernels` mixes by: ``s``, ``t``, the power of the genes' spectrum, and its number of axes."""
+    return to_device([prior.own_share, prior.common_share, task.gene_power, task.n_axes], np.float64)
+
+
+def learnt_kernels(x: Array, axes: Array | None, measured: Array, mixing: Array) -> tuple[Kernel, Array]:
+    """Take the treatments' kernel (Eq. 2) and the genes' spectrum from a filled tensor, where JAX computes.
+
+    ``axes`` are those of a :class:`Task`; ``measured``, (D,), marks the treatments of which something was.
+    """
+    mixture, genes = _second_moments(x, axes, measured, mixing)
+    return Kernel(*eigh(mixture)), genes
 
 
 @jax.jit
-def _second_moments(x: Array, axes: Array | None) -> tuple[Array, Array]:
-    """Give the Gram matrix of treatments and the genes' spectrum."""
+def _second_moments(x: Array, axes: Array | None, measured: Array, mixing: Array) -> tuple[Array, Array]:
+    """Return Eq. 2, and the genes' spectrum raised to a power; with power 0 all of it is 1."""
+    own, common, power, n_axes = mixing
+    has, treatments = measured.astype(own.dtype), gram(x, TREATMENT).astype(own.dtype)
+    mixture = treatments * ((1.0 - own - common) * has.sum() / jnp.trace(treatments))
+    mixture = mixture + own * jnp.diag(has) + common * jnp.outer(has, has)  # (2)
     rotated = x if axes is None else jnp.matmul(x, axes, precision="highest")
-    return gram(x, TREATMENT), jnp.sum(jnp.square(rotated), axis=(0, 1))
+    genes = jnp.sum(jnp.square(rotated), axis=(0, 1)).astype(own.dtype) ** power
+    return mixture, jnp.where(power > 0.0, genes * (n_axes / genes.sum()), 1.0)
 
 
 def context_kernel(filled: np.ndarray, missing: np.ndarray) -> Kernel:
@@ -73,14 +81,10 @@ def context_kernel(filled: np.ndarray, missing: np.ndarray) -> Kernel:
     log_a = np.log(np.where(size > 0, size, mean) / mean) * n / (n + 1.0)
     root = np.where(has, np.exp(0.5 * log_a), 0.0)
     values, vectors = eigh(r * np.outer(root, root))
-    return Kernel(mean_one(values, int(has.sum())), vectors)
+    values = np.maximum(to_host(values), 0.0)
+    return Kernel(values * (has.sum() / values.sum()), vectors)  # of mean 1
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Divide; 0 where there is nothing to divide by."""
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
-
-
-def mean_one(spectrum: np.ndarray, count: int) -> np.ndarray:
-    """Scale eigenvalues to mean 1 over the ``count`` of them that can differ from 0."""
-    return spectrum * (count / spectrum.sum())

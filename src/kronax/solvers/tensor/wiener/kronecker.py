@@ -31,6 +31,7 @@ from dataclasses import asdict
 import jax
 import numpy as np
 
+from kronax.solvers.device import to_host
 from kronax.solvers.tensor.completion import (
     Completion,
     Fallback,
@@ -42,20 +43,20 @@ from kronax.solvers.tensor.completion import (
 )
 from kronax.solvers.tensor.connection import unlinked
 from kronax.solvers.tensor.means import two_means
+from kronax.solvers.tensor.method import Memory, tensors
 from kronax.solvers.tensor.wiener.choose import choose
 from kronax.solvers.tensor.wiener.confidence import expected_cosines, relative_size
 from kronax.solvers.tensor.wiener.coordinates import rotate
 from kronax.solvers.tensor.wiener.held_out import folds_of
 from kronax.solvers.tensor.wiener.options import KroneckerOptions
 from kronax.solvers.tensor.wiener.sweep import solve, start_of
-from kronax.solvers.tensor.wiener.variance import posterior_variance
+from kronax.solvers.tensor.wiener.variance import posterior_variance, require_fibers
 
 
 def kronecker(
     values: np.ndarray,
     options: KroneckerOptions = KroneckerOptions(),
     *,
-    width: int | None = None,
     progress: bool = False,
 ) -> Completion:
     """Complete a tensor by the Wiener smoother of Eq. 1, its kernels learnt on the way.
@@ -75,8 +76,6 @@ def kronecker(
         ``(D, C, G)``, NaN where missing.
     options
         See :class:`KroneckerOptions`.
-    width
-        See :func:`kronax.solvers.tensor.unfold.compress`.
     progress
         Whether long work shows a progress bar.
     """
@@ -85,13 +84,13 @@ def kronecker(
     if (result := without_work(values, measured)) is not None:
         return result
     with jax.enable_x64(True):
-        task = rotate(values, measured, options, width)
+        task = rotate(values, measured, options)
         folds = folds_of(task, options)
         prior = choose(folds, options, progress)
         expected = expected_cosines(task, folds, prior, options)
-        x, trace, converged, reason = solve(task, prior, options.tol, options.max_iter, progress, start_of(task.values))
+        x, status = solve(task, prior, options.tol, options.max_iter, progress, start_of(task.values))
         variance = posterior_variance(task, x, prior) if options.variance else None
-        predicted, basis = np.asarray(x), task.basis
+        predicted, basis = to_host(x), task.basis
     del x, task  # each as large as the tensor
     if basis is not None:
         predicted = predicted @ basis
@@ -103,10 +102,7 @@ def kronecker(
         fallback=fallback,
         confidence=np.where(fallback == Fallback.NONE, confidence, np.nan),
         variance=variance,
-        objective=np.array(trace),
-        n_iter=len(trace),
-        converged=converged,
-        reason=reason,
+        status=status,
         parameters=asdict(prior),
     )
 
@@ -119,3 +115,13 @@ def _fall_back(values: np.ndarray, measured: np.ndarray, predicted: np.ndarray) 
     mean, code = two_means(values)
     code = np.where(unknown, code, np.where(apart, Fallback.UNLINKED, Fallback.NONE))
     return np.where(unknown, mean, predicted), per_fiber(code, ~measured, measured.any(axis=(0, 1)))
+
+
+def needs(measured: np.ndarray, options: KroneckerOptions) -> Memory:
+    """Estimate the memory of a solve; require as many fibers without gaps as the variance is offered for."""
+    memory = tensors(11, with_gaps=22)(measured, options)
+    if not options.variance:
+        return memory
+    n_whole = int(measured.all(axis=2).sum())
+    require_fibers(n_whole)
+    return Memory(max(memory.n_bytes, 16 * measured.size + 24 * n_whole**2), "complete with `variance=False`")

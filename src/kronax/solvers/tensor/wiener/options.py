@@ -1,13 +1,20 @@
 """The options of ``kronecker``."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+
+from kronax.solvers import checks
+from kronax.solvers.tensor.method import Options
 
 MOST_FIBERS = 8000  # for the posterior variance: beyond, its eigenproblem takes gigabytes and hours
 
 
 @dataclass(frozen=True)
-class KroneckerOptions:
+class KroneckerOptions(Options):
     """Options of ``"kronecker"``: a Wiener smoother with a kernel each of treatments, contexts and genes.
 
     Attributes
@@ -72,3 +79,49 @@ class KroneckerOptions:
     own_shares: tuple[float, ...] = (0.0, 0.1, 0.2, 0.35, 0.5, 0.65)
     common_shares: tuple[float, ...] = (0.0, 0.15, 0.3)
     random_state: int = 0
+
+    def __post_init__(self) -> None:
+        share = partial(checks.not_negative, below=1.0)
+        _number_or_cv(self.noise, "options.noise", checks.positive)
+        _number_or_cv(self.own_share, "options.own_share", share)
+        _number_or_cv(self.common_share, "options.common_share", share)
+        checks.not_negative(self.gene_power, "options.gene_power")
+        checks.integer(self.max_iter, "options.max_iter", low=1)
+        checks.positive(self.tol, "options.tol")
+        checks.boolean(self.variance, "options.variance")
+        checks.boolean(self.single_precision, "options.single_precision")
+        checks.integer(self.n_folds, "options.n_folds", low=2)
+        _ascending(self.noises, "options.noises", checks.positive)
+        _ascending(self.own_shares, "options.own_shares", share)
+        _ascending(self.common_shares, "options.common_shares", share)
+        checks.integer(self.random_state, "options.random_state", low=0)
+        own, common = (max(candidates) for candidates in self.candidates[1:])
+        if not own + common < 1:
+            msg = f"`own_share` and `common_share` must add up to less than 1, found {own:g} and {common:g}."
+            raise ValueError(msg)
+
+    @property
+    def candidates(self) -> tuple[tuple[float, ...], ...]:
+        """What the cross-validation may choose from: noises, shares of the treatments' own, and common ones."""
+        pairs = (
+            (self.noise, self.noises),
+            (self.own_share, self.own_shares),
+            (self.common_share, self.common_shares),
+        )
+        return tuple(tuple(several) if chosen == "cv" else (float(chosen),) for chosen, several in pairs)
+
+
+def _number_or_cv(value: Any, name: str, check: Callable[[Any, str], None]) -> None:
+    if isinstance(value, str) and value != "cv":
+        msg = f"`{name}` must be a number or 'cv', found {value!r}."
+        raise ValueError(msg)
+    if not isinstance(value, str):
+        check(value, name)
+
+
+def _ascending(value: Any, name: str, check: Callable[[Any, str], None]) -> None:
+    if not isinstance(value, tuple | list | np.ndarray) or not len(value) or list(value) != sorted(set(value)):
+        msg = f"`{name}` must be one or more numbers, ascending, found {value!r}."
+        raise ValueError(msg)
+    for candidate in value:
+        check(candidate, name)
