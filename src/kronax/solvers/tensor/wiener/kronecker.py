@@ -64,11 +64,13 @@ def kronecker(
     Starts at ``mean_2d``. Where fibers are missing whole, the genes are first rotated to the principal axes of the
     measured ones, which changes nothing but the time. Single missing entries are filled in the same way; the genes'
     kernel then has the eigenvectors of the first filled tensor. A treatment never measured is predicted by its
-    context's mean, a context never measured by the treatment's mean, and flagged.
+    context's mean, a context never measured by the treatment's mean, and flagged. So are fibers whose treatment no
+    measurement links with their context: their predictions suppose the usual correlation ``ρ̄`` of contexts.
 
     The confidence is the cosine of a predicted profile and its measurement that is to be expected. The norm of a
     prediction relative to that of measured profiles ranks predictions; what held-out fibers of that rank reached, in a
-    cross-validation, is the confidence.
+    cross-validation, is the confidence; across blocks of contexts that few treatments link, what fibers reached that
+    were held out across blocks.
 
     Parameters
     ----------
