@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scanpy as sc
+from anndata import AnnData
 from scipy import sparse
 
 import kronax as kx
@@ -202,7 +203,14 @@ def test_treatment_and_context_never_measured(mdata):
     values = array(mdata, None)
     np.testing.assert_allclose(array(mdata)[5, 0], np.nanmean(values[:, 0], axis=0))
     counts = mdata.uns["completion"]["fallbacks"]
-    assert counts == {"treatment_mean": D - 1, "context_mean": C - 1, "gene_mean": 1, "overall_mean": 0, "biases": 0}
+    assert counts == {
+        "treatment_mean": D - 1,
+        "context_mean": C - 1,
+        "gene_mean": 1,
+        "overall_mean": 0,
+        "biases": 0,
+        "unlinked": 0,
+    }
     before = state(mdata)
     for method in ("falrtc", "halrtc", "silrtc"):
         words = f"treatments drug5 and of contexts line3; method '{method}' cannot predict them.*'kronecker', 'mean_1d'"
@@ -244,9 +252,9 @@ def test_advice_keeps_all_other_options(mdata):
     assert eval(advice, {"kx": kx}) == expected
 
 
-def heard(mdata, recwarn, **arguments) -> str:
+def heard(mdata, recwarn, method="mean_2d", copy=True, **arguments) -> str:
     recwarn.clear()
-    kx.tl.complete_tensor(mdata, method="mean_2d", copy=True, **arguments)
+    kx.tl.complete_tensor(mdata, method=method, copy=copy, **arguments)
     return " ".join(str(w.message) for w in recwarn)
 
 
@@ -264,6 +272,43 @@ def test_contexts_with_few_profiles(mdata, recwarn):
         small = mudata.MuData({context: adata[:2].copy() for context, adata in mdata.mod.items()}, axis=-1)
     assert "Fewer than" not in heard(small, recwarn, layer="two")
     assert "line0 (2), line1 (2), line2 (2), line3 (2)" in heard(mdata, recwarn, layer="two")
+
+
+def of_blocks(rng, n_bridging):
+    """Halves of the treatments in halves of the contexts, but for some in all."""
+    x = rng.normal(size=(20, 4, 6))
+    gap = (np.arange(20)[:, None] < 10) == (np.arange(4) < 2)
+    gap[:n_bridging] = False
+    x[gap] = np.nan
+    names = [f"drug{d}" for d in range(20)]
+    with tensors.without_pulling():
+        modalities = {f"line{c}": AnnData(x[:, c], obs=pd.DataFrame(index=names)) for c in range(4)}
+        return mudata.MuData(modalities, axis=-1), gap
+
+
+@pytest.mark.parametrize("method", ["kronecker", "mean_1d", "dnpp", "falrtc"])
+def test_blocks_without_a_link_are_told_once(rng, recwarn, method):
+    mdata, gap = of_blocks(rng, 0)
+    words = heard(mdata, recwarn, method, copy=False, options=QUICK.get(method))
+    assert words.count("2 blocks, 10 treatments × 2 contexts (line0, line1), 10 treatments × 2 contexts") == 1
+    assert "no treatments were measured in more than one" in words
+    assert "40 profiles" in words
+    kind = "context_mean" if method == "dnpp" else "unlinked"
+    for c, adata in enumerate(mdata.mod.values()):
+        assert (adata.obs["completion_fallback"][gap[:, c]] == kind).all()
+        assert adata.obs["completion_confidence"].isna()[gap[:, c]].all()
+        assert np.isfinite(adata.layers["completed"]).all()
+        assert adata.layers["completed"][gap[:, c]].any()
+    assert mdata.uns["completion"]["fallbacks"][kind] == gap.sum()
+
+
+def test_blocks_with_few_bridges_are_told(rng, recwarn):
+    mdata, _ = of_blocks(rng, 2)
+    words = heard(mdata, recwarn, copy=False)
+    assert "fall into 2 blocks" in words
+    assert "2 treatments were measured in more than one" in words
+    assert "at all" not in words
+    assert not mdata.uns["completion"]["fallbacks"]["unlinked"]
 
 
 def test_counts(mdata, recwarn):

@@ -18,6 +18,7 @@ from kronax.metrics import _tensor_scores as scores
 from kronax.metrics._compared_methods import DEFAULT, Chosen, ComparedMethod, compared_methods
 from kronax.solvers import checks
 from kronax.solvers.tensor.completion import Fallback
+from kronax.solvers.tensor.connection import unlinked
 from kronax.solvers.tensor.folds import cold_start_folds, entry_folds, fiber_folds, hide, pooled_correlation
 from kronax.solvers.tensor.folds import unit_norm as to_unit_norm
 
@@ -51,7 +52,8 @@ class CrossValidation:
         Held-out profiles × genes. ``X`` holds the measured values, NaN where none was held out, and ``layers[method]``
         the predictions. In ``obs``: ``treatment``, ``context``, ``fold`` (-1 if the profile's entries are in several),
         ``n_contexts`` and ``n_treatments`` (how many contexts of the treatment, and treatments of the context, were
-        measured) and ``unseen`` (whether nothing of the treatment, the context or a gene was left in training).
+        measured) and ``unseen`` (whether nothing of the treatment, the context or a gene was left in training, or
+        nothing that links the treatment with the context).
     fibers
         Correlations of single profiles: rows of `profiles` × methods; NaN where undefined.
     treatments
@@ -297,29 +299,33 @@ def _deal(measured: np.ndarray, split: str, n_folds: int, keep: int, random_stat
 class _HeldOut:
     """The fibers with held-out entries: where they are, their fold (-1 if in several) and values ``(n, G)``.
 
-    ``unseen`` tells whether a fold leaves nothing of the treatment, the context or one of the genes in training.
+    ``unseen`` tells whether a fold leaves nothing of the treatment, the context or one of the genes in training; ``apart``,
+    whether it leaves nothing that links the treatment with the context.
     """
 
     treatment: np.ndarray
     context: np.ndarray
     fold: np.ndarray
     unseen: np.ndarray
+    apart: np.ndarray
     truth: np.ndarray
 
 
 def _held_out(values: np.ndarray, fold: np.ndarray, n_folds: int) -> _HeldOut:
     measured = ~np.isnan(values)
     fold = fold if fold.ndim == 3 else np.broadcast_to(fold[:, :, None], fold.shape + (1,))
-    unseen = np.zeros(fold.shape[:2], bool)
+    unseen, apart = np.zeros(fold.shape[:2], bool), np.zeros(fold.shape[:2], bool)
     for k in range(n_folds):
         training = measured & (fold != k)
+        apart |= (unlinked(training) & (fold == k)).any(axis=2)
         gone = ~training.any(axis=(1, 2))[:, None] | ~training.any(axis=(0, 2))
         if (measured.any(axis=(0, 1)) & ~training.any(axis=(0, 1))).any():
             gone[:] = True
         unseen |= gone & (fold == k).any(axis=2)
     rows, cols = np.nonzero((fold >= 0).any(axis=2))
     low, high = fold.min(axis=2), fold.max(axis=2)
-    return _HeldOut(rows, cols, np.where(low == high, high, -1)[rows, cols], unseen[rows, cols], values[rows, cols])
+    where = rows, cols
+    return _HeldOut(rows, cols, np.where(low == high, high, -1)[where], unseen[where], apart[where], values[where])
 
 
 @dataclass(frozen=True)
@@ -392,7 +398,7 @@ def _assemble(
             "fold": held.fold,
             "n_contexts": measured.sum(axis=1)[held.treatment],
             "n_treatments": measured.sum(axis=0)[held.context],
-            "unseen": held.unseen,
+            "unseen": held.unseen | held.apart,
         },
         index=[f"{treatments[d]}:{contexts[c]}" for d, c in zip(held.treatment, held.context, strict=True)],
     )

@@ -15,10 +15,12 @@ from kronax._logging import logger, shows_progress
 from kronax.solvers import checks
 from kronax.solvers.device import current as current_device
 from kronax.solvers.tensor.completion import Completion, Fallback, without_work
+from kronax.solvers.tensor.connection import blocks_of, unlinked
 from kronax.solvers.tensor.method import Options
 from kronax.solvers.tensor.registry import METHODS, MethodName, options_of
 
 _FEWEST = 3  # profiles: over two treatments, any two contexts correlate perfectly
+_BRIDGES = 10  # treatments that two blocks of contexts have in common: with fewer, predictions across them are a guess
 
 
 def complete_tensor(
@@ -86,12 +88,17 @@ def complete_tensor(
         Whether the profile has a measured value.
     ``obs["completion_confidence"]`` : float64
         Expected uncentred correlation of a prediction with a measurement, as reached by held-out profiles in
-        cross-validation; too high in contexts with one or two profiles. NaN where nothing was missing or a mean stands
-        in, and for methods other than ``"kronecker"``.
+        cross-validation. Where few treatments link a block of contexts with that in which the treatment was measured, it
+        is what profiles held out across these blocks reached, less one standard error. NaN where too little was measured
+        to tell (fewer than three treatments link treatment and context, or fewer than five the blocks), where nothing was
+        missing or a mean stands in, and for methods other than ``"kronecker"``.
     ``obs["completion_fallback"]`` : categorical
         What was used in place of the method's own prediction, such as ``"context_mean"`` for a treatment that was never
-        measured; ``"none"`` if nothing was, and ``"measured"`` if no entry was missing. If the missing entries of a
-        profile differ, what was used for most of them; genes that were not measured anywhere do not count, and a
+        measured; ``"none"`` if nothing was, and ``"measured"`` if no entry was missing. ``"unlinked"`` if treatment and
+        context were measured, but no chain of treatments and contexts connects them: trace norms and factor methods then
+        predict as ``"mean_2d"`` does, the other methods as if contexts were as alike as elsewhere. A warning names the
+        blocks. If the missing entries of a profile differ, what was used for most of them; genes that were not measured
+        anywhere do not count, and a
         warning names them.
     ``obs["completion_variance"]`` : float64
         With ``KroneckerOptions(variance=True)``: posterior variance of a missing entry, without measurement noise,
@@ -346,6 +353,7 @@ def _warn(tensor: Tensor, measured: np.ndarray, result: Completion, method: str,
         messages.append(_not_converged(result.status.reason, method, options))
     if never := _never_measured(tensor, measured):
         messages.append(f"Nothing was measured of {never}; {result.stand_in} were predicted in their place.")
+    messages += _missing_links(tensor, measured)
     for msg in messages:
         warnings.warn(msg, UserWarning, stacklevel=3)
     for note in result.notes:
@@ -363,6 +371,36 @@ def _not_converged(reason: str, method: str, options: Options) -> str:
         f"{method} did not converge: {reason}. Use `options={_written(replace(options, **advice.options))}` "
         f"(on the command line --option {option}), or {advice.otherwise}."
     )
+
+
+def _missing_links(tensor: Tensor, measured: np.ndarray) -> list[str]:
+    """Say which blocks of treatments and contexts nothing links, or hardly anything."""
+    some = measured.any(axis=2)
+    blocks = blocks_of(some)
+    enough = some.sum(axis=0) >= _FEWEST  # of the others the input's warning tells
+    n_across, n_apart = int((blocks.across & enough).sum()), int(unlinked(measured).any(axis=2).sum())
+    bridging = blocks.treatment & blocks.bridging[:, None]
+    if not n_apart and (not n_across or bridging.sum(axis=0).min() >= _BRIDGES):
+        return []
+    if not n_across:
+        return [
+            f"No measurement links treatment and gene, or treatment and context, in {n_apart} profiles: what was measured "
+            "falls into parts that share none of them. See `completion_fallback`."
+        ]
+    parts = [
+        f"{int(has.sum())} treatments × {int((blocks.context == number).sum())} contexts "
+        f"({checks.listed([str(tensor.contexts[c]) for c in np.flatnonzero(blocks.context == number)])})"
+        for number, has in enumerate(blocks.treatment.T)
+    ]
+    n_bridging = int(blocks.bridging.sum())
+    how_many = "all" if n_apart == n_across else n_apart
+    none = f"; for {how_many} of them no measurement links the two at all" if n_apart else ""
+    return [
+        f"Treatments and contexts fall into {len(parts)} blocks, {checks.listed(parts)}, and {n_bridging or 'no'} treatments "
+        f"were measured in more than one. {n_across} profiles are predicted in another block than that in which their "
+        f"treatment was measured{none}. They suppose that contexts of different blocks are alike as others are. Measure "
+        "more treatments in several blocks, or complete each block by itself."
+    ]
 
 
 def _written(options: Options) -> str:
