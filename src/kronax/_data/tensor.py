@@ -44,6 +44,8 @@ class Tensor:
         ``(D, C)``: the row of a treatment in a modality, -1 where it has none.
     columns
         ``(C, G)``: the column of a gene in a modality.
+    matrices
+        What was read of each modality, rows and columns as they stand there; sparse ones as CSR.
     layer
         The layer that was read, None for X.
     """
@@ -54,6 +56,7 @@ class Tensor:
     genes: pd.Index
     rows: np.ndarray
     columns: np.ndarray
+    matrices: tuple[np.ndarray | sparse.csr_matrix | sparse.csr_array, ...]
     layer: str | None
 
     @property
@@ -85,7 +88,7 @@ def read(mdata: MuData, layer: str | None = None) -> Tensor:
         modality are not unique, or it has none; the modalities share no gene; every value is NaN, or one infinite.
     """
     contexts = check(mdata)
-    matrices = [matrix(mdata.mod[context], layer, f"mdata[{context!r}]") for context in contexts]
+    matrices = tuple(matrix(mdata.mod[context], layer, f"mdata[{context!r}]") for context in contexts)
     treatments, genes = union(mdata), shared_genes(mdata)
     shape = len(treatments), len(contexts), len(genes)
     objects.memory(8 * int(np.prod(shape)), "Choose fewer genes or treatments.")
@@ -96,7 +99,7 @@ def read(mdata: MuData, layer: str | None = None) -> Tensor:
         here = np.flatnonzero(rows[:, c] >= 0)
         found = whole[rows[here, c]][:, columns[c]]
         values[here, c] = found.toarray() if sparse.issparse(found) else found
-    tensor = Tensor(values, treatments, contexts, genes, rows, columns, layer)
+    tensor = Tensor(values, treatments, contexts, genes, rows, columns, matrices, layer)
     _require_values(tensor)
     _log_genes(mdata, tensor)
     return tensor

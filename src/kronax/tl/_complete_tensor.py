@@ -1,21 +1,18 @@
 import warnings
 from collections.abc import Iterable
-from dataclasses import asdict, fields, replace
-from importlib.metadata import version
-from typing import Any, Literal
+from dataclasses import fields, replace
+from typing import Literal
 
 import jax
 import numpy as np
-import pandas as pd
-from anndata import AnnData
 from mudata import MuData
 
-from kronax._data import align, factors, keys, objects
+from kronax._data import completion_out, keys, objects
 from kronax._data import tensor as tensors
 from kronax._data.tensor import Tensor
 from kronax._logging import logger, shows_progress
 from kronax.solvers import checks
-from kronax.solvers.tensor.completion import Completion, Fallback, without_work
+from kronax.solvers.tensor.completion import Completion, without_work
 from kronax.solvers.tensor.factors.factorization import Factorization, FactorizationOptions
 from kronax.solvers.tensor.registry import METHODS, Options, options_of
 from kronax.solvers.tensor.wiener.wiener import MOST_FIBERS, KroneckerOptions
@@ -169,20 +166,7 @@ def complete_tensor(
     _warn_of_input(tensor, measured)
 
     result = _solve(tensor, measured, method, options)
-    layers = {context: _layer(mdata, tensor, result, c) for c, context in enumerate(tensor.contexts)}
-    _require_finite(tensor, layers)
-    obs = {context: _described(tensor, measured, result, c) for c, context in enumerate(tensor.contexts)}
-    params = {"layer": layer, "key_added": key_added, "options": _storable(asdict(options))}
-    uns = _summary(measured, result, method, params) | factors.described(tensor, result)
-    modalities = _aligned(mdata, tensor)
-
-    mdata = align.copied(mdata) if copy else mdata
-    if modalities:
-        align.replace(mdata, modalities)
-    for context in tensor.contexts:
-        _write(mdata.mod[context], key_added, layers[context], obs[context])
-    factors.write(mdata, tensor, result)
-    mdata.uns[keys.COMPLETION] = uns
+    mdata = completion_out.write(mdata, tensor, result, method, options, key_added, copy=copy)
     _warn(tensor, measured, result, method, options)
     return mdata if copy else None
 
@@ -270,105 +254,7 @@ def _solve(tensor: Tensor, measured: np.ndarray, method: str, options: Options) 
         with np.errstate(over="ignore", invalid="ignore"):  # reported below, in words
             return METHODS[method](tensor.values, options, progress=shows_progress())
     except np.linalg.LinAlgError as error:
-        raise _not_finite() from error
-
-
-def _not_finite() -> FloatingPointError:
-    return FloatingPointError(
-        "The predictions are not finite; nothing was written. Values that differ by very many orders of magnitude can "
-        "be the cause: look for outliers, or divide all values by a constant."
-    )
-
-
-def _layer(mdata: MuData, tensor: Tensor, result: Completion, c: int) -> np.ndarray:
-    """Give a modality's completed layer: what was read, as it was, and predictions of the shared genes in the gaps."""
-    adata = mdata.mod[tensor.contexts[c]]
-    found = tensors.matrix(adata, tensor.layer, f"mdata[{tensor.contexts[c]!r}]")
-    rows, columns = tensor.rows[:, c], tensor.columns[c]
-    layer = np.full((len(rows), adata.n_vars), np.nan, align.floating(found.dtype))
-    here = rows >= 0
-    layer[here] = found[rows[here]] if isinstance(found, np.ndarray) else found[rows[here]].toarray()
-    missing = np.isnan(tensor.values[:, c])
-    with np.errstate(over="ignore"):
-        layer[:, columns] = np.where(missing, result.values[:, c].astype(layer.dtype), layer[:, columns])
-    return layer
-
-
-def _require_finite(tensor: Tensor, layers: dict[str, np.ndarray]) -> None:
-    for c, context in enumerate(tensor.contexts):
-        if not np.isfinite(layers[context][:, tensor.columns[c]]).all():
-            raise _not_finite()
-
-
-def _described(tensor: Tensor, measured: np.ndarray, result: Completion, c: int) -> dict[str, Any]:
-    """Give the columns of a modality's obs."""
-    gaps = ~measured[:, c].all(axis=1)
-    n = len(gaps)
-    confidence = np.full(n, np.nan) if result.confidence is None else result.confidence[:, c]
-    kinds = ["measured", *map(_name, Fallback)]
-    codes = np.where(gaps, result.fallback[:, c] + 1, 0)
-    columns: dict[str, Any] = {
-        keys.MEASURED: tensor.measured[:, c],
-        keys.CONFIDENCE: np.where(gaps, confidence, np.nan),
-        keys.FALLBACK: pd.Categorical.from_codes(codes, kinds).remove_unused_categories(),
-    }
-    if result.variance is not None:
-        columns[keys.VARIANCE] = result.variance[:, c]
-    return columns
-
-
-def _aligned(mdata: MuData, tensor: Tensor) -> dict[str, AnnData]:
-    """Give what shall stand in the place of the modalities; nothing if their rows are the same already."""
-    if tensors.is_aligned(mdata):
-        return {}
-    align.log_new(mdata, tensor.treatments)
-    return align.aligned(mdata, tensor.treatments, dict(zip(tensor.contexts, tensor.measured.T, strict=True)))
-
-
-def _write(adata: AnnData, key_added: str, layer: np.ndarray, obs: dict[str, Any]) -> None:
-    adata.layers[key_added] = layer
-    if keys.VARIANCE in adata.obs and keys.VARIANCE not in obs:
-        del adata.obs[keys.VARIANCE]  # another completion's
-    for key, column in obs.items():
-        adata.obs[key] = column
-
-
-def _name(fallback: Fallback) -> str:
-    return fallback.name.lower()
-
-
-def _summary(measured: np.ndarray, result: Completion, method: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Give what is stored in uns."""
-    gaps = ~measured.all(axis=2)
-    return {
-        "method": method,
-        "params": params,
-        "chosen": {key: float(value) for key, value in result.parameters.items()},
-        "converged": bool(result.converged),
-        "reason": result.reason,
-        "n_iter": int(result.n_iter),
-        "objective": np.asarray(result.objective, np.float64),
-        "n_predicted": int((~measured.any(axis=2)).sum()),
-        "n_entries": int((~measured).sum()),
-        "fallbacks": _fallbacks(result, gaps),
-        "version": version("kronax"),
-    }
-
-
-def _fallbacks(result: Completion, gaps: np.ndarray) -> dict[str, int]:
-    """Count the profiles with gaps by what they fell back to."""
-    return {_name(kind): int((gaps & (result.fallback == kind)).sum()) for kind in Fallback if kind != Fallback.NONE}
-
-
-def _storable(options: dict[str, Any]) -> dict[str, Any]:
-    """Give options as they can be saved: no tuples, no NumPy scalars."""
-    plain = {}
-    for key, value in options.items():
-        if isinstance(value, tuple | list | np.ndarray):
-            plain[key] = np.asarray(value, str if any(isinstance(v, str) for v in value) else np.float64)
-        else:
-            plain[key] = value.item() if isinstance(value, np.generic) else value
-    return plain
+        raise completion_out.not_finite() from error
 
 
 def _warn(tensor: Tensor, measured: np.ndarray, result: Completion, method: str, options: Options) -> None:
@@ -397,7 +283,7 @@ def _warn(tensor: Tensor, measured: np.ndarray, result: Completion, method: str,
         )
     for msg in messages:
         warnings.warn(msg, UserWarning, stacklevel=3)
-    if n_fallbacks := {kind: n for kind, n in _fallbacks(result, ~measured.all(axis=2)).items() if n}:
+    if n_fallbacks := {kind: n for kind, n in completion_out.fallbacks(tensor, result).items() if n}:
         counts = ", ".join(f"{kind.replace('_', ' ')} for {n}" for kind, n in n_fallbacks.items())
         logger.info("profiles that %s could not predict, and what was used instead: %s", method, counts)
 
