@@ -1,4 +1,8 @@
-"""Where a completion is written: a layer and columns of obs in every modality, and one entry of the MuData's uns."""
+"""Where a completion is written: layers and columns of obs in every modality, and one entry of the MuData's uns.
+
+Two layers belong to every completion, under its ``key_added``: the values, and which of them were measured. Columns of obs, factors and uns
+describe the latest completion; each replaces those of the one before.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -11,7 +15,7 @@ from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
-from kronax._data import align, factors, keys
+from kronax._data import align, factors, keys, measured
 from kronax._data import tensor as tensors
 from kronax._data.tensor import Tensor
 from kronax.solvers.tensor.completion import Completion, Fallback
@@ -31,18 +35,34 @@ def write(
     """
     layers = {context: _layer(tensor, result, c) for c, context in enumerate(tensor.contexts)}
     obs = {context: _described(tensor, result, c) for c, context in enumerate(tensor.contexts)}
-    params = {"layer": tensor.layer, "key_added": key_added, "options": _storable(asdict(options))}
+    params = _storable({"layer": tensor.layer, "key_added": key_added}) | {"options": _storable(asdict(options))}
     uns = _summary(tensor, result, method, params) | factors.described(tensor, result)
     modalities = _aligned(mdata, tensor)
 
     mdata = align.copied(mdata) if copy else mdata
     if modalities:
         align.replace(mdata, modalities)
-    for context in tensor.contexts:
-        _write(mdata.mod[context], key_added, layers[context], obs[context])
+    _remove_earlier(mdata)
+    for c, context in enumerate(tensor.contexts):
+        _write(
+            mdata.mod[context], key_added, layers[context], _measured(tensor, c, layers[context].shape), obs[context]
+        )
     factors.write(mdata, tensor, result)
     mdata.uns[keys.COMPLETION] = uns
     return mdata
+
+
+def _remove_earlier(mdata: MuData) -> None:
+    """Remove what describes an earlier completion; what the user has under one of these names is kept under another."""
+    if keys.COMPLETION in mdata.uns and not measured.description(mdata):
+        measured.make_room(mdata.uns, keys.COMPLETION, "uns")
+    earlier = bool(measured.description(mdata)) or any(measured.completed(adata) for adata in mdata.mod.values())
+    for adata in mdata.mod.values() if earlier else ():
+        for key in (keys.CONFIDENCE, keys.FALLBACK, keys.VARIANCE):
+            if key in adata.obs:
+                del adata.obs[key]
+        adata.obsm.pop(keys.TREATMENT_FACTORS, None)
+        adata.varm.pop(keys.GENE_FACTORS, None)
 
 
 def not_finite() -> FloatingPointError:
@@ -62,7 +82,7 @@ def fallbacks(tensor: Tensor, result: Completion) -> dict[str, int]:
 def _layer(tensor: Tensor, result: Completion, c: int) -> np.ndarray:
     """Return a modality's completed layer: what was read, as it was, and predictions of the shared genes in the gaps."""
     found, rows, columns = tensor.matrices[c], tensor.rows[:, c], tensor.columns[c]
-    layer = np.full((len(rows), found.shape[1]), np.nan, align.floating(found.dtype))
+    layer = np.full((len(rows), found.shape[1]), np.nan, tensors.floating(found.dtype))
     here = rows >= 0
     layer[here] = found[rows[here]].toarray() if sparse.issparse(found) else found[rows[here]]
     missing = np.isnan(tensor.values[:, c])
@@ -97,12 +117,22 @@ def _aligned(mdata: MuData, tensor: Tensor) -> dict[str, AnnData]:
     return align.aligned(mdata, tensor.treatments, dict(zip(tensor.contexts, tensor.measured.T, strict=True)))
 
 
-def _write(adata: AnnData, key_added: str, layer: np.ndarray, obs: Mapping[str, Any]) -> None:
-    adata.layers[key_added] = layer
-    if keys.VARIANCE in adata.obs and keys.VARIANCE not in obs:
-        del adata.obs[keys.VARIANCE]  # another completion's
-    for key, column in obs.items():
-        adata.obs[key] = column
+def _write(adata: AnnData, key_added: str, layer: np.ndarray, known: np.ndarray, obs: Mapping[str, Any]) -> None:
+    key = measured.mark(key_added)
+    if key in adata.layers and measured.flags(adata.layers[key]) is None:
+        measured.make_room(adata.layers, key, "layers")
+    adata.layers[key_added], adata.layers[key] = layer, known
+    align.write_measured(adata, obs[keys.MEASURED])
+    for name, column in obs.items():
+        adata.obs[name] = column
+
+
+def _measured(tensor: Tensor, c: int, shape: tuple[int, int]) -> np.ndarray:
+    """Say of all entries of a modality whether a value was read there."""
+    found, rows = tensor.matrices[c], tensor.rows[:, c]
+    known, here = np.zeros(shape, bool), rows >= 0
+    known[here] = ~np.isnan(found.toarray() if sparse.issparse(found) else found)[rows[here]]
+    return known
 
 
 def _name(fallback: Fallback) -> str:
@@ -127,9 +157,11 @@ def _summary(tensor: Tensor, result: Completion, method: str, params: dict[str, 
 
 
 def _storable(options: dict[str, Any]) -> dict[str, Any]:
-    """Return options as they can be saved: no tuples, no NumPy scalars."""
+    """Return options as they can be saved: no tuples, no NumPy scalars, and no None, which not every version of anndata can read."""
     plain = {}
     for key, value in options.items():
+        if value is None:
+            continue
         if isinstance(value, tuple | list | np.ndarray):
             plain[key] = np.asarray(value, str if any(isinstance(v, str) for v in value) else np.float64)
         else:

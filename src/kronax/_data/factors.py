@@ -28,17 +28,14 @@ def described(tensor: Tensor, result: Completion) -> dict[str, Any]:
 
 
 def write(mdata: MuData, tensor: Tensor, result: Completion) -> None:
-    """Write the factors of treatments and genes into every modality, or remove those of an earlier completion.
+    """Write the factors of treatments and genes into every modality, if the method has any.
 
     Genes that some context lacks have no factors: NaN.
     """
+    if not isinstance(result, Factorization):
+        return
     for c, context in enumerate(tensor.contexts):
         adata = mdata.mod[context]
-        if not isinstance(result, Factorization):
-            for part, key in ((adata.obsm, keys.TREATMENT_FACTORS), (adata.varm, keys.GENE_FACTORS)):
-                if key in part:
-                    del part[key]
-            continue
         own = result.genes if result.contexts is not None else result.genes[c]
         genes = np.full((adata.n_vars, own.shape[1]), np.nan, own.dtype)
         genes[tensor.columns[c]] = own

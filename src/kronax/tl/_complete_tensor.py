@@ -7,8 +7,9 @@ import jax
 import numpy as np
 from mudata import MuData
 
-from kronax._data import completion_out, keys, objects
+from kronax._data import completion_out, doubts, keys, objects
 from kronax._data import tensor as tensors
+from kronax._data.measured import mark
 from kronax._data.tensor import Tensor
 from kronax._logging import logger, shows_progress
 from kronax.solvers import checks
@@ -150,11 +151,10 @@ def complete_tensor(
     """
     checks.name(key_added, "key_added")
     options = options_of(method, options)
-    if key_added == layer:
-        msg = f"`key_added` must differ from `layer`, {layer!r}, which would be lost."
+    if layer in (key_added, mark(key_added)):
+        msg = f"With `key_added={key_added!r}`, `layer`, {layer!r}, would be overwritten, which would be lost. Name another key."
         raise ValueError(msg)
-    tensor = tensors.read(mdata, layer)
-    tensors.require_measured(mdata, layer)
+    tensor = tensors.read_measured(mdata, layer)
     tensors.require_actual(mdata, copy=copy)
     measured = ~np.isnan(tensor.values)
     if not METHODS[method].falls_back:
@@ -193,7 +193,7 @@ def _warn_of_input(tensor: Tensor, measured: np.ndarray) -> None:
             "how they differ from the others: predictions will mostly repeat what was measured elsewhere."
         )
         warnings.warn(msg, UserWarning, stacklevel=3)
-    tensors.warn_of_counts(tensor.values, stacklevel=3)
+    doubts.of_input(tensor)
 
 
 def _require_predictable(tensor: Tensor, measured: np.ndarray, method: str) -> None:
