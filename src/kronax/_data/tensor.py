@@ -4,7 +4,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import mudata
@@ -112,6 +112,17 @@ def read_measured(mdata: MuData, layer: str | None = None) -> Tensor:
     return tensor
 
 
+def without_predictions(mdata: MuData, tensor: Tensor) -> Tensor:
+    """Return what was read of a completed layer with NaN where a completion predicted; of another one, all of it."""
+    if not measured.is_completed(mdata, tensor.layer):
+        return tensor
+    values = tensor.values.copy()
+    for c, context in enumerate(tensor.contexts):
+        if (gaps := measured.predicted_of(mdata, context, tensor.layer)) is not None:
+            values[:, c][gaps[tensor.rows[:, c]][:, tensor.columns[c]]] = np.nan
+    return replace(tensor, values=values)
+
+
 def check(mdata: Any) -> tuple[str, ...]:
     """Require a MuData with one modality per context, in memory; return the contexts."""
     if not isinstance(mdata, MuData):
@@ -192,7 +203,7 @@ def _renaming(column: str, contexts: Sequence[str]) -> str:
         return f"Name them in `adata.obs[{column!r}]`."
     kept = (other for other in "_-.|" if len({context.replace(sign, other) for context in contexts}) == len(contexts))
     written = f"adata.obs[{column!r}]"
-    return f"Run `{written} = {written}.str.replace({sign!r}, {next(kept, '_')!r}, regex=False)`."
+    return f"Run `{written} = {written}.str.replace({sign!r}, {next(kept, '_')!r})`."
 
 
 def require_unique(names: pd.Index, what: str, remedy: str, where: str) -> None:

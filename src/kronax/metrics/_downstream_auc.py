@@ -227,17 +227,10 @@ def _tasks(labels: pd.DataFrame | pd.Series, treatments: pd.Index) -> pd.DataFra
 
 def _measured(mdata: MuData, completed: tensors.Tensor, layer: str | None) -> np.ndarray:
     """Return the measured values of the completed tensor, NaN elsewhere: those of a layer, or else as the completion marked them."""
-    if layer is not None or not marks.is_completed(mdata, completed.layer):
-        found = tensors.read_measured(mdata, layer)
-        return found.values[found.treatments.get_indexer(completed.treatments)]
-    values = completed.values.copy()
-    for c, context in enumerate(completed.contexts):
-        gaps = marks.predicted_of(mdata, context, completed.layer)
-        rows, columns = completed.rows[:, c], completed.columns[c]
-        if gaps is not None:
-            shape = completed.matrices[c].shape
-            values[:, c][np.broadcast_to(gaps, shape)[rows][:, columns]] = np.nan
-    return values
+    if layer is None and marks.is_completed(mdata, completed.layer):
+        return tensors.without_predictions(mdata, completed).values
+    found = tensors.read_measured(mdata, layer)
+    return found.values[found.treatments.get_indexer(completed.treatments)]
 
 
 def _why_few(measured: np.ndarray) -> str:
