@@ -90,7 +90,7 @@ def test_survives_h5ad(mdata, tmp_path):
 
 def test_refused(mdata):
     for adata in mdata.mod.values():
-        del adata.layers["completed"]
+        del adata.layers["completed"], adata.layers["completed_measured"]
     with pytest.raises(
         KeyError, match=re.escape("Available keys: ['truth']. Run kx.tl.complete_tensor first, or take")
     ):

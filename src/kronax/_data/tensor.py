@@ -224,7 +224,7 @@ def matrix(adata: AnnData, layer: str | None, name: str) -> np.ndarray | sparse.
     if layer is not None:
         remedy = "Run kx.tl.complete_tensor first, or take `X` with `layer=None`." if layer == keys.COMPLETED else ""
         objects.key_in(layer, adata.layers, f"{name}.layers", remedy)
-    adata = with_masks(adata)
+    adata = with_masks(adata, layer)
     found = adata.X if layer is None else adata.layers[layer]
     if found is None:
         msg = (
@@ -264,13 +264,17 @@ def has_value(matrix: np.ndarray | sparse.spmatrix | sparse.sparray) -> np.ndarr
     return ~np.isnan(matrix).all(axis=1)
 
 
-def with_masks(adata: AnnData) -> AnnData:
-    """Return a copy of a view with masked arrays, whose own arrays have forgotten their masks; anything else as it is."""
+def with_masks(adata: AnnData, layer: str | None = None) -> AnnData:
+    """Return an object whose arrays still have their masks: views have forgotten them, but of X a copy has it again."""
     if not adata.is_view:
         return adata
-    empty = adata[:0].copy()
-    arrays = [empty.X, *empty.layers.values(), *empty.obsm.values()]
-    return adata.copy() if any(np.ma.isMaskedArray(array) for array in arrays) else adata
+    if layer is not None and np.ma.isMaskedArray(getattr(adata.layers, "parent_mapping", {}).get(layer)):
+        msg = (
+            f"`layers[{layer!r}]` is a masked array, and this object a view, which has forgotten the mask. Before taking a part, "
+            f"run `adata.layers[{layer!r}] = adata.layers[{layer!r}].astype(float).filled(np.nan)`."
+        )
+        raise ValueError(msg)
+    return adata.copy() if np.ma.isMaskedArray(adata[:0].copy().X) else adata
 
 
 def unmasked(found: np.ndarray) -> np.ndarray:
