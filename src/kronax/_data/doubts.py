@@ -31,6 +31,8 @@ _BESIDE_CONTROL = (
     "sirna",
     "sgrna",
 )
+_NAMELESS = ("", "nan", "none", "na", "n/a", "<na>", "nat", "null")
+_ENOUGH = 50  # values, to say of a context that it has no negative ones
 _DESIGN = re.compile(r"dose|dosage|conc|time|hour|duration|(^|_)(days?|hrs?|h|um|nm|mm|mins?)(_|$)", re.IGNORECASE)
 _DIFFERENCES = "`mdata = mudata.MuData({{c: anndata.AnnData(a.X - {level}, obs=a.obs, var=a.var){rest} for c, a in mdata.mod.items()}}, axis=-1)`"
 
@@ -38,9 +40,10 @@ _DIFFERENCES = "`mdata = mudata.MuData({{c: anndata.AnnData(a.X - {level}, obs=a
 def of_input(tensor: Tensor) -> None:
     """Warn of levels in place of differences, of contexts in different units, and of names that look alike."""
     of_levels(tensor.values, controls(tensor.treatments))
+    _of_mixed(tensor)
     of_scales(tensor)
-    of_alike(tensor.treatments, "treatments")
-    of_alike(tensor.contexts, "contexts")
+    of_names(tensor.treatments, "treatments")
+    of_names(tensor.contexts, "contexts")
 
 
 def of_levels(matrix: np.ndarray | sparse.spmatrix | sparse.sparray, control: Sequence[str] = ()) -> None:
@@ -87,10 +90,29 @@ def of_scales(tensor: Tensor) -> None:
         )
 
 
-def of_alike(names: Iterable[str], what: str) -> None:
-    """Warn of names that differ by blanks or case only, with the pairs."""
+def _of_mixed(tensor: Tensor) -> None:
+    """Warn of contexts without a negative value beside others that have many: levels beside differences."""
+    values = np.moveaxis(tensor.values, 1, 0).reshape(len(tensor.contexts), -1)
+    n, negative = (~np.isnan(values)).sum(axis=1), (values < 0).sum(axis=1)
+    levels, others = (n >= _ENOUGH) & (negative == 0), negative > 0.1 * n
+    if levels.any() and others.any():
+        names = [tensor.contexts[c] for c in np.flatnonzero(levels)]
+        warn(
+            f"No value of {checks.listed(names)} is negative, while those of {tensor.contexts[np.flatnonzero(others)[0]]} are in "
+            f"{negative[others].sum() / n[others].sum():.0%}. Levels in some contexts and differences from controls in others do not "
+            "go together: use differences in all."
+        )
+
+
+def of_names(names: Iterable[str], what: str) -> None:
+    """Warn of names that stand for missing ones, and of those that differ by blanks or case only, with the pairs."""
+    names = list(dict.fromkeys(map(str, names)))
+    if nameless := [name for name in names if name.strip().casefold() in _NAMELESS]:
+        warn(
+            f"{checks.listed([repr(name) for name in nameless])} among the names of {what}: is the name missing there?"
+        )
     having: dict[str, list[str]] = {}
-    for name in dict.fromkeys(map(str, names)):
+    for name in names:
         having.setdefault("".join(name.split()).casefold(), []).append(name)
     alike = [same for same in having.values() if len(same) > 1]
     if alike:

@@ -97,8 +97,8 @@ def from_wide(
     if predicted is not None:
         text = "from_wide: %d values are predictions according to layers[%r]: in layers[%r], and missing in X"
         logger.info(text, predicted.sum(), marks.mark(layer), keys.COMPLETED)
-    doubts.of_alike(contexts, "contexts")
-    doubts.of_alike(adata.var_names, "treatments")
+    doubts.of_names(contexts, "contexts")
+    doubts.of_names(adata.var_names, "treatments")
     doubts.of_controls(adata.var_names, None)
     by_context = {name: pd.Index(gene[context == name]) for name in contexts}
     n_shared = len(set.intersection(*map(set, by_context.values())))

@@ -180,8 +180,8 @@ def _tell(matrix, treatments: pd.Categorical, contexts: pd.Categorical, obs_key,
         )
     doubts.of_levels(matrix, doubts.controls(treatments.categories))
     doubts.of_controls(treatments.categories, obs_key if isinstance(obs_key, str) else obs_key[0])
-    doubts.of_alike(treatments.categories, "treatments")
-    doubts.of_alike(contexts.categories, "contexts")
+    doubts.of_names(treatments.categories, "treatments")
+    doubts.of_names(contexts.categories, "contexts")
 
 
 def _of_treatments(table: pd.DataFrame, treatments: pd.Categorical) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import numpy as np
 def known(name: Any, names: Iterable[str], what: str, *, most: int = 5) -> None:
     """Require one of perhaps many names; if it is none, give those that are most like it, or the first few, or `most`."""
     names = list(map(str, names))
-    if name not in names:
+    if not isinstance(name, str) or name not in names:
         hint = _did_you_mean(name, names) or f" There are {listed(names, most)}."
         msg = f"There is no {what} {name!r}.{hint}"
         raise KeyError(msg)
