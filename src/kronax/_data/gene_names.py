@@ -30,8 +30,8 @@ def how_they_differ(names: Mapping[str, pd.Index], n_shared: int) -> str:
     if ensembl and len(ensembl) < len(names):
         others = [context for context in names if context not in ensembl]
         return (
-            f"{checks.listed(sorted(ensembl))}: Ensembl identifiers such as {names[min(ensembl)][0]}; {checks.listed(others)}: names such "
-            f"as {names[others[0]][0]}. Use one kind of names in all."
+            f"{checks.listed(sorted(ensembl))}: Ensembl identifiers such as {_first(names[min(ensembl)], True)}; {checks.listed(others)}: names such "
+            f"as {_first(names[others[0]], False)}. Use one kind of names in all."
         )
     ways: dict[str, tuple[Callable[[pd.Index], pd.Index], str]] = {
         "case": (lambda index: index.astype(str).str.upper(), ".str.upper()"),
@@ -53,6 +53,11 @@ def how_they_differ(names: Mapping[str, pd.Index], n_shared: int) -> str:
                 )
     firsts = checks.listed([f"{index[0]} in {context!r}" for context, index in names.items()])
     return f"Use the same kind of gene names in all (the first are {firsts})."
+
+
+def _first(index: pd.Index, is_ensembl: bool) -> str:
+    """Return the first identifier of Ensembl, or the first other name."""
+    return next(name for name in map(str, index) if bool(_ENSEMBL.match(name)) == is_ensembl)
 
 
 def _through(index: pd.Index, ways: Sequence[Callable[[pd.Index], pd.Index]]) -> pd.Index:

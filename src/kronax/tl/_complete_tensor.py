@@ -57,8 +57,9 @@ def complete_tensor(
         Single missing entries are left out of training and predicted like the others.
 
     Values are used as they are, without any normalisation. Log fold changes from controls or standardised scores are
-    good input. A warning is given for what look like raw counts, and for contexts with fewer than three measured
-    profiles.
+    good input. A warning is given where no value is negative, as in raw counts and levels of expression; for contexts
+    with fewer than three measured profiles, or on scales that differ more than tenfold; and for names that differ by
+    blanks or case only.
 
     Parameters
     ----------
@@ -85,6 +86,8 @@ def complete_tensor(
         Measured values, bit for bit, and predictions elsewhere. The dtype is that of the values read if they are
         floating, otherwise the smallest floating dtype, at least float32, that holds them all. Genes that are not in
         every context are not predicted: NaN where they were not measured.
+    ``layers[f"{key_added}_measured"]`` : bool
+        Whether the value was measured: a value was read there.
     ``obs["measured"]`` : bool
         Whether the profile has a measured value.
     ``obs["completion_confidence"]`` : float64
@@ -117,7 +120,8 @@ def complete_tensor(
         ``"mf"``), ``held_out_loss`` (at every epoch; ``objective`` is then the training loss), and ``n_clipped``,
         ``shift`` and ``factor`` of every context (how values were scaled for training).
 
-    All but the layer are overwritten by the next completion.
+    The two layers belong to `key_added`. All else describes the latest completion: the next one replaces it. What a user
+    has under ``obs["measured"]`` or ``uns["completion"]`` is kept under another name, with a warning.
 
     Raises
     ------
@@ -130,7 +134,7 @@ def complete_tensor(
     TypeError
         If `mdata` is not a MuData object of numeric AnnData objects in memory, or `options` belong to another method.
     ValueError
-        If an option is out of range; `mdata` is backed or a view; there are fewer than two modalities, or one whose
+        If an option is out of range; the layer, or X, holds predictions of a completion; `mdata` is backed or a view; there are fewer than two modalities, or one whose
         name cannot be saved; a modality is empty or its treatments or genes are not unique; the modalities share no
         gene; a value is infinite; everything is missing; or, with a trace norm, nothing was measured of a treatment, a
         context or a gene.
