@@ -112,6 +112,12 @@ def read_measured(mdata: MuData, layer: str | None = None) -> Tensor:
     return tensor
 
 
+def require_measured(mdata: MuData, layer: str | None) -> None:
+    """Require a layer, or X, that holds measured values, without reading it as a tensor."""
+    matrices = {context: matrix(adata, layer, f"mdata[{context!r}]") for context, adata in mdata.mod.items()}
+    measured.require_measured(mdata, layer, matrices)
+
+
 def without_predictions(mdata: MuData, tensor: Tensor) -> Tensor:
     """Return what was read of a completed layer with NaN where a completion predicted; of another one, all of it."""
     if not measured.is_completed(mdata, tensor.layer):
