@@ -9,7 +9,7 @@ from mudata import MuData
 
 from kronax._cli.terminal import note
 from kronax._data import keys
-from kronax._data.measured import completed
+from kronax._data.measured import completed, flags
 
 Place = tuple[str, str]  # a part of an object, such as "obs", and a name in it
 
@@ -28,7 +28,7 @@ GRAPH_RESULTS: dict[str, list[Place]] = {  # by the entry of uns that comes with
 }
 COMPLETION_RESULTS: list[Place] = [
     ("layers", keys.COMPLETED),
-    *(("obs", key) for key in keys.OF_PROFILES if key != keys.MEASURED),  # that one, kx.tl.complete_tensor keeps itself
+    *(("obs", key) for key in keys.OF_PROFILES),
     ("obsm", keys.TREATMENT_FACTORS),
     ("varm", keys.GENE_FACTORS),
 ]
@@ -50,7 +50,7 @@ def clear_for_graphs(adata: AnnData, needed: Set[Place]) -> dict[Place, Place]:
 
 
 def keep_before_completion(mdata: MuData) -> dict[Place, Place]:
-    """Copy what is not an earlier completion's, in any context, to names of its own; return those."""
+    """Move what is not an earlier completion's, in any context, to names of its own; return those."""
     moved: dict[Place, Place] = {}
     if _is_record(mdata.uns.get(keys.COMPLETION), "method", "n_entries") or any(map(completed, mdata.mod.values())):
         return moved
@@ -59,10 +59,11 @@ def keep_before_completion(mdata: MuData) -> dict[Place, Place]:
         del mdata.uns[keys.COMPLETION]
     for part, key in COMPLETION_RESULTS:
         holders = [content for adata in mdata.mod.values() if key in (content := getattr(adata, part))]
-        if holders:
+        if holders and not (key == keys.MEASURED and all(flags(content[key]) is not None for content in holders)):
             new = next(name for name in _other_names(key) if not any(name in content for content in holders))
             for content in holders:
                 content[new] = content[key]
+                del content[key]
             moved[part, key] = (part, new)
     _tell("the modalities", moved)
     return moved
