@@ -183,9 +183,23 @@ def test_a_text_in_uns_does_not_hinder_reading(mdata):
 def test_rows_that_are_marked_but_have_values_are_told(mdata):
     for adata in mdata.mod.values():
         adata.X = np.nan_to_num(adata.X)
-    n = 3 * 12 - known(mdata)
-    with pytest.warns(UserWarning, match=f"{n} profiles have values in `X` although"):
+    n = 4 * (3 * 12 - known(mdata))
+    with pytest.warns(UserWarning, match=f"{n} values of `X` are in profiles of which `obs.'measured'.` is False"):
         kx.metrics.cross_validate(mdata, methods="mean_1d", n_folds=2)
+
+
+def test_parts_of_the_long_table_are_no_measurements(mdata):
+    kx.tl.complete_tensor(mdata, method="mean_2d")
+    profiles = kx.get.profiles(mdata)
+    parts = {context: profiles[profiles.obs["context"] == context].copy() for context in mdata.mod}
+    for context, adata in parts.items():
+        adata.obs_names = mdata[context].obs_names
+    with tensors.without_pulling():
+        again = mudata.MuData(parts, axis=-1)
+    with pytest.raises(
+        ValueError, match=f"`X` is a result .* with {4 * (36 - known(mdata))} values that nobody measured"
+    ):
+        kx.tl.complete_tensor(again, method="mean_1d")
 
 
 @pytest.mark.parametrize("dtype", [float, np.float32, np.int16])

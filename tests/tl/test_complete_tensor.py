@@ -332,7 +332,7 @@ def test_memory(mdata, monkeypatch):
 
 @pytest.mark.parametrize("n_whole", [0, 8001])
 def test_variance_is_refused_before_work_starts(mdata, monkeypatch, n_whole):
-    place = sys.modules["kronax.tl._complete_tensor"]
+    place = sys.modules["kronax.solvers.tensor.wiener.variance"]
     if n_whole:
         monkeypatch.setattr(place, "MOST_FIBERS", 3)
     else:

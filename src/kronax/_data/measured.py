@@ -118,29 +118,30 @@ def predicted_of(mdata: MuData, context: str, layer: str | None) -> np.ndarray |
 def require_measured(mdata: MuData, layer: str | None, matrices: Mapping[str, Any]) -> None:
     """Require what was read of a layer, or of X, not to be what a completion wrote: its predictions are no measurements."""
     n = sum(_n_predicted(mdata, context, layer, found) for context, found in matrices.items())
-    if n:
+    n_rows = (
+        0 if layer is not None or n else sum(_n_marked(mdata, context, found) for context, found in matrices.items())
+    )
+    if n_rows and not all(keys.CONFIDENCE in adata.obs for adata in mdata.mod.values()):
+        warn(
+            f"{n_rows:,} values of `X` are in profiles of which `obs[{keys.MEASURED!r}]` is False. They count as measured. If they "
+            "are predictions, set them to NaN first."
+        )
+        n_rows = 0  # the column may be the user's own
+    if n + n_rows:
         where = "`X`" if layer is None else f"`layers[{layer!r}]`"
         msg = (
-            f"{where} is a result of kx.tl.complete_tensor, with {n:,} values that nobody measured. Name the layer of the "
+            f"{where} is a result of kx.tl.complete_tensor, with {n + n_rows:,} values that nobody measured. Name the layer of the "
             "measured values, or none for X."
         )
         raise ValueError(msg)
-    if layer is None:
-        _tell_of_marked_rows(mdata, matrices)
 
 
-def _tell_of_marked_rows(mdata: MuData, matrices: Mapping[str, Any]) -> None:
-    """Warn of rows of X with values that ``obs["measured"]`` calls not measured, where no completion explains it."""
-    of_completion = bool(description(mdata)) or any(completed(adata) for adata in mdata.mod.values())
-    n = 0
-    for context, found in {}.items() if of_completion else matrices.items():
-        if (gaps := predicted_of(mdata, context, None)) is not None and gaps.shape[1] == 1:
-            n += int((gaps[:, 0] & ~np.isnan(_dense(found)).all(axis=1)).sum())
-    if n:
-        warn(
-            f"{n:,} profiles have values in `X` although `obs[{keys.MEASURED!r}]` is False. They count as measured. If they are "
-            "predictions, set them to NaN first."
-        )
+def _n_marked(mdata: MuData, context: str, found: Any) -> int:
+    """Count the values of X in rows that ``obs["measured"]`` calls not measured, as in parts of :func:`kronax.get.profiles`."""
+    if description(mdata) or any(completed(adata) for adata in mdata.mod.values()):
+        return 0  # the column is of the layer that was completed
+    gaps = predicted_of(mdata, context, None)
+    return 0 if gaps is None or gaps.shape[1] > 1 else int((gaps & ~np.isnan(_dense(found))).sum())
 
 
 def _n_predicted(mdata: MuData, context: str, layer: str | None, found: Any) -> int:
