@@ -9,6 +9,7 @@ from mudata import MuData
 
 from kronax._cli.terminal import note
 from kronax._data import keys
+from kronax._data.measured import completed, flags
 
 Place = tuple[str, str]  # a part of an object, such as "obs", and a name in it
 
@@ -51,19 +52,20 @@ def clear_for_graphs(adata: AnnData, needed: Set[Place]) -> dict[Place, Place]:
 
 
 def keep_before_completion(mdata: MuData) -> dict[Place, Place]:
-    """Copy what is not an earlier completion's, in any context, to names of its own; return those."""
+    """Move what is not an earlier completion's, in any context, to names of its own; return those."""
     moved: dict[Place, Place] = {}
-    if _is_record(mdata.uns.get(keys.COMPLETION), "method", "n_entries"):
+    if _is_record(mdata.uns.get(keys.COMPLETION), "method", "n_entries") or any(map(completed, mdata.mod.values())):
         return moved
     if keys.COMPLETION in mdata.uns:
         moved["uns", keys.COMPLETION] = ("uns", _keep(mdata.uns, keys.COMPLETION))
         del mdata.uns[keys.COMPLETION]
     for part, key in COMPLETION_RESULTS:
         holders = [content for adata in mdata.mod.values() if key in (content := getattr(adata, part))]
-        if holders and not (key == keys.MEASURED and all(content[key].dtype == bool for content in holders)):
+        if holders and not (key == keys.MEASURED and all(flags(content[key]) is not None for content in holders)):
             new = next(name for name in _other_names(key) if not any(name in content for content in holders))
             for content in holders:
                 content[new] = content[key]
+                del content[key]
             moved[part, key] = (part, new)
     _tell(moved)
     return moved
