@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-import jax
 import numpy as np
 from anndata import AnnData
 from mudata import MuData
@@ -22,6 +21,7 @@ from kronax._data.isolated import expand, expand_square, warn_of_isolated
 from kronax._data.matrix import Counts, place, read_counts
 from kronax._logging import logger
 from kronax.solvers import checks
+from kronax.solvers.device import current as current_device
 from kronax.solvers.device import threads_for
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.precision import Precision, mean_diagonal
@@ -204,7 +204,7 @@ def threads(matrices: Matrices) -> AbstractContextManager[None]:
 
 def log_start(method: str, matrices: Matrices) -> None:
     """Say in one line what is worked on and where."""
-    (device,) = jax.numpy.zeros(()).devices()
+    device = current_device()
     for name, found in matrices.counts.items():
         (n, p), of = found.matrix.shape, f" {name}:" if name else ""
         logger.info(

@@ -5,13 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import sparse
-from sklearn.isotonic import IsotonicRegression
 
 from kronax.solvers.blocks import from_csr
-from kronax.solvers.gaussian import held_out, kronecker_sum, m_step
+from kronax.solvers.gaussian import kronecker_sum, m_step
 from kronax.solvers.gaussian.lasso import newton, splitting
 from kronax.solvers.gaussian.precision import LowRank, dense, mean_diagonal
-from kronax.solvers.gaussian.shrinkage import noise_level, quadratic_inverse_shrinkage, shrink_singular_values
+from kronax.solvers.gaussian.shrinkage import leave_one_out, noise_level, shrink_singular_values
 from kronax.solvers.graph.graph import on_edges, partial_correlation_graph
 from kronax.solvers.medmagma import em
 from kronax.solvers.scales import fiber, laplace
@@ -138,17 +137,9 @@ def test_noise_free_matrix_is_on_the_fiber_and_scaled(shape, signed, rng):
     np.testing.assert_allclose((z**2).sum(0), (x != 0).sum(0), rtol=1e-7)
 
 
-def held_out_eigenvalues(d: np.ndarray, key: np.ndarray, dim: int) -> np.ndarray:
-    """Eigenvalues of ``DDᵀ`` by cross-validation over the columns, dealt out in the order of a key."""
-    found, fold = np.zeros(dim), held_out.folds(key, 10)
-    for k in range(10):
-        u, s, _ = np.linalg.svd(d[:, fold != k], full_matrices=False)
-        energy = ((u[:, s > 1e-6 * s[0]][:, :dim].T @ d[:, fold == k]) ** 2).sum(1)
-        left = (d[:, fold == k] ** 2).sum() - energy.sum()
-        found += np.append(energy, np.full(dim - len(energy), left / max(dim - len(energy), 1)))
-    kept = min(dim, np.linalg.matrix_rank(d))
-    found[kept:] = found[kept:].mean() if kept < dim else 0
-    return IsotonicRegression(increasing=False).fit_transform(np.arange(dim), found)
+def shrunk_eigenvalues(values: np.ndarray, dim: int, n_samples: int) -> np.ndarray:
+    shrunk = leave_one_out(values, dim, n_samples)
+    return np.append(shrunk[:-1], np.full(dim - len(shrunk) + 1, shrunk[-1]))
 
 
 @pytest.mark.parametrize("shape", [TALL, WIDE, (45, 10), (10, 45)])
@@ -180,14 +171,8 @@ def test_is_what_the_equations_give(shape, center, rng):
         kept = u[:, : min(df, m)]
         u = np.linalg.qr(np.column_stack([kept, np.ones(n), u[:, min(df, m) :]]))[0][:, :n]
         u = np.column_stack([kept, u[:, len(kept.T) + 1 :], np.full(n, n**-0.5)])
-    if max(df, m) < 4 * min(df, m):
-        e, f = held_out_eigenvalues(d, vt[0], df), held_out_eigenvalues(d.T, u[:, 0], m)
-    else:
-        values = s[: min(df, m)] ** 2
-        e, e_null = quadratic_inverse_shrinkage(values / m, df, m)
-        f, f_null = quadratic_inverse_shrinkage(values / df, m, df)
-        e = m * np.append(e, np.full(df - len(values), e_null))
-        f = df * np.append(f, np.full(m - len(values), f_null))
+    values = s[: min(df, m)] ** 2
+    e, f = shrunk_eigenvalues(values, df, m), shrunk_eigenvalues(values, m, df)
     with jax.enable_x64(True):
         solved = kronecker_sum.fit(e, f, np.ones(df), np.ones(m))
     lam = np.append(solved.lam, [solved.lam.mean()] * (n - df))

@@ -18,17 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import linalg, sparse
 
-from kronax.solvers.device import eigh_all, eigvalsh, to_host
-from kronax.solvers.gaussian import held_out, kronecker_sum, ridge
+from kronax.solvers.device import eigh_all, eigvalsh, side_by_side, to_host
+from kronax.solvers.gaussian import kronecker_sum, ridge
 from kronax.solvers.gaussian.lasso import newton
 from kronax.solvers.gaussian.precision import LowRank, Precision, Sparse, dense, diagonal, mean_diagonal, shifted
-from kronax.solvers.gaussian.shrinkage import quadratic_inverse_shrinkage
+from kronax.solvers.gaussian.shrinkage import leave_one_out
 from kronax.solvers.gaussian.spectral import Leading, Spectrum
 from kronax.solvers.scales.fiber import Omega
 
-NEARLY_SQUARE = 4  # the ratio of the sides up to which spectra are shrunk by cross-validation
-_FEWEST_FOLDS, _MOST_FOLDS = 4, 10
-_FOLDED = 2000  # samples of all folds together, beyond the fewest: what an eigenproblem costs grows with them
 _DAMPING = 0.5  # share of the spikes in the Ω that the E-step sees
 _CONSTANT = 1e-10  # variances below this share of the mean count as zero
 _LEAST = 1e-6  # of the mean eigenvalue: the least that a direction may be left with
@@ -131,10 +128,16 @@ def _cols(found: Spectrum) -> _Side:
 
 
 def _shrinkage(sides: Sequence[_Side], *, joint: bool) -> Estimate:
-    """Fit the shrunk spectra; objective and convergence are those of the joint fit in any case."""
-    shrunk = _shrunk(sides)
+    """Fit the shrunk spectra: jointly by Eq. 3, or each axis with the other at its mean, which needs no solve."""
+    shrunk = [
+        _with_the_trace(_beyond_the_mode(values, side), side)
+        for values, side in zip(_held_out(sides), sides, strict=True)
+    ]
+    if not joint:
+        rows, *cols = map(_apart, sides, shrunk)
+        return Estimate(rows, cols, (np.nan,), _objective_apart(sides, shrunk), "")
     solved, eigenvalues = _solve(shrunk, sides)
-    rows, *cols = _together(sides, eigenvalues) if joint else map(_apart, sides, shrunk)
+    rows, *cols = _together(sides, eigenvalues)
     return Estimate(rows, cols, (np.nan,), _objective(sides, eigenvalues), _shortfall(solved))
 
 
@@ -144,7 +147,7 @@ def _ridge(sides: Sequence[_Side], penalty: Penalty) -> Estimate:
     size = float(m.sum() * q.sum())
     unit, strength = penalty.unit or (float(m @ e) / size) ** 2, penalty.strength
     if strength is None:
-        held = held_out.eigenvalues(*map(_samples, sides))
+        held = _held_out(sides)
         strength = ridge.choose(e, f, m, q, _in_a_row(held, sides)[:2]).strength / unit
     sides = [_with_moments(side) for side in sides]
     sample = [_sample(side) for side in sides]
@@ -213,6 +216,19 @@ def _objective(sides: Sequence[_Side], eigenvalues: Sequence[np.ndarray]) -> flo
     return 0.5 * kronecker_sum.objective(lam, mu, e, f, m, q) / float(m.sum() * q.sum())
 
 
+def _objective_apart(sides: Sequence[_Side], shrunk: Sequence[np.ndarray]) -> float:
+    """Average over both axes the negative log-likelihood per entry of samples with the covariance fitted to their axis.
+
+    ``½ Σ_i (e_i/δ_i + log(δ_i/n)) / p``: ½ for white noise, as Eq. 3. Several matrices count by their columns.
+    """
+    per_entry = [
+        0.5 * float(_group_sizes(delta, side.dim) @ (_sample(side) / delta + np.log(delta / side.n_samples))) / side.dim
+        for side, delta in zip(sides, shrunk, strict=True)
+    ]
+    cols = np.average(per_entry[1:], weights=[side.dim for side in sides[1:]])
+    return 0.5 * (per_entry[0] + float(cols))
+
+
 def _second_moments(side: _Side) -> np.ndarray:
     """Return ``S``, all of it, positive definite where it goes beyond the mode."""
     whole = _with_moments(side)
@@ -261,17 +277,10 @@ def _sample(side: _Side) -> np.ndarray:
     return _with_the_trace(_beyond_the_mode(values, side), side)
 
 
-def _shrunk(sides: Sequence[_Side]) -> list[np.ndarray]:
-    """Shrink the spectrum of every axis: by cross-validation where the matrix is nearly square, else in closed form.
-
-    The null eigenvalues, if there are any, stand behind the others as one. The trace stays.
-    """
-    nearly_square = [max(side.dim, side.n_samples) < NEARLY_SQUARE * min(side.dim, side.n_samples) for side in sides]
-    held = iter(
-        held_out.eigenvalues(*(_samples(side) for side, near in zip(sides, nearly_square, strict=True) if near))
-    )
-    shrunk = [next(held) if near else _closed_form(side) for side, near in zip(sides, nearly_square, strict=True)]
-    return [_with_the_trace(_beyond_the_mode(values, side), side) for values, side in zip(shrunk, sides, strict=True)]
+def _held_out(sides: Sequence[_Side]) -> list[np.ndarray]:
+    """Shrink the spectrum of every axis; the null eigenvalues, if there are any, stand behind the others as one."""
+    size = max(len(side.eigenvalues) for side in sides)
+    return side_by_side(lambda side: leave_one_out(side.eigenvalues, side.dim, side.n_samples), sides, size)
 
 
 def _beyond_the_mode(values: np.ndarray, side: _Side) -> np.ndarray:
@@ -289,27 +298,6 @@ def _beyond_the_mode(values: np.ndarray, side: _Side) -> np.ndarray:
 def _with_the_trace(values: np.ndarray, side: _Side) -> np.ndarray:
     """Scale eigenvalues to the trace of the sample's."""
     return values * (side.eigenvalues.sum() / (_group_sizes(values, side.dim) @ values))
-
-
-def _closed_form(side: _Side) -> np.ndarray:
-    """Shrink by quadratic-inverse shrinkage: ``e/m`` are the eigenvalues of a covariance matrix from ``m`` samples."""
-    values, null = quadratic_inverse_shrinkage(side.eigenvalues / side.n_samples, side.dim, side.n_samples)
-    return side.n_samples * np.append(values, [null] * (side.dim > len(values)))
-
-
-def _samples(side: _Side) -> held_out.Samples:
-    """Deal the samples out to folds along their leading direction, which neither their order nor their scales change."""
-    return held_out.Samples(
-        coordinates=side.others * np.sqrt(side.eigenvalues),
-        fold=held_out.folds(side.others[:, 0], _n_folds(len(side.others))),
-        dim=side.dim,
-        kept=len(side.eigenvalues),
-    )
-
-
-def _n_folds(n_samples: int) -> int:
-    """Choose a number of folds: the more there are, the more alike a training set and the whole, and the more to solve."""
-    return min(int(np.clip(_FOLDED // n_samples, _FEWEST_FOLDS, _MOST_FOLDS)), n_samples)
 
 
 def _group_sizes(values: np.ndarray, dim: int) -> np.ndarray:

@@ -221,7 +221,7 @@ def bytes_needed(n: int, p: int, n_entries: int, *, complete: bool) -> int:
     """Estimate the peak memory of a fit and its graphs, in bytes, beyond the input; the factors are measured ones."""
     large, small = max(n, p), min(n, p)
     entries = 120 * n_entries  # the matrix in blocks, its copies, and what one sweep holds
-    square = 8 * small**2 * (25 if large < m_step.NEARLY_SQUARE * small else 10)  # Gram matrices, eigenvectors, Newton
+    square = 8 * 10 * small**2  # Gram matrices, eigenvectors, Newton
     vectors = 2 * 8 * large * small
     graphs = 140 * (n**2 + p**2) if complete else 0
     return entries + square + vectors + graphs + 2**29
