@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import linalg, sparse
 
-from kronax.solvers.device import eigh_all, eigvalsh, side_by_side, to_host
+from kronax.solvers.device import eigh_all, eigvalsh, side_by_side, to_device, to_host
 from kronax.solvers.gaussian import kronecker_sum, ridge
 from kronax.solvers.gaussian.lasso import newton
 from kronax.solvers.gaussian.precision import LowRank, Precision, Sparse, dense, diagonal, mean_diagonal, shifted
@@ -378,4 +378,4 @@ def spiked(lead: Leading, energy: float, n_comps: int) -> Omega:
 
 def _padded(vectors: np.ndarray, weights: np.ndarray, size: int) -> tuple[jax.Array, jax.Array]:
     missing = (0, size - len(weights))
-    return jnp.asarray(np.pad(vectors, ((0, 0), missing))), jnp.asarray(np.pad(weights, missing))
+    return to_device(np.pad(vectors, ((0, 0), missing))), to_device(np.pad(weights, missing))

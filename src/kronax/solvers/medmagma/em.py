@@ -17,6 +17,7 @@ import numpy as np
 from scipy import sparse
 from tqdm.auto import tqdm
 
+from kronax.solvers.device import to_host
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.precision import Precision
 from kronax.solvers.gaussian.spectral import Spectrum
@@ -155,7 +156,7 @@ def fit(
     kind = Penalised if penalty.kind == "ridge" and penalty.strength is not None and not center else Steps
     with jax.enable_x64(True):
         run = _iterate(kind(tall, n_comps, axis, penalty, laplace, progress=progress), max_iter, tol, progress)
-    a, b = np.asarray(run.step.mode.a), np.asarray(run.step.mode.b)
+    a, b = to_host(run.step.mode.a), to_host(run.step.mode.b)
     if transposed:
         a, b = b, a
     # |X| = exp(α + β)·|Y| and |Z| = |Y|^γ·exp(a + b), so log r = α − a/γ and log c = β − b/γ

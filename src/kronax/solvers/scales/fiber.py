@@ -20,6 +20,7 @@ from jax import Array
 from scipy import sparse
 
 from kronax.solvers.blocks import Blocks, add_on_pattern, col_sums, outer_sum, rmatmul, row_sums
+from kronax.solvers.device import to_host
 
 _SINKHORN_SWEEPS = 300
 _NEWTON_STEPS = 100
@@ -67,7 +68,7 @@ def identity(n: int, m: int) -> Omega:
 def precisions(omega: Omega) -> tuple[np.ndarray, np.ndarray]:
     """Give ``Ψ`` and ``Φ`` of a small ``Ω``, which share its multiple of the identity."""
     return tuple(
-        np.asarray(0.5 * omega.scale * jnp.eye(len(vectors)) + (vectors * weights) @ vectors.T)
+        to_host(0.5 * omega.scale * jnp.eye(len(vectors)) + (vectors * weights) @ vectors.T)
         for vectors, weights in (
             (omega.row_vectors, omega.row_weights),
             (omega.col_vectors, omega.col_weights),
