@@ -132,7 +132,7 @@ def two_blocks(seed: int) -> Problem:
     [
         (lambda seed: problem(seed, 4, 5), 0.04),
         (lambda seed: problem(seed, 8, 10), 0.01),
-        (lambda seed: problem(seed, 8, 10, 0.7), 0.02),
+        (lambda seed: problem(seed, 10, 12, 0.7), 0.02),
         (two_blocks, 0.04),
     ],
     ids=["4 × 5", "8 × 10", "zeros", "two blocks"],

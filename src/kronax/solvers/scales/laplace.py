@@ -50,16 +50,14 @@ class Laplace:
     Attributes
     ----------
     required
-        Whether they are taken in any case, or where :func:`worthwhile` tells so and ``Z`` is a strict mode.
+        Whether they are taken in any case, or only where :func:`worthwhile` tells so.
     """
 
     required: bool = True
 
     def __call__(self, z: np.ndarray, psi: np.ndarray, phi: np.ndarray) -> Moments | None:
-        """Compute the moments at a mode, or None where they are not taken; parameters as for :func:`moments`."""
-        if self.required:
-            return moments(z, psi, phi)
-        if not worthwhile(*z.shape, np.count_nonzero(z)):
+        """Compute the moments, or None where they are not taken or ``Z`` is no strict mode; see :func:`moments`."""
+        if not (self.required or worthwhile(*z.shape, np.count_nonzero(z))):
             return None
         try:
             return moments(z, psi, phi)
