@@ -39,7 +39,10 @@ def main() -> None:
     for related in RELATED:
         for n_bridging in BRIDGES:
             found = np.array([across_blocks(n_bridging, related, seed) for seed in SEEDS])
-            promised, reached, worst = *found.mean(axis=0), (found[:, 0] - found[:, 1]).max()
+            known = found[~np.isnan(found[:, 0])]  # seeds with a confidence
+            promised = known[:, 0].mean() if len(known) else np.nan
+            worst = (known[:, 0] - known[:, 1]).max() if len(known) else np.nan
+            reached = found[:, 1].mean()
             rows.append([f"{related:g}", str(n_bridging), *written(promised, reached), *written(worst)])
             progress(" ".join(rows[-1]))
     columns = ["related", "treatments in both", "confidence", "cosine reached", "largest excess"]
