@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from anndata import AnnData
 from mudata import MuData
 from tqdm.auto import tqdm
 
-from kronax._data import objects
+from kronax._data import doubts, objects
 from kronax._data import tensor as tensors
 from kronax._logging import logger, shows_progress
 from kronax.metrics import _tensor_scores as scores
@@ -135,7 +135,7 @@ class CrossValidation:
         checks.one_of(by, ["treatment", "context", "category"], "by")
         truth = self.profiles.X
         if by == "category":
-            group, names = _categories(truth, edges)
+            group, names = _categories(truth, checks.numbers(edges, "edges"))
         else:
             codes, names = pd.factorize(self.profiles.obs[by], sort=True)
             group = np.broadcast_to(codes[:, None], truth.shape)
@@ -152,7 +152,7 @@ class CrossValidation:
         return pd.DataFrame(columns, index=pd.Index(names, name=by))
 
 
-def _categories(truth: np.ndarray, edges: tuple[float, ...]) -> tuple[np.ndarray, list[str]]:
+def _categories(truth: np.ndarray, edges: Sequence[float]) -> tuple[np.ndarray, list[str]]:
     """Cut values at multiples of their standard deviation: codes, and the intervals' names."""
     if not len(edges) or not (np.diff(edges) > 0).all():
         msg = f"`edges` must be numbers in ascending order, found {edges!r}."
@@ -255,11 +255,12 @@ def cross_validate(
         msg = f"`keep` is for cold starts; with split={split!r} every treatment keeps what is not in the fold."
         raise ValueError(msg)
     checks.boolean(unit_norm, "unit_norm")
+    deg_tops = checks.numbers(deg_tops, "deg_tops")
     for top in deg_tops:
         scores.require_top(top, "deg_tops")
     chosen = compared_methods(methods)
-    tensor = tensors.read(mdata, layer)
-    tensors.require_measured(mdata, layer)
+    tensor = tensors.read_measured(mdata, layer)
+    doubts.of_input(tensor)
     n_bytes = 8 * (4 + len(chosen)) * tensor.values.size
     n_bytes += max(method.n_bytes(~np.isnan(tensor.values)) for method in chosen)
     objects.memory(n_bytes, "Compare fewer methods, or choose fewer genes.")

@@ -107,7 +107,7 @@ class Envelope:
             for a, tau, s2 in zip(self.a, self.tau, squares, strict=True)
         )
 
-    def gradient_maps(self, decomposed: list[tuple[np.ndarray, Matrix]]) -> list[Matrix]:
+    def gradient_maps(self, decomposed: list[tuple[np.ndarray, Matrix]]) -> list[Array]:
         """Return the matrices ``a U diag(min(s, τ)/s) Uᵀ`` that Eq. 3 multiplies the unfoldings with."""
         return [
             spectral(vectors, a * np.minimum(1.0, tau / np.sqrt(np.maximum(s2, tau**2))))
