@@ -136,7 +136,8 @@ def med_magma(
     ``adata.uns["key"]`` : dict
         What scanpy's ``neighbors_key`` needs (``connectivities_key``, ``distances_key``, ``params``), and
         ``precision_key``, ``converged``, ``reason``, ``n_iter``, ``objective`` (negative log-likelihood per entry after
-        every step, including a discarded one), ``strength`` of the penalty, ``rank`` and ``noise`` (number of
+        every step, including a discarded one, ½ for white noise: of the joint model or, with ``joint=False`` and
+        shrinkage, the mean over the separate fits of both axes), ``strength`` of the penalty, ``rank`` and ``noise`` (number of
         directions above the noise, and its standard deviation), ``power``, ``dispersion``, ``version``.
 
     For a MuData object, results for the cells are written to the object itself, except for their scales, which belong

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import sparse
-from sklearn.isotonic import IsotonicRegression
 
 from kronax.solvers.blocks import from_csr
 from kronax.solvers.gaussian import kronecker_sum, m_step
