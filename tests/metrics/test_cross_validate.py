@@ -311,7 +311,7 @@ def test_compilations_do_not_grow_with_folds(caplog):
     assert sum(int((~np.isnan(adata.X[:, 0])).sum()) for adata in mdata.mod.values()) == 22
     found = compilations(caplog, mdata, 5)
     assert found["jit(gradient_and_square)"] == 1, found  # of falrtc
-    assert found["jit(_sweep)"] == 2, found  # of kronecker, in double and, for its confidences, in single precision
+    assert found["jit(sweep)"] == 2, found  # of kronecker, in double and, for its confidences, in single precision
 
 
 def test_layer_and_data_are_left_alone(mdata):
@@ -376,7 +376,6 @@ def test_profiles_can_be_saved(result, tmp_path):
         ({"methods": [kx.tl.DnppOptions]}, TypeError, "found the class DnppOptions.*mapping, such as"),
         ({"methods": {"a/b": "dnpp"}}, ValueError, "without '/'"),
         ({"methods": {"a": 3}}, TypeError, "or its options such as"),
-        ({"methods": {"a": kx.tl.DnppOptions(n_neighbors=0)}}, ValueError, "n_neighbors"),
         (
             {"methods": {"a": kx.tl.FactorizationOptions()}},
             ValueError,
@@ -397,3 +396,17 @@ def test_what_is_refused(mdata, arguments, error, match):
 def test_wrong_kind_of_data():
     with pytest.raises(TypeError, match="Expected a MuData"):
         kx.metrics.cross_validate(AnnData(np.ones((3, 3))))
+
+
+@pytest.mark.parametrize("method", ["mean_2d", "falrtc"])
+def test_what_a_fold_leaves_without_a_link_is_unseen(rng, method):
+    """Of two blocks that one treatment bridges, a fold that hides its bridge leaves nothing that leads across."""
+    x = rng.normal(size=(13, 4, 5))
+    x[np.r_[np.zeros(6), np.ones(6), 2][:, None] == np.where(np.arange(4) < 2, 1, 0)] = NAN
+    x[12, 1:3] = NAN
+    result = kx.metrics.cross_validate(of_values(x), methods=method, n_folds=3)
+    obs = result.profiles.obs
+    assert 0 < obs["unseen"].sum() < len(obs)
+    assert (obs["unseen"] == (result.fallback[method] == "unlinked")).all()
+    assert result.table.loc[method, "fallback"] == pytest.approx(obs["unseen"].mean())
+    assert not result.table.loc[method, "unable"]

@@ -9,6 +9,7 @@ import pandas as pd
 from mudata import MuData
 from tqdm.auto import tqdm
 
+from kronax._data import doubts
 from kronax._data import tensor as tensors
 from kronax._logging import shows_progress
 from kronax.metrics._compared_methods import DEFAULT, Chosen, ComparedMethod, compared_methods
@@ -130,7 +131,8 @@ def density_curve(
     checks.integer(n_repeats, "n_repeats", low=1)
     checks.integer(random_state, "random_state", low=0)
     checks.boolean(unit_norm, "unit_norm")
-    tensor = tensors.read(mdata, layer)
+    tensor = tensors.read_measured(mdata, layer)
+    doubts.of_input(tensor)
     measured = tensor.measured
     if held_out is None:
         held_out = min(_HELD_OUT, float(measured.mean()) / 4)
@@ -153,7 +155,7 @@ def density_curve(
         for method in chosen:
             bar.set_description(method.label, refresh=False)
             for repeat, size, training, test in draws:
-                pct, unpredicted = _score(method, values, training, test, sizes[-1], unit_norm)
+                pct, unpredicted = _score(method, values, training, test, unit_norm)
                 density = densities[sizes.index(size)]
                 rows.append((method.label, density, repeat, pct, unpredicted))
                 bar.update()
@@ -172,7 +174,7 @@ def density_curve(
 
 def _checked(densities: Iterable[float]) -> list[float]:
     """Sort densities; require positive ones up to 1."""
-    found = sorted({float(density) for density in densities})
+    found = sorted(set(checks.numbers(densities, "densities")))
     if not found:
         msg = "`densities` is empty; name at least one."
         raise ValueError(msg)
@@ -206,14 +208,13 @@ def _draws(
 
 
 def _score(
-    method: ComparedMethod, values: np.ndarray, training: np.ndarray, test: np.ndarray, width: int, unit_norm: bool
+    method: ComparedMethod, values: np.ndarray, training: np.ndarray, test: np.ndarray, unit_norm: bool
 ) -> tuple[float, float]:
     """Give the correlation over what is held out, and the share of fibers about which the method has nothing to say."""
-    completion = method.complete(hide(values, ~training), width)
+    completion = method.complete(hide(values, ~training))
     predicted = completion.values[test]
-    nothing = completion.fallback[test] > 0
-    if not method.falls_back:
-        nothing |= (~training.any(axis=1)[:, None] | ~training.any(axis=0))[test]
-        predicted = np.where(nothing[:, None], np.nan, predicted)
+    unable = method.unable(~training.any(axis=1)[:, None] | ~training.any(axis=0))[test]
+    predicted = np.where(unable[:, None], np.nan, predicted)
+    nothing = unable | (completion.fallback[test] > 0)
     predicted = to_unit_norm(predicted) if unit_norm else predicted
     return pooled_correlation(values[test], predicted), float(nothing.mean())

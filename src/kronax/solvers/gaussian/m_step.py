@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import linalg, sparse
 
-from kronax.solvers.device import eigh_all, side_by_side
+from kronax.solvers.device import eigh_all, eigvalsh, side_by_side, to_host
 from kronax.solvers.gaussian import kronecker_sum, ridge
 from kronax.solvers.gaussian.lasso import newton
 from kronax.solvers.gaussian.precision import LowRank, Precision, Sparse, dense, diagonal, mean_diagonal, shifted
@@ -44,18 +44,21 @@ class Penalty:
         for the columns if two. None: the ridge that held-out data choose, the universal threshold for l1.
     joint
         Of shrinkage: whether the axes share out what both could explain, or each is fitted with the other at its mean.
+    unit
+        In which the strength of a ridge is given, where it is not the squared mean variance of the moments at hand.
     """
 
     kind: Literal["shrinkage", "ridge", "l1"] = "shrinkage"
     strength: float | tuple[float, float] | None = None
     joint: bool = False
+    unit: float | None = None
 
 
 class Estimate(NamedTuple):
     """Precisions of the rows and of the columns of every matrix, with equal mean diagonals, and how they were reached.
 
-    ``strength`` is that of the penalty, NaN for shrinkage; ``objective`` the negative log-likelihood per entry, up to a
-    constant; ``shortfall`` says in words how far from its goal the solve stopped; empty if it got there.
+    ``strength`` is that of the penalty, NaN for shrinkage; ``objective`` the negative log-likelihood per entry, with that of
+    a ridge, up to a constant; ``shortfall`` says in words how far from its goal the solve stopped; empty if it got there.
     """
 
     rows: Precision
@@ -99,7 +102,7 @@ def estimate_shared(
     sides = [_rows(whole), *map(_cols, parts)]
     if penalty.kind == "l1":
         return _sparse(sides, penalty.strength, last, progress=progress)
-    return _ridge(sides, penalty.strength) if penalty.kind == "ridge" else _shrinkage(sides, joint=penalty.joint)
+    return _ridge(sides, penalty) if penalty.kind == "ridge" else _shrinkage(sides, joint=penalty.joint)
 
 
 class _Side(NamedTuple):
@@ -138,20 +141,19 @@ def _shrinkage(sides: Sequence[_Side], *, joint: bool) -> Estimate:
     return Estimate(rows, cols, (np.nan,), _objective(sides, eigenvalues), _shortfall(solved))
 
 
-def _ridge(sides: Sequence[_Side], strength: float | None) -> Estimate:
-    """Fit the spectra as they are, null eigenvalues included, with the ridge given or the one that held-out data choose."""
-    sample = [_sample(side) for side in sides]
-    e, f, m, q = _in_a_row(sample, sides)
-    unit = (float(m @ e) / float(m.sum() * q.sum())) ** 2
+def _ridge(sides: Sequence[_Side], penalty: Penalty) -> Estimate:
+    """Fit the second moments as they are, null eigenvalues included, with the ridge given or the one that held-out data choose."""
+    e, f, m, q = _in_a_row([_sample(side) for side in sides], sides)
+    size = float(m.sum() * q.sum())
+    unit, strength = penalty.unit or (float(m @ e) / size) ** 2, penalty.strength
     if strength is None:
         held = _held_out(sides)
-        chosen = ridge.choose(e, f, m, q, _in_a_row(held, sides)[:2])
-        solved, strength = chosen.solved, chosen.strength / unit
-    else:
-        solved = kronecker_sum.fit(e, f, m, q, ridge=strength * unit)
-    eigenvalues = _split(solved, sample)
-    rows, *cols = _together(sides, eigenvalues)
-    return Estimate(rows, cols, (strength,), _objective(sides, eigenvalues), _shortfall(solved))
+        strength = ridge.choose(e, f, m, q, _in_a_row(held, sides)[:2]).strength / unit
+    sides = [_with_moments(side) for side in sides]
+    sample = [_sample(side) for side in sides]
+    solved = kronecker_sum.fit(*_in_a_row(sample, sides), ridge=strength * unit)
+    rows, *cols = _together(sides, _split(solved, sample))
+    return Estimate(rows, cols, (strength,), 0.5 * solved.objective / size, _shortfall(solved))
 
 
 def _sparse(
@@ -168,25 +170,20 @@ def _sparse(
     solved = newton.solve(s1, s2, both, start=start, progress=progress)
     ends = np.cumsum([0, *map(len, parts)])
     blocks = [solved.cols[start:end, start:end] for start, end in zip(ends[:-1], ends[1:], strict=True)]
-    total = np.add.outer(np.linalg.eigvalsh(solved.rows), np.linalg.eigvalsh(solved.cols))
+    total = np.add.outer(*(to_host(eigvalsh(side)) for side in (solved.rows, solved.cols)))
     objective = np.vdot(s1, solved.rows) + np.vdot(s2, solved.cols) - np.log(total).sum()
     rows, *cols = (Sparse(sparse.csr_array(matrix)) for matrix in (solved.rows, *blocks))
     return Estimate(rows, cols, both, 0.5 * float(objective) / total.size, _shortfall_of_l1(solved))
 
 
 def _shortfall(solved: kronecker_sum.KroneckerSum) -> str:
-    if solved.converged:
-        return ""
-    return f"the M-step's Newton iteration stopped at a decrement of {solved.decrement:.2g} after {solved.n_iter} steps"
+    return "" if solved.status.converged else f"in the M-step {solved.status.reason}"
 
 
 def _shortfall_of_l1(solved: newton.KroneckerLasso) -> str:
-    if solved.converged:
+    if solved.status.converged:
         return ""
-    return (
-        f"the M-step with an l1 penalty stopped at a residual of {solved.residual:.2g} after {solved.n_iter} steps; a "
-        "larger `strength` is easier to solve for"
-    )
+    return f"in the M-step with an l1 penalty {solved.status.reason}; a larger `strength` is easier to solve for"
 
 
 def bytes_for_l1(n: int, p: int) -> int:
@@ -233,13 +230,33 @@ def _objective_apart(sides: Sequence[_Side], shrunk: Sequence[np.ndarray]) -> fl
 
 
 def _second_moments(side: _Side) -> np.ndarray:
-    """Give ``S``, all of it. The trace stays that of the mode: it is the same for rows and columns, and must be."""
-    moments = (side.vectors * side.eigenvalues) @ side.vectors.T
-    if side.beyond is not None:  # around means that are those of the mode, so that positive definite is not for granted
-        ((values, vectors),) = eigh_all([moments + side.beyond])
+    """Return ``S``, all of it, positive definite where it goes beyond the mode."""
+    whole = _with_moments(side)
+    values = whole.eigenvalues
+    if side.beyond is not None:
         values = np.maximum(values, _LEAST * values.mean())
-        moments = (vectors * (values * (side.eigenvalues.sum() / values.sum()))) @ vectors.T
+        values = values * (whole.eigenvalues.sum() / values.sum())
+    moments = (whole.vectors * values) @ whole.vectors.T
     return 0.5 * (moments + moments.T)
+
+
+def _with_moments(side: _Side) -> _Side:
+    """Return the axis in the eigenvectors of all its second moments, which need not be those of the mode.
+
+    The trace is that of the mode and of what is added, even where means are taken away: it must be the same for both axes.
+    """
+    if side.beyond is None:
+        return side
+    moments = (side.vectors * side.eigenvalues) @ side.vectors.T + side.beyond
+    trace, n = side.eigenvalues.sum() + np.trace(side.beyond), len(moments)
+    lost = n - side.dim
+    if lost:  # the direction of the means, which is put in front to be found again
+        moments = moments - moments.mean(0)
+        moments = moments - moments.mean(1, keepdims=True)
+        moments += 2.0 * np.linalg.norm(moments) / n
+    ((values, vectors),) = eigh_all([moments])
+    values, vectors = values[lost:], vectors[:, lost:]
+    return side._replace(vectors=vectors, eigenvalues=values * (trace / values.sum()), beyond=None)
 
 
 def _require_variance(*moments: np.ndarray) -> None:
@@ -324,6 +341,12 @@ def _precision(side: _Side, eigenvalues: np.ndarray) -> LowRank:
         return LowRank(null, side.vectors.copy(), eigenvalues[:kept] - null)
     means = np.full(n, n**-0.5, side.vectors.dtype)
     return LowRank(null, np.column_stack([side.vectors, means]), np.append(eigenvalues[:kept], mean) - null)
+
+
+def whole(estimate: Estimate) -> Omega:
+    """Return the ``Ω`` of a joint fit to one matrix."""
+    rows, (cols,) = estimate.rows, estimate.cols
+    return Omega(*map(jnp.asarray, (rows.base + cols.base, rows.vectors, rows.weights, cols.vectors, cols.weights)))
 
 
 def spiked(lead: Leading, energy: float, n_comps: int) -> Omega:
