@@ -157,8 +157,9 @@ def med_magma(
     ``adata.uns["key"]`` : dict
         What scanpy's ``neighbors_key`` needs (``connectivities_key``, ``distances_key``, ``params``), and
         ``precision_key``, ``converged``, ``reason``, ``n_iter``, ``objective`` (negative log-likelihood per entry after
-        every step, including a discarded one; with the penalty if it is a ridge), ``strength`` of the penalty, ``rank`` and ``noise`` (number of
-        directions above the noise, and its standard deviation), ``power``, ``dispersion``, ``version``.
+        every step, including a discarded one, with the penalty if it is a ridge; ½ for white noise; with shrinkage and
+        ``joint=False`` the mean over the separate fits of both axes), ``strength`` of the penalty, ``rank`` and ``noise``
+        (number of directions above the noise, and its standard deviation), ``power``, ``dispersion``, ``version``.
 
     For a MuData object, results for the cells are written to the object itself, except for their scales, which belong
     to a modality. Scales and results for the features are written to the modality, with its own ``uns["key"]``. That of
