@@ -407,9 +407,14 @@ def test_options_without_a_file(tmp_path):
     assert "belong to a file" in err
 
 
+def test_help_shows_a_call(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        __main__.main(["--help"])
+    assert "python -m kronax cells.h5ad --layer counts" in capsys.readouterr().out
+
+
 def test_module_is_the_program():
-    command = [sys.executable, "-m", "kronax"]
-    shown = subprocess.run([*command, "--help"], capture_output=True, check=True, encoding="utf-8", timeout=100)
-    assert "python -m kronax cells.h5ad --layer counts" in shown.stdout
-    refused = subprocess.run([*command, "none.h5ad"], capture_output=True, check=False, timeout=100)
+    command = [sys.executable, "-m", "kronax", "none.h5ad"]
+    refused = subprocess.run(command, capture_output=True, check=False, encoding="utf-8", timeout=100)
     assert refused.returncode == 2
+    assert refused.stderr.startswith("python -m kronax: error: ")

@@ -12,6 +12,7 @@ from kronax.solvers.gaussian import kronecker_sum
 from kronax.solvers.scales import laplace
 
 N_SAMPLES, BATCH = 120_000, 20_000
+SMALL, LARGE = (4, 5), (8, 10)  # few shapes, for every one is compiled
 DOF = 8  # of the proposal, Student's t: its tails are heavier than the posterior's
 
 
@@ -36,9 +37,13 @@ def pattern_with_zeros(rng, n: int, p: int, density: float) -> np.ndarray:
     return pattern
 
 
-def hessian(z, psi, phi) -> np.ndarray:
+COMPILED = jax.jit(laplace.hessian)
+
+
+def hessian(z, psi, phi, theta=None) -> np.ndarray:
     with jax.enable_x64(True):
-        return np.asarray(laplace.hessian(jnp.zeros(sum(z.shape)), *map(jnp.asarray, (z, psi, phi))))
+        theta = np.zeros(sum(z.shape)) if theta is None else theta
+        return np.asarray(COMPILED(*map(jnp.asarray, (theta, z, psi, phi))))
 
 
 def null_vectors(pattern) -> np.ndarray:
@@ -110,10 +115,10 @@ def error(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
     ("shape", "density", "tolerance"),
-    [((4, 5), 1.0, 0.04), ((8, 10), 1.0, 0.01), ((8, 10), 0.7, 0.02)],
+    [(SMALL, 1.0, 0.04), (LARGE, 1.0, 0.01), (LARGE, 0.7, 0.02)],
 )
 def test_moments(shape, density, tolerance, seed):
     case = problem(seed, *shape, density)
@@ -135,7 +140,7 @@ def test_moments(shape, density, tolerance, seed):
 
 def test_hessian_agrees_with_autodiff():
     with jax.enable_x64(True):
-        z, psi, phi = map(jnp.asarray, problem(0, 4, 5, 0.7))
+        z, psi, phi = map(jnp.asarray, problem(0, *SMALL, 0.7))
         n, p = z.shape
 
         def of_theta(theta):
@@ -143,13 +148,14 @@ def test_hessian_agrees_with_autodiff():
             return 0.5 * jnp.sum(x * (psi @ x + x @ phi))
 
         theta = jnp.linspace(-0.3, 0.4, n + p)
-        np.testing.assert_allclose(laplace.hessian(theta, z, psi, phi), jax.hessian(of_theta)(theta), atol=1e-10)
+        expected = jax.jit(jax.hessian(of_theta))(theta)
+        np.testing.assert_allclose(hessian(z, psi, phi, theta), expected, atol=1e-10)
 
 
 @pytest.mark.parametrize("density", [1.0, 0.5])
 def test_symmetric_positive_and_of_one_trace(density):
     for seed in range(3):
-        case = problem(seed, 5, 6, density)
+        case = problem(seed, *SMALL, density)
         found = laplace.moments(*case)
         for moment in (found.rows, found.cols):
             np.testing.assert_array_equal(moment, moment.T)
@@ -159,24 +165,29 @@ def test_symmetric_positive_and_of_one_trace(density):
         assert total == pytest.approx(np.count_nonzero(case.z), rel=1e-12)
 
 
-def test_gauge_does_not_matter(monkeypatch):
-    """Any generalised inverse will do: here that of the Hessian without its first row coordinate."""
-    case = problem(0, 5, 6)
-    expected = laplace.moments(*case)
-
-    def without_the_first(h, null):
-        return jnp.pad(jnp.linalg.inv(h[1:, 1:]), ((1, 0), (1, 0)))
-
-    jax.clear_caches()
-    monkeypatch.setattr(laplace, "_pseudo_inverse", without_the_first)
+def test_moments_by_hand_with_another_generalised_inverse():
+    """Any will do: here that of the Hessian without its first row coordinate; its derivative by differences."""
+    z, psi, phi = case = problem(0, *SMALL)
+    n, p = z.shape
+    v = np.pad(np.linalg.inv(hessian(*case)[1:, 1:]), ((1, 0), (1, 0)))
+    tau, step = np.empty(n + p), 1e-5
+    for i, e in enumerate(step * np.eye(n + p)):
+        tau[i] = np.vdot(v, hessian(*case, e) - hessian(*case, -e)) / (4.0 * step)
+    place = np.zeros((n, p, n + p))  # of a_i + b_j
+    place[np.arange(n), :, np.arange(n)] = 1.0
+    place[:, np.arange(p), n + np.arange(p)] = 1.0
+    covariance = np.einsum("iju,uv,klv->ijkl", place, v, place)
+    mean = z * (1.0 - place @ v @ tau + 0.5 * np.einsum("ijij->ij", covariance))
+    rows = mean @ mean.T + np.einsum("ij,kj,ijkj->ik", z, z, covariance)
+    cols = mean.T @ mean + np.einsum("ij,il,ijil->jl", z, z, covariance)
+    scale = z.size / (np.vdot(psi, rows) + np.vdot(phi, cols))
     found = laplace.moments(*case)
-    jax.clear_caches()
-    np.testing.assert_allclose(found.rows, expected.rows, rtol=1e-9)
-    np.testing.assert_allclose(found.cols, expected.cols, rtol=1e-9)
+    np.testing.assert_allclose(found.rows, scale * rows, rtol=1e-6)
+    np.testing.assert_allclose(found.cols, scale * cols, rtol=1e-6)
 
 
 def test_exchange_of_the_axes():
-    case = problem(1, 5, 6, 0.7)
+    case = problem(1, *SMALL, 0.7)
     found, other = laplace.moments(*case), laplace.moments(case.z.T, case.phi, case.psi)
     np.testing.assert_allclose(other.cols, found.rows, rtol=1e-10)
     np.testing.assert_allclose(other.rows, found.cols, rtol=1e-10)
@@ -184,11 +195,11 @@ def test_exchange_of_the_axes():
 
 def test_pattern_of_two_blocks():
     """Precisions without entries between the blocks: each block by itself."""
-    one, two = problem(0, 4, 5), problem(1, 3, 4)
+    one, two = problem(0, *SMALL), problem(1, *SMALL)
     whole = Problem(*(linalg.block_diag(a, b) for a, b in zip(one, two, strict=True)))
-    assert null_vectors(whole.z != 0).shape == (16, 2)
+    assert null_vectors(whole.z != 0).shape == (18, 2)
     found = laplace.moments(*whole)
-    for block, i, j in ((one, slice(0, 4), slice(0, 5)), (two, slice(4, 7), slice(5, 9))):
+    for block, i, j in ((one, slice(0, 4), slice(0, 5)), (two, slice(4, 8), slice(5, 10))):
         alone = laplace.moments(*block)
         scale = np.trace(alone.rows) / np.trace(found.rows[i, i])
         assert scale == pytest.approx(1.0, abs=0.01)  # the number of non-zeros is matched once for both
@@ -199,14 +210,14 @@ def test_pattern_of_two_blocks():
 def test_correction_vanishes_as_the_matrix_grows():
     """It is O(1/n + 1/p)."""
     errors = []
-    for n in (5, 20):
-        case = problem(0, n, n + 1)
+    for shape in (SMALL, (20, 21)):
+        case = problem(0, *shape)
         errors.append(error(case.z @ case.z.T, laplace.moments(*case).rows))
     assert errors[1] < 0.4 * errors[0]
 
 
 def test_not_a_mode():
-    case = problem(0, 4, 5)
+    case = problem(0, *SMALL)
     z = case.z * np.exp(np.random.default_rng(0).normal(0, 2, case.z.shape)) * np.sign(case.psi[0, 0])
     with pytest.raises(ValueError, match="not the mode"):
         laplace.moments(-1e-3 * z, case.psi - 3.2 * np.eye(4), case.phi)
@@ -215,8 +226,8 @@ def test_not_a_mode():
 def test_expectation_maximisation_does_not_decrease_the_penalised_likelihood():
     """Marginal likelihood by Laplace's integral, with a ridge; a rise of its negative can only be Laplace's error."""
     rng, weight = np.random.default_rng(3), 0.05
-    y = rng.normal(size=(6, 7))
-    psi, phi = 0.5 * np.eye(6), 0.5 * np.eye(7)
+    y = rng.normal(size=LARGE)
+    psi, phi = (0.5 * np.eye(size) for size in LARGE)
     values = []
     for _ in range(6):
         z = mode(y, psi, phi)
@@ -229,7 +240,7 @@ def test_expectation_maximisation_does_not_decrease_the_penalised_likelihood():
         found = laplace.moments(z, psi, phi)
         (e, u), (f, v) = np.linalg.eigh(found.rows), np.linalg.eigh(found.cols)
         with jax.enable_x64(True):
-            solved = kronecker_sum.fit(e, f, np.ones(6), np.ones(7), ridge=weight)
+            solved = kronecker_sum.fit(e, f, *map(np.ones, LARGE), ridge=weight)
         psi, phi = (u * solved.lam) @ u.T, (v * solved.mu) @ v.T
     changes = np.diff(values)
     assert (changes < 0.005 * np.abs(changes).max()).all()

@@ -269,6 +269,15 @@ def test_factors_give_the_predictions(gaps):
     np.testing.assert_allclose(result.values[missing], result.scaling.undo(products)[missing], rtol=1e-4, atol=1e-5)
 
 
+def test_decay_makes_factors_small_and_leaves_biases(gaps):
+    gene = np.arange(8.0)
+    result = cp(gaps + 10.0 * gene, replace(QUICK, weight_decay=1.0, max_epochs=300, learning_rate=3e-2, held_out=0.0))
+    assert max(np.abs(f).max() for f in (result.treatments, result.contexts, result.genes)) < 0.05
+    missing = np.isnan(gaps)
+    slope = np.polyfit(np.broadcast_to(gene, gaps.shape)[missing], result.values[missing], 1)[0]
+    assert slope == pytest.approx(10.0, rel=0.05)
+
+
 def test_early_stopping_keeps_the_best_epoch(rng):
     noise = without_fibers(rng, rng.normal(size=(30, 5, 8)), 3)  # nothing to be learnt
     result = attention_cp(noise, replace(QUICK, rank=8, max_epochs=200, patience=3))

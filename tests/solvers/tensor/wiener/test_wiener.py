@@ -270,6 +270,7 @@ def test_confidence_is_what_predictions_reach(rng, share, noise):
     p, t = result.values[missing], truth[missing]
     reached = (p * t).sum(axis=1) / np.linalg.norm(p, axis=1) / np.linalg.norm(t, axis=1)
     size = wiener._relative_size(x, ~np.isnan(x), result.values)[missing]
+    assert (np.diff(result.confidence[missing][np.argsort(size)]) >= 0).all()
     # where little was measured, a fold less is much less: it may promise too little, but not too much
     assert (-0.1 if share < 0.5 else -0.2) < result.confidence[missing].mean() - reached.mean() < 0.1
     if noise > 1:  # with so small a `noise`, predictions follow the noise: their size alone promises too much
