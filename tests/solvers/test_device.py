@@ -8,11 +8,10 @@ from kronax.solvers import device
 pytestmark = pytest.mark.usefixtures("x64")
 
 
-@pytest.mark.parametrize("large", [4096, 50], ids=["side by side", "one after the other"])
-def test_eigh_all(large, rng, monkeypatch):
-    monkeypatch.setattr(device, "LARGE", large)
+@pytest.mark.parametrize("size", [80, device.LARGE], ids=["side by side", "one after the other"])
+def test_eigenproblems_side_by_side(size, rng):
     squares = [square + square.T for square in (rng.normal(size=(m, m)) for m in (80, 3, 30, 1))]
-    found = device.eigh_all(squares)
+    found = device.side_by_side(device.eigh_of_platform(), squares, size)
     assert len(found) == 4
     for square, (values, vectors) in zip(squares, found, strict=True):
         assert (np.diff(values) <= 0).all()
