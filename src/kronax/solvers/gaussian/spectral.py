@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from kronax.solvers.blocks import Blocks, col_sums, matmul
-from kronax.solvers.device import eigh_all
+from kronax.solvers.device import eigh_all, to_device, to_host
 from kronax.solvers.gaussian.shrinkage import noise_level, shrink_singular_values
 
 _SINGLE_PRECISION = 2**24  # numbers in U beyond which it is kept in float32: 128 MiB in float64
@@ -79,7 +79,7 @@ def decompose(z: Blocks, square: jax.Array, *, center: int | None, n_comps: int)
     n_comps
         Directions kept, at most.
     """
-    mean, square = _mean(z, center), np.asarray(square)
+    mean, square = _mean(z, center), to_host(square)
     centred = _centred(z, square, mean, center)
     solved = eigh_all([square, centred] if center is not None else [square])
     return _leading(z, *solved[0], n_comps), _spectrum(z, centred, mean, *solved[-1], center)
@@ -95,7 +95,9 @@ def _leading(z: Blocks, values: np.ndarray, vectors: np.ndarray, n_comps: int) -
         shrunk = singular
     most = min(n_comps, len(values))
     cols = vectors[:, :most]
-    rows = np.asarray(matmul(z, cols / singular[:most], np.zeros(most)))  # of one shape, whatever the rank
+    rows = to_host(
+        matmul(z, to_device(cols / singular[:most]), to_device(np.zeros(most)))
+    )  # of one shape, whatever the rank
     k = min(max(rank, 2), most)
     return Leading(rows[:, :k], cols[:, :k], values[:k], shrunk[:k], noise, rank)
 
@@ -112,13 +114,13 @@ def _spectrum(
     values, cols = values[:kept], cols[:, :kept]
     scaled = cols / np.sqrt(values)
     dtype = np.float32 if n * kept > _SINGLE_PRECISION else np.float64
-    rows = np.asarray(matmul(z, scaled.astype(dtype), (mean @ scaled).astype(dtype)))
+    rows = to_host(matmul(z, to_device(scaled, dtype), to_device(mean @ scaled, dtype)))
     return Spectrum(rows, cols, values, dims)
 
 
 def _mean(z: Blocks, center: int | None) -> np.ndarray:
     """Give the columns' means; 0 where they are not taken away."""
-    return np.asarray(_col_sums(z)) / z.shape[0] if center == 0 else np.zeros(z.shape[1])
+    return to_host(_col_sums(z)) / z.shape[0] if center == 0 else np.zeros(z.shape[1])
 
 
 _col_sums = jax.jit(col_sums)
