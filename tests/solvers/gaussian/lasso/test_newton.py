@@ -297,7 +297,7 @@ def test_both_ways_end_at_the_same_solution(shape, strength, rng):
     found = newton.solve(*s, both)
     alone = newton.fit(*s, penalties(*s, both), tol=TOL)
     assert_optimal(found, s, penalties(*s, both), tol=1e-5)
-    assert found.status.n_iter < alone.n_iter
+    assert found.status.n_iter < alone.status.n_iter
     assert found.status.objective[-1] == pytest.approx(alone.status.objective[-1], rel=1e-9)
     np.testing.assert_array_equal(found.rows != 0, alone.rows != 0)
     np.testing.assert_array_equal(found.cols != 0, alone.cols != 0)
