@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-import jax
 import numpy as np
 from anndata import AnnData
 from mudata import MuData
@@ -22,16 +21,17 @@ from kronax._data.isolated import expand, expand_square, warn_of_isolated
 from kronax._data.matrix import Counts, place, read_counts
 from kronax._logging import logger
 from kronax.solvers import checks
+from kronax.solvers.device import current as current_device
 from kronax.solvers.device import threads_for
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.precision import Precision, mean_diagonal
 from kronax.solvers.gaussian.precision import complete as all_entries
-from kronax.solvers.graph.graph import Graph, affinity_graph, on_edges, partial_correlation_graph
+from kronax.solvers.graph.graph import Graph, absolute_graph, affinity_graph, on_edges, partial_correlation_graph
 from kronax.solvers.medmagma import em, shared_rows
-from kronax.solvers.scales import laplace as moments
+from kronax.solvers.scales.laplace import Laplace
 
 PENALTIES = ("shrinkage", "ridge", "l1")
-WEIGHTS = ("affinity", "partial_correlation")
+METRICS = {"affinity": "cosine", "partial_correlation": "partial correlation", "absolute": "absolute precision"}
 Layer = str | None | Mapping[str, str | None]  # in every modality, or by its name; None for X
 STRONGEST_RIDGE = 1e10  # beyond it, rounding is all that is left of the structure
 FEWEST_NEIGHBORS = 2
@@ -128,7 +128,9 @@ def read(data: AnnData | MuData, layer: Layer) -> Matrices:
     return Matrices(counts, {name: np.searchsorted(cells, where) for name, where in at.items()}, cells, data.n_obs)
 
 
-def require(matrices: Matrices, n_neighbors: int | None, penalty: m_step.Penalty, *, laplace: bool = False) -> None:
+def require(
+    matrices: Matrices, n_neighbors: int | None, penalty: m_step.Penalty, laplace: Laplace | None = None
+) -> None:
     """Require a number of neighbours that the cells allow, and the memory that the work needs."""
     n = len(matrices.cells)
     if n_neighbors is not None:
@@ -150,11 +152,11 @@ def require(matrices: Matrices, n_neighbors: int | None, penalty: m_step.Penalty
     if penalty.kind == "l1":
         needed += m_step.bytes_for_l1(n, sum(p for _, p in shapes))
     if laplace:
-        needed += max(moments.bytes_needed(*shape) for shape in shapes)
+        needed += max(laplace.bytes_needed(*shape) for shape in shapes)
     remedies = ["Choose fewer genes with sc.pp.highly_variable_genes", "fewer cells"]
     remedies += ["a number for `n_neighbors`"] * (n_neighbors is None)
     remedies += ['penalty="shrinkage", which needs no cells × cells matrix'] * (penalty.kind == "l1")
-    remedies += ["laplace=False"] * laplace
+    remedies += ["laplace=False"] * (laplace is not None)
     objects.memory(needed, ", or ".join(remedies) + ".")
 
 
@@ -163,7 +165,7 @@ def check(
 ) -> None:
     """Check the parameters that all graph methods have."""
     checks.name(key_added, "key_added")
-    checks.one_of(weights, WEIGHTS, "weights")
+    checks.one_of(weights, tuple(METRICS), "weights")
     checks.boolean(center, "center")
     checks.integer(n_comps, "n_comps", low=2)
     checks.integer(random_state, "random_state", low=0)
@@ -190,8 +192,9 @@ def penalty(kind: str, strength: float | tuple[float, float] | None, *, joint: b
 
 
 def of_each(matrices: Matrices, penalty: m_step.Penalty) -> m_step.Penalty:
-    """Give the penalty for a matrix of its own: what several share is fitted later, so the quickest will do for each."""
-    return penalty if len(matrices.counts) == 1 else m_step.Penalty()
+    """Return the penalty for a matrix of its own: what several share is fitted later, so one that is quick will do for each."""
+    quick = penalty.kind == "ridge" and penalty.strength is not None
+    return penalty if quick or len(matrices.counts) == 1 else m_step.Penalty()
 
 
 def threads(matrices: Matrices) -> AbstractContextManager[None]:
@@ -201,7 +204,7 @@ def threads(matrices: Matrices) -> AbstractContextManager[None]:
 
 def log_start(method: str, matrices: Matrices) -> None:
     """Say in one line what is worked on and where."""
-    (device,) = jax.numpy.zeros(()).devices()
+    device = current_device()
     for name, found in matrices.counts.items():
         (n, p), of = found.matrix.shape, f" {name}:" if name else ""
         logger.info(
@@ -283,7 +286,7 @@ def combine(
 
 
 def cell_graph(learnt: Learnt, n_neighbors: int | None, weights: str, *, progress: bool) -> dict[str, sparse.csr_array]:
-    """Give connectivities, distances and signed precision of the cells; complete if ``n_neighbors`` is None."""
+    """Return connectivities, distances and signed precision of the cells; complete if ``n_neighbors`` is None."""
     precision, n = learnt.cells.precision, len(learnt.cells.embedding)
     k = n - 1 if n_neighbors is None else n_neighbors
     if weights == "affinity":
@@ -291,17 +294,24 @@ def cell_graph(learnt: Learnt, n_neighbors: int | None, weights: str, *, progres
     else:
         sizes = [len(phi) for phi in learnt.features.values()]
         shift = np.average([mean_diagonal(phi) for phi in learnt.features.values()], weights=sizes)
-        graph = partial_correlation_graph(precision, float(shift), k, progress=progress)
+        graph = _precision_graph(precision, float(shift), k, weights, progress)
     return _matrices(graph, precision, complete=n_neighbors is None)
 
 
-def feature_graph(learnt: Learnt, name: str, n_neighbors: int | None, *, progress: bool) -> dict[str, sparse.csr_array]:
-    """Give connectivities, distances and signed precision of the features of one matrix."""
+def feature_graph(
+    learnt: Learnt, name: str, n_neighbors: int | None, weights: str, *, progress: bool
+) -> dict[str, sparse.csr_array]:
+    """Return connectivities, distances and signed precision of the features of one matrix."""
     precision = learnt.features[name]
     p = len(precision)
     k = p - 1 if n_neighbors is None else min(n_neighbors, p - 1)
-    graph = partial_correlation_graph(precision, mean_diagonal(learnt.cells.precision), k, progress=progress)
+    graph = _precision_graph(precision, mean_diagonal(learnt.cells.precision), k, weights, progress)
     return _matrices(graph, precision, complete=n_neighbors is None)
+
+
+def _precision_graph(precision: Precision, shift: float, k: int, weights: str, progress: bool) -> Graph:
+    connect = absolute_graph if weights == "absolute" else partial_correlation_graph
+    return connect(precision, shift, k, progress=progress)
 
 
 def _matrices(graph: Graph, precision: Precision, *, complete: bool) -> dict[str, sparse.csr_array]:
@@ -399,12 +409,14 @@ def finish(
         _require_finite(part.rows.embedding, part.cols.embedding, *scales)
     learnt = combine(matrices, parts, penalty, progress=progress)
     cells = cell_graph(learnt, n_neighbors, settings["weights"], progress=progress)
-    features = {name: feature_graph(learnt, name, n_neighbors, progress=progress) for name in parts}
+    features = {
+        name: feature_graph(learnt, name, n_neighbors, settings["weights"], progress=progress) for name in parts
+    }
     _require_finite(*(matrix.data for graph in (cells, *features.values()) for matrix in graph.values()))
     params = {
         "method": method,
         "n_neighbors": len(matrices.cells) - 1 if n_neighbors is None else int(n_neighbors),
-        "metric": "cosine" if settings["weights"] == "affinity" else "partial correlation",
+        "metric": METRICS[settings["weights"]],
         "use_rep": keys.graph_keys(key_added).obsm,
         **settings,
     }

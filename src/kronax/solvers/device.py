@@ -29,12 +29,12 @@ _one_at_a_time = threading.RLock()  # the limit belongs to the process: two that
 
 def platform() -> str:
     """Name the kind of device that JAX computes on now: ``"cpu"`` or an accelerator."""
-    return _assumed[-1] if _assumed else _device().platform
+    return _assumed[-1] if _assumed else current().platform
 
 
 def block_size(on_cpu: int) -> int:
     """Return how many numbers of float64 a block of a larger computation may have: more on an accelerator with much memory."""
-    limit = (_device().memory_stats() or {}).get("bytes_limit", 0) if platform() != "cpu" else 0
+    limit = (current().memory_stats() or {}).get("bytes_limit", 0) if platform() != "cpu" else 0
     return max(on_cpu, int(_SHARE * limit / 8))
 
 
@@ -154,7 +154,8 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _device() -> jax.Device:
+def current() -> jax.Device:
+    """Return the device that JAX computes on now."""
     return next(iter(jax.device_put(np.zeros((), np.float32)).devices()))
 
 
