@@ -14,7 +14,7 @@ from kronax.solvers.tensor.wiener.confidence import relative_size
 from kronax.solvers.tensor.wiener.coordinates import Task, rotate
 from kronax.solvers.tensor.wiener.kernels import Kernel, Prior, context_kernel
 from kronax.solvers.tensor.wiener.kronecker import kronecker
-from kronax.solvers.tensor.wiener.options import KroneckerOptions
+from kronax.solvers.tensor.wiener.options import MOST_FIBERS, KroneckerOptions
 from kronax.solvers.tensor.wiener.sweep import posterior_mean
 
 FIXED = KroneckerOptions(noise=1.0, own_share=0.2, common_share=0.15)
@@ -415,11 +415,11 @@ def test_single_precision(rng):
     assert single.values[measured].tobytes() == x[measured].tobytes()
 
 
-def test_variance_of_too_many_fibers(rng, monkeypatch):
-    monkeypatch.setattr(variance, "MOST_FIBERS", 5)
-    x = without_fibers(rng, low_rank(rng, (6, 4, 5)))
-    with pytest.raises(ValueError, match="posterior variance is offered for 1 to 5 profiles"):
-        kronecker(x, KroneckerOptions(noise=1.0, own_share=0.1, common_share=0.1, variance=True))
+@pytest.mark.parametrize("n_whole", [0, MOST_FIBERS + 1])
+def test_variance_of_too_many_fibers(n_whole):
+    with pytest.raises(ValueError, match=f"posterior variance is offered for 1 to 8000 profiles .* found {n_whole}"):
+        variance.require_fibers(n_whole)
+    variance.require_fibers(MOST_FIBERS)
 
 
 def test_nothing_missing(rng):
