@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import sys
 import warnings
 from collections.abc import Mapping
 
@@ -13,9 +14,12 @@ import pytest
 import scanpy as sc
 from scipy import sparse
 from sklearn.metrics import adjusted_mutual_info_score
+from tqdm.auto import tqdm
 
 import kronax as kx
+from kronax._data import graphs as graphs_of
 from kronax._data import objects
+from kronax.solvers.gaussian.m_step import Penalty
 from kronax.solvers.gaussian.precision import dense
 from kronax.solvers.medmagma import em
 
@@ -747,41 +751,45 @@ def test_memory(counts, monkeypatch):
     refused(furnished(counts), MemoryError, "a number for `n_neighbors`", n_neighbors=None)
 
 
-@pytest.mark.parametrize(
-    "place",
-    [
-        "kronax._data.graphs.read_counts",
-        "kronax.solvers.medmagma.em.quotient",
-        "kronax.solvers.medmagma.em.fit",
-        "kronax.solvers.scales.fiber.sinkhorn",
-        "kronax.solvers.scales.fiber.newton",
-        "kronax.solvers.gaussian.kronecker_sum.fit",
-        "kronax.solvers.medmagma.em.decompose",
-        "kronax.solvers.graph.graph._largest",
-        "kronax._data.graphs.affinity_graph",
-        "kronax._data.graphs.partial_correlation_graph",
-        "kronax._data.graphs.on_edges",
-    ],
-)
 @pytest.mark.parametrize("x64", [False, True])
-def test_interrupt(place, x64, counts, monkeypatch):
-    def interrupt(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(place, interrupt)
+def test_interrupt(x64, counts):
+    """Wherever a solver is when it comes."""
     adata = furnished(sparse.csr_matrix(counts))
-    before = snapshot(adata)
-    with jax.enable_x64(x64):
-        with pytest.raises(KeyboardInterrupt):
-            kx.tl.med_magma(adata, max_iter=2, n_comps=2)
-        assert jax.config.jax_enable_x64 == x64
-    assert snapshot(adata) == before
+    before, n_calls, stop_at = snapshot(adata), 0, np.inf
+
+    def watch(frame, event, _):
+        nonlocal n_calls
+        if event == "call" and "/kronax/solvers/" in frame.f_code.co_filename:
+            n_calls += 1
+            if n_calls >= stop_at:
+                raise KeyboardInterrupt
+
+    def learn():
+        sys.setprofile(watch)
+        try:
+            kx.tl.med_magma(adata, max_iter=2, n_comps=2, copy=True)
+        finally:
+            sys.setprofile(None)
+
+    with jax.enable_x64(x64), warnings.catch_warnings(action="ignore"):
+        learn()  # compiles, with more calls than later on
+        n_calls = 0
+        learn()
+        assert n_calls > 100
+        for place in np.linspace(1, n_calls, 12).astype(int):
+            n_calls, stop_at = 0, place
+            with pytest.raises(KeyboardInterrupt):
+                learn()
+            assert jax.config.jax_enable_x64 == x64
+            assert snapshot(adata) == before
 
 
 @pytest.mark.parametrize("what", ["embedding", "log_scale", "precision"])
 @pytest.mark.parametrize("side", ["rows", "cols"])
-def test_result_that_is_not_finite(side, what, counts, monkeypatch):
-    found = em.fit(sparse.csr_array(counts))
+def test_result_that_is_not_finite(side, what, counts):
+    adata = furnished(counts)
+    before, matrices = snapshot(adata), graphs_of.read(adata, None)
+    found = em.fit(matrices.counts[""].matrix)
     axis = getattr(found, side)
     if what == "precision":
         spoilt = {side: dataclasses.replace(axis, precision=dataclasses.replace(axis.precision, base=np.nan))}
@@ -789,8 +797,12 @@ def test_result_that_is_not_finite(side, what, counts, monkeypatch):
         spoilt = {side: dataclasses.replace(axis, embedding=np.where(np.arange(N)[:, None] == 5, np.inf, 0.0))}
     else:
         spoilt = {f"log_{side}": np.full(5, np.inf)}
-    monkeypatch.setattr(em, "fit", lambda *_, **__: dataclasses.replace(found, **spoilt))
-    refused(furnished(counts), FloatingPointError, "not finite; nothing was written")
+    parts, settings = {"": dataclasses.replace(found, **spoilt)}, {"weights": "affinity", "layer": None}
+    with pytest.raises(FloatingPointError, match="not finite; nothing was written"):
+        graphs_of.finish(
+            adata, "any", matrices, parts, Penalty(), 15, settings, key_added="key", copy=False, progress=False
+        )
+    assert snapshot(adata) == before
 
 
 def test_warns_where_it_did_not_converge(counts):
@@ -892,13 +904,19 @@ def test_can_be_silenced(counts, log, capfd):
 
 
 def test_progress_follows_the_logger(counts, log, monkeypatch):
-    asked = []
-    fit = em.fit
-    monkeypatch.setattr(em, "fit", lambda *a, progress, **k: asked.append(progress) or fit(*a, progress=progress, **k))
-    solved(counts)
-    logging.getLogger("kronax").setLevel("WARNING")
-    solved(counts)
-    assert asked == [True, False]
+    silent, plain = [], tqdm.__init__
+
+    def noted(self, *iterable, disable=False, **others):
+        silent.append(disable)
+        plain(self, *iterable, disable=disable, **others)
+
+    monkeypatch.setattr(tqdm, "__init__", noted)
+    with warnings.catch_warnings(action="ignore"):
+        solved(counts, max_iter=2)
+        assert silent == [False]
+        logging.getLogger("kronax").setLevel("WARNING")
+        solved(counts, max_iter=2)
+    assert silent == [False, True]
 
 
 # Real cells

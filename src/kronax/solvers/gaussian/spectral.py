@@ -9,7 +9,7 @@ from kronax.solvers.blocks import Blocks, col_sums, matmul
 from kronax.solvers.device import eigh_all, to_device, to_host
 from kronax.solvers.gaussian.shrinkage import noise_level, shrink_singular_values
 
-_SINGLE_PRECISION = 2**24  # numbers in U beyond which it is kept in float32: 128 MiB in float64
+_MOST_DOUBLE = 2**24  # numbers in U: 128 MiB
 _ROUNDING = 1e-12  # eigenvalues below this share of the largest count as zero
 
 
@@ -64,7 +64,9 @@ class Leading:
     rank: int
 
 
-def decompose(z: Blocks, square: jax.Array, *, center: int | None, n_comps: int) -> tuple[Leading, Spectrum]:
+def decompose(
+    z: Blocks, square: jax.Array, *, center: int | None, n_comps: int, most_double: int = _MOST_DOUBLE
+) -> tuple[Leading, Spectrum]:
     """Find the directions of ``Z`` above the noise, and the spectrum of its deviations from its means.
 
     Parameters
@@ -78,11 +80,13 @@ def decompose(z: Blocks, square: jax.Array, *, center: int | None, n_comps: int)
         every row its mean over the columns; None, none. That axis loses one degree of freedom.
     n_comps
         Directions kept, at most.
+    most_double
+        Numbers in ``U``, beyond which it is kept in float32.
     """
     mean, square = _mean(z, center), to_host(square)
     centred = _centred(z, square, mean, center)
     solved = eigh_all([square, centred] if center is not None else [square])
-    return _leading(z, *solved[0], n_comps), _spectrum(z, centred, mean, *solved[-1], center)
+    return _leading(z, *solved[0], n_comps), _spectrum(z, centred, mean, *solved[-1], center, most_double)
 
 
 def _leading(z: Blocks, values: np.ndarray, vectors: np.ndarray, n_comps: int) -> Leading:
@@ -103,7 +107,13 @@ def _leading(z: Blocks, values: np.ndarray, vectors: np.ndarray, n_comps: int) -
 
 
 def _spectrum(
-    z: Blocks, square: np.ndarray, mean: np.ndarray, values: np.ndarray, cols: np.ndarray, center: int | None
+    z: Blocks,
+    square: np.ndarray,
+    mean: np.ndarray,
+    values: np.ndarray,
+    cols: np.ndarray,
+    center: int | None,
+    most_double: int,
 ) -> Spectrum:
     n, m = z.shape
     dims = (n - (center == 0), m - (center == 1))
@@ -113,7 +123,7 @@ def _spectrum(
     kept = min(*dims, int((values > _ROUNDING * values[0]).sum()))
     values, cols = values[:kept], cols[:, :kept]
     scaled = cols / np.sqrt(values)
-    dtype = np.float32 if n * kept > _SINGLE_PRECISION else np.float64
+    dtype = np.float32 if n * kept > most_double else np.float64
     rows = to_host(matmul(z, to_device(scaled, dtype), to_device(mean @ scaled, dtype)))
     return Spectrum(rows, cols, values, dims)
 
