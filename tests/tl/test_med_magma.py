@@ -750,17 +750,17 @@ def test_memory(counts, monkeypatch):
 @pytest.mark.parametrize(
     "place",
     [
-        "kronax._data.graphs.read_counts",
+        "kronax._data.graph_in.read_counts",
         "kronax.solvers.medmagma.em.quotient",
         "kronax.solvers.medmagma.em.fit",
         "kronax.solvers.scales.fiber.sinkhorn",
         "kronax.solvers.scales.fiber.newton",
         "kronax.solvers.gaussian.kronecker_sum.fit",
         "kronax.solvers.medmagma.em.decompose",
-        "kronax.solvers.graph.graph._largest",
-        "kronax._data.graphs.affinity_graph",
-        "kronax._data.graphs.partial_correlation_graph",
-        "kronax._data.graphs.on_edges",
+        "kronax.solvers.graph.search._largest",
+        "kronax._data.graph_out.affinity_graph",
+        "kronax._data.graph_out.partial_correlation_graph",
+        "kronax._data.graph_out.on_edges",
     ],
 )
 @pytest.mark.parametrize("x64", [False, True])

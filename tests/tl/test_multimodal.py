@@ -12,7 +12,7 @@ from scipy import sparse
 from sklearn.metrics import adjusted_mutual_info_score
 
 import kronax as kx
-from kronax._data import graphs
+from kronax._data import graph_in, graph_out
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.precision import dense
 from kronax.solvers.medmagma import em
@@ -252,12 +252,12 @@ def test_warns_where_a_graph_has_no_edge(mdata):
 
 
 def test_no_advice_on_a_penalty_that_was_not_used(mdata, monkeypatch):
-    matrices = graphs._matrices
+    matrices = graph_out._matrices
 
     def without_edges(*args, **kwargs):
         return {kind: sparse.csr_array(matrix.shape) for kind, matrix in matrices(*args, **kwargs).items()}
 
-    monkeypatch.setattr(graphs, "_matrices", without_edges)
+    monkeypatch.setattr(graph_out, "_matrices", without_edges)
     with pytest.warns(UserWarning, match="The graph of the cells has no edge.$"):
         kx.tl.med_magma(mdata)
 
@@ -277,7 +277,7 @@ def test_blocks_are_counted_however_long_the_way_between_them():
                 [f"cell{i}" for i in range(9)],
                 [f"{k}-{j}" for j in range(part.n_vars)],
             )
-        return graphs.count_blocks(graphs.read(md.MuData(parts), None))
+        return graph_in.count_blocks(graph_in.read(md.MuData(parts), None))
 
     assert count(chain) == 1
     assert count(broken.tocsr()) == 2
@@ -392,9 +392,9 @@ def test_refuses_modalities_that_share_features(rng):
 
 
 def test_precision_of_the_cells_is_that_of_the_solver(mdata):
-    matrices = graphs.read(mdata, None)
+    matrices = graph_in.read(mdata, None)
     kx.tl.med_magma(mdata, n_neighbors=None)
-    learnt = graphs.combine(
+    learnt = graph_out.combine(
         matrices, {name: em.fit(found.matrix) for name, found in matrices.counts.items()}, m_step.Penalty()
     )
     np.testing.assert_allclose(

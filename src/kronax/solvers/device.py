@@ -1,13 +1,14 @@
-"""Eigenproblems, by whichever library solves them fastest."""
+"""The device: eigenproblems by whichever library solves them fastest, threads, and the settings to compute with."""
 
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cache
 from typing import Any, TypeVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -15,6 +16,41 @@ from threadpoolctl import ThreadpoolController
 LARGE = 4096  # rows from which one eigenproblem is worth all threads
 Item, Result = TypeVar("Item"), TypeVar("Result")
 _one_at_a_time = threading.RLock()  # the limit belongs to the process: two that overlap would not restore it
+_processes: set[int] = set()  # in which JAX was started from here: a forked one inherits the set, not JAX's threads
+
+
+@contextmanager
+def computing() -> Iterator[None]:
+    """Compute with JAX's and NumPy's own settings, whatever those of the session are.
+
+    Checks of a session's own code (for NaN, for infinities, for promoted ranks, for transfers, for underflow) would stop
+    where nothing is wrong: an objective is infinite outside its domain, and a tiny weight becomes 0.
+    """
+    current()
+    with ExitStack() as settings:
+        settings.enter_context(jax.debug_nans(False))
+        settings.enter_context(jax.debug_infs(False))
+        settings.enter_context(jax.numpy_rank_promotion("allow"))
+        settings.enter_context(jax.numpy_dtype_promotion("standard"))
+        settings.enter_context(jax.transfer_guard("allow"))
+        settings.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
+        yield
+
+
+def current() -> jax.Device:
+    """Return the device that JAX computes on now; refuse a process forked from one in which it had started.
+
+    Its threads are not in the fork, and the first computation would wait for them without end.
+    """
+    if _processes and os.getpid() not in _processes:
+        msg = (
+            "kronax cannot compute in a process forked from one in which it has computed: JAX's threads are not copied, and "
+            "the call would never return. Start workers afresh, with `multiprocessing.get_context('spawn')` (or "
+            "'forkserver', or joblib's backend 'loky'), or call kronax in the workers alone."
+        )
+        raise RuntimeError(msg)
+    _processes.add(os.getpid())
+    return next(iter(jnp.zeros(()).devices()))
 
 
 def eigh_all(matrices: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -86,7 +122,7 @@ def _blas() -> ThreadpoolController:
 
 def platform() -> str:
     """Name the kind of device that JAX computes on now: ``"cpu"`` or an accelerator."""
-    return next(iter(jnp.zeros(()).devices())).platform
+    return current().platform
 
 
 def _cores() -> int:

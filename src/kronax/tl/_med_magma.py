@@ -5,7 +5,7 @@ import numpy as np
 from anndata import AnnData
 from mudata import MuData
 
-from kronax._data import graphs, keys
+from kronax._data import graph_in, graph_out, keys
 from kronax._logging import shows_progress
 from kronax.solvers import checks
 from kronax.solvers.medmagma import em
@@ -85,7 +85,7 @@ def med_magma(
     power
         Exponent :math:`γ`. If None: 1 if the matrix has any negative value; otherwise the largest :math:`γ ≤ 1` at
         which the root mean square of the quotient's logarithm is at most ½, as the Gaussian model needs. Data and any
-        power of them then give nearly the same graphs.
+        power of them then give nearly the same graph_in.
     center
         Whether to estimate a mean for every gene, after the scales, so that precision matrices describe deviations from
         it.
@@ -177,7 +177,7 @@ def med_magma(
     >>> adata.obsp["med_magma_connectivities"].shape
     (700, 700)
     """
-    graphs.check(
+    graph_in.check(
         key_added=key_added,
         weights=weights,
         center=center,
@@ -191,12 +191,12 @@ def med_magma(
     if power is not None:
         checks.positive(power, "power")
         power = float(power)
-    chosen = graphs.penalty(penalty, strength, joint=joint)
-    matrices = graphs.read(data, layer)
-    graphs.require(matrices, n_neighbors, chosen, laplace=laplace != "auto" and bool(laplace))
-    graphs.log_start("med_magma", matrices)
-    graphs.warn_of_negative(data, matrices, layer, power)
-    graphs.warn_of_spike_ins(data, matrices)
+    chosen = graph_in.penalty(penalty, strength, joint=joint)
+    matrices = graph_in.read(data, layer)
+    graph_in.require(matrices, n_neighbors, chosen, laplace=laplace != "auto" and bool(laplace))
+    graph_in.log_start("med_magma", matrices)
+    graph_in.warn_of_negative(data, matrices, layer, power)
+    graph_in.warn_of_spike_ins(data, matrices)
 
     progress = shows_progress()
     settings = {
@@ -213,13 +213,13 @@ def med_magma(
         "tol": float(tol),
         "random_state": int(random_state),
     }
-    with graphs.threads(matrices):
+    with graph_in.computing(matrices):
         fits = {
             name: em.fit(
                 found.matrix,
                 power=power,
                 center=center,
-                penalty=graphs.of_each(matrices, chosen),
+                penalty=graph_in.of_each(matrices, chosen),
                 laplace=None if laplace == "auto" else bool(laplace),
                 n_comps=n_comps,
                 max_iter=max_iter,
@@ -228,7 +228,7 @@ def med_magma(
             )
             for name, found in matrices.counts.items()
         }
-        return graphs.finish(
+        return graph_out.finish(
             data,
             "med_magma",
             matrices,

@@ -6,8 +6,10 @@ from scipy import sparse
 from umap.umap_ import fuzzy_simplicial_set
 
 from kronax.solvers.gaussian.precision import LowRank, Sparse, dense
-from kronax.solvers.graph import graph
-from kronax.solvers.graph.graph import Graph, affinity_graph, on_edges, partial_correlation_graph
+from kronax.solvers.graph import search as searching
+from kronax.solvers.graph.graph import Graph, on_edges
+from kronax.solvers.graph.partial_correlations import partial_correlation_graph
+from kronax.solvers.graph.weights import affinity_graph
 
 N, K, WIDTH = 120, 7, 6
 
@@ -56,8 +58,8 @@ def precision(rng, n: int = N, rank: int = 30) -> LowRank:
 def search(monkeypatch, size: int | None):
     """Search in blocks of so many scores; all at once if None."""
     if size is not None:
-        monkeypatch.setattr(graph, "_SMALL", 0)
-        monkeypatch.setattr(graph, "_SCORES", size)
+        monkeypatch.setattr(searching, "_SMALL", 0)
+        monkeypatch.setattr(searching, "_SCORES", size)
 
 
 @SIZES
@@ -75,7 +77,7 @@ def test_neighbours_are_those_of_the_largest_cosines(size, rng, monkeypatch):
 
 def test_neighbours_are_right_where_single_precision_is_not(rng, monkeypatch):
     """Ten rows around each centre, whose cosines differ in the ninth digit: float32 cannot rank them."""
-    search(monkeypatch, graph._SCORES)
+    search(monkeypatch, searching._SCORES)
     embedding = np.repeat(rng.normal(size=(N // 10, WIDTH)), 10, axis=0) + 3e-5 * rng.normal(size=(N, WIDTH))
     rows = unit(embedding)
     cosine = rows @ rows.T

@@ -12,7 +12,8 @@ from kronax.solvers.gaussian import held_out, kronecker_sum, m_step
 from kronax.solvers.gaussian.lasso import newton, splitting
 from kronax.solvers.gaussian.precision import LowRank, dense, mean_diagonal
 from kronax.solvers.gaussian.shrinkage import noise_level, quadratic_inverse_shrinkage, shrink_singular_values
-from kronax.solvers.graph.graph import on_edges, partial_correlation_graph
+from kronax.solvers.graph.graph import on_edges
+from kronax.solvers.graph.partial_correlations import partial_correlation_graph
 from kronax.solvers.medmagma import em
 from kronax.solvers.scales import fiber, laplace
 from kronax.solvers.scales.quotient import pattern_counts, quotient
