@@ -4,6 +4,7 @@ What is learnt of the cells of a MuData object goes to the object itself, what i
 """
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -16,8 +17,9 @@ from scipy import sparse
 from kronax._data import keys
 from kronax._data.graph_in import Matrices, count_blocks, layers_of, modalities
 from kronax._data.isolated import expand, expand_square, warn_of_isolated
-from kronax._data.matrix import Counts
+from kronax._data.matrix import Counts, place
 from kronax._data.written import forget, without_none
+from kronax.solvers import checks
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.precision import Precision, mean_diagonal
 from kronax.solvers.gaussian.precision import complete as all_entries
@@ -176,7 +178,7 @@ def _write_features(
 def _report(fit: em.Structure) -> dict[str, Any]:
     """Tell what ``uns`` holds of one fit."""
     names = ["converged", "reason", "n_iter", "objective", "rank", "noise"]
-    names += ["power", "dispersion"] if isinstance(fit, em.Fit) else []
+    names += ["power", "dispersion", "n_near_zero"] if isinstance(fit, em.Fit) else []
     return {name: getattr(fit, name) for name in names}
 
 
@@ -212,12 +214,13 @@ def finish(
     write(data, key_added, matrices, learnt, cells, features, params)
     for name, part in modalities(data).items():
         warn_of_isolated(part, matrices.counts[name], name, stacklevel=4)
-    _warn(method, matrices, learnt, cells, features, penalty)
+    _warn(data, params, matrices, learnt, cells, features, penalty)
     return data if copy else None
 
 
 def _warn(
-    method: str,
+    data: AnnData | MuData,
+    params: dict[str, Any],
     matrices: Matrices,
     learnt: Learnt,
     cells: dict[str, sparse.csr_array],
@@ -225,10 +228,11 @@ def _warn(
     penalty: m_step.Penalty,
 ) -> None:
     """Warn of what the user should know about the result."""
-    found = [] if learnt.converged else [f"{method} did not converge: {learnt.reason}."]
+    found = [] if learnt.converged else [f"{params['method']} did not converge: {learnt.reason}."]
     remedy = " A smaller `strength` of the l1 penalty leaves some." if penalty.kind == "l1" else ""
     for name, part in learnt.parts.items():
         genes = f"features of {name!r}" if name else "genes"
+        found += _near_zero(matrices, part, name, params) + _without_variance(data, matrices, part, name, params)
         if part.rank < 2 and min(matrices.counts[name].matrix.shape) >= FEWEST_FOR_NOISE:
             found.append(
                 f"{'Only one' if part.rank else 'No'} direction{name and f' of {name!r}'} rises above the noise: cells and "
@@ -246,3 +250,39 @@ def _warn(
         )
     for msg in found:
         warnings.warn(msg, UserWarning, stacklevel=4)
+
+
+def _near_zero(matrices: Matrices, part: em.Structure, name: str, params: dict[str, Any]) -> list[str]:
+    """Say of how many values it was found that they stand for zeros."""
+    if not isinstance(part, em.Fit) or not part.n_near_zero:
+        return []
+    n_entries = matrices.counts[name].matrix.nnz
+    layer = params["layer"].get(name) if isinstance(params["layer"], Mapping) else params["layer"]
+    where = place(layer, f"mdata[{name!r}]" if name else "adata")
+    return [
+        f"{part.n_near_zero:,} of {n_entries:,} non-zero values of {where} are so small beside the others of their cell and "
+        "gene that they were taken for zeros: their logarithms would have decided the power for all. Estimated or corrected "
+        "counts and pseudocounts have such values where counts have 0. Set them to 0, in counts with "
+        f"`{where.strip('`')}[{where.strip('`')} < 0.5] = 0`, to be sure which are meant; with `power=…` all are used as "
+        "they are."
+    ]
+
+
+def _without_variance(
+    data: AnnData | MuData, matrices: Matrices, part: em.Structure, name: str, params: dict[str, Any]
+) -> list[str]:
+    """Name the cells and features that show no deviation, and so have no partial correlation with any other."""
+    adata, found = (data[name] if name else data), matrices.counts[name]
+    sides = [("feature", adata.var_names, found.genes, part.spectrum.cols)]
+    if params["weights"] == "partial_correlation" and len(matrices.counts) == 1:
+        sides.append(("cell", adata.obs_names, found.cells, part.spectrum.rows))
+    said = []
+    for kind, names, positions, vectors in sides:
+        still = positions[~vectors.any(axis=1)]
+        if len(still):
+            of = f" of {name!r}" if name else ""
+            said.append(
+                f"{checks.number(len(still), kind)}{of} ({checks.listed(names[still], 3)}) did not vary once scales and means "
+                f"were taken away, and {'has' if len(still) == 1 else 'have'} no edge."
+            )
+    return said

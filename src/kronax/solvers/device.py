@@ -50,7 +50,8 @@ def current() -> jax.Device:
         )
         raise RuntimeError(msg)
     _processes.add(os.getpid())
-    return next(iter(jnp.zeros(()).devices()))
+    with jax.transfer_guard("allow"):
+        return next(iter(jnp.zeros(()).devices()))
 
 
 def eigh_all(matrices: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -23,9 +23,9 @@ from kronax.solvers.gaussian.precision import Precision
 from kronax.solvers.gaussian.spectral import Leading, Spectrum, decompose
 from kronax.solvers.scales import fiber
 from kronax.solvers.scales import laplace as laplace_moments
+from kronax.solvers.scales.near_zero import as_good_as_zero, power_for, without
 from kronax.solvers.scales.quotient import pattern_counts, quotient
 
-GAUSSIAN_DISPERSION = 0.5  # of log|Y|: the most for which Z is treated as Gaussian as it is
 _WORTHWHILE = 0.01  # a relative change of the second moments
 _SMALL = 1000  # rows and columns: their Hessian is inverted
 _FIBER_TOLERANCE = 1e-9  # of row and column sums: what is aimed at ...
@@ -94,12 +94,15 @@ class Fit(Structure):
         ``γ`` of Eq. 4.
     dispersion
         Root mean square of ``log|Y|`` over the non-zero entries of ``X``.
+    n_near_zero
+        How many of these were as good as zeros, and left out.
     """
 
     log_rows: np.ndarray
     log_cols: np.ndarray
     power: float
     dispersion: float
+    n_near_zero: int
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,8 @@ def fit(
         ``X``: CSR, float64, no stored zeros, a non-zero entry in every row and column, at least 2 × 2.
     power
         ``γ``. If None: 1 where ``X`` has negative values, which a Gaussian ``Z`` has; otherwise the largest ``γ ≤ 1``
-        that brings the dispersion of ``log|Y|^γ`` down to ½, because a Gaussian cannot have the tails beyond.
+        that brings the dispersion of ``log|Y|^γ`` down to ½, because a Gaussian cannot have the tails beyond. Entries that
+        are as good as zeros, and would decide it, are then taken for zeros.
     center
         Whether the location ``m`` is estimated, or 0.
     penalty
@@ -159,10 +163,13 @@ def fit(
     progress
         Whether long work shows a progress bar.
     """
-    free = quotient(matrix)
+    free, n_near_zero = quotient(matrix), 0
     if power is None:
         signed = bool((matrix.data < 0).any())
-        power = 1.0 if signed else min(1.0, GAUSSIAN_DISPERSION / max(free.dispersion, GAUSSIAN_DISPERSION))
+        near_zero = np.zeros(matrix.nnz, bool) if signed else as_good_as_zero(free.matrix, free.dispersion)
+        if n_near_zero := int(near_zero.sum()):
+            free = quotient(without(matrix, near_zero))
+        power = 1.0 if signed else power_for(free.dispersion)
     transposed = matrix.shape[0] < matrix.shape[1]
     tall = _tall(free.matrix, power, transposed)
     axis, penalty = int(transposed) if center else None, _oriented(penalty, transposed)
@@ -180,6 +187,7 @@ def fit(
         log_cols=log_cols - shift,
         power=power,
         dispersion=free.dispersion,
+        n_near_zero=n_near_zero,
         **_structure(run, transposed),
     )
 
