@@ -209,7 +209,8 @@ def test_complete_precision_and_partial_correlations(method, mdata):
     full = psi + shift * np.eye(N)
     rho = -full / np.sqrt(np.outer(np.diag(full), np.diag(full)))
     np.fill_diagonal(rho, 0.0)
-    np.testing.assert_allclose(mdata.obsp[f"{key}_connectivities"].toarray(), np.maximum(rho, 0.0), atol=1e-9)
+    expected = np.where(rho < rho.max() / 500, 0.0, rho)  # what is weaker UMAP would delete
+    np.testing.assert_allclose(mdata.obsp[f"{key}_connectivities"].toarray(), expected, atol=1e-9)
 
 
 def test_l1_of_several_modalities(mdata):
@@ -346,9 +347,9 @@ def test_layers_by_modality(method, mdata, tmp_path):
     mdata.write_h5mu(tmp_path / "saved.h5mu")
     mdata.write_zarr(tmp_path / "saved.zarr")
     for back in (mdata, md.read_h5mu(tmp_path / "saved.h5mu"), md.read_zarr(tmp_path / "saved.zarr")):
-        assert back.uns[key]["params"]["layer"] == layers
+        assert back.uns[key]["params"]["layer"] == {"rna": "counts"}  # what is not named is X
         assert back["rna"].uns[key]["params"]["layer"] == "counts"
-        assert back["adt"].uns[key]["params"]["layer"] is None
+        assert "layer" not in back["adt"].uns[key]["params"]
 
 
 def refused(mdata, error, match: str, **arguments):

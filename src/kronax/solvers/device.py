@@ -31,7 +31,6 @@ def computing() -> Iterator[None]:
         settings.enter_context(jax.debug_nans(False))
         settings.enter_context(jax.debug_infs(False))
         settings.enter_context(jax.numpy_rank_promotion("allow"))
-        settings.enter_context(jax.numpy_dtype_promotion("standard"))
         settings.enter_context(jax.transfer_guard("allow"))
         settings.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
         yield
