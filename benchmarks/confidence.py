@@ -14,7 +14,7 @@ from report import header, progress, table
 from tensors import read
 
 from kronax.solvers.tensor.folds import fiber_folds, hide, unit_norm
-from kronax.solvers.tensor.wiener.wiener import kronecker
+from kronax.solvers.tensor.wiener.kronecker import kronecker
 
 KEPT = (0.1, 0.4)  # of the fibers besides one of every treatment
 

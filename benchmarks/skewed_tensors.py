@@ -31,10 +31,12 @@ from oracle import completed_by, least_squares, treatments_alone, true_factors
 from report import header, progress, table
 
 import kronax as kx
-from kronax.solvers.tensor.factors.factorization import AttentionOptions, FactorizationOptions, attention_cp, cp, mf
+from kronax.solvers.tensor.factors.factorization import attention_cp, cp, mf
+from kronax.solvers.tensor.factors.options import AttentionOptions, FactorizationOptions
 from kronax.solvers.tensor.folds import cold_start_folds, entry_folds, fiber_folds, hide
 from kronax.solvers.tensor.means import mean_2d
-from kronax.solvers.tensor.wiener.wiener import KroneckerOptions, kronecker
+from kronax.solvers.tensor.wiener.kronecker import kronecker
+from kronax.solvers.tensor.wiener.options import KroneckerOptions
 
 SHAPE = (500, 8, 200)
 RANK, NOISE = 6, 0.2  # of the simulated truth
@@ -176,7 +178,7 @@ def factorized(tasks, rank: int) -> dict[str, list[tuple[list[float], float]]]:
     for method, (solve, options) in FACTORS.items():
         chosen = bound(solve, replace(options, rank=rank))
         found = [timed(f"{method} {rank}", chosen, *task) for task in tasks]
-        runs[method] = [(score, result.held_out_loss.min()) for score, result in found]
+        runs[method] = [(score, result.factors.held_out_loss.min()) for score, result in found]
     pairs = zip(runs["CP"], runs["attention CP"], strict=True)
     return runs | {"the better of both": [min(pair, key=lambda run: run[1]) for pair in pairs]}
 
@@ -189,7 +191,7 @@ def timed(name: str, solve: Callable, x: np.ndarray, truth: np.ndarray, held_out
     start = time.perf_counter()
     result = solve(x)
     found = scores(truth, result.values, held_out)
-    progress(f"{name}: {' '.join(written(found))}, {result.n_iter} steps, {time.perf_counter() - start:.0f} s")
+    progress(f"{name}: {' '.join(written(found))}, {result.status.n_iter} steps, {time.perf_counter() - start:.0f} s")
     return found, result
 
 

@@ -11,14 +11,16 @@ and the largest resident memory.
 import argparse
 import resource
 import time
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from report import header, load
 
-from kronax.solvers.tensor.factors import factorization
-from kronax.solvers.tensor.factors.factorization import AttentionOptions, FactorizationOptions
+from kronax.solvers.tensor.factors import factorization, train
+from kronax.solvers.tensor.factors.model import Fibers
+from kronax.solvers.tensor.factors.options import AttentionOptions, FactorizationOptions
 from kronax.solvers.tensor.factors.transform import scaled
 
 
@@ -57,20 +59,20 @@ def simulated(shape: tuple[int, int, int], density: float) -> np.ndarray:
 
 def prepared(values: np.ndarray, options: FactorizationOptions, attention: str | None):
     """Give a function that trains for an epoch, and its minibatches."""
-    form = factorization._Form(False, attention, *factorization._common(options))
+    form = factorization.with_attention(replace(options, attention=attention))
     ready, scaling = scaled(values, options.scale)
     some = ~np.isnan(values).all(axis=2)
-    settings = factorization._settings(values, options, scaling)
-    task = factorization._Task(ready, some, np.zeros_like(some), form, settings, options, False)
+    settings = factorization.settings_of(values, options, form, scaling)
+    task = train.Task(ready, some, np.zeros_like(some), form, settings, options, False)
     where = np.nonzero(some)
-    fibers = factorization._Fibers(jnp.asarray(ready[where]), *(jnp.asarray(a, jnp.int32) for a in where))
-    batches = factorization._batches(np.arange(len(where[0])), options.batch_size)
-    nothing = factorization._batches(np.empty(0, int), options.batch_size)
-    parameters = factorization._start(task, np.random.default_rng(0))
-    state = [parameters, factorization._ADAM.init(parameters)]
+    fibers = Fibers(jnp.asarray(ready[where]), *(jnp.asarray(a, jnp.int32) for a in where))
+    batches = train.batches_of(np.arange(len(where[0])), options.batch_size)
+    nothing = train.batches_of(np.empty(0, int), options.batch_size)
+    parameters = train.start_of(task, np.random.default_rng(0))
+    state = [parameters, train.ADAM.init(parameters)]
 
     def epoch() -> None:
-        state[0], state[1], loss, _ = factorization._epoch(*state, form, fibers, batches, nothing, settings)
+        state[0], state[1], loss, _ = train.train_epoch(*state, form, fibers, batches, nothing, settings)
         float(loss)
 
     return epoch, batches

@@ -25,11 +25,16 @@ from scipy import sparse
 from tensors import read
 
 import kronax.solvers.tensor.trace_norm.falrtc as falrtc_module
-import kronax.solvers.tensor.wiener.wiener as wiener_module
+import kronax.solvers.tensor.wiener.kronecker as kronecker_module
 from kronax.solvers.tensor.dnpp import dnpp
 from kronax.solvers.tensor.folds import fiber_folds, hide, unit_norm
 from kronax.solvers.tensor.trace_norm.falrtc import HODOS_2018, FalrtcOptions, falrtc
-from kronax.solvers.tensor.wiener.wiener import KroneckerOptions, kronecker
+from kronax.solvers.tensor.wiener.confidence import calibration
+from kronax.solvers.tensor.wiener.coordinates import rotate
+from kronax.solvers.tensor.wiener.held_out import folds_of
+from kronax.solvers.tensor.wiener.kernels import Prior
+from kronax.solvers.tensor.wiener.kronecker import kronecker
+from kronax.solvers.tensor.wiener.options import KroneckerOptions
 
 LARGE, DENSITY = (2130, 71, 978), 0.105  # treatments, contexts, genes
 PRODUCTS = (
@@ -57,17 +62,13 @@ def main() -> None:
 def small(folder: Path, repeats: int) -> None:
     values = unit_norm(read(folder, "NeurIPS", 0))
     measured = ~np.isnan(values[:, :, 0])
-    masks = list(fiber_folds(measured, 10))
-    gaps = hide(values, masks[0])
-    width = max(
-        int((measured & ~mask).sum()) for mask in masks
-    )  # as in cross-validation, where folds share compiled code
+    gaps = hide(values, next(iter(fiber_folds(measured, 10))))
     runs = {
         "NumPy port": lambda: plain_port(gaps),
-        "FaLRTC 2018": lambda: falrtc(gaps, HODOS_2018, width=width).values,
-        "FaLRTC, no gene mode": lambda: falrtc(gaps, replace(HODOS_2018, alpha=(1.0, 1.0, 0.0)), width=width).values,
-        "kronecker, given prior": lambda: kronecker(gaps, given(100), width=width).values,
-        "kronecker": lambda: kronecker(gaps, width=width).values,
+        "FaLRTC 2018": lambda: falrtc(gaps, HODOS_2018).values,
+        "FaLRTC, no gene mode": lambda: falrtc(gaps, replace(HODOS_2018, alpha=(1.0, 1.0, 0.0))).values,
+        "kronecker, given prior": lambda: kronecker(gaps, given(100)).values,
+        "kronecker": lambda: kronecker(gaps).values,
         "DNPP": lambda: dnpp(gaps).values,
     }
     print(f"NeurIPS {values.shape}, one fold of ten held out; best of {repeats}, compiled")
@@ -205,10 +206,10 @@ def large(methods: list[str], shape: tuple[int, int, int], sweeps: int) -> None:
 def confidences(values: np.ndarray) -> None:
     """Do what a given prior leaves to do before the first sweep: cross-validate what the confidences are read from."""
     options = given(100, single_precision=True)
-    prior = wiener_module._Prior(options.noise, options.own_share, options.common_share)
+    prior = Prior(options.noise, options.own_share, options.common_share)
     with jax.enable_x64(True):
-        task = wiener_module._rotate(values, ~np.isnan(values), options, None)
-        wiener_module._calibration(wiener_module._folds(task, options), prior, options)
+        task = rotate(values, ~np.isnan(values), options)
+        calibration(folds_of(task, options), prior, options)
 
 
 @contextmanager
@@ -226,7 +227,7 @@ def trials() -> Iterator[list]:
 
 def without_confidences() -> AbstractContextManager:
     """Leave out what cross-validates the confidences of ``kronecker``, in sweeps of its own."""
-    return patch.object(wiener_module, "_calibration", lambda *_: lambda size: size)
+    return patch.object(kronecker_module, "calibration", lambda *_: lambda size: size)
 
 
 def simulated(shape: tuple[int, int, int], rank: int = 20) -> np.ndarray:

@@ -20,19 +20,20 @@ from kronax.solvers.tensor.means import mean_1d, mean_2d
 from kronax.solvers.tensor.trace_norm.falrtc import HODOS_2018, falrtc
 from kronax.solvers.tensor.trace_norm.halrtc import halrtc
 from kronax.solvers.tensor.trace_norm.silrtc import silrtc
-from kronax.solvers.tensor.wiener.wiener import KroneckerOptions, kronecker
+from kronax.solvers.tensor.wiener.kronecker import kronecker
+from kronax.solvers.tensor.wiener.options import KroneckerOptions
 
 METHODS = {
-    "1D": lambda x, _: mean_1d(x),
-    "2D": lambda x, _: mean_2d(x),
-    "DNPP": lambda x, _: dnpp(x),
-    "FaLRTC 2018": lambda x, n: falrtc(x, HODOS_2018, width=n),
-    "FaLRTC equal α": lambda x, n: falrtc(x, replace(HODOS_2018, alpha=(1.0, 1.0, 1.0)), width=n),
-    "FaLRTC": lambda x, n: falrtc(x, width=n),
-    "HaLRTC": lambda x, n: halrtc(x, width=n),
-    "SiLRTC": lambda x, n: silrtc(x, width=n),
-    "kronecker λ=1": lambda x, n: kronecker(x, PLAIN, width=n),
-    "kronecker": lambda x, n: kronecker(x, width=n),
+    "1D": lambda x: mean_1d(x),
+    "2D": lambda x: mean_2d(x),
+    "DNPP": lambda x: dnpp(x),
+    "FaLRTC 2018": lambda x: falrtc(x, HODOS_2018),
+    "FaLRTC equal α": lambda x: falrtc(x, replace(HODOS_2018, alpha=(1.0, 1.0, 1.0))),
+    "FaLRTC": lambda x: falrtc(x),
+    "HaLRTC": lambda x: halrtc(x),
+    "SiLRTC": lambda x: silrtc(x),
+    "kronecker λ=1": lambda x: kronecker(x, PLAIN),
+    "kronecker": lambda x: kronecker(x),
 }
 PLAIN = KroneckerOptions(noise=1.0, own_share=0.0, common_share=0.0, gene_power=0.0)
 
@@ -98,10 +99,8 @@ def half_of(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 def cross_validated(values: np.ndarray, method, seed: int) -> float:
     measured = ~np.isnan(values[:, :, 0])
     predicted = np.full_like(values, np.nan)
-    folds = list(fiber_folds(measured, 10, seed))
-    largest = max(int((measured & ~held_out).sum()) for held_out in folds)
-    for held_out in folds:
-        predicted[held_out] = method(hide(values, held_out), largest).values[held_out]
+    for held_out in fiber_folds(measured, 10, seed):
+        predicted[held_out] = method(hide(values, held_out)).values[held_out]
     return pooled_correlation(values, unit_norm(predicted))
 
 

@@ -18,7 +18,7 @@ EVERY_SOLVER = [case for case in EVERY_FILE if case.id.startswith("solvers/")]
 SOLVER_IMPORTS = sys.stdlib_module_names | {"jax", "numpy", "scipy", "threadpoolctl", "tqdm"}
 # Adam, for the one solver that trains; communities are igraph's, and compared as scikit-learn does.
 MORE_IMPORTS = {
-    "kronax.solvers.tensor.factors.factorization": {"optax"},
+    "kronax.solvers.tensor.factors.train": {"optax"},
     "kronax.solvers.communities.consensus": {"sklearn"},
     "kronax.solvers.communities.igraph_edges": {"igraph"},
 }
@@ -185,9 +185,9 @@ def test_solver_rule_finds(line):
     assert outside_of_solvers(line, "kronax.solvers.example")
 
 
-def test_optax_for_the_factorization_alone():
-    assert outside_of_solvers("import optax", "kronax.solvers.tensor.wiener.wiener")
-    assert not outside_of_solvers("import optax", "kronax.solvers.tensor.factors.factorization")
+def test_optax_for_the_training_alone():
+    assert outside_of_solvers("import optax", "kronax.solvers.tensor.factors.model")
+    assert not outside_of_solvers("import optax", "kronax.solvers.tensor.factors.train")
 
 
 @pytest.mark.parametrize(

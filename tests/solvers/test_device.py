@@ -1,7 +1,8 @@
-"""Eigenproblems: the same answers whichever way they are shared among threads. And what work does not depend on."""
+"""The seam to the device: the same answers on either side, a count of what crosses it, and what work does not depend on."""
 
 import multiprocessing
 import os
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -9,21 +10,125 @@ import numpy as np
 import pytest
 
 from kronax.solvers import device
+from kronax.solvers.tensor.folds import hide
+from kronax.solvers.tensor.registry import METHODS
+from kronax.solvers.tensor.wiener.kronecker import kronecker
+from kronax.solvers.tensor.wiener.options import KroneckerOptions
 
-pytestmark = pytest.mark.usefixtures("x64")
+QUICK = {
+    "kronecker": {"noise": 1.0, "own_share": 0.2, "common_share": 0.15},
+    "mf": {"rank": 2, "max_epochs": 2},
+    "cp": {"rank": 2, "max_epochs": 2},
+    "attention_cp": {"rank": 2, "max_epochs": 2},
+}
+PLAIN = {"mean_1d", "mean_2d", "dnpp"}
+DECOMPOSING = ["kronecker", "falrtc", "halrtc", "silrtc"]
+
+
+@pytest.fixture
+def gaps(rng):
+    x = np.einsum("dr,cr,gr->dcg", *(rng.normal(size=(n, 3)) for n in (20, 6, 15))) + 0.5 * rng.normal(size=(20, 6, 15))
+    return hide(x, (rng.random((20, 6)) < 0.3) & (np.arange(6) != np.arange(20)[:, None] % 6))
+
+
+def options_of(method):
+    return METHODS[method].options(**QUICK.get(method, {}))
 
 
 @pytest.mark.parametrize("large", [4096, 50], ids=["side by side", "one after the other"])
-def test_eigh_all(large, rng, monkeypatch):
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_eigh_all(large, platform, rng, monkeypatch, x64):
     monkeypatch.setattr(device, "LARGE", large)
     squares = [square + square.T for square in (rng.normal(size=(m, m)) for m in (80, 3, 30, 1))]
-    found = device.eigh_all(squares)
+    with device.as_if_on(platform), device.counted() as tally:
+        found = device.eigh_all(squares)
+    assert (tally.on_host, tally.on_device) == ((4, 0) if platform == "cpu" else (0, 4))
     assert len(found) == 4
     for square, (values, vectors) in zip(squares, found, strict=True):
         assert (np.diff(values) <= 0).all()
         np.testing.assert_allclose((vectors * values) @ vectors.T, square, atol=1e-11)
         np.testing.assert_allclose(vectors.T @ vectors, np.eye(len(square)), atol=1e-12)
         assert (vectors[np.abs(vectors).argmax(0), np.arange(len(square))] > 0).all()
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_decompositions_stay_where_they_are_computed(platform, rng, x64):
+    square = rng.normal(size=(8, 8))
+    square = square @ square.T
+    kind = np.ndarray if platform == "cpu" else jax.Array
+    with device.as_if_on(platform), device.counted() as tally:
+        values, vectors = device.eigh(square)
+        (span, triangle), spectrum = device.qr(square), device.eigvalsh(square)
+    assert all(isinstance(part, kind) for part in (values, vectors, span, triangle, spectrum))
+    assert (tally.up, tally.down) == ((0, 0) if platform == "cpu" else (3, 0))
+    np.testing.assert_allclose((vectors * values) @ vectors.T, square, atol=1e-10)
+    np.testing.assert_allclose(span @ triangle, square, atol=1e-10)
+    np.testing.assert_allclose(spectrum, values, rtol=1e-10)
+
+
+def test_only_what_crosses_is_counted(x64):
+    with device.counted() as tally:
+        there = device.to_device(np.arange(3.0))
+        assert device.to_device(there) is there
+        assert device.to_device(there, np.float32).dtype == np.float32
+        back = device.to_host(there)
+        assert device.to_host(back) is back
+    device.to_host(there)
+    assert (tally.up, tally.down) == (1, 1)
+    np.testing.assert_array_equal(back, [0.0, 1.0, 2.0])
+
+
+def test_blocks_are_no_smaller_on_an_accelerator():
+    assert device.block_size(1000) == 1000
+    with device.as_if_on("gpu"):
+        assert device.block_size(1000) >= 1000
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("method", DECOMPOSING)
+def test_with_an_accelerator_nothing_is_decomposed_on_the_host(gaps, rng, method, compressed):
+    options = options_of(method)
+    if compressed:  # more genes than fibers
+        gaps = np.concatenate([gaps[:6], 0.1 * rng.normal(size=(6, 6, 45)) + gaps[:6, :, :1]], axis=2)
+    with device.counted() as on_cpu:
+        expected = METHODS[method](gaps, options)
+    with device.as_if_on("gpu"), device.counted() as on_gpu:
+        found = METHODS[method](gaps, options)
+    assert on_cpu.on_device == on_gpu.on_host == 0
+    assert on_cpu.on_host == on_gpu.on_device > 0
+    np.testing.assert_allclose(found.values, expected.values, atol=1e-8)
+    assert found.status.n_iter == expected.status.n_iter
+
+
+def test_a_sweep_brings_back_one_number(gaps):
+    """And takes nothing along; each has one eigenproblem, cross-validation's too."""
+    options = KroneckerOptions(**QUICK["kronecker"], tol=1e-9)
+    tallies = []
+    for n_sweeps in (2, 3):
+        with device.as_if_on("gpu"), device.counted() as tally:
+            assert kronecker(gaps, replace(options, max_iter=n_sweeps)).status.n_iter == n_sweeps
+        tallies.append(tally)
+    few, more = tallies
+    assert more.up == few.up
+    assert more.down - few.down == more.on_device - few.on_device > 0
+
+
+@pytest.mark.parametrize("method", sorted(PLAIN))
+def test_means_and_neighbours_leave_the_device_alone(gaps, method):
+    with device.as_if_on("gpu"), device.counted() as tally:
+        METHODS[method](gaps, options_of(method))
+    assert (tally.up, tally.down, tally.on_host, tally.on_device) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_moves_past_the_seam(gaps, method):
+    """JAX itself refuses what moves without being asked to."""
+    options = options_of(method)
+    expected = METHODS[method](gaps, options).values  # constants of compiled code move once
+    with jax.transfer_guard("disallow"):
+        np.testing.assert_array_equal(METHODS[method](gaps, options).values, expected)
+    with jax.transfer_guard("disallow"), pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+        jnp.sin(np.ones(3))
 
 
 def test_settings_of_the_session_are_left_out_and_come_back():

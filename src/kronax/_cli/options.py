@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from kronax._cli.output import InputError, told_to_the_user
+from kronax._cli.refusals import InputError, refused
 from kronax.solvers import checks
-from kronax.solvers.tensor.registry import METHODS, Options, options_of
+from kronax.solvers.tensor.method import Options
+from kronax.solvers.tensor.registry import METHODS, options_of
 
 _WORDS = {bool: {"true": True, "false": False}, NoneType: {"none": None}}
 _IN_WORDS = {int: "a whole number", float: "a number", bool: "true or false", NoneType: "none"}
@@ -29,18 +30,18 @@ def options_from(method: str, words: Iterable[str]) -> Options:
         if name in found:
             msg = f"--option {word}: {name} is given twice."
             raise InputError(msg)
-        with told_to_the_user():
+        with refused():
             checks.known(name, kinds, f"{method} option", most=len(kinds))
         try:
             found[name] = _read(text, kinds[name])
         except ValueError as error:
             msg = f"--option {word}: {name} is {_in_words(kinds[name])}, found {text!r}."
             raise InputError(msg) from error
-    with told_to_the_user():
+    with refused():
         return options_of(method, METHODS[method].options(**found))
 
 
-def described() -> str:
+def names_of_all() -> str:
     """List the options of all methods, those with the same ones together."""
     together: dict[type, list[str]] = {}
     for name, method in METHODS.items():

@@ -8,22 +8,22 @@ from mudata import MuData
 from kronax._data import keys
 from kronax._data.tensor import Tensor
 from kronax.solvers.tensor.completion import Completion
-from kronax.solvers.tensor.factors.factorization import Factorization
 
 
 def described(tensor: Tensor, result: Completion) -> dict[str, Any]:
-    """Give what uns holds besides what every method writes."""
-    if not isinstance(result, Factorization):
+    """Return what uns holds besides what every method writes."""
+    factors = result.factors
+    if factors is None:
         return {}
     found: dict[str, Any] = {
         "contexts": np.array(tensor.contexts, dtype=str),
-        "held_out_loss": result.held_out_loss.astype(np.float64),
-        "n_clipped": result.scaling.n_clipped,
-        "shift": result.scaling.shift,
-        "factor": result.scaling.factor,
+        "held_out_loss": factors.held_out_loss.astype(np.float64),
+        "n_clipped": factors.scaling.n_clipped,
+        "shift": factors.scaling.shift,
+        "factor": factors.scaling.factor,
     }
-    if result.contexts is not None:
-        found["context_factors"] = result.contexts
+    if factors.contexts is not None:
+        found["context_factors"] = factors.contexts
     return found
 
 
@@ -34,13 +34,13 @@ def write(mdata: MuData, tensor: Tensor, result: Completion) -> None:
     """
     for c, context in enumerate(tensor.contexts):
         adata = mdata.mod[context]
-        if not isinstance(result, Factorization):
+        if (factors := result.factors) is None:
             for part, key in ((adata.obsm, keys.TREATMENT_FACTORS), (adata.varm, keys.GENE_FACTORS)):
                 if key in part:
                     del part[key]
             continue
-        own = result.genes if result.contexts is not None else result.genes[c]
+        own = factors.genes if factors.contexts is not None else factors.genes[c]
         genes = np.full((adata.n_vars, own.shape[1]), np.nan, own.dtype)
         genes[tensor.columns[c]] = own
-        adata.obsm[keys.TREATMENT_FACTORS] = result.treatments.copy()
+        adata.obsm[keys.TREATMENT_FACTORS] = factors.treatments.copy()
         adata.varm[keys.GENE_FACTORS] = genes

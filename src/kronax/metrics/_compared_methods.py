@@ -7,7 +7,8 @@ import numpy as np
 
 from kronax.solvers import checks
 from kronax.solvers.tensor.completion import Completion
-from kronax.solvers.tensor.registry import METHODS, Options, methods_of, options_of
+from kronax.solvers.tensor.method import Options
+from kronax.solvers.tensor.registry import METHODS, methods_of, options_of
 
 TRUTH = "measured"  # beside the methods, in tables
 DEFAULT = ("kronecker", "falrtc", "dnpp", "mean_2d", "mean_1d")
@@ -23,19 +24,17 @@ class ComparedMethod:
     name: str
     options: Options
 
-    @property
-    def falls_back(self) -> bool:
-        """Whether means stand in for predictions of what was never measured."""
-        return METHODS[self.name].falls_back
+    def n_bytes(self, measured: np.ndarray) -> int:
+        """Estimate the memory that it takes."""
+        return METHODS[self.name].needs(measured, self.options).n_bytes
 
-    @property
-    def copies(self) -> float:
-        """The most memory that it takes, in tensors of float64."""
-        return METHODS[self.name].copies
+    def unable(self, unseen: np.ndarray) -> np.ndarray:
+        """Return which fibers it cannot predict, of those ``unseen`` in training: none if something stands in."""
+        return unseen & bool(METHODS[self.name].instead(self.options))
 
-    def complete(self, values: np.ndarray, width: int) -> Completion:
-        """Complete a tensor ``(D, C, G)``; ``width`` as in :func:`kronax.solvers.tensor.unfold.compress`."""
-        return METHODS[self.name](values, self.options, width=width)
+    def complete(self, values: np.ndarray) -> Completion:
+        """Complete a tensor ``(D, C, G)``."""
+        return METHODS[self.name](values, self.options)
 
 
 def compared_methods(methods: str | Iterable[str] | Mapping[str, Chosen]) -> list[ComparedMethod]:
@@ -73,7 +72,7 @@ def _compared(label: str, chosen: Chosen) -> ComparedMethod:
 
 
 def _named(label: str, chosen: Chosen) -> tuple[str, Options | None]:
-    """Give the method's name, and its options if there are any."""
+    """Return the method's name, and its options if there are any."""
     if isinstance(chosen, str):
         return chosen, None
     if isinstance(chosen, tuple) and len(chosen) == 2:

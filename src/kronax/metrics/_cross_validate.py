@@ -258,17 +258,17 @@ def cross_validate(
     chosen = compared_methods(methods)
     tensor = tensors.read(mdata, layer)
     tensors.require_measured(mdata, layer)
-    copies = 4 + len(chosen) + max(method.copies for method in chosen)
-    objects.memory(int(8 * copies * tensor.values.size), "Compare fewer methods, or choose fewer genes.")
+    n_bytes = 8 * (4 + len(chosen)) * tensor.values.size
+    n_bytes += max(method.n_bytes(~np.isnan(tensor.values)) for method in chosen)
+    objects.memory(n_bytes, "Compare fewer methods, or choose fewer genes.")
     values = to_unit_norm(tensor.values) if unit_norm else tensor.values
     fold = _deal(~np.isnan(values), split, n_folds, keep, random_state)
     held = _held_out(values, fold, n_folds)
-    width = _largest_training_set(tensor.measured, fold, n_folds)
     predictions = {}
     with tqdm(total=len(chosen) * n_folds, unit="fold", delay=2, leave=False, disable=not shows_progress()) as bar:
         for method in chosen:
             bar.set_description(method.label, refresh=False)
-            predictions[method.label] = _predict(method, values, fold, n_folds, held, width, bar)
+            predictions[method.label] = _predict(method, values, fold, n_folds, held, bar)
     parameters = {
         "split": split,
         "n_folds": n_folds,
@@ -291,12 +291,6 @@ def _deal(measured: np.ndarray, split: str, n_folds: int, keep: int, random_stat
         return fiber_folds(fibers, n_folds, random_state).fold
     axis = ("cold_start_treatment", "cold_start_context").index(split)
     return cold_start_folds(fibers, n_folds, axis=axis, keep=keep, random_state=random_state).fold
-
-
-def _largest_training_set(measured: np.ndarray, fold: np.ndarray, n_folds: int) -> int:
-    """Count the fibers that a fold leaves in training, at most: this wide, all folds share compiled code."""
-    by_entry = fold.reshape(*measured.shape, -1)
-    return max(int((measured & (by_entry != k).any(axis=2)).sum()) for k in range(n_folds))
 
 
 @dataclass(frozen=True)
@@ -343,7 +337,7 @@ class _Predicted:
 
 
 def _predict(
-    method: ComparedMethod, values: np.ndarray, fold: np.ndarray, n_folds: int, held: _HeldOut, width: int, bar: tqdm
+    method: ComparedMethod, values: np.ndarray, fold: np.ndarray, n_folds: int, held: _HeldOut, bar: tqdm
 ) -> _Predicted:
     """Complete the tensor once for every fold, without it."""
     start = time.perf_counter()
@@ -353,15 +347,15 @@ def _predict(
     n_converged = 0
     for k in range(n_folds):
         mask = fold == k
-        completion = method.complete(hide(values, mask), width)
+        completion = method.complete(hide(values, mask))
         predicted[mask] = completion.values[mask]
         n_held = mask if mask.ndim == 2 else mask.sum(axis=2)
         counts += n_held * (completion.fallback == kinds)
-        n_converged += completion.converged
+        n_converged += completion.status.converged
         bar.update()
     predicted[np.isnan(values)] = np.nan  # of fibers measured in part
     where = held.treatment, held.context
-    unable = held.unseen & (not method.falls_back)
+    unable = method.unable(held.unseen)
     predicted = np.where(unable[:, None], np.nan, predicted[where])
     seconds = time.perf_counter() - start
     return _Predicted(predicted, counts.argmax(axis=0)[where], unable, n_converged / n_folds, seconds)

@@ -153,7 +153,7 @@ def density_curve(
         for method in chosen:
             bar.set_description(method.label, refresh=False)
             for repeat, size, training, test in draws:
-                pct, unpredicted = _score(method, values, training, test, sizes[-1], unit_norm)
+                pct, unpredicted = _score(method, values, training, test, unit_norm)
                 density = densities[sizes.index(size)]
                 rows.append((method.label, density, repeat, pct, unpredicted))
                 bar.update()
@@ -206,14 +206,13 @@ def _draws(
 
 
 def _score(
-    method: ComparedMethod, values: np.ndarray, training: np.ndarray, test: np.ndarray, width: int, unit_norm: bool
+    method: ComparedMethod, values: np.ndarray, training: np.ndarray, test: np.ndarray, unit_norm: bool
 ) -> tuple[float, float]:
     """Give the correlation over what is held out, and the share of fibers about which the method has nothing to say."""
-    completion = method.complete(hide(values, ~training), width)
+    completion = method.complete(hide(values, ~training))
     predicted = completion.values[test]
-    nothing = completion.fallback[test] > 0
-    if not method.falls_back:
-        nothing |= (~training.any(axis=1)[:, None] | ~training.any(axis=0))[test]
-        predicted = np.where(nothing[:, None], np.nan, predicted)
+    unable = method.unable(~training.any(axis=1)[:, None] | ~training.any(axis=0))[test]
+    predicted = np.where(unable[:, None], np.nan, predicted)
+    nothing = unable | (completion.fallback[test] > 0)
     predicted = to_unit_norm(predicted) if unit_norm else predicted
     return pooled_correlation(values[test], predicted), float(nothing.mean())

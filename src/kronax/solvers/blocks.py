@@ -14,6 +14,8 @@ import numpy as np
 from jax import Array
 from scipy import sparse
 
+from kronax.solvers.device import block_size, to_device
+
 _DENSE_BLOCK = 2**22  # entries of one block when it is dense: 32 MiB in float64
 _PANELS = 4  # of columns, in a Gram matrix
 
@@ -44,7 +46,7 @@ class Blocks:
 def from_csr(matrix: sparse.csr_array) -> Blocks:
     """Deal the rows of a CSR matrix out to blocks."""
     n, m = matrix.shape
-    n_blocks = -(-n // min(n, max(1, _DENSE_BLOCK // m)))
+    n_blocks = -(-n // min(n, max(1, block_size(_DENSE_BLOCK) // m)))
     parts = [matrix[block::n_blocks] for block in range(n_blocks)]
     shape = (n_blocks, _rounded_up(max(part.nnz for part in parts)))
     values = np.zeros(shape, matrix.dtype)
@@ -53,7 +55,7 @@ def from_csr(matrix: sparse.csr_array) -> Blocks:
         values[block, : part.nnz] = part.data
         rows[block, : part.nnz] = block + n_blocks * np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))
         cols[block, : part.nnz] = part.indices
-    return Blocks(jnp.asarray(values), jnp.asarray(rows), jnp.asarray(cols), (n, m), -(-n // n_blocks))
+    return Blocks(to_device(values), to_device(rows), to_device(cols), (n, m), -(-n // n_blocks))
 
 
 def to_dense(blocks: Blocks) -> np.ndarray:

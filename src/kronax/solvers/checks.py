@@ -67,7 +67,7 @@ def name(value: Any, argument: str) -> None:
 
 def positive(value: Any, name: str, *, high: float = np.inf) -> None:
     """Require a positive finite number, at most ``high``."""
-    ok = isinstance(value, Real) and not isinstance(value, bool) and 0 < value < np.inf and value <= high
+    ok = is_real(value) and 0 < value < np.inf and value <= high
     if not ok:
         limit = f" of at most {high:g}" if np.isfinite(high) else ""
         msg = f"`{name}` must be a positive number{limit}, found {value!r}."
@@ -76,7 +76,7 @@ def positive(value: Any, name: str, *, high: float = np.inf) -> None:
 
 def not_negative(value: Any, name: str, *, below: float = np.inf) -> None:
     """Require a finite number of at least 0, and less than ``below``."""
-    ok = isinstance(value, Real) and not isinstance(value, bool) and 0 <= value < below
+    ok = is_real(value) and 0 <= value < below
     if not ok:
         limit = f" and less than {below:g}" if np.isfinite(below) else ""
         msg = f"`{name}` must be a number of at least 0{limit}, found {value!r}."
@@ -85,9 +85,14 @@ def not_negative(value: Any, name: str, *, below: float = np.inf) -> None:
 
 def share(value: Any, name: str) -> None:
     """Require a number from 0 to 1."""
-    if not (isinstance(value, Real) and not isinstance(value, bool) and 0 <= value <= 1):
+    if not (is_real(value) and 0 <= value <= 1):
         msg = f"`{name}` must be a number from 0 to 1, found {value!r}."
         raise ValueError(msg)
+
+
+def is_real(value: Any) -> bool:
+    """Return whether this is a real number, and no truth value."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def boolean(value: Any, name: str) -> None:

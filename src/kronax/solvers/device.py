@@ -1,20 +1,29 @@
-"""The device: eigenproblems by whichever library solves them fastest, threads, and the settings to compute with."""
+"""One place that knows the device: where eigenproblems are solved, what moves there and back, threads, sizes of blocks, and settings.
+
+Without an accelerator decompositions are LAPACK's, through NumPy, which is ten times as fast as the one that XLA calls on a
+CPU. With one they are solved there, and their results stay there until :func:`to_host` fetches them.
+"""
 
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jax.typing import DTypeLike
 from threadpoolctl import ThreadpoolController
 
 LARGE = 4096  # rows from which one eigenproblem is worth all threads
+_SHARE = 1 / 64  # of an accelerator's memory for one block
 Item, Result = TypeVar("Item"), TypeVar("Result")
+Matrix = np.ndarray | Array
 _one_at_a_time = threading.RLock()  # the limit belongs to the process: two that overlap would not restore it
 _processes: set[int] = set()  # in which JAX was started from here: a forked one inherits the set, not JAX's threads
 
@@ -50,22 +59,88 @@ def current() -> jax.Device:
         raise RuntimeError(msg)
     _processes.add(os.getpid())
     with jax.transfer_guard("allow"):
-        return next(iter(jnp.zeros(()).devices()))
+        return next(iter(jax.device_put(np.zeros((), np.float32)).devices()))
+
+
+def platform() -> str:
+    """Name the kind of device that JAX computes on now: ``"cpu"`` or an accelerator."""
+    return _assumed[-1] if _assumed else current().platform
+
+
+def block_size(on_cpu: int) -> int:
+    """Return how many numbers of float64 a block of a larger computation may have: more on an accelerator with much memory."""
+    limit = (current().memory_stats() or {}).get("bytes_limit", 0) if platform() != "cpu" else 0
+    return max(on_cpu, int(_SHARE * limit / 8))
+
+
+def to_device(array: Matrix, dtype: DTypeLike | None = None) -> Array:
+    """Return an array where JAX computes, as this type if one is given; what is there already stays."""
+    if isinstance(array, Array):
+        return array if dtype is None or array.dtype == dtype else array.astype(dtype)
+    _note("up")
+    return jax.device_put(np.asarray(array, dtype))
+
+
+def to_host(array: Matrix) -> np.ndarray:
+    """Return an array as NumPy's; what is on the host already stays."""
+    if isinstance(array, Array):
+        _note("down")
+        return np.asarray(jax.device_get(array))
+    return np.asarray(array)
+
+
+def eigh(matrix: Matrix) -> tuple[Matrix, Matrix]:
+    """Return eigenvalues, ascending, and eigenvectors of a symmetric matrix, both on the side where they are computed."""
+    return _decomposed(np.linalg.eigh, jnp.linalg.eigh, matrix)
+
+
+def eigvalsh(matrix: Matrix) -> Matrix:
+    """Return the eigenvalues of a symmetric matrix, ascending."""
+    return _decomposed(np.linalg.eigvalsh, jnp.linalg.eigvalsh, matrix)
+
+
+def qr(matrix: Matrix) -> tuple[Matrix, Matrix]:
+    """Return orthonormal columns that span those of a matrix, and the triangle that leads back."""
+    return _decomposed(np.linalg.qr, jnp.linalg.qr, matrix)
+
+
+def _decomposed(host: Callable[[np.ndarray], Any], accelerator: Callable[[Array], Any], matrix: Matrix) -> Any:
+    if platform() != "cpu":
+        _note("on_device")
+        with jax.enable_x64(True):  # the matrix keeps its own precision
+            return accelerator(to_device(matrix))
+    _note("on_host")
+    with threads_for(min(matrix.shape)):
+        return host(to_host(matrix))
+
+
+def eigh_each(matrices: Sequence[Matrix]) -> list[tuple[Matrix, Matrix]]:
+    """Return eigenvalues, ascending, and eigenvectors of several symmetric matrices, where they are computed."""
+    if platform() != "cpu":
+        return [eigh(matrix) for matrix in matrices]
+    return side_by_side(_on_this_thread, [to_host(matrix) for matrix in matrices], max(map(len, matrices)))
 
 
 def eigh_all(matrices: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Give eigenvalues, descending, and eigenvectors, their largest entry positive, of symmetric matrices."""
-    return side_by_side(eigh_of_platform(), matrices, max(map(len, matrices)))
+    """Return, on the host, eigenvalues, descending, and eigenvectors, their largest entry positive, of symmetric matrices."""
+    return [_ordered(*solved) for solved in eigh_each(matrices)]
 
 
 def eigh_of_platform() -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Give what solves one eigenproblem as :func:`eigh_all` does, in any thread.
+    """Return what solves one eigenproblem as :func:`eigh_all` does, in any thread."""
+    solve = _on_this_thread if platform() == "cpu" else eigh
+    return lambda matrix: _ordered(*solve(matrix))
 
-    Without an accelerator it is NumPy's LAPACK, which is ten times as fast as the one that XLA calls on a CPU.
-    """
-    if platform() == "cpu":
-        return lambda matrix: _ordered(*np.linalg.eigh(matrix))
-    return lambda matrix: _ordered(*jnp.linalg.eigh(jnp.asarray(matrix)))
+
+def _on_this_thread(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what LAPACK finds; whoever shares the threads out has set their limit."""
+    _note("on_host")
+    return np.linalg.eigh(matrix)
+
+
+def _ordered(values: Matrix, vectors: Matrix) -> tuple[np.ndarray, np.ndarray]:
+    values, vectors = to_host(values)[::-1], to_host(vectors)[:, ::-1]
+    return values, vectors * np.where(vectors.max(axis=0) >= -vectors.min(axis=0), 1.0, -1.0)
 
 
 def side_by_side(function: Callable[[Item], Result], items: Sequence[Item], size: int) -> list[Result]:
@@ -86,14 +161,14 @@ def on_all_cores(function: Callable[[Item], Result], items: Sequence[Item]) -> l
 
 
 def each_on_all_cores(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """Give the results of :func:`on_all_cores` one by one, in the order of the items."""
+    """Yield the results of :func:`on_all_cores` one by one, in the order of the items."""
     with ThreadPoolExecutor(min(len(items), _cores())) as pool:
         yield from pool.map(function, items)
 
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Give LAPACK one thread in every call: more would wait for each other in problems that are not large.
+    """Restrict LAPACK to one thread in every call: more would wait for each other in problems that are not large.
 
     They would also stay awake for a while after each product, in the way of those of XLA.
     """
@@ -103,15 +178,9 @@ def one_thread_each() -> Iterator[None]:
 
 @contextmanager
 def threads_for(size: int) -> Iterator[None]:
-    """Give LAPACK one thread unless the matrices, of ``size`` rows, are large."""
+    """Restrict LAPACK to one thread unless the matrices, of ``size`` rows, are large."""
     with nullcontext() if size >= LARGE else one_thread_each():
         yield
-
-
-def lapack(function: Callable[[np.ndarray], Any], matrix: np.ndarray) -> Any:
-    """Call one of NumPy's decompositions, with one thread unless the matrix is large."""
-    with threads_for(min(matrix.shape)):
-        return function(matrix)
 
 
 @cache
@@ -120,15 +189,47 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def platform() -> str:
-    """Name the kind of device that JAX computes on now: ``"cpu"`` or an accelerator."""
-    return current().platform
-
-
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _ordered(values: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    values, vectors = np.asarray(values)[::-1], np.asarray(vectors)[:, ::-1]
-    return values, vectors * np.where(vectors.max(axis=0) >= -vectors.min(axis=0), 1.0, -1.0)
+@dataclass(eq=False)
+class Tally:
+    """What passed here: arrays moved to the device and back, and decompositions on the host and on the device."""
+
+    up: int = 0
+    down: int = 0
+    on_host: int = 0
+    on_device: int = 0
+
+
+_tallies: list[Tally] = []
+_assumed: list[str] = []
+_noting = threading.Lock()
+
+
+@contextmanager
+def counted() -> Iterator[Tally]:
+    """Count what passes here meanwhile."""
+    tally = Tally()
+    _tallies.append(tally)
+    try:
+        yield tally
+    finally:
+        _tallies.remove(tally)
+
+
+def _note(what: str) -> None:
+    with _noting:
+        for tally in _tallies:
+            setattr(tally, what, getattr(tally, what) + 1)
+
+
+@contextmanager
+def as_if_on(name: str) -> Iterator[None]:
+    """Decide meanwhile as on another platform, which JAX need not have: so every path runs anywhere."""
+    _assumed.append(name)
+    try:
+        yield
+    finally:
+        _assumed.pop()

@@ -1,12 +1,12 @@
 """Tools: what learns something from the data."""
 
 from kronax.solvers.tensor.dnpp import DnppOptions
-from kronax.solvers.tensor.factors.factorization import TOXITENCOMPL, AttentionOptions, FactorizationOptions
+from kronax.solvers.tensor.factors.options import TOXITENCOMPL, AttentionOptions, FactorizationOptions
 from kronax.solvers.tensor.means import Mean1dOptions, Mean2dOptions
 from kronax.solvers.tensor.trace_norm.falrtc import HODOS_2018, FalrtcOptions
 from kronax.solvers.tensor.trace_norm.halrtc import HalrtcOptions
 from kronax.solvers.tensor.trace_norm.silrtc import SilrtcOptions
-from kronax.solvers.tensor.wiener.wiener import KroneckerOptions
+from kronax.solvers.tensor.wiener.options import KroneckerOptions
 from kronax.tl._complete_tensor import complete_tensor
 from kronax.tl._gene_modules import gene_modules
 from kronax.tl._gmgm import gmgm

@@ -1,10 +1,8 @@
 import warnings
-from collections.abc import Iterable
 from dataclasses import asdict, fields, replace
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any
 
-import jax
 import numpy as np
 import pandas as pd
 from anndata import AnnData
@@ -14,22 +12,18 @@ from kronax._data import align, factors, keys, objects
 from kronax._data import tensor as tensors
 from kronax._data.tensor import Tensor
 from kronax._logging import logger, shows_progress
-from kronax.solvers import checks
+from kronax.solvers import checks, device
 from kronax.solvers.tensor.completion import Completion, Fallback, without_work
-from kronax.solvers.tensor.factors.factorization import Factorization, FactorizationOptions
-from kronax.solvers.tensor.registry import METHODS, Options, options_of
-from kronax.solvers.tensor.wiener.wiener import MOST_FIBERS, KroneckerOptions
+from kronax.solvers.tensor.method import Options
+from kronax.solvers.tensor.registry import METHODS, MethodName, options_of
 
 _FEWEST = 3  # profiles: over two treatments, any two contexts correlate perfectly
-_CONSTANT = 1e-12  # spread of a profile, of its largest value, below which it is rounding
 
 
 def complete_tensor(
     mdata: MuData,
     *,
-    method: Literal[
-        "kronecker", "mean_1d", "mean_2d", "dnpp", "falrtc", "halrtc", "silrtc", "mf", "cp", "attention_cp"
-    ] = "kronecker",
+    method: MethodName = "kronecker",
     layer: str | None = None,
     key_added: str = keys.COMPLETED,
     options: Options | None = None,
@@ -160,10 +154,7 @@ def complete_tensor(
     tensors.require_measured(mdata, layer)
     tensors.require_actual(mdata, copy=copy)
     measured = ~np.isnan(tensor.values)
-    if not METHODS[method].falls_back:
-        _require_predictable(tensor, measured, method)
-    if isinstance(options, FactorizationOptions) and options.refuse_unmeasured:
-        _refuse_unmeasured(tensor, measured)
+    _require_predictable(tensor, measured, method, options)
     _require_memory(measured, method, options)
     _log_start(tensor, method)
     _warn_of_input(tensor, measured)
@@ -191,11 +182,11 @@ def _log_start(tensor: Tensor, method: str) -> None:
     n, c, p = tensor.values.shape
     missing = int((~tensor.measured).sum())
     single = tensor.missing_entries - missing * p
-    (device,) = jax.numpy.zeros(()).devices()
+    where = device.current()
     text = (
         "complete_tensor (%s): %d treatments × %d contexts × %d genes; %d profiles and %d single entries missing; on %s"
     )
-    logger.info(text, method, n, c, p, missing, single, device)
+    logger.info(text, method, n, c, p, missing, single, where)
 
 
 def _warn_of_input(tensor: Tensor, measured: np.ndarray) -> None:
@@ -212,53 +203,29 @@ def _warn_of_input(tensor: Tensor, measured: np.ndarray) -> None:
     tensors.warn_of_counts(tensor.values, stacklevel=3)
 
 
-def _require_predictable(tensor: Tensor, measured: np.ndarray, method: str) -> None:
-    """Require a measured value of everything, where a method would predict 0 otherwise."""
-    empty = [f"{kind} {checks.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
-    if empty:
-        able = ", ".join(repr(name) for name, other in METHODS.items() if other.falls_back)
-        msg = (
-            f"Nothing was measured of {' and of '.join(empty)}; method {method!r} cannot predict them. Leave them out, "
-            f"or use one of {able}."
-        )
+def _require_predictable(tensor: Tensor, measured: np.ndarray, method: str, options: Options) -> None:
+    """Require a measured value of everything, where a method has nothing to put in its place."""
+    never, instead = _never_measured(tensor, measured), METHODS[method].instead(options)
+    if never and instead:
+        msg = f"Nothing was measured of {never}; method {method!r} cannot predict them. Leave them out, or {instead}."
         raise ValueError(msg)
 
 
-def _refuse_unmeasured(tensor: Tensor, measured: np.ndarray) -> None:
-    """Refuse what would be predicted from biases alone."""
-    empty = [f"{kind} {checks.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
-    if empty:
-        msg = (
-            f"Nothing was measured of {' and of '.join(empty)}. Leave them out, or predict them from the biases alone with "
-            "`refuse_unmeasured=False`."
-        )
-        raise ValueError(msg)
-
-
-def _never_measured(tensor: Tensor, measured: np.ndarray) -> Iterable[tuple[str, np.ndarray]]:
-    """Name treatments, contexts and genes without a measured value."""
-    names = {"treatments": tensor.treatments, "contexts": tensor.contexts, "genes": tensor.genes}
-    for axis, (kind, labels) in enumerate(names.items()):
+def _never_measured(tensor: Tensor, measured: np.ndarray) -> str:
+    """Name treatments, contexts and genes without a measured value; nothing if there are none."""
+    kinds = {"treatments": tensor.treatments, "contexts": tensor.contexts, "genes": tensor.genes}
+    found = []
+    for axis, (kind, labels) in enumerate(kinds.items()):
         others = tuple({0, 1, 2} - {axis})
-        yield kind, np.asarray(labels, dtype=object)[~measured.any(axis=others)]
+        names = np.asarray(labels, dtype=object)[~measured.any(axis=others)]
+        found += [f"{kind} {checks.listed(names)}"] if len(names) else []
+    return " and of ".join(found)
 
 
 def _require_memory(measured: np.ndarray, method: str, options: Options) -> None:
-    needed = METHODS[method].bytes_needed(measured, options)
+    memory = METHODS[method].needs(measured, options)
     remedy = "Choose fewer genes or treatments, or a method that needs less, such as 'mean_2d'."
-    if isinstance(options, KroneckerOptions) and options.variance:
-        n_whole = int(measured.all(axis=2).sum())
-        if not 0 < n_whole <= MOST_FIBERS:
-            msg = (
-                f"The posterior variance is offered for 1 to {MOST_FIBERS} profiles without gaps, found {n_whole}. "
-                "Complete with `variance=False`."
-            )
-            raise ValueError(msg)
-        needed = max(needed, 8 * 2 * measured.size + 24 * n_whole**2)
-        remedy += " Or complete with `variance=False`."
-    if isinstance(options, FactorizationOptions):
-        remedy += f" Or a smaller `rank` than {options.rank}, or `batch_size` than {options.batch_size}."
-    objects.memory(int(needed), remedy)
+    objects.memory(memory.n_bytes, remedy + (f" Or {memory.remedy}." if memory.remedy else ""))
 
 
 def _solve(tensor: Tensor, measured: np.ndarray, method: str, options: Options) -> Completion:
@@ -281,7 +248,7 @@ def _not_finite() -> FloatingPointError:
 
 
 def _layer(mdata: MuData, tensor: Tensor, result: Completion, c: int) -> np.ndarray:
-    """Give a modality's completed layer: what was read, as it was, and predictions of the shared genes in the gaps."""
+    """Return a modality's completed layer: what was read, as it was, and predictions of the shared genes in the gaps."""
     adata = mdata.mod[tensor.contexts[c]]
     found = tensors.matrix(adata, tensor.layer, f"mdata[{tensor.contexts[c]!r}]")
     rows, columns = tensor.rows[:, c], tensor.columns[c]
@@ -301,7 +268,7 @@ def _require_finite(tensor: Tensor, layers: dict[str, np.ndarray]) -> None:
 
 
 def _described(tensor: Tensor, measured: np.ndarray, result: Completion, c: int) -> dict[str, Any]:
-    """Give the columns of a modality's obs."""
+    """Return the columns of a modality's obs."""
     gaps = ~measured[:, c].all(axis=1)
     n = len(gaps)
     confidence = np.full(n, np.nan) if result.confidence is None else result.confidence[:, c]
@@ -318,7 +285,7 @@ def _described(tensor: Tensor, measured: np.ndarray, result: Completion, c: int)
 
 
 def _aligned(mdata: MuData, tensor: Tensor) -> dict[str, AnnData]:
-    """Give what shall stand in the place of the modalities; nothing if their rows are the same already."""
+    """Return what shall stand in the place of the modalities; nothing if their rows are the same already."""
     if tensors.is_aligned(mdata):
         return {}
     align.log_new(mdata, tensor.treatments)
@@ -338,16 +305,16 @@ def _name(fallback: Fallback) -> str:
 
 
 def _summary(measured: np.ndarray, result: Completion, method: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Give what is stored in uns."""
+    """Return what is stored in uns."""
     gaps = ~measured.all(axis=2)
     return {
         "method": method,
         "params": params,
         "chosen": {key: float(value) for key, value in result.parameters.items()},
-        "converged": bool(result.converged),
-        "reason": result.reason,
-        "n_iter": int(result.n_iter),
-        "objective": np.asarray(result.objective, np.float64),
+        "converged": bool(result.status.converged),
+        "reason": result.status.reason,
+        "n_iter": int(result.status.n_iter),
+        "objective": np.asarray(result.status.objective, np.float64),
         "n_predicted": int((~measured.any(axis=2)).sum()),
         "n_entries": int((~measured).sum()),
         "fallbacks": _fallbacks(result, gaps),
@@ -361,7 +328,7 @@ def _fallbacks(result: Completion, gaps: np.ndarray) -> dict[str, int]:
 
 
 def _storable(options: dict[str, Any]) -> dict[str, Any]:
-    """Give options as they can be saved: no tuples, no NumPy scalars."""
+    """Return options as they can be saved: no tuples, no NumPy scalars."""
     plain = {}
     for key, value in options.items():
         if isinstance(value, tuple | list | np.ndarray):
@@ -373,33 +340,28 @@ def _storable(options: dict[str, Any]) -> dict[str, Any]:
 
 def _warn(tensor: Tensor, measured: np.ndarray, result: Completion, method: str, options: Options) -> None:
     """Warn of what the user should know about the result."""
-    messages = []
-    if not result.converged:
-        if isinstance(options, FactorizationOptions):
-            more, other = {"max_epochs": 4 * options.max_epochs}, "a larger learning rate"
-        else:
-            more, other = {"max_iter": 4 * options.max_iter}, f"a larger `tol` than {options.tol:g}"
-        option = "".join(f"{name}={value}" for name, value in more.items())
-        messages.append(
-            f"{method} did not converge: {result.reason}. Use `options={_written(replace(options, **more))}` "
-            f"(on the command line --option {option}), or {other}."
-        )
-    never = [f"{kind} {checks.listed(names)}" for kind, names in _never_measured(tensor, measured) if len(names)]
-    if never:
-        what = "biases" if isinstance(options, FactorizationOptions) and options.biases else "means"
-        messages.append(f"Nothing was measured of {' and of '.join(never)}; {what} were predicted in their place.")
-    if isinstance(result, Factorization) and (n_clipped := int(result.scaling.n_clipped.sum())):
-        share = n_clipped / measured.sum()
-        logger.info("%d measured entries (%.2g%%) were clipped as outliers, for training only", n_clipped, 100 * share)
-    if method == "dnpp" and (n_constant := _constant(tensor.values)):
-        messages.append(
-            f"{n_constant} measured profiles are constant: their correlations are undefined, so they are no neighbours."
-        )
+    messages = list(result.doubts)
+    if not result.status.converged:
+        messages.append(_not_converged(result.status.reason, method, options))
+    if never := _never_measured(tensor, measured):
+        messages.append(f"Nothing was measured of {never}; {result.stand_in} were predicted in their place.")
     for msg in messages:
         warnings.warn(msg, UserWarning, stacklevel=3)
+    for note in result.notes:
+        logger.info(note)
     if n_fallbacks := {kind: n for kind, n in _fallbacks(result, ~measured.all(axis=2)).items() if n}:
         counts = ", ".join(f"{kind.replace('_', ' ')} for {n}" for kind, n in n_fallbacks.items())
         logger.info("profiles that %s could not predict, and what was used instead: %s", method, counts)
+
+
+def _not_converged(reason: str, method: str, options: Options) -> str:
+    """Say why, and what to change."""
+    advice = METHODS[method].advice(options)
+    option = " --option ".join(f"{name}={value}" for name, value in advice.options.items())
+    return (
+        f"{method} did not converge: {reason}. Use `options={_written(replace(options, **advice.options))}` "
+        f"(on the command line --option {option}), or {advice.otherwise}."
+    )
 
 
 def _written(options: Options) -> str:
@@ -411,11 +373,3 @@ def _written(options: Options) -> str:
         if plain != field.default:
             changed.append(f"{field.name}={plain!r}")
     return f"kx.tl.{type(options).__name__}({', '.join(changed)})"
-
-
-def _constant(values: np.ndarray) -> int:
-    """Count the measured profiles, of two genes or more, whose values are all the same."""
-    present = values[~np.isnan(values).all(axis=2)]
-    low, high = np.nanmin(present, axis=1), np.nanmax(present, axis=1)
-    enough = (~np.isnan(present)).sum(axis=1) > 1
-    return int((enough & (high - low <= _CONSTANT * np.maximum(abs(low), abs(high)))).sum())

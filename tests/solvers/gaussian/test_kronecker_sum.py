@@ -26,8 +26,7 @@ def residuals(found: kronecker_sum.KroneckerSum, e, f, m, q) -> float:
 
 
 def assert_solves(found: kronecker_sum.KroneckerSum, e, f, m, q):
-    assert found.converged
-    assert found.decrement <= 1e-12
+    assert found.status.converged
     assert (found.lam[:, None] + found.mu).min() > 0
     assert residuals(found, e, f, m, q) < 1e-6
     assert np.average(found.lam, weights=m) == pytest.approx(np.average(found.mu, weights=q), rel=1e-10)
@@ -182,18 +181,26 @@ def test_exchange_of_the_axes(rng):
 def test_converged_means_the_tolerance_was_met(rng):
     problem = spectra(rng)
     loose, strict = kronecker_sum.fit(*problem, tol=1e-1), kronecker_sum.fit(*problem, tol=1e-14)
-    assert loose.converged and loose.decrement <= 1e-1
-    assert loose.n_iter < strict.n_iter
+    assert loose.status.converged
+    assert loose.status.n_iter < strict.status.n_iter
     assert residuals(strict, *problem) < residuals(loose, *problem)
+
+
+def test_objective_of_every_step(rng):
+    found = kronecker_sum.fit(*spectra(rng, decades=3.0))
+    trace = found.status.objective
+    assert len(trace) == found.status.n_iter + 1 > 3
+    assert trace[-1] == found.objective
+    assert (np.diff(trace) <= 1e-12 * np.abs(trace[-1])).all()
 
 
 def test_too_few_steps_are_not_convergence(rng, monkeypatch):
     monkeypatch.setattr(kronecker_sum, "_STEPS", 2)
     problem = spectra(rng, decades=3.0)
     found = kronecker_sum.fit(*problem)
-    assert found.n_iter == 2
-    assert not found.converged
-    assert found.decrement > 1e-12
+    assert found.status.n_iter == 2
+    assert not found.status.converged
+    assert "after 2 steps, with a goal of 1e-12" in found.status.reason
 
 
 def test_start_from_lumped_eigenvalues_leads_to_the_same_solution(rng, monkeypatch):
@@ -206,8 +213,8 @@ def test_start_from_lumped_eigenvalues_leads_to_the_same_solution(rng, monkeypat
         monkeypatch.setattr(kronecker_sum, "_LARGE", 32)
         monkeypatch.setattr(kronecker_sum, "_LUMPS", 24)
         lumped = kronecker_sum.fit(e, f, m, q)
-    assert lumped.converged
-    assert lumped.n_iter < plain.n_iter
+    assert lumped.status.converged
+    assert lumped.status.n_iter < plain.status.n_iter
     np.testing.assert_allclose(lumped.lam, plain.lam, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(lumped.mu, plain.mu, rtol=1e-6, atol=1e-9)
 
@@ -222,7 +229,7 @@ def test_gradient_with_a_ridge_vanishes_at_the_solution(ridge, rng):
     e[:4], f[:2] = 0.0, 0.0
     f *= e.sum() / f.sum()
     found = kronecker_sum.fit(e, f, m, q, ridge=ridge)
-    assert found.converged
+    assert found.status.converged
     x = found.lam[:, None] + found.mu
     assert x.min() > 0
     expected = 1.0 / x - 2.0 * ridge * x  # the derivative of log x − ρx²
@@ -279,4 +286,4 @@ def test_ridge_on_one_flat_axis():
 def test_newton_is_quadratic_with_a_ridge(rng):
     """A Hessian without the ridge's part would still lead there, in many more steps."""
     found = kronecker_sum.fit(*spectra(rng), ridge=10.0)
-    assert found.converged and found.n_iter <= 8
+    assert found.status.converged and found.status.n_iter <= 8

@@ -450,7 +450,7 @@ def test_l1_solves_its_problem_for_z(center, rng):
     z = z - z.mean(0) if center else z
     s1, s2 = z @ z.T, z.T @ z
     expected = newton.fit(s1, s2, newton.penalties(s1, s2, 0.2))
-    assert found.converged and expected.converged and found.strength == (0.2, 0.2)
+    assert found.converged and expected.status.converged and found.strength == (0.2, 0.2)
     for axis, other in ((found.rows, expected.rows), (found.cols, expected.cols)):
         np.testing.assert_array_equal(dense(axis.precision) != 0, other != 0)
         assert_close(dense(axis.precision), other, 1e-3)
@@ -546,7 +546,7 @@ def test_l1_goes_on_from_the_step_before(rng, monkeypatch):
     for found, expected in zip(start, (first.rows, first.cols), strict=True):
         np.testing.assert_array_equal(found, expected)
     expected = recorded(*problem, start=None)
-    assert second.objective[-1] == pytest.approx(expected.objective[-1], rel=1e-9)
+    assert second.status.objective[-1] == pytest.approx(expected.status.objective[-1], rel=1e-9)
     assert n_steps < solves[-1][3]
 
 

@@ -17,8 +17,8 @@ def test_mean_1d_by_hand():
     np.testing.assert_allclose(result.values[:, :, 0], [[1, 3, 2], [5, 5, 5], [3, 3, 3]])
     none, context, gene = Fallback.NONE, Fallback.CONTEXT_MEAN, Fallback.GENE_MEAN
     np.testing.assert_array_equal(result.fallback, [[none] * 3, [none] * 3, [context, context, gene]])
-    assert result.converged
-    assert result.n_iter == 0
+    assert result.status.converged
+    assert result.status.n_iter == 0
     assert result.confidence is None
 
 

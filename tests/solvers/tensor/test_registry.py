@@ -1,12 +1,14 @@
 """The register of methods: what their options may be."""
 
 import re
+from dataclasses import fields, replace
+from typing import get_args
 
 import numpy as np
 import pytest
 
 import kronax as kx
-from kronax.solvers.tensor.registry import METHODS, options_of
+from kronax.solvers.tensor.registry import METHODS, MethodName, options_of
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -14,6 +16,34 @@ def test_defaults_pass_their_own_checks(method):
     expected = METHODS[method].options()
     assert options_of(method, None) == expected
     assert options_of(method, expected) is expected
+
+
+def test_every_method_can_be_named():
+    assert get_args(MethodName) == tuple(METHODS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_options_are_plain_records(method):
+    """They compare by value, are written as the code that makes them, can be changed by a copy alone, and check every field."""
+    kind = METHODS[method].options
+    options = kind()
+    assert options == kind() == replace(options) == eval(repr(options), {kind.__name__: kind})
+    for field in fields(options):
+        with pytest.raises(AttributeError):
+            setattr(options, field.name, field.default)
+        with pytest.raises(ValueError, match=f"`options.{field.name}` must be"):
+            kind(**{field.name: object()})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_method_needs_and_advises(method):
+    """Memory grows with the tensor; advice names options that there are, and what to do instead ends a sentence."""
+    row = METHODS[method]
+    small, large = (row.needs(np.ones((n, 4, 5), bool), row.options()).n_bytes for n in (10, 100))
+    assert 8 * 200 < small < large
+    assert not row.instead(row.options()).endswith(".")
+    if row.advice is not None:
+        replace(row.options(), **row.advice(row.options()).options)
 
 
 def test_settings_of_2018_pass():

@@ -22,6 +22,7 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator, cg
 
 from kronax.solvers.device import one_thread_each
+from kronax.solvers.status import Status
 
 _STEPS = 200
 _LARGE = 256  # eigenvalues from which a coarse problem is solved first
@@ -37,16 +38,13 @@ _ROUNDING = 1e-13
 class KroneckerSum:
     """Eigenvalues ``λ`` of ``Ψ`` and ``μ`` of ``Φ`` with equal means (so equal mean diagonals).
 
-    ``objective`` is Eqs. 3 and 3′ at the solution; ``decrement`` twice the decrease that the last Newton step promised, relative
-    to the number of matrix entries: what the solve was to bring below its tolerance.
+    ``objective`` is Eqs. 3 and 3′ at the solution; in the ``status`` it stands at the start and after every Newton step.
     """
 
     lam: np.ndarray
     mu: np.ndarray
     objective: float
-    decrement: float
-    converged: bool
-    n_iter: int
+    status: Status
 
 
 def gradient(
@@ -60,7 +58,7 @@ def gradient(
     *,
     inverse: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give the gradient of Eqs. 3 and 3′: ``m_i (e_i − Σ_j q_j K_ij)`` and ``q_j (f_j − Σ_i m_i K_ij)``.
+    """Return the gradient of Eqs. 3 and 3′: ``m_i (e_i − Σ_j q_j K_ij)`` and ``q_j (f_j − Σ_i m_i K_ij)``.
 
     ``K_ij = 1/x − 2ρx`` with ``x = λ_i + μ_j``; ``inverse`` is ``1/x``, where it is known.
     """
@@ -109,7 +107,7 @@ def fit(
     m, q
         Their multiplicities.
     tol
-        Newton decrement to stop at, relative to ``Σm·Σq``.
+        Newton decrement to stop at, twice the decrease that the last step promised, relative to ``Σm·Σq``.
     ridge
         ``ρ ≥ 0`` of Eq. 3′.
     start
@@ -133,8 +131,8 @@ def _fit(
     work = np.empty((len(e), len(f)))  # of every step: fresh memory would cost as much as what is computed in it
     lam, mu = _start(*spectrum, tol) if start is None else start
     value = objective(lam, mu, *spectrum, work=work)
-    n_iter, decrement = 0, np.inf
-    while decrement > tol and n_iter < _STEPS:
+    trace, decrement = [value], np.inf
+    while decrement > tol and len(trace) <= _STEPS:
         d_lam, d_mu, slope = _newton_direction(lam, mu, *spectrum, work)
         decrement = -slope / size
         length, rounding = 1.0, _ROUNDING * abs(value)
@@ -147,15 +145,19 @@ def _fit(
         else:  # no step decreases the objective: rounding is all that is left
             break
         (lam, mu), value = trial, trial_value
-        n_iter += 1
+        trace.append(value)
     shift = 0.5 * float((m @ lam) / m.sum() - (q @ mu) / q.sum())
-    return KroneckerSum(lam - shift, mu + shift, value, decrement, decrement <= tol, n_iter)
+    n_iter = len(trace) - 1
+    reason = (
+        f"the Newton iteration stopped at a decrement of {decrement:.2g} after {n_iter} steps, with a goal of {tol:.2g}"
+    )
+    return KroneckerSum(lam - shift, mu + shift, value, Status(decrement <= tol, reason, n_iter, np.array(trace)))
 
 
 def _start(
     e: np.ndarray, f: np.ndarray, m: np.ndarray, q: np.ndarray, ridge: float, tol: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give a point inside the domain of Eq. 3.
+    """Return a point inside the domain of Eq. 3.
 
     For a small problem, or with a ridge, half of what each axis would be without the other. For a large one, the solution
     of the problem in which neighbouring eigenvalues are lumped together: ``λ`` is nearly linear in ``1/e``, and so is ``μ``
@@ -196,7 +198,7 @@ def _newton_direction(
     ridge: float,
     work: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Give the Newton direction of Eq. 3 and the objective's slope along it.
+    """Return the Newton direction of Eq. 3 and the objective's slope along it.
 
     The Hessian is ``[diag(P1) P; Pᵀ diag(Pᵀ1)]`` with ``P_ij = m_i q_j p_ij``, ``p_ij = 1/(λ_i+μ_j)² + 2ρ``. Its first block is
     eliminated; the Schur complement, whose null vector is the constant, is solved by conjugate gradients with its diagonal

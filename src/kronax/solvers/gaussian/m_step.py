@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import linalg, sparse
 
-from kronax.solvers.device import eigh_all
+from kronax.solvers.device import eigh_all, eigvalsh, to_host
 from kronax.solvers.gaussian import held_out, kronecker_sum, ridge
 from kronax.solvers.gaussian.lasso import newton
 from kronax.solvers.gaussian.precision import LowRank, Precision, Sparse, dense, diagonal, mean_diagonal, shifted
@@ -165,25 +165,20 @@ def _sparse(
     solved = newton.solve(s1, s2, both, start=start, progress=progress)
     ends = np.cumsum([0, *map(len, parts)])
     blocks = [solved.cols[start:end, start:end] for start, end in zip(ends[:-1], ends[1:], strict=True)]
-    total = np.add.outer(np.linalg.eigvalsh(solved.rows), np.linalg.eigvalsh(solved.cols))
+    total = np.add.outer(*(to_host(eigvalsh(side)) for side in (solved.rows, solved.cols)))
     objective = np.vdot(s1, solved.rows) + np.vdot(s2, solved.cols) - np.log(total).sum()
     rows, *cols = (Sparse(sparse.csr_array(matrix)) for matrix in (solved.rows, *blocks))
     return Estimate(rows, cols, both, 0.5 * float(objective) / total.size, _shortfall_of_l1(solved))
 
 
 def _shortfall(solved: kronecker_sum.KroneckerSum) -> str:
-    if solved.converged:
-        return ""
-    return f"the M-step's Newton iteration stopped at a decrement of {solved.decrement:.2g} after {solved.n_iter} steps"
+    return "" if solved.status.converged else f"in the M-step {solved.status.reason}"
 
 
 def _shortfall_of_l1(solved: newton.KroneckerLasso) -> str:
-    if solved.converged:
+    if solved.status.converged:
         return ""
-    return (
-        f"the M-step with an l1 penalty stopped at a residual of {solved.residual:.2g} after {solved.n_iter} steps; a "
-        "larger `strength` is easier to solve for"
-    )
+    return f"in the M-step with an l1 penalty {solved.status.reason}; a larger `strength` is easier to solve for"
 
 
 def bytes_for_l1(n: int, p: int) -> int:

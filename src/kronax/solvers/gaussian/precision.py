@@ -3,9 +3,10 @@
 from dataclasses import dataclass, replace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
+
+from kronax.solvers.device import to_device, to_host
 
 _SMALL = 1024  # rows up to which the whole matrix is made sooner than some of its entries
 _CHUNK = 2**22  # numbers gathered at a time
@@ -98,9 +99,9 @@ def entries(precision: Precision, rows: np.ndarray, cols: np.ndarray) -> np.ndar
     pad = (0, -len(rows) % size)
     chunks = zip(*(np.pad(side, pad).reshape(-1, size) for side in (rows, cols)), strict=True)
     with jax.enable_x64(True):
-        vectors = jnp.asarray(precision.vectors)
-        weights = jnp.asarray(precision.weights, vectors.dtype)
-        found = [_chunk_of_entries(vectors, weights, *chunk) for chunk in chunks]
+        vectors = to_device(precision.vectors)
+        weights = to_device(precision.weights, vectors.dtype)
+        found = [to_host(_chunk_of_entries(vectors, weights, *map(to_device, chunk))) for chunk in chunks]
     return np.concatenate([np.zeros(0), *found])[: len(rows)]
 
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from kronax.solvers.blocks import Blocks, col_sums, matmul, row_sums
-from kronax.solvers.device import eigh_all
+from kronax.solvers.device import eigh_all, to_device, to_host
 from kronax.solvers.gaussian.shrinkage import noise_level, shrink_singular_values
 
 _SINGLE_PRECISION = 2**24  # numbers in U beyond which it is kept in float32: 128 MiB in float64
@@ -79,7 +79,7 @@ def decompose(z: Blocks, square: jax.Array, *, center: int | None, n_comps: int)
     n_comps
         Directions kept, at most.
     """
-    mean, square = _mean(z, center), np.asarray(square)
+    mean, square = _mean(z, center), to_host(square)
     centred = _centred(z, square, mean, center)
     still = _without_variance(np.diag(centred), np.diag(square), z.shape[0] * np.finfo(np.float64).eps)
     centred[still] = centred[:, still] = 0.0
@@ -97,7 +97,9 @@ def _leading(z: Blocks, values: np.ndarray, vectors: np.ndarray, n_comps: int) -
         shrunk = singular
     most = min(n_comps, len(values))
     cols = vectors[:, :most]
-    rows = np.asarray(matmul(z, cols / singular[:most], np.zeros(most)))  # of one shape, whatever the rank
+    rows = to_host(
+        matmul(z, to_device(cols / singular[:most]), to_device(np.zeros(most)))
+    )  # of one shape, whatever the rank
     k = min(max(rank, 2), most)
     return Leading(rows[:, :k], cols[:, :k], values[:k], shrunk[:k], noise, rank)
 
@@ -117,9 +119,11 @@ def _spectrum(
     cols = np.where(np.diag(square)[:, None] > 0, cols, 0.0)  # a column without variance has none along any direction
     scaled = cols / np.sqrt(values)
     dtype = np.float32 if n * kept > _SINGLE_PRECISION else np.float64
-    rows = np.array(matmul(z, scaled.astype(dtype), (mean @ scaled).astype(dtype)))
-    left = rows.astype(np.float64) ** 2 @ values
-    rows[_without_variance(left, np.asarray(_row_squares(z)), (m * float(np.finfo(dtype).eps)) ** 2)] = 0.0
+    rows = to_host(matmul(z, to_device(scaled, dtype), to_device(mean @ scaled, dtype)))
+    left, whole = rows.astype(np.float64) ** 2 @ values, to_host(_row_squares(z))
+    still = _without_variance(left, whole, (m * float(np.finfo(dtype).eps)) ** 2)
+    if still.any():
+        rows = np.where(still[:, None], dtype(0.0), rows)
     return Spectrum(rows, cols, values, dims)
 
 
@@ -139,7 +143,7 @@ def _row_squares(z: Blocks) -> jax.Array:
 
 def _mean(z: Blocks, center: int | None) -> np.ndarray:
     """Give the columns' means; 0 where they are not taken away."""
-    return np.asarray(_col_sums(z)) / z.shape[0] if center == 0 else np.zeros(z.shape[1])
+    return to_host(_col_sums(z)) / z.shape[0] if center == 0 else np.zeros(z.shape[1])
 
 
 _col_sums = jax.jit(col_sums)

@@ -8,6 +8,8 @@ import numpy as np
 from jax import Array
 from tqdm.auto import tqdm
 
+from kronax.solvers.device import block_size, to_device, to_host
+
 _SMALL = 1024  # rows up to which all products are made at once, sooner than a search is compiled
 _SCORES = 2**23  # numbers held at a time: 64 MiB in float64
 _SPARE = 10  # candidates beyond the neighbours asked for: what float32 may misplace
@@ -22,18 +24,17 @@ def most_similar(left: np.ndarray, right: np.ndarray, k: int, *, progress: bool)
     # The largest of n scores lie in the groups with the largest maxima: √(n/k) scores a group make the least work.
     group = max(1, int(np.sqrt(n / n_candidates)))
     n_groups = max(n_candidates, -(-n // group))
-    block = max(1, min(n, _SCORES // (n_groups * group)))
-    coarse = jnp.asarray(np.pad(right.astype(np.float32), ((0, n_groups * group - n), (0, 0))))
-    right = jnp.asarray(right)
+    block = max(1, min(n, block_size(_SCORES) // (n_groups * group)))
+    coarse = to_device(np.pad(right.astype(np.float32), ((0, n_groups * group - n), (0, 0))))
+    right = to_device(right)
     starts = [min(start, n - block) for start in range(0, n, block)]  # the last block reaches back
     values, indices = np.empty((n, k)), np.empty((n, k), np.int64)
     disable = not progress or len(starts) == 1
     for start in tqdm(starts, desc="nearest neighbours", unit="block", delay=2, leave=False, disable=disable):
-        rows = left[start : start + block]
+        rows = to_device(left[start : start + block])
         scores, groups = _best_groups(rows, coarse, start, n=n, count=n_candidates, group=group)
-        values[start : start + block], indices[start : start + block] = _best_of_groups(
-            rows, right, scores, groups, k=k, n_candidates=n_candidates, group=group
-        )
+        found = _best_of_groups(rows, right, scores, groups, k=k, n_candidates=n_candidates, group=group)
+        values[start : start + block], indices[start : start + block] = map(to_host, found)
     return values, indices
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kronax.solvers.device import eigh_all
+from kronax.solvers.device import block_size, eigh_all
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.precision import Precision
 from kronax.solvers.gaussian.spectral import Spectrum
@@ -136,7 +136,7 @@ def _nearest(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
     """For every row find the other one with the largest cosine."""
     length = np.linalg.norm(others, axis=1, keepdims=True)
     unit = np.divide(others, length, out=np.zeros_like(others), where=length > 0)
-    step = max(1, _SCORES // len(others))
+    step = max(1, block_size(_SCORES) // len(others))
     return np.concatenate([(rows[at : at + step] @ unit.T).argmax(1) for at in range(0, len(rows), step)])
 
 

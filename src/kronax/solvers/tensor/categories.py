@@ -1,6 +1,10 @@
 """Categories of expression, from −2 (strongly under-expressed) over 0 to 2 (strongly over-expressed)."""
 
+from typing import Any
+
 import numpy as np
+
+from kronax.solvers import checks
 
 CATEGORIES = (-2, -1, 0, 1, 2)
 _QUANTILES = (0.92, 0.9995)  # of |x|: 92% of the entries in category 0, a few in ten thousand in ±2
@@ -12,15 +16,28 @@ def cutoffs_of(values: np.ndarray) -> tuple[float, float, float, float]:
     return -float(outer), -float(inner), float(inner), float(outer)
 
 
+def require_cutoffs(value: Any, name: str) -> None:
+    """Require four ascending numbers."""
+    ok = (
+        isinstance(value, tuple | list | np.ndarray)
+        and len(value) == 4
+        and all(checks.is_real(cutoff) and np.isfinite(cutoff) for cutoff in value)
+        and all(low < high for low, high in zip(value, value[1:], strict=False))
+    )
+    if not ok:
+        msg = f"`{name}` must be four ascending numbers, between the categories −2, −1, 0, 1 and 2, or None; found {value!r}."
+        raise ValueError(msg)
+
+
 def categories(values: np.ndarray, cutoffs: tuple[float, float, float, float]) -> np.ndarray:
-    """Give the category of every value; a value on a cut-off belongs to the inner one. NaN get 0."""
+    """Return the category of every value; a value on a cut-off belongs to the inner one. NaN get 0."""
     low, mild, high, top = cutoffs
     above = (values >= low, values >= mild, values > high, values > top)
     return np.where(np.isnan(values), 0, sum(a.astype(np.int8) for a in above) - 2)
 
 
 def frequencies(values: np.ndarray, cutoffs: tuple[float, float, float, float]) -> np.ndarray:
-    """Give the share of the measured entries in every category, ``(5,)``."""
+    """Return the share of the measured entries in every category, ``(5,)``."""
     measured = values[~np.isnan(values)]
     return np.bincount(categories(measured, cutoffs) + 2, minlength=5) / len(measured)
 

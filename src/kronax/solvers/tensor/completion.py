@@ -1,11 +1,13 @@
 """What every method of tensor completion returns, and what it has to know about the gaps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
 
 from kronax.solvers.device import on_all_cores
+from kronax.solvers.status import Status
+from kronax.solvers.tensor.factors.transform import Scaling
 
 
 class Fallback(IntEnum):
@@ -17,6 +19,32 @@ class Fallback(IntEnum):
     GENE_MEAN = 3
     OVERALL_MEAN = 4
     BIASES = 5
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The factors of a model, ``k`` components each, and how it was trained.
+
+    Attributes
+    ----------
+    treatments
+        ``(D, k)``.
+    contexts
+        ``(C, k)``; None where every context has its own factors of genes.
+    genes
+        ``(G, k)``; of every context ``(C, G, k)``.
+    held_out_loss
+        Beside the objective, which is the loss in training, the weighted squared error of the held-out fibers at every
+        epoch; NaN where none were held out. Both in units of the scaled values.
+    scaling
+        What was clipped and how values were scaled.
+    """
+
+    treatments: np.ndarray
+    contexts: np.ndarray | None
+    genes: np.ndarray
+    held_out_loss: np.ndarray
+    scaling: Scaling
 
 
 @dataclass(frozen=True)
@@ -36,23 +64,28 @@ class Completion:
     variance
         ``(D, C)``, posterior variance of a missing entry without its noise, the mean over the fiber's genes; 0 where
         nothing is missing. None unless asked for.
-    objective
-        What the method minimises, at every iteration. Empty for methods in closed form, and for those that minimise nothing.
-    n_iter, converged, reason
-        Iterations, whether the goal was reached, and in words why the method ended.
+    status
+        How the solve ended.
     parameters
         What the method chose itself, by name.
+    factors
+        Of a factor model; None from the others.
+    stand_in
+        What treatments, contexts and genes are predicted by of which nothing was measured, in words.
+    doubts, notes
+        Sentences about the result: what should be looked at, and what is good to know.
     """
 
     values: np.ndarray
     fallback: np.ndarray
-    confidence: np.ndarray | None
-    variance: np.ndarray | None
-    objective: np.ndarray
-    n_iter: int
-    converged: bool
-    reason: str
-    parameters: dict[str, float]
+    status: Status
+    confidence: np.ndarray | None = None
+    variance: np.ndarray | None = None
+    parameters: dict[str, float] = field(default_factory=dict)
+    factors: Factors | None = None
+    stand_in: str = "means"
+    doubts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def whole_fibers(measured: np.ndarray) -> bool:
@@ -61,7 +94,7 @@ def whole_fibers(measured: np.ndarray) -> bool:
 
 
 def measured_fibers(values: np.ndarray) -> np.ndarray | None:
-    """Give which fibers ``(D, C)`` are measured, or None if of some fibers a part is."""
+    """Return which fibers ``(D, C)`` are measured, or None if of some fibers a part is."""
     first = ~np.isnan(values[:, :, 0])
 
     def is_whole(c: int) -> bool:
@@ -71,7 +104,7 @@ def measured_fibers(values: np.ndarray) -> np.ndarray | None:
 
 
 def per_fiber(code: np.ndarray, missing: np.ndarray, genes: np.ndarray) -> np.ndarray:
-    """Give the code that most of a fiber's missing entries have, of equally frequent ones the lowest.
+    """Return the code that most of a fiber's missing entries have, of equally frequent ones the lowest.
 
     Arrays end with the axis of the genes. Only the ``genes`` count that were measured anywhere: the others have a stand-in in
     every fiber, and so tell nothing about any of them.
@@ -79,6 +112,11 @@ def per_fiber(code: np.ndarray, missing: np.ndarray, genes: np.ndarray) -> np.nd
     counted = missing & genes
     counts = [np.count_nonzero(counted & (code == kind), axis=-1) for kind in Fallback]
     return np.argmax(counts, axis=0).astype(np.int8)
+
+
+def without_any(missing: np.ndarray) -> np.ndarray:
+    """Mark the entries of treatments, contexts and genes of which nothing was measured."""
+    return missing.all(axis=(1, 2))[:, None, None] | missing.all(axis=(0, 2))[:, None] | missing.all(axis=(0, 1))
 
 
 def require_values(measured: np.ndarray) -> None:
@@ -89,25 +127,19 @@ def require_values(measured: np.ndarray) -> None:
 
 
 def merged(values: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Give the measured entries bit for bit and the predictions elsewhere, in the dtype of ``values``."""
+    """Return the measured entries bit for bit and the predictions elsewhere, in the dtype of ``values``."""
     completed = values.copy()
     np.copyto(completed, predicted, where=np.isnan(values), casting="same_kind")
     return completed
 
 
 def without_work(values: np.ndarray, measured: np.ndarray) -> Completion | None:
-    """Give the result for a tensor that needs no solve, one without gaps or with nothing but zeros; else None."""
+    """Return the result for a tensor that needs no solve, one without gaps or with nothing but zeros; else None."""
     if not measured.all() and values[measured].any():
         return None
     reason = "nothing was missing" if measured.all() else "every measured entry is 0"
     return Completion(
         values=merged(values, np.zeros(())),
         fallback=np.zeros(values.shape[:2], np.int8),
-        confidence=None,
-        variance=None,
-        objective=np.empty(0),
-        n_iter=0,
-        converged=True,
-        reason=reason,
-        parameters={},
+        status=Status(True, reason),
     )

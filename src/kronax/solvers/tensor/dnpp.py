@@ -7,15 +7,19 @@ from functools import cache
 import numpy as np
 from scipy import sparse
 
+from kronax.solvers import checks
 from kronax.solvers.device import each_on_all_cores, on_all_cores, one_thread_each
+from kronax.solvers.status import CLOSED_FORM
 from kronax.solvers.tensor.completion import Completion, Fallback, measured_fibers, per_fiber, require_values
-from kronax.solvers.tensor.means import first_of, in_closed_form, means
+from kronax.solvers.tensor.means import first_of, means
+from kronax.solvers.tensor.method import Options
 
 _MIN_GENES = 2  # shared by two profiles, for a correlation
+_CONSTANT = 1e-12  # spread of a profile, of its largest value, below which it is rounding
 
 
 @dataclass(frozen=True)
-class DnppOptions:
+class DnppOptions(Options):
     """Options of ``"dnpp"``: the weighted mean of the most similar treatments in the context.
 
     Attributes
@@ -37,6 +41,9 @@ class DnppOptions:
     """
 
     n_neighbors: int = 10
+
+    def __post_init__(self) -> None:
+        checks.integer(self.n_neighbors, "options.n_neighbors", low=1)
 
 
 def similarities(values: np.ndarray) -> np.ndarray:
@@ -125,7 +132,7 @@ def _pairwise_correlations(profiles: np.ndarray) -> np.ndarray:
     return np.where(defined, np.clip(covariance / scale, -1.0, 1.0), np.nan)
 
 
-def dnpp(values: np.ndarray, options: DnppOptions = DnppOptions()) -> Completion:
+def dnpp(values: np.ndarray, options: DnppOptions = DnppOptions(), *, progress: bool = False) -> Completion:
     """Predict a profile from the most similar treatments measured in the context (Hodos et al. 2018, section 2.3).
 
     For a missing ``(d, c)``, the ``K`` treatments measured in ``c`` with the largest similarity ``S > 0`` to ``d``
@@ -139,6 +146,8 @@ def dnpp(values: np.ndarray, options: DnppOptions = DnppOptions()) -> Completion
         ``(D, C, G)``, NaN where missing.
     options
         The number of neighbours.
+    progress
+        Not looked at: there is little to wait for.
     """
     measured = measured_fibers(values)
     require_values(~np.isnan(values) if measured is None else measured)
@@ -155,11 +164,25 @@ def dnpp(values: np.ndarray, options: DnppOptions = DnppOptions()) -> Completion
         return np.unique(np.concatenate(alone))
 
     alone = on_all_cores(average, range(values.shape[1]))
-    return in_closed_form(completed, _stand_in(completed, values, alone))
+    fallback = _stand_in(completed, values, alone)
+    return Completion(values=completed, fallback=fallback, status=CLOSED_FORM, doubts=_doubts(values))
+
+
+def _doubts(values: np.ndarray) -> tuple[str, ...]:
+    """Say how many measured profiles, of two genes or more, have the same value in all of them."""
+    present = values[~np.isnan(values).all(axis=2)]
+    low, high = np.nanmin(present, axis=1), np.nanmax(present, axis=1)
+    enough = (~np.isnan(present)).sum(axis=1) >= _MIN_GENES
+    n_constant = int((enough & (high - low <= _CONSTANT * np.maximum(abs(low), abs(high)))).sum())
+    if not n_constant:
+        return ()
+    return (
+        f"{n_constant} measured profiles are constant: their correlations are undefined, so they are no neighbours.",
+    )
 
 
 def _gaps(profiles: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray | slice]]:
-    """Give every pattern of gaps among the rows of ``(D, G)``, True where measured, and the columns that have it."""
+    """Return every pattern of gaps among the rows of ``(D, G)``, True where measured, and the columns that have it."""
     patterns, group = np.unique(~np.isnan(profiles), axis=1, return_inverse=True)
     for number, pattern in enumerate(patterns.T):
         yield pattern, np.flatnonzero(group.ravel() == number)
@@ -197,7 +220,7 @@ def _block(rows: np.ndarray, columns: np.ndarray | slice) -> tuple:
 
 
 def _largest(ranking: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give row and column of the ``k`` largest entries of every row, of all positive ones where these are fewer."""
+    """Return row and column of the ``k`` largest entries of every row, of all positive ones where these are fewer."""
     n = ranking.shape[1]
     chosen = ranking > 0
     if k < n:

@@ -132,7 +132,7 @@ def cold_start_folds(
 
 
 def hide(values: np.ndarray, held_out: np.ndarray) -> np.ndarray:
-    """Give a copy in which held-out fibers ``(D, C)`` or entries ``(D, C, G)`` are NaN."""
+    """Return a copy in which held-out fibers ``(D, C)`` or entries ``(D, C, G)`` are NaN."""
     hidden = values.copy()
     hidden[held_out] = np.nan
     return hidden
@@ -145,7 +145,7 @@ def unit_norm(profiles: np.ndarray) -> np.ndarray:
 
 
 def pooled_correlation(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Give Pearson's correlation over all entries that neither array misses (PCT); NaN where it is undefined."""
+    """Return Pearson's correlation over all entries that neither array misses (PCT); NaN where it is undefined."""
     both = ~(np.isnan(truth) | np.isnan(predicted))
     t, p = truth[both].astype(np.float64), predicted[both].astype(np.float64)
     if t.size < 2:

@@ -4,11 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kronax.solvers import checks
+from kronax.solvers.status import CLOSED_FORM
 from kronax.solvers.tensor.completion import Completion, Fallback, measured_fibers, merged, per_fiber, require_values
+from kronax.solvers.tensor.method import Options
 
 
 @dataclass(frozen=True)
-class Mean1dOptions:
+class Mean1dOptions(Options):
     """Options of ``"mean_1d"``, which has none.
 
     References
@@ -26,7 +29,7 @@ class Mean1dOptions:
 
 
 @dataclass(frozen=True)
-class Mean2dOptions:
+class Mean2dOptions(Options):
     """Options of ``"mean_2d"``: the weighted average of the treatment's and the context's mean.
 
     Attributes
@@ -48,6 +51,9 @@ class Mean2dOptions:
     """
 
     context_weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        checks.share(self.context_weight, "options.context_weight")
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,7 @@ def first_of(shape: tuple[int, ...], *choices: tuple[np.ndarray | float, Fallbac
     return predicted, code
 
 
-def mean_1d(values: np.ndarray, options: Mean1dOptions = Mean1dOptions()) -> Completion:
+def mean_1d(values: np.ndarray, options: Mean1dOptions = Mean1dOptions(), *, progress: bool = False) -> Completion:
     """Predict the mean over the contexts in which the treatment was measured (Hodos et al. 2018, section 2.5).
 
     Every gene has its own mean, so missing fibers and single missing entries are one case. Where the treatment has no
@@ -120,6 +126,8 @@ def mean_1d(values: np.ndarray, options: Mean1dOptions = Mean1dOptions()) -> Com
         ``(D, C, G)``, NaN where missing.
     options
         None to choose from.
+    progress
+        Not looked at: there is nothing to wait for.
     """
     m = means(values)
     predicted, code = first_of(
@@ -132,7 +140,7 @@ def mean_1d(values: np.ndarray, options: Mean1dOptions = Mean1dOptions()) -> Com
     return closed_form(values, predicted, code)
 
 
-def mean_2d(values: np.ndarray, options: Mean2dOptions = Mean2dOptions()) -> Completion:
+def mean_2d(values: np.ndarray, options: Mean2dOptions = Mean2dOptions(), *, progress: bool = False) -> Completion:
     """Predict ``λ·(mean in the context) + (1 − λ)·(mean of the treatment)`` (Hodos et al. 2018, Eq. 2).
 
     Every gene has its own means, so missing fibers and single missing entries are one case. Where only one of the
@@ -144,12 +152,14 @@ def mean_2d(values: np.ndarray, options: Mean2dOptions = Mean2dOptions()) -> Com
         ``(D, C, G)``, NaN where missing.
     options
         The weight ``λ``.
+    progress
+        Not looked at: there is nothing to wait for.
     """
     return closed_form(values, *two_means(values, options.context_weight))
 
 
 def two_means(values: np.ndarray, context_weight: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
-    """Give the predictions of ``mean_2d`` for every entry, measured or not, and their codes."""
+    """Return the predictions of ``mean_2d`` for every entry, measured or not, and their codes."""
     m = means(values)
     both = context_weight * m.context + (1.0 - context_weight) * m.treatment  # Eq. 2 of the source
     return first_of(
@@ -165,19 +175,5 @@ def two_means(values: np.ndarray, context_weight: float = 0.5) -> tuple[np.ndarr
 def closed_form(values: np.ndarray, predicted: np.ndarray, code: np.ndarray) -> Completion:
     """Put predictions and their codes ``(D, C, G)`` into the gaps."""
     missing = np.isnan(values)
-    return in_closed_form(merged(values, predicted), per_fiber(code, missing, ~missing.all(axis=(0, 1))))
-
-
-def in_closed_form(completed: np.ndarray, fallback: np.ndarray) -> Completion:
-    """Put together the result of a method that does not iterate."""
-    return Completion(
-        values=completed,
-        fallback=fallback,
-        confidence=None,
-        variance=None,
-        objective=np.empty(0),
-        n_iter=0,
-        converged=True,
-        reason="computed in closed form",
-        parameters={},
-    )
+    fallback = per_fiber(code, missing, ~missing.all(axis=(0, 1)))
+    return Completion(values=merged(values, predicted), fallback=fallback, status=CLOSED_FORM)

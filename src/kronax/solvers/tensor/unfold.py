@@ -14,13 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from kronax.solvers.device import lapack
+from kronax.solvers import device
+from kronax.solvers.device import Matrix, to_device, to_host
 
 TREATMENT, CONTEXT, GENE = 0, 1, 2
 
 
 def unfold(tensor: Array, mode: int) -> Array:
-    """Give the unfolding along a mode: ``(n_mode, product of the others)``."""
+    """Return the unfolding along a mode: ``(n_mode, product of the others)``."""
     return jnp.moveaxis(tensor, mode, 0).reshape(tensor.shape[mode], -1)
 
 
@@ -37,12 +38,12 @@ def by_fibers(shape: tuple[int, ...], mode: int) -> bool:
 
 @partial(jax.jit, static_argnames=["mode"])
 def gram(tensor: Array, mode: int) -> Array:
-    """Give the Gram matrix of an unfolding's short side."""
+    """Return the Gram matrix of an unfolding's short side."""
     return inner(tensor, tensor, mode)
 
 
 def inner(left: Array, right: Array, mode: int) -> Array:
-    """Give ``L_(i) R_(i)ᵀ``, or, where the short side is that of the fibers, ``L_(i)ᵀ R_(i)``."""
+    """Return ``L_(i) R_(i)ᵀ``, or, where the short side is that of the fibers, ``L_(i)ᵀ R_(i)``."""
     if by_fibers(left.shape, mode):
         n_genes = left.shape[GENE]
         return jnp.matmul(left.reshape(-1, n_genes), right.reshape(-1, n_genes).T, precision="highest")
@@ -70,24 +71,22 @@ def along(matrix: Array, tensor: Array, mode: int) -> Array:
     return jnp.matmul(tensor, matrix.T, precision="highest")
 
 
-def eigh(matrix: Array) -> tuple[np.ndarray, np.ndarray]:
-    """Give eigenvalues (ascending, none below 0) and eigenvectors of a Gram matrix.
-
-    On a CPU by NumPy's LAPACK with one thread, for the reasons given in :func:`kronax.solvers.device.eigh_all`.
-    """
-    found = jnp.linalg.eigh(matrix) if _off_cpu(matrix) else lapack(np.linalg.eigh, np.asarray(matrix))
-    values, vectors = map(np.asarray, found)
-    return np.maximum(values, 0.0), vectors
+def eigh(matrix: Matrix) -> tuple[np.ndarray, Matrix]:
+    """Return eigenvalues of a Gram matrix, ascending, none below 0, and eigenvectors, these where they were computed."""
+    values, vectors = device.eigh(matrix)
+    return np.maximum(to_host(values), 0.0), vectors
 
 
-def eigvalsh(matrix: Array) -> np.ndarray:
-    """Give the eigenvalues (ascending, none below 0) of a Gram matrix."""
-    values = jnp.linalg.eigvalsh(matrix) if _off_cpu(matrix) else lapack(np.linalg.eigvalsh, np.asarray(matrix))
-    return np.maximum(np.asarray(values), 0.0)
+def eigvalsh(matrix: Matrix) -> np.ndarray:
+    """Return the eigenvalues of a Gram matrix, ascending, none below 0."""
+    return np.maximum(to_host(device.eigvalsh(matrix)), 0.0)
 
 
-def _off_cpu(matrix: Array) -> bool:
-    return isinstance(matrix, Array) and any(device.platform != "cpu" for device in matrix.devices())
+def spectral(vectors: Matrix, values: np.ndarray) -> Matrix:
+    """Return ``U diag(values) Uᵀ``, where ``U`` is."""
+    if isinstance(vectors, Array):
+        return jnp.matmul(vectors * to_device(values), vectors.T, precision="highest")
+    return (vectors * values) @ vectors.T
 
 
 @dataclass(frozen=True)
@@ -95,14 +94,23 @@ class Compressed:
     """A tensor in other coordinates of the genes, ``values = scores·basis`` on the measured fibers.
 
     ``scores`` is ``(D, C, r)``, NaN where missing; ``basis`` ``(r, G)`` has orthonormal rows, or is None if nothing
-    would have been gained; rows of zeros fill it up to ``r``.
+    would have been gained; rows of zeros fill it up to ``r`` (:func:`shared_size`).
     """
 
     scores: np.ndarray
     basis: np.ndarray | None
 
 
-def compress(values: np.ndarray, *, include: np.ndarray | None = None, width: int | None = None) -> Compressed:
+def shared_size(n: int) -> int:
+    """Round a number of fibers up, by at most 1/16 or to the next multiple of eight.
+
+    Tensors with nearly as many, such as those that the folds of a cross-validation leave, then share compiled code.
+    """
+    step = max(8, 1 << max(n.bit_length() - 5, 0))
+    return -(-n // step) * step
+
+
+def compress(values: np.ndarray, *, include: np.ndarray | None = None) -> Compressed:
     """Rotate the genes to the span of the measured fibers. Only for tensors whose fibers are missing whole.
 
     A method that commutes with rotations of the gene axis never leaves that span: nothing is lost.
@@ -113,22 +121,19 @@ def compress(values: np.ndarray, *, include: np.ndarray | None = None, width: in
         ``(D, C, G)``, NaN where missing.
     include
         Profiles ``(k, G)`` that shall lie in the span too.
-    width
-        Fibers of the largest of several tensors that shall share compiled code: zeros fill up the coordinates.
     """
     measured = ~np.isnan(values[:, :, 0])
     rows = values[measured]
-    width = max(len(rows), width or 0)
+    n_measured = len(rows)
     if include is not None:
         rows = np.concatenate([rows, include])
-        width += len(include)
-    if width >= values.shape[2]:
+    n_axes, size = len(rows), shared_size(len(rows))
+    if size >= values.shape[2]:
         return Compressed(values, None)
-    span, coordinates = lapack(np.linalg.qr, rows.T)
-    n_measured, n_axes = int(measured.sum()), len(rows)
-    basis = np.zeros((width, values.shape[2]))
+    span, coordinates = map(to_host, device.qr(rows.T))
+    basis = np.zeros((size, values.shape[2]))
     basis[:n_axes] = span.T
-    scores = np.full((*measured.shape, width), np.nan)
+    scores = np.full((*measured.shape, size), np.nan)
     scores[measured] = 0.0
     scores[measured, :n_axes] = coordinates.T[:n_measured]
     return Compressed(scores, basis)

@@ -9,15 +9,9 @@ from tensorly.decomposition import parafac
 
 from kronax.datasets import skewed_response
 from kronax.solvers.tensor.completion import Fallback
-from kronax.solvers.tensor.factors import factorization
-from kronax.solvers.tensor.factors.factorization import (
-    AttentionOptions,
-    FactorizationOptions,
-    attention_cp,
-    bytes_needed,
-    cp,
-    mf,
-)
+from kronax.solvers.tensor.factors import model, train
+from kronax.solvers.tensor.factors.factorization import attention_cp, cp, mf, needs, with_attention
+from kronax.solvers.tensor.factors.options import AttentionOptions, FactorizationOptions
 from kronax.solvers.tensor.folds import hide
 from kronax.solvers.tensor.means import mean_2d
 
@@ -41,13 +35,13 @@ def gaps(rng):
 
 
 def form(flat=False, attention=None, *, biases=True, weighted=False, non_negative=()):
-    return factorization._Form(flat, attention, biases, weighted, non_negative)
+    return model.Form(flat, attention, biases, weighted, non_negative)
 
 
 def parameters(rng, kind, shape=(6, 4, 5), rank=3):
     """Draw all parameters, none of them 0."""
-    empty = factorization._Task(np.empty(shape), None, None, kind, None, FactorizationOptions(rank=rank), False)
-    return {n: jnp.asarray(rng.normal(size=p.shape)) for n, p in factorization._start(empty, rng).items()}
+    empty = train.Task(np.empty(shape), None, None, kind, None, FactorizationOptions(rank=rank), False)
+    return {n: jnp.asarray(rng.normal(size=p.shape)) for n, p in train.start_of(empty, rng).items()}
 
 
 def task(rng, shape=(6, 4, 5)):
@@ -55,10 +49,10 @@ def task(rng, shape=(6, 4, 5)):
     values = rng.normal(size=(7, shape[2]))
     values[1, 2] = np.nan
     treatment, context = (jnp.asarray(rng.integers(n, size=7), jnp.int32) for n in shape[:2])
-    fibers = factorization._Fibers(jnp.asarray(values), treatment, context)
+    fibers = model.Fibers(jnp.asarray(values), treatment, context)
     cutoffs = np.tile([-1.5, -0.5, 0.5, 1.5], (shape[1], 1))
     numbers = 1e-2, 1e-4, 1e-3, 0.1, cutoffs, np.array([3.0, 2.0, 0.5, 2.0, 3.0])
-    return fibers, jnp.arange(7) < 6, factorization._Settings(*(jnp.asarray(n, jnp.float64) for n in numbers))
+    return fibers, jnp.arange(7) < 6, model.Settings(*(jnp.asarray(n, jnp.float64) for n in numbers))
 
 
 FORMS = [form(True), form(), form(biases=False), form(attention="additive"), form(attention="product", weighted=True)]
@@ -68,7 +62,7 @@ FORMS = [form(True), form(), form(biases=False), form(attention="additive"), for
 def test_predictions_by_hand(rng, x64, kind):
     p = parameters(rng, kind)
     treatment, context = np.array([0, 3, 5]), np.array([3, 0, 0])
-    found = factorization.predict(p, kind, jnp.asarray(treatment), jnp.asarray(context))
+    found = model.predict(p, kind, jnp.asarray(treatment), jnp.asarray(context))
     p = {name: np.asarray(value) for name, value in p.items()}
     for row, (t, c) in enumerate(zip(treatment, context, strict=True)):
         for g in range(5):
@@ -91,9 +85,9 @@ def test_loss_by_hand(rng, x64):
     kind = form(weighted=True)
     p = parameters(rng, kind)
     fibers, real, settings = task(rng)
-    value, (total, count) = factorization.loss(p, kind, fibers, real, settings)
+    value, (total, count) = model.loss(p, kind, fibers, real, settings)
     y = np.asarray(fibers.values)[:6]
-    predicted = np.asarray(factorization.predict(p, kind, fibers.treatment, fibers.context))[:6]
+    predicted = np.asarray(model.predict(p, kind, fibers.treatment, fibers.context))[:6]
     weight = np.select([np.abs(y) > 1.5, np.abs(y) > 0.5], [3.0, 2.0], 0.5)
     known = ~np.isnan(y)
     assert int(count) == known.sum() == 29
@@ -105,7 +99,7 @@ def test_loss_by_hand(rng, x64):
 def test_gradients_against_finite_differences(rng, x64, kind):
     p = parameters(rng, kind)
     arguments = kind, *task(rng)
-    value = jax.jit(lambda p: factorization.loss(p, *arguments)[0])
+    value = jax.jit(lambda p: model.loss(p, *arguments)[0])
     gradient = jax.jit(jax.grad(value))(p)
     direction = {n: jnp.asarray(rng.normal(size=v.shape)) for n, v in p.items()}
     step = 1e-6
@@ -122,11 +116,11 @@ def test_equal_attention_is_cp(rng, x64):
     p = parameters(rng, kind)
     p |= {n: jnp.zeros_like(v) for n, v in p.items() if n.startswith("w_")}
     where = jnp.arange(4), jnp.array([0, 1, 2, 3])
-    expected = factorization.predict(p, form(), *where)
-    np.testing.assert_allclose(factorization.predict(p, kind, *where), expected, rtol=1e-13, atol=1e-14)
+    expected = model.predict(p, form(), *where)
+    np.testing.assert_allclose(model.predict(p, kind, *where), expected, rtol=1e-13, atol=1e-14)
     p = {n: v.at[:, 1:].set(v[:, :1]) if v.shape[-1:] == (3,) and v.ndim == 2 else v for n, v in p.items()}
-    product = factorization.predict(p, form(attention="product"), *where)  # all components alike: equal weights too
-    np.testing.assert_allclose(product, factorization.predict(p, form(), *where), rtol=1e-13, atol=1e-14)
+    product = model.predict(p, form(attention="product"), *where)  # all components alike: equal weights too
+    np.testing.assert_allclose(product, model.predict(p, form(), *where), rtol=1e-13, atol=1e-14)
 
 
 @pytest.mark.parametrize("size", [30, 1000])
@@ -135,7 +129,7 @@ def test_far_apart_logits_stay_finite(rng, size):
     kind = form(attention="additive")
     p = {n: v.astype(jnp.float32) for n, v in parameters(rng, kind).items()}
     p |= {n: size * v for n, v in p.items() if n.startswith("w_")}
-    differentiated = jax.jit(jax.value_and_grad(lambda p: factorization.predict(p, kind, *[jnp.arange(4)] * 2).sum()))
+    differentiated = jax.jit(jax.value_and_grad(lambda p: model.predict(p, kind, *[jnp.arange(4)] * 2).sum()))
     found, gradient = differentiated(p)
     assert np.isfinite(found)
     assert all(np.isfinite(g).all() for g in gradient.values())
@@ -154,10 +148,10 @@ def test_held_out_fibers_decide_on_attention(rng, attention, wins):
     x = without_fibers(rng, np.stack([adata.layers["truth"] for adata in mdata.mod.values()], axis=1), 4)
     options = replace(QUICK, attention=attention, max_epochs=150, patience=150)
     found, alone, plain = attention_cp(x, replace(options, or_cp=True)), attention_cp(x, options), cp(x, options)
-    assert (alone.held_out_loss.min() < 0.7 * plain.held_out_loss.min()) == wins
+    assert (alone.factors.held_out_loss.min() < 0.7 * plain.factors.held_out_loss.min()) == wins
     assert found.parameters["attention"] == wins
     np.testing.assert_array_equal(found.values, (alone if wins else plain).values)
-    np.testing.assert_array_equal(found.held_out_loss, (alone if wins else plain).held_out_loss)
+    np.testing.assert_array_equal(found.factors.held_out_loss, (alone if wins else plain).factors.held_out_loss)
 
 
 @pytest.mark.parametrize("method", [cp, attention_cp])
@@ -187,7 +181,7 @@ def test_noiseless_tensor_is_recovered(rng, method):
 def test_best_of_several_starts(gaps):
     options = replace(QUICK, n_starts=3)
     found = attention_cp(gaps, options)
-    least = found.held_out_loss.min()
+    least = found.factors.held_out_loss.min()
     assert least <= attention_cp(gaps, QUICK).held_out_loss.min()
     np.testing.assert_array_equal(found.values, attention_cp(gaps, options).values)
 
@@ -214,7 +208,7 @@ def test_cp_agrees_with_tensorly(rng):
 def test_same_seed_same_result(gaps, method):
     first, second, other = (method(gaps, replace(QUICK, random_state=seed)) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first.values, second.values)
-    np.testing.assert_array_equal(first.objective, second.objective)
+    np.testing.assert_array_equal(first.status.objective, second.objective)
     assert not np.array_equal(first.values, other.values)
 
 
@@ -229,7 +223,7 @@ def test_measured_entries_stay(gaps, method, dtype):
     assert result.values.dtype == dtype
     assert np.isfinite(result.values).all()
     np.testing.assert_array_equal(result.values[~np.isnan(gaps)], gaps[~np.isnan(gaps)])
-    assert result.scaling.n_clipped.sum() > 0
+    assert result.factors.scaling.n_clipped.sum() > 0
     assert not result.fallback.any()
 
 
@@ -252,40 +246,44 @@ def test_scale_of_the_data_changes_nothing(gaps):
 @pytest.mark.parametrize("method", [cp, attention_cp])
 def test_non_negative_modes(gaps, method):
     result = method(np.abs(gaps), replace(QUICK, non_negative=("context", "gene"), scale=None, max_epochs=40))
-    assert result.contexts.min() >= 0
-    assert result.genes.min() >= 0
-    assert result.treatments.min() < 0
-    assert result.objective[-1] < result.objective[0]
+    assert result.factors.contexts.min() >= 0
+    assert result.factors.genes.min() >= 0
+    assert result.factors.treatments.min() < 0
+    assert result.status.objective[-1] < result.status.objective[0]
 
 
 def test_factors_give_the_predictions(gaps):
     result = cp(gaps, replace(QUICK, biases=False))
-    products = np.einsum("dk,ck,gk->dcg", result.treatments, result.contexts, result.genes)
+    products = np.einsum("dk,ck,gk->dcg", result.factors.treatments, result.factors.contexts, result.factors.genes)
     missing = np.isnan(gaps)
-    np.testing.assert_allclose(result.values[missing], result.scaling.undo(products)[missing], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        result.values[missing], result.factors.scaling.undo(products)[missing], rtol=1e-4, atol=1e-5
+    )
     result = mf(gaps, replace(QUICK, biases=False))
-    assert result.contexts is None
-    products = np.einsum("dk,cgk->dcg", result.treatments, result.genes)
-    np.testing.assert_allclose(result.values[missing], result.scaling.undo(products)[missing], rtol=1e-4, atol=1e-5)
+    assert result.factors.contexts is None
+    products = np.einsum("dk,cgk->dcg", result.factors.treatments, result.factors.genes)
+    np.testing.assert_allclose(
+        result.values[missing], result.factors.scaling.undo(products)[missing], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_early_stopping_keeps_the_best_epoch(rng):
     noise = without_fibers(rng, rng.normal(size=(30, 5, 8)), 3)  # nothing to be learnt
     result = attention_cp(noise, replace(QUICK, rank=8, max_epochs=200, patience=3))
-    assert result.converged
+    assert result.status.converged
     best = int(result.parameters["n_best"])
-    assert len(result.held_out_loss) == len(result.objective) == best + 3
-    assert result.held_out_loss.argmin() == best - 1
-    assert f"lowest after epoch {best} and did not improve in the 3 epochs after it" in result.reason
+    assert len(result.factors.held_out_loss) == len(result.status.objective) == best + 3
+    assert result.factors.held_out_loss.argmin() == best - 1
+    assert f"lowest after epoch {best} and did not improve in the 3 epochs after it" in result.status.reason
     cut = attention_cp(noise, replace(QUICK, rank=8, max_epochs=best, patience=3))
     np.testing.assert_array_equal(cut.values, result.values)
-    assert not cut.converged
+    assert not cut.status.converged
 
 
 def test_refit_uses_all_fibers(gaps):
     """Long enough for the refit's loss to fall below that of the first training."""
     plain, refitted = (cp(gaps, replace(QUICK, max_epochs=100, refit=refit)) for refit in (False, True))
-    np.testing.assert_array_equal(plain.held_out_loss, refitted.held_out_loss)
+    np.testing.assert_array_equal(plain.factors.held_out_loss, refitted.factors.held_out_loss)
     everything = cp(gaps, replace(QUICK, held_out=0.0, max_epochs=int(plain.parameters["n_best"])))
     np.testing.assert_array_equal(refitted.values, everything.values)
     assert not np.array_equal(plain.values, refitted.values)
@@ -295,30 +293,30 @@ def test_refit_takes_no_worse_minimum(gaps, monkeypatch):
     """From factors of 0, where all gradients are, the refit gets nowhere; then the first training goes on."""
     options = replace(QUICK, biases=False, max_epochs=60, patience=60)
     first = cp(gaps, options)
-    starts, start = [], factorization._start
+    starts, start = [], train.start_of
 
     def vanishing(task, rng):
         starts.append(start(task, rng))
         return starts[-1] if len(starts) == 1 else jax.tree.map(jnp.zeros_like, starts[-1])
 
-    monkeypatch.setattr(factorization, "_start", vanishing)
+    monkeypatch.setattr(train, "start_of", vanishing)
     refitted = cp(gaps, replace(options, refit=True))
     assert len(starts) == 2
-    np.testing.assert_array_equal(first.held_out_loss, refitted.held_out_loss)
+    np.testing.assert_array_equal(first.factors.held_out_loss, refitted.factors.held_out_loss)
     known = ~np.isnan(gaps)
     errors = []
     for found in (first, refitted):
-        products = np.einsum("dk,ck,gk->dcg", found.treatments, found.contexts, found.genes)
-        errors.append(np.mean((found.scaling.undo(products) - gaps)[known] ** 2))
+        products = np.einsum("dk,ck,gk->dcg", found.factors.treatments, found.factors.contexts, found.factors.genes)
+        errors.append(np.mean((found.factors.scaling.undo(products) - gaps)[known] ** 2))
     assert errors[1] < errors[0] < 0.5 * np.nanvar(gaps)
 
 
 def test_factors_come_to_rest(gaps, monkeypatch):
     """In a place that the restless training circles around; the epochs before are the same."""
     options = replace(QUICK, max_epochs=150, held_out=0.0, learning_rate=5e-2)
-    found = cp(gaps, options).objective
-    monkeypatch.setattr(factorization, "_RESTING", 0.0)
-    restless = cp(gaps, options).objective
+    found = cp(gaps, options).status.objective
+    monkeypatch.setattr(train, "_RESTING", 0.0)
+    restless = cp(gaps, options).status.objective
     np.testing.assert_array_equal(found[:101], restless[:101])
     assert found[-1] < restless[-50:].min()
     assert np.abs(np.diff(found[-5:])).max() < 0.1 * np.abs(np.diff(restless[-5:])).max()
@@ -328,7 +326,7 @@ def test_held_out_fibers_leave_something_of_everyone(rng):
     some = rng.random((40, 6)) < 0.3
     some[:, 5] = False
     some[[0, 1], 5] = True
-    held_out = factorization._held_out(some, FactorizationOptions(held_out=0.2))
+    held_out = train.held_out_fibers(some, FactorizationOptions(held_out=0.2))
     assert not (held_out & ~some).any()
     assert 0 < held_out.sum() <= 0.25 * some.sum()
     left = some & ~held_out
@@ -357,7 +355,7 @@ def test_never_measured_is_predicted_from_biases(gaps, method):
     assert (result.fallback[:, 2] == Fallback.BIASES).all()
     assert not np.delete(np.delete(result.fallback, 3, axis=0), 2, axis=1).any()
     assert np.isfinite(result.values).all()
-    assert (result.treatments[3] == 0).all()
+    assert (result.factors.treatments[3] == 0).all()
     if method is not mf:  # b_u + b, the same in every context
         np.testing.assert_allclose(result.values[3] - result.values[3, :1], 0.0, atol=1e-5)
     with pytest.raises(ValueError, match="Treatments never measured: 1 of 20, at positions 3"):
@@ -388,6 +386,6 @@ def test_bad_categories_are_told(gaps):
 
 
 def test_memory_grows_with_the_rank():
-    shape = (600, 8, 15000)
-    sizes = [bytes_needed(shape, 864, AttentionOptions(rank=k), flat=False) for k in (64, 64000)]
+    measured = np.broadcast_to(np.arange(4800).reshape(600, 8, 1) < 864, (600, 8, 15000))
+    sizes = [needs(with_attention)(measured, AttentionOptions(rank=k)).n_bytes for k in (64, 64000)]
     assert sizes[0] < 8 * 2**30 < sizes[1]

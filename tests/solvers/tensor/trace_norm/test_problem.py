@@ -94,8 +94,8 @@ def test_published_settings_equal_the_pseudocode(rng, n_genes, share, of_fiber):
     x = hide(x, (rng.random((30, 6, 1)) < share) & (rng.random(x.shape) < of_fiber))
     expected, trace = pseudocode(x)
     result = falrtc(x, HODOS_2018)
-    assert result.n_iter == len(trace)
-    np.testing.assert_allclose(result.objective, trace, rtol=1e-6)
+    assert result.status.n_iter == len(trace)
+    np.testing.assert_allclose(result.status.objective, trace, rtol=1e-6)
     assert np.linalg.norm(result.values - expected) <= 1e-6 * np.linalg.norm(expected)
 
 
@@ -103,10 +103,10 @@ def test_published_settings_to_the_last_iteration(rng):
     x = low_rank(rng, (30, 6, 40), 3, noise=0.5)
     x = without_fibers(rng, x / np.linalg.norm(x, axis=2, keepdims=True))
     expected, trace = pseudocode(x, tol=0.0)
-    result = falrtc(x, replace(HODOS_2018, tol=0.0))
-    assert result.n_iter == len(trace) == 20
-    assert not result.converged
-    np.testing.assert_allclose(result.objective, trace, rtol=1e-6)
+    result = falrtc(x, replace(HODOS_2018, tol=1e-300))
+    assert result.status.n_iter == len(trace) == 20
+    assert not result.status.converged
+    np.testing.assert_allclose(result.status.objective, trace, rtol=1e-6)
     assert np.linalg.norm(result.values - expected) <= 1e-6 * np.linalg.norm(expected)
 
 
@@ -118,7 +118,7 @@ def test_low_rank_tensor_is_recovered(rng, method, options):
     truth = low_rank(rng, (30, 20, 25))
     gaps = without_entries(rng, truth, 0.4)
     result = method(gaps, options)
-    assert result.converged
+    assert result.status.converged
     missing = np.isnan(gaps)
     assert np.linalg.norm((result.values - truth)[missing]) <= 1e-3 * np.linalg.norm(truth[missing])
 
@@ -128,11 +128,11 @@ def test_falrtc_and_halrtc_find_the_same_optimum(rng, alpha):
     x = without_fibers(rng, low_rank(rng, (20, 5, 12), 2, noise=0.3))
     smooth = falrtc(x, replace(ACCURATE, alpha=alpha))
     split = halrtc(x, HalrtcOptions(alpha=alpha, tol=1e-7, max_iter=5000))
-    assert smooth.converged
-    assert split.converged
+    assert smooth.status.converged
+    assert split.status.converged
     best = trace_norm(split.values, alpha)
     np.testing.assert_allclose(trace_norm(smooth.values, alpha), best, rtol=1e-5)
-    np.testing.assert_allclose(split.objective[-1], best, rtol=1e-5)
+    np.testing.assert_allclose(split.status.objective[-1], best, rtol=1e-5)
     missing = np.isnan(x)
     difference = np.linalg.norm((smooth.values - split.values)[missing])
     assert difference <= 1e-2 * np.linalg.norm(split.values[missing])
@@ -142,18 +142,18 @@ def test_falrtc_and_silrtc_solve_one_problem(rng):
     x = without_fibers(rng, low_rank(rng, (20, 5, 12), 2, noise=0.3))
     fast = falrtc(x, FalrtcOptions(smoothing=0.05, tol=1e-9, max_iter=5000))
     simple = silrtc(x, SilrtcOptions(smoothing=0.05, tol=1e-9, max_iter=20000))
-    assert fast.converged
-    assert simple.converged
+    assert fast.status.converged
+    assert simple.status.converged
     np.testing.assert_allclose(fast.values, simple.values, atol=1e-5)
-    np.testing.assert_allclose(fast.objective[-1], simple.objective[-1], rtol=1e-9)
-    assert (np.diff(simple.objective) <= 1e-12 * simple.objective[0]).all()
+    np.testing.assert_allclose(fast.status.objective[-1], simple.status.objective[-1], rtol=1e-9)
+    assert (np.diff(simple.status.objective) <= 1e-12 * simple.status.objective[0]).all()
 
 
 @pytest.mark.parametrize("smoothing", [1e-1, 1e-3])
 def test_objective_never_increases_once_the_schedule_is_flat(rng, smoothing):
     x = without_fibers(rng, low_rank(rng, (20, 5, 12), 2, noise=0.3))
     options = FalrtcOptions(smoothing=smoothing, n_continuation=5, tol=1e-10, max_iter=300)
-    flat = falrtc(x, options).objective[4:]
+    flat = falrtc(x, options).status.objective[4:]
     assert len(flat) > 20
     assert (np.diff(flat) <= 0).all()
 
@@ -169,7 +169,7 @@ def test_rotation_of_the_genes(rng, method):
     x = without_fibers(rng, low_rank(rng, (12, 4, 9), 2, noise=0.3) - 1.0)
     rotation = np.linalg.qr(rng.normal(size=(9, 9)))[0]
     result = method(x @ rotation)
-    assert result.n_iter == method(x).n_iter
+    assert result.status.n_iter == method(x).status.n_iter
     np.testing.assert_allclose(result.values, method(x).values @ rotation, atol=1e-8)
 
 
@@ -179,7 +179,7 @@ def test_compression_changes_nothing(rng, method, monkeypatch):
     compressed = method(x)
     monkeypatch.setattr(trace_norm_module, "compress", lambda values, **_: Compressed(values, None))
     whole = method(x)
-    assert whole.n_iter == compressed.n_iter
+    assert whole.status.n_iter == compressed.status.n_iter
     np.testing.assert_allclose(compressed.values, whole.values, atol=1e-8)
 
 
@@ -201,8 +201,8 @@ def test_nothing_missing(rng, method):
     x = rng.normal(size=(4, 3, 5))
     result = method(x)
     np.testing.assert_array_equal(result.values, x)
-    assert result.converged
-    assert "nothing was missing" in result.reason
+    assert result.status.converged
+    assert "nothing was missing" in result.status.reason
 
 
 @pytest.mark.parametrize(
@@ -213,23 +213,11 @@ def test_folds_share_compiled_code(rng, method, options, caplog):
     x = low_rank(rng, (11, 5, 90), 2, noise=0.3)
     measured = np.ones((11, 5), bool)
     masks = list(fiber_folds(measured, 3))  # 18, 18 and 19 fibers
-    largest = max(int((~mask).sum()) for mask in masks)
-
-    def solve(mask):
-        return method(hide(x, mask), options, width=largest)
-
-    solve(masks[0])
+    method(hide(x, masks[0]), options)
     with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
         for mask in masks[1:]:
-            solve(mask)
+            method(hide(x, mask), options)
     assert not [record for record in caplog.records if "Compiling" in record.getMessage()]
-
-
-def test_room_for_other_folds_changes_nothing(rng):
-    x = without_fibers(rng, low_rank(rng, (11, 5, 20), 2, noise=0.3), 0.2)
-    n_measured = int((~np.isnan(x[:, :, 0])).sum())
-    narrow, roomy = (falrtc(x, HODOS_2018, width=width).values for width in (n_measured, n_measured - 3))
-    np.testing.assert_allclose(roomy, narrow, atol=1e-10)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -238,4 +226,4 @@ def test_nothing_but_zeros(method):
     x[1, 1] = np.nan
     result = method(x)
     np.testing.assert_array_equal(result.values, 0.0)
-    assert "every measured entry is 0" in result.reason
+    assert "every measured entry is 0" in result.status.reason

@@ -24,9 +24,10 @@ import numpy as np
 from jax import Array
 from tqdm.auto import tqdm
 
-from kronax.solvers.device import eigh_all
+from kronax.solvers.device import eigh_each, eigvalsh, to_device, to_host
 from kronax.solvers.gaussian import kronecker_sum
 from kronax.solvers.gaussian.lasso import splitting
+from kronax.solvers.status import Status
 
 _EDGE = 1e-6  # the least eigenvalue of Ψ ⊕ Φ that Newton's method starts from, as a share of their mean
 _SHORTEST_STEP = 1e-10
@@ -42,29 +43,21 @@ Pair = tuple[Array, Array]  # something of the rows (n, n) and of the columns (p
 
 @dataclass(frozen=True)
 class KroneckerLasso:
-    """The solution of Eq. 5 with equal mean diagonals, and how it was reached.
+    """The solution of Eq. 5 with equal mean diagonals, and how the solve ended.
 
     Attributes
     ----------
     rows, cols
         ``Ψ`` (n, n) and ``Φ`` (p, p), symmetric, exactly sparse.
-    objective
-        ``F`` at the start and after every iteration.
-    residual
-        Largest entry of the smallest subgradient of ``F``, for ``Ψ`` relative to the mean diagonal of ``S₁`` and for
-        ``Φ`` to that of ``S₂``: zero at the solution, and nowhere else.
-    converged
-        Whether ``residual`` got below the tolerance.
-    n_iter
-        Iterations taken.
+    status
+        With ``F`` at the start and after every iteration. Converged if the residual got below the tolerance: the largest
+        entry of the smallest subgradient of ``F``, for ``Ψ`` relative to the mean diagonal of ``S₁`` and for ``Φ`` to that
+        of ``S₂``, which is zero at the solution, and nowhere else.
     """
 
     rows: np.ndarray
     cols: np.ndarray
-    objective: np.ndarray
-    residual: float
-    converged: bool
-    n_iter: int
+    status: Status
 
 
 @partial(
@@ -136,8 +129,7 @@ def fit(
     """
     bar = tqdm(desc=progress, unit=" step", delay=2, leave=False, disable=progress is None)
     with jax.enable_x64(True), bar:
-        s = jnp.asarray(s1, jnp.float64), jnp.asarray(s2, jnp.float64)
-        penalties = jnp.asarray(penalties[0], jnp.float64), jnp.asarray(penalties[1], jnp.float64)
+        s, penalties = (tuple(to_device(side, np.float64) for side in pair) for pair in ((s1, s2), penalties))
         problem = s, penalties
         point = _point(start or _diagonal(s1, s2), problem)
         slope = _slope(point, problem)
@@ -155,12 +147,15 @@ def fit(
             # where nothing is promised and nothing gained, rounding is all that is left
             if -promised < _ROUNDING * abs(point.objective) and slope.residual > 0.5 * last:
                 break
-        rows, cols = map(np.array, point.theta)
-        residual = float(slope.residual)
+        rows, cols = (to_host(side).copy() for side in point.theta)
+        residual = float(to_host(slope.residual))
     t = 0.5 * (np.trace(cols) / len(cols) - np.trace(rows) / len(rows))  # Ψ + t and Φ − t are one model
     rows[np.diag_indices_from(rows)] += t
     cols[np.diag_indices_from(cols)] -= t
-    return KroneckerLasso(rows, cols, np.array(trace), residual, residual <= tol, n_iter)
+    reason = (
+        f"Newton's iteration stopped at a residual of {residual:.2g} after {n_iter} steps, with a goal of {tol:.2g}"
+    )
+    return KroneckerLasso(rows, cols, Status(residual <= tol, reason, n_iter, np.array(trace)))
 
 
 def solve(
@@ -182,7 +177,7 @@ def solve(
 
 
 def penalties(s1: np.ndarray, s2: np.ndarray, strength: float | tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Give ``R`` and ``C`` of Eq. 5 for a strength on the scale of correlations.
+    """Return ``R`` and ``C`` of Eq. 5 for a strength on the scale of correlations.
 
     ``R_ik = ρ √(S₁_ii S₁_kk)``, and so for ``C``: two rows whose correlation ``S₁_ik/√(S₁_ii S₁_kk)`` is what the other
     entries account for, give or take ``ρ``, get no edge, whatever their variances. Where all rows and columns of ``Z`` have a
@@ -203,7 +198,7 @@ def penalties(s1: np.ndarray, s2: np.ndarray, strength: float | tuple[float, flo
 
 
 def universal_strengths(n: int, p: int) -> tuple[float, float]:
-    """Give strengths that noise seldom exceeds: ``√(2 log n / p)`` for the rows and ``√(2 log p / n)`` for the columns.
+    """Return strengths that noise seldom exceeds: ``√(2 log n / p)`` for the rows and ``√(2 log p / n)`` for the columns.
 
     Correlations of independent rows over ``p`` entries have a standard deviation of ``1/√p``, so that a row has on average
     less than one of ``n`` beyond the universal threshold (Donoho and Johnstone, Biometrika 1994). At most 1, where all is
@@ -213,24 +208,23 @@ def universal_strengths(n: int, p: int) -> tuple[float, float]:
 
 
 def _diagonal(s1: np.ndarray, s2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give the solution among diagonal matrices: Eq. 3 with the diagonals as spectra."""
+    """Return the solution among diagonal matrices: Eq. 3 with the diagonals as spectra."""
     solved = kronecker_sum.fit(np.diag(s1).copy(), np.diag(s2).copy(), np.ones(len(s1)), np.ones(len(s2)))
     return np.diag(solved.lam), np.diag(solved.mu)
 
 
 def _inside(rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give the pair itself or, outside the domain of Eq. 5, one with larger diagonals."""
-    least = [np.linalg.eigvalsh(matrix)[0] for matrix in (rows, cols)]
+    """Return the pair itself or, outside the domain of Eq. 5, one with larger diagonals."""
+    least = [to_host(eigvalsh(matrix))[0] for matrix in (rows, cols)]
     mean = np.trace(rows) / len(rows) + np.trace(cols) / len(cols)
     short = max(_EDGE * mean - sum(least), 0.0)
     return rows + short * np.eye(len(rows)), cols
 
 
 def _point(theta: tuple, problem) -> _Point:
-    solved = eigh_all([np.asarray(matrix) for matrix in theta])
-    values = jnp.asarray(solved[0][0]), jnp.asarray(solved[1][0])
-    vectors = jnp.asarray(solved[0][1]), jnp.asarray(solved[1][1])
-    theta = jnp.asarray(theta[0]), jnp.asarray(theta[1])
+    solved = eigh_each(theta)
+    values, vectors = (tuple(map(to_device, both)) for both in zip(*solved, strict=True))
+    theta = tuple(map(to_device, theta))
     return _Point(theta, values, vectors, _objective(theta, values, problem))
 
 
@@ -251,7 +245,7 @@ def _l1(theta: Pair, penalties: Pair) -> Array:
 
 @jax.jit
 def _slope(point: _Point, problem) -> _Slope:
-    """Give the derivatives of the smooth part of Eq. 5, and the residual."""
+    """Return the derivatives of the smooth part of Eq. 5, and the residual."""
     s, _ = problem
     k = 1.0 / (point.values[0][:, None] + point.values[1])
     products, sums = (k @ k.T, k.T @ k), (k.sum(1), k.sum(0))
@@ -261,7 +255,7 @@ def _slope(point: _Point, problem) -> _Slope:
 
 
 def _residual(theta: Pair, gradient: Pair, problem) -> Array:
-    """Give the largest entry of the smallest subgradient, relative to ``√(S_ii S_kk)``."""
+    """Return the largest entry of the smallest subgradient, relative to ``√(S_ii S_kk)``."""
     s, penalties = problem
     parts = []
     for x, g, r, a in zip(theta, gradient, penalties, s, strict=True):
@@ -303,7 +297,7 @@ def _newton_direction(point: _Point, slope: _Slope, problem, least_residual: flo
 
 @jax.jit
 def _promise(reached: Pair, point: _Point, slope: _Slope, problem) -> tuple[Pair, Array]:
-    """Give the direction to the model's minimum, and the change of ``F`` to first order."""
+    """Return the direction to the model's minimum, and the change of ``F`` to first order."""
     _, penalties = problem
     direction = _plus(reached, -1.0, point.theta)
     promised = _dot(slope.gradient, direction) + _l1(reached, penalties) - _l1(point.theta, penalties)
@@ -379,7 +373,7 @@ def _cycle(state: _Model, point: _Point, slope: _Slope, problem) -> _Model:
 
 
 def _hessian(point: _Point) -> tuple[Callable[[Pair], Pair], Callable[[Pair], Pair]]:
-    """Give the product with the Hessian of the smooth part of Eq. 5; and with its inverse, were the axes not coupled."""
+    """Return the product with the Hessian of the smooth part of Eq. 5; and with its inverse, were the axes not coupled."""
     u, v = point.vectors
     k = 1.0 / (point.values[0][:, None] + point.values[1])
     square, of_rows, of_cols = k**2, k @ k.T, k.T @ k
@@ -397,7 +391,7 @@ def _hessian(point: _Point) -> tuple[Callable[[Pair], Pair], Callable[[Pair], Pa
 
 
 def _soft_threshold(theta: Pair, gradient: Pair, curvature: Pair, length: Array, penalties: Pair) -> Pair:
-    """Give the proximal gradient step in the metric of the curvature."""
+    """Return the proximal gradient step in the metric of the curvature."""
     moves = []
     for x, g, h, r in zip(theta, gradient, curvature, penalties, strict=True):
         y = x - length * g / h

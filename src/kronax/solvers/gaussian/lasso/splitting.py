@@ -87,7 +87,7 @@ def split(
 
 
 def _lifted(theta: Pair, s: Pair, rho: float, sizes: tuple[int, int]) -> Pair:
-    """Give the ``V`` that belongs to a solution: ``Θ`` and, off the diagonal, the likelihood's gradient, turned and scaled."""
+    """Return the ``V`` that belongs to a solution: ``Θ`` and, off the diagonal, the likelihood's gradient, turned and scaled."""
     (lam, u), (mu, v) = side_by_side(eigh_of_platform(), theta, max(sizes))
     k = 1.0 / np.maximum(np.add.outer(lam, mu), 1e-300)
     partial_traces = (u * k.sum(axis=1)) @ u.T, (v * k.sum(axis=0)) @ v.T
@@ -104,7 +104,7 @@ def _shrunk(x: np.ndarray, threshold: np.ndarray) -> np.ndarray:
 
 
 def _likely(s: Pair, point: Pair, rho: float, sizes: tuple[int, int], start: Pair | None) -> tuple[Pair, Pair]:
-    """Give the proximal point of the likelihood, and its eigenvalues, from which the next solve may start."""
+    """Return the proximal point of the likelihood, and its eigenvalues, from which the next solve may start."""
     traces = np.trace(point[1]), np.trace(point[0])
     shifted = [
         a - 2.0 * rho * (size * x + trace * np.eye(len(x)))
@@ -128,7 +128,7 @@ class _History:
         self.n_known = 0
 
     def next(self, point: Pair, move: Pair) -> Pair:
-        """Give the combination of the last points whose moves, combined in the same way, are the shortest; and move on."""
+        """Return the combination of the last points whose moves, combined in the same way, are the shortest; and move on."""
         x, g = self._flat(point), self._flat(move)
         if self.last is not None:
             self._note(

@@ -11,7 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from kronax.solvers import checks
+from kronax.solvers.device import to_device, to_host
+from kronax.solvers.status import ended
 from kronax.solvers.tensor.completion import Completion
+from kronax.solvers.tensor.method import Options
 from kronax.solvers.tensor.trace_norm.problem import (
     Envelope,
     Free,
@@ -21,6 +25,7 @@ from kronax.solvers.tensor.trace_norm.problem import (
     gradient_and_square,
     iterations,
     reached,
+    require_weights,
     step,
     stopped,
 )
@@ -31,7 +36,7 @@ _START = 0.3  # τ_i at the first iteration, of σ_max(X_(i))
 
 
 @dataclass(frozen=True)
-class FalrtcOptions:
+class FalrtcOptions(Options):
     """Options of ``"falrtc"``: accelerated gradient descent on smoothed trace norms.
 
     Attributes
@@ -81,6 +86,16 @@ class FalrtcOptions:
     restart: bool = True
     absolute: bool = False
 
+    def __post_init__(self) -> None:
+        require_weights(self.alpha, "options.alpha")
+        checks.positive(self.smoothing, "options.smoothing")
+        checks.integer(self.n_continuation, "options.n_continuation", low=1)
+        checks.integer(self.max_iter, "options.max_iter", low=1)
+        checks.positive(self.tol, "options.tol")
+        checks.positive(self.lipschitz, "options.lipschitz")
+        checks.boolean(self.restart, "options.restart")
+        checks.boolean(self.absolute, "options.absolute")
+
 
 HODOS_2018 = FalrtcOptions(
     alpha=(1.0, 1.0, 0.01),
@@ -99,7 +114,6 @@ def falrtc(
     values: np.ndarray,
     options: FalrtcOptions = FalrtcOptions(),
     *,
-    width: int | None = None,
     progress: bool = False,
 ) -> Completion:
     """Complete a tensor by accelerated descent on the smoothed trace norms (Liu et al. 2013, Algorithm 3).
@@ -114,8 +128,6 @@ def falrtc(
         ``(D, C, G)``, NaN where missing.
     options
         See :class:`FalrtcOptions`; :data:`HODOS_2018` are the published settings.
-    width
-        See :func:`kronax.solvers.tensor.unfold.compress`.
     progress
         Whether long work shows a progress bar.
     """
@@ -125,21 +137,14 @@ def falrtc(
         tol = options.tol if options.absolute else options.tol * problem.norm
         return _accelerated(problem, envelope, options, tol, progress)
 
-    return complete(values, options.alpha, width, solve, at_mean=options.absolute)
+    return complete(values, options.alpha, solve, at_mean=options.absolute)
 
 
 @partial(jax.jit, static_argnames=["modes"])
 def _between(z: Array, y: Array, free: Free, share: Array, modes: tuple[int, ...]) -> tuple[Array, list[Array]]:
-    """Give ``W`` between ``Z`` and ``Y``, and its Gram matrices."""
+    """Return ``W`` between ``Z`` and ``Y``, and its Gram matrices."""
     w = share * z + (1.0 - share) * y
     return w, [free.gram(w, mode) for mode in modes]
-
-
-@partial(jax.jit, static_argnames=["modes"])
-def _along_line(w: Array, gradient: Array, free: Free, modes: tuple[int, ...]) -> tuple[list[Array], list[Array]]:
-    """Give what the Gram matrices of ``W − t∇f`` are made of besides that of ``W``: their terms in ``−t`` and ``t²``."""
-    cross = [free.inner(w, gradient, mode) for mode in modes]
-    return [matrix + matrix.T for matrix in cross], [free.inner(gradient, gradient, mode) for mode in modes]
 
 
 @jax.jit
@@ -153,7 +158,7 @@ def _distance(x: Array, y: Array) -> Array:
 
 
 def _schedule(problem: Problem, options: FalrtcOptions):
-    """Give the envelope of every iteration ``k = 1, 2, …``: ``μ_k = max(slope·k^−1.15 + offset, μ_end)``."""
+    """Return the envelope of every iteration ``k = 1, 2, …``: ``μ_k = max(slope·k^−1.15 + offset, μ_end)``."""
     first = _START * problem.alpha * problem.largest
     if options.absolute:
         last = options.smoothing * problem.raw / np.sqrt(problem.sizes)
@@ -184,105 +189,38 @@ def _accelerated(problem: Problem, schedule, options: FalrtcOptions, tol: float,
             z, big_b = last, 0.0  # without momentum the step starts at Y, from where it cannot increase f
         if options.restart and flat and value > objective[-1]:  # rounding is all that is left
             reason = f"no step of iteration {k} decreases the objective any further"
-            return Solved(last, objective, True, reason)
+            return Solved(last, ended(True, reason, objective))
         y = new
         objective.append(value)
-        change = float(_distance(y, last))
+        change = float(to_host(_distance(y, last)))
         if change < tol and (flat or options.absolute):
             return reached(y, objective, change, tol)
-        z = _moved(z, gradient, np.float64(b))
+        z = _moved(z, gradient, to_device(b))
         del gradient, new, last  # each as large as the tensor
         big_b += b
     return stopped(y, objective, change, tol)
 
 
 def _line_search(problem: Problem, envelope: Envelope, z: Array, y: Array, big_b: float, lipschitz: float):
-    """Double ``L`` until the step from ``W`` decreases ``f`` by ``‖∇f(W)‖²/(2L)``.
+    """Double ``L`` until the step from ``W`` decreases ``f`` by ``‖∇f(W)‖²/(2L)``, or ``L`` is the bound on the curvature.
 
     Returns
     -------
     The new ``Y``, ``∇f(W)``, ``b``, ``L`` and ``f(Y)``.
     """
     modes, free = problem.modes, problem.free
+    w = gradient = None
     while True:
         b = (1.0 + np.sqrt(1.0 + 4.0 * lipschitz * big_b)) / (2.0 * lipschitz)
-        w, matrices = _between(z, y, free, np.float64(b / (b + big_b)), modes)
-        decomposed = [eigh(matrix) for matrix in matrices]
-        value = envelope.value([s2 for s2, _ in decomposed])
-        gradient, square = gradient_and_square(w, free, envelope.gradient_maps(decomposed), modes)
-        square = float(square)
-        if big_b == 0.0:  # W is Z whatever L is
-            lines = _lines(envelope, decomposed, matrices, _along_line(w, gradient, free, modes))
-            lipschitz = _first_accepted(envelope, lines, square, lipschitz)
-            b = 1.0 / lipschitz
-        new, matrices = step(w, gradient, free, np.float64(1.0 / lipschitz), modes)
+        if w is None or big_b > 0.0:  # without momentum W is Z, whatever L is
+            del w, gradient  # each as large as the tensor
+            w, matrices = _between(z, y, free, to_device(b / (b + big_b)), modes)
+            decomposed = [eigh(matrix) for matrix in matrices]
+            value = envelope.value([s2 for s2, _ in decomposed])
+            gradient, square = gradient_and_square(w, free, envelope.gradient_maps(decomposed), modes)
+        new, matrices = step(w, gradient, free, to_device(1.0 / lipschitz), modes)
         new_value = envelope.value([eigvalsh(matrix) for matrix in matrices])
-        if big_b == 0.0 or _accepted(value, new_value, square, lipschitz, envelope):
+        if value - new_value >= float(to_host(square)) / (2.0 * lipschitz) or lipschitz >= envelope.bound:
             return new, gradient, b, lipschitz, new_value
         lipschitz *= 2.0
-        del new, gradient, w  # each as large as the tensor
-
-
-def _accepted(value: float, new_value: float, square: float, lipschitz: float, envelope: Envelope) -> bool:
-    """Say whether the decrease suffices; at the bound on the curvature it does but for rounding."""
-    return value - new_value >= square / (2.0 * lipschitz) or lipschitz >= envelope.bound
-
-
-@dataclass(frozen=True)
-class _Line:
-    """The share of one mode in Eq. 2 along the line ``W − t∇f``: Gram matrices ``G − tG' + t²G''``, value and slope at 0."""
-
-    envelope: Envelope
-    matrices: tuple[np.ndarray, np.ndarray, np.ndarray]
-    value: float
-    slope: float
-
-    def excess(self, t: float) -> float:
-        """Give by how much the share is above its tangent: between 0 and ``½at²‖∇f‖²``."""
-        constant, linear, quadratic = self.matrices
-        squares = eigvalsh(constant - t * linear + t * t * quadratic)
-        return self.envelope.value([squares]) - (self.value - t * self.slope)
-
-
-def _lines(
-    envelope: Envelope,
-    decomposed: list[tuple[np.ndarray, np.ndarray]],
-    matrices: list[Array],
-    along: tuple[list[Array], list[Array]],
-) -> list[_Line]:
-    """Give every mode's share along the line, those of the smallest Gram matrices first."""
-    lines = []
-    for i, ((s2, _), gradient_map) in enumerate(zip(decomposed, envelope.gradient_maps(decomposed), strict=True)):
-        own = Envelope(envelope.a[i : i + 1], envelope.tau[i : i + 1])
-        constant, linear, quadratic = np.asarray(matrices[i]), np.asarray(along[0][i]), np.asarray(along[1][i])
-        slope = float(np.vdot(gradient_map, linear)) / 2.0
-        lines.append(_Line(own, (constant, linear, quadratic), own.value([s2]), slope))
-    return sorted(lines, key=lambda line: len(line.matrices[0]))
-
-
-def _first_accepted(envelope: Envelope, lines: list[_Line], square: float, lipschitz: float) -> float:
-    """Find the first accepted of ``L, 2L, 4L, …`` for a ``W`` that does not depend on ``L``, by bisection.
-
-    A step of ``t = 1/L`` is accepted if the excess of all modes together is ``½t‖∇f‖²`` at most. The excess is convex in
-    ``t`` and 0 at 0: what accepts one ``L`` accepts every larger one. A trial costs eigenvalues and no product with the
-    tensor, and the bounds of the excess often spare it those of the largest Gram matrices.
-    """
-
-    def accepted(doublings: int) -> bool:
-        t = 1.0 / (lipschitz * 2.0**doublings)
-        allowed = t * square / 2.0
-        to_come = envelope.bound * t * allowed
-        for line in lines:
-            if to_come <= allowed:
-                return True
-            to_come -= line.envelope.bound * t * t * square / 2.0
-            allowed -= line.excess(t)
-            if allowed < 0:
-                return False
-        return True
-
-    low, high = -1, max(0, int(np.ceil(np.log2(envelope.bound / lipschitz))))
-    while high - low > 1:  # low is refused, high accepted
-        middle = (low + high) // 2
-        low, high = (low, middle) if accepted(middle) else (middle, high)
-    return lipschitz * 2.0**high
+        del new

@@ -11,16 +11,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from kronax.solvers import checks
+from kronax.solvers.device import to_device, to_host
+from kronax.solvers.status import ended
 from kronax.solvers.tensor.completion import Completion
-from kronax.solvers.tensor.trace_norm.problem import Problem, Solved, complete, iterations
-from kronax.solvers.tensor.unfold import along, eigh, gram
+from kronax.solvers.tensor.method import Options
+from kronax.solvers.tensor.trace_norm.problem import Problem, Solved, complete, iterations, require_weights
+from kronax.solvers.tensor.unfold import along, eigh, gram, spectral
 
 _BALANCE = 10.0  # of ADMM's residuals: beyond this ratio ρ is changed ...
 _BALANCED_UNTIL = 100  # ... up to this iteration, and then kept so that ADMM converges
 
 
 @dataclass(frozen=True)
-class HalrtcOptions:
+class HalrtcOptions(Options):
     """Options of ``"halrtc"``: trace norms minimised by ADMM, the alternating direction method of multipliers.
 
     Attributes
@@ -56,12 +60,17 @@ class HalrtcOptions:
     max_iter: int = 500
     tol: float = 1e-4
 
+    def __post_init__(self) -> None:
+        require_weights(self.alpha, "options.alpha")
+        checks.positive(self.threshold, "options.threshold")
+        checks.integer(self.max_iter, "options.max_iter", low=1)
+        checks.positive(self.tol, "options.tol")
+
 
 def halrtc(
     values: np.ndarray,
     options: HalrtcOptions = HalrtcOptions(),
     *,
-    width: int | None = None,
     progress: bool = False,
 ) -> Completion:
     """Complete a tensor by ADMM on the trace norms of its unfoldings (Liu et al. 2013, Algorithm 4).
@@ -74,17 +83,15 @@ def halrtc(
         ``(D, C, G)``, NaN where missing.
     options
         See :class:`HalrtcOptions`.
-    width
-        See :func:`kronax.solvers.tensor.unfold.compress`.
     progress
         Whether long work shows a progress bar.
     """
-    return complete(values, options.alpha, width, lambda problem: _admm(problem, options, progress))
+    return complete(values, options.alpha, lambda problem: _admm(problem, options, progress))
 
 
 @partial(jax.jit, static_argnames=["modes"])
 def _shifted(x: Array, duals: list[Array], rho: Array, modes: tuple[int, ...]) -> tuple[list[Array], list[Array]]:
-    """Give ``X + Y_i/ρ`` and the Gram matrices of their unfoldings."""
+    """Return ``X + Y_i/ρ`` and the Gram matrices of their unfoldings."""
     shifted = [x + dual / rho for dual in duals]
     return shifted, [gram(tensor, mode) for tensor, mode in zip(shifted, modes, strict=True)]
 
@@ -109,21 +116,21 @@ def _admm(problem: Problem, options: HalrtcOptions, progress: bool) -> Solved:
     rho = 1.0 / (len(modes) * options.threshold * problem.largest.max())
     objective: list[float] = []
     for k in iterations("HaLRTC", options.max_iter, progress):
-        shifted, matrices = _shifted(x, duals, np.float64(rho), modes)
+        shifted, matrices = _shifted(x, duals, to_device(rho), modes)
         maps, value = [], 0.0
         for alpha, matrix in zip(problem.alpha, matrices, strict=True):
             squares, vectors = eigh(matrix)
             s = np.sqrt(squares)
             kept = np.maximum(s - alpha / rho, 0.0)
-            maps.append((vectors * np.divide(kept, s, out=np.zeros_like(s), where=s > 0)) @ vectors.T)
+            maps.append(spectral(vectors, np.divide(kept, s, out=np.zeros_like(s), where=s > 0)))
             value += float(alpha * kept.sum())
         objective.append(value)
-        x, duals, apart, change = _admm_step(x, problem.free.entries, shifted, duals, maps, np.float64(rho), modes)
-        apart, change = float(apart), float(change)
+        x, duals, apart, change = _admm_step(x, problem.free.entries, shifted, duals, maps, to_device(rho), modes)
+        apart, change = float(to_host(apart)), float(to_host(change))
         if max(apart, change) < tol:
             reason = f"copies differ from the tensor by {apart:.2g}, an iteration changed it by {change:.2g}: less than {tol:.2g}"
-            return Solved(x, objective, True, reason)
+            return Solved(x, ended(True, reason, objective))
         if k <= _BALANCED_UNTIL and k % 5 == 0:
             rho *= 2.0 if apart > _BALANCE * change else 0.5 if change > _BALANCE * apart else 1.0
     reason = f"after {options.max_iter} iterations copies still differ by {apart:.2g}, and {change:.2g} changed, more than {tol:.2g}"
-    return Solved(x, objective, False, reason)
+    return Solved(x, ended(False, reason, objective))

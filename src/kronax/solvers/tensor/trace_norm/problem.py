@@ -14,12 +14,14 @@ with accelerated and with plain gradient steps; HaLRTC splits (1) itself, by ADM
 all three have the same solution as ``μ → 0``. ``U diag(min(s, τ)) Vᵀ = U diag(min(s, τ)/s) Uᵀ X_(i)`` needs nothing but
 the eigenvectors of the unfolding's Gram matrix.
 
-The tensors stay where JAX has put them; the host decides on steps and, on a CPU, decomposes the Gram matrices.
+The tensors, their Gram matrices and the eigenvectors of these stay where JAX computes. The host decides on steps, by the
+eigenvalues.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,15 +29,52 @@ import numpy as np
 from jax import Array
 from tqdm.auto import tqdm
 
+from kronax.solvers import checks
+from kronax.solvers.device import Matrix, to_device, to_host
+from kronax.solvers.status import Status, ended
 from kronax.solvers.tensor.completion import Completion, merged, require_values, whole_fibers, without_work
-from kronax.solvers.tensor.unfold import CONTEXT, GENE, TREATMENT, along, by_fibers, compress, eigvalsh, gram, inner
+from kronax.solvers.tensor.unfold import (
+    CONTEXT,
+    GENE,
+    TREATMENT,
+    Compressed,
+    along,
+    by_fibers,
+    compress,
+    eigvalsh,
+    gram,
+    inner,
+    shared_size,
+    spectral,
+)
+
+
+def require_weights(value: Any, name: str) -> None:
+    """Require ``α``: three weights, not all 0."""
+    ok = (
+        isinstance(value, tuple | list | np.ndarray)
+        and len(value) == 3
+        and all(checks.is_real(weight) and 0 <= weight < np.inf for weight in value)
+        and any(weight > 0 for weight in value)
+    )
+    if not ok:
+        msg = (
+            f"`{name}` must be three weights, of treatments, contexts and genes, positive or 0 to leave one out, "
+            f"not all 0; found {value!r}."
+        )
+        raise ValueError(msg)
+
+
+def nothing_stands_in(options: Any) -> str:
+    """Say what to do about what was never measured: the tensor of least trace norm is 0 there."""
+    return "use a method in which something stands in for it, such as 'kronecker', 'mean_1d' or 'dnpp'"
 
 
 def trace_norm(tensor: np.ndarray, alpha: tuple[float, float, float]) -> float:
     """Evaluate Eq. 1 for a tensor without gaps, the weights scaled to sum 1."""
     weights = np.asarray(alpha) / np.sum(alpha)
     with jax.enable_x64(True):
-        x = jnp.asarray(tensor, jnp.float64)
+        x = to_device(tensor, np.float64)
         return sum(float(w * np.sqrt(eigvalsh(gram(x, i))).sum()) for i, w in enumerate(weights) if w > 0)
 
 
@@ -52,16 +91,16 @@ class Envelope:
         return float(self.a.sum())
 
     def value(self, squares: list[np.ndarray]) -> float:
-        """Give Eq. 2."""
+        """Return Eq. 2."""
         return 0.5 * sum(
             a * float((s2 - np.maximum(np.sqrt(s2) - tau, 0.0) ** 2).sum())
             for a, tau, s2 in zip(self.a, self.tau, squares, strict=True)
         )
 
-    def gradient_maps(self, decomposed: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
-        """Give the matrices ``a U diag(min(s, τ)/s) Uᵀ`` that Eq. 3 multiplies the unfoldings with."""
+    def gradient_maps(self, decomposed: list[tuple[np.ndarray, Matrix]]) -> list[Matrix]:
+        """Return the matrices ``a U diag(min(s, τ)/s) Uᵀ`` that Eq. 3 multiplies the unfoldings with."""
         return [
-            (vectors * (a * np.minimum(1.0, tau / np.sqrt(np.maximum(s2, tau**2))))) @ vectors.T
+            spectral(vectors, a * np.minimum(1.0, tau / np.sqrt(np.maximum(s2, tau**2))))
             for a, tau, (s2, vectors) in zip(self.a, self.tau, decomposed, strict=True)
         ]
 
@@ -81,13 +120,13 @@ class Free:
     fixed: Array | None
 
     def gram(self, x: Array, mode: int) -> Array:
-        """Give the Gram matrix of a tensor that has the measured entries."""
+        """Return the Gram matrix of a tensor that has the measured entries."""
         if mode != GENE or self.fixed is None:
             return gram(x, mode)
         return self.fixed + self.inner(x, x, mode)
 
     def inner(self, x: Array, gradient: Array, mode: int) -> Array:
-        """Give ``X_(i) ∇_(i)ᵀ``, the gradient being 0 in fibers without a gap."""
+        """Return ``X_(i) ∇_(i)ᵀ``, the gradient being 0 in fibers without a gap."""
         if mode != GENE or self.fibers is None:
             return inner(x, gradient, mode)
         return jnp.matmul(self._rows(x).T, self._rows(gradient), precision="highest")
@@ -103,17 +142,17 @@ class Free:
         return x.reshape(-1, x.shape[GENE]).at[self.fibers].get(mode="fill", fill_value=0.0)
 
 
-def free_part(x: Array, missing: np.ndarray, modes: tuple[int, ...], width: int | None) -> Free:
+def free_part(x: Array, missing: np.ndarray, modes: tuple[int, ...]) -> Free:
     """Find out whether the gene mode can do with the fibers that have a gap."""
     n_fibers = missing.shape[TREATMENT] * missing.shape[CONTEXT]
     gappy = np.flatnonzero(missing.any(axis=GENE))
-    room = max(len(gappy), n_fibers + 1 - (width or n_fibers))  # the training sets of folds differ by one fiber
-    entries = jnp.asarray(missing)
+    room = shared_size(len(gappy))
+    entries = to_device(missing)
     if GENE not in modes or by_fibers(missing.shape, GENE) or 2 * room > n_fibers:
         return Free(entries, None, None)
     fibers = np.pad(gappy, (0, room - len(gappy)), constant_values=n_fibers)
     others = jnp.where(entries.any(axis=GENE, keepdims=True), 0.0, x)
-    return Free(entries, jnp.asarray(fibers), gram(others, GENE))
+    return Free(entries, to_device(fibers), gram(others, GENE))
 
 
 @dataclass(frozen=True)
@@ -133,30 +172,29 @@ class Problem:
     norm: float
 
     def envelope(self, mu: np.ndarray) -> Envelope:
-        """Give the envelope for these ``μ_i``."""
+        """Return the envelope for these ``μ_i``."""
         return Envelope(self.alpha**2 / mu, mu / self.alpha)
 
 
 @dataclass(frozen=True)
 class Solved:
-    """The tensor that a loop ended with, the objective at every iteration, and why it ended."""
+    """The tensor that a loop ended with, and how it ended."""
 
     tensor: Array
-    objective: list[float]
-    converged: bool
-    reason: str
+    status: Status
 
 
 def reached(x: Array, objective: list[float], change: float, tol: float) -> Solved:
-    """Give the result of a loop that came to rest."""
-    return Solved(x, objective, True, f"an iteration changed the tensor by {change:.2g}, less than {tol:.2g}")
+    """Return the result of a loop that came to rest."""
+    reason = f"an iteration changed the tensor by {change:.2g}, less than {tol:.2g}"
+    return Solved(x, ended(True, reason, objective))
 
 
 def stopped(x: Array, objective: list[float], change: float, tol: float) -> Solved:
-    """Give the result of a loop that ran out of iterations."""
+    """Return the result of a loop that ran out of iterations."""
     n = len(objective)
     reason = f"the last of {n} iterations still changed the tensor by {change:.2g}, more than {tol:.2g}"
-    return Solved(x, objective, False, reason)
+    return Solved(x, ended(False, reason, objective))
 
 
 def iterations(name: str, max_iter: int, progress: bool) -> Iterable[int]:
@@ -164,9 +202,7 @@ def iterations(name: str, max_iter: int, progress: bool) -> Iterable[int]:
     return tqdm(range(1, max_iter + 1), desc=name, delay=2, leave=False, disable=not progress)
 
 
-def complete(
-    values: np.ndarray, alpha: tuple[float, float, float], width: int | None, solve, *, at_mean: bool = False
-) -> Completion:
+def complete(values: np.ndarray, alpha: tuple[float, float, float], solve, *, at_mean: bool = False) -> Completion:
     """Set the problem up, solve it in float64 from 0 or the overall mean, and put the result together."""
     measured = ~np.isnan(values)
     require_values(measured)
@@ -175,9 +211,9 @@ def complete(
     wide = values.astype(np.float64)
     first = np.full((1, values.shape[2]), wide[measured].mean() if at_mean else 0.0)
     if whole_fibers(measured):  # the profile that missing fibers start from must lie in the span
-        compressed = compress(wide, include=first, width=width)
+        compressed = compress(wide, include=first)
     else:
-        compressed = compress(wide, width=values.shape[2])
+        compressed = Compressed(wide, None)
     scores, basis = compressed.scores, compressed.basis
     if basis is not None:
         first = first @ basis.T
@@ -188,9 +224,9 @@ def complete(
     modes = tuple(i for i in range(3) if alpha[i] > 0)
     raw = np.array([alpha[i] for i in modes])
     with jax.enable_x64(True):
-        start = jnp.asarray(filled)
+        start = to_device(filled)
         del filled
-        free = free_part(start, missing, modes, width)
+        free = free_part(start, missing, modes)
         problem = Problem(
             start=start,
             free=free,
@@ -202,17 +238,11 @@ def complete(
             norm=norm,
         )
         solved = solve(problem)
-        tensor = np.asarray(solved.tensor)
+        tensor = to_host(solved.tensor)
     return Completion(
         values=merged(values, tensor) if basis is None else _expanded(values, tensor, basis),
         fallback=np.zeros(values.shape[:2], np.int8),
-        confidence=None,
-        variance=None,
-        objective=np.array(solved.objective),
-        n_iter=len(solved.objective),
-        converged=solved.converged,
-        reason=solved.reason,
-        parameters={},
+        status=solved.status,
     )
 
 
@@ -225,13 +255,13 @@ def _expanded(values: np.ndarray, tensor: np.ndarray, basis: np.ndarray) -> np.n
 
 @partial(jax.jit, static_argnames=["modes"])
 def grams(x: Array, free: Free, modes: tuple[int, ...]) -> list[Array]:
-    """Give the Gram matrices of some modes."""
+    """Return the Gram matrices of some modes."""
     return [free.gram(x, mode) for mode in modes]
 
 
 @partial(jax.jit, static_argnames=["modes"])
 def gradient_and_square(w: Array, free: Free, maps: list[Array], modes: tuple[int, ...]) -> tuple[Array, Array]:
-    """Give Eq. 3 and its squared length."""
+    """Return Eq. 3 and its squared length."""
     total = sum(free.along(matrix, w, mode) for matrix, mode in zip(maps, modes, strict=True))
     gradient = jnp.where(free.entries, total, 0.0)
     return gradient, jnp.vdot(gradient, gradient)
@@ -239,6 +269,6 @@ def gradient_and_square(w: Array, free: Free, maps: list[Array], modes: tuple[in
 
 @partial(jax.jit, static_argnames=["modes"])
 def step(w: Array, gradient: Array, free: Free, length: Array, modes: tuple[int, ...]) -> tuple[Array, list[Array]]:
-    """Give ``W − length·∇f`` and its Gram matrices."""
+    """Return ``W − length·∇f`` and its Gram matrices."""
     y = w - length * gradient
     return y, [free.gram(y, mode) for mode in modes]

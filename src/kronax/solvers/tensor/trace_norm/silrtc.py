@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kronax.solvers import checks
+from kronax.solvers.device import to_device, to_host
 from kronax.solvers.tensor.completion import Completion
+from kronax.solvers.tensor.method import Options
 from kronax.solvers.tensor.trace_norm.problem import (
     Envelope,
     Problem,
@@ -17,6 +20,7 @@ from kronax.solvers.tensor.trace_norm.problem import (
     grams,
     iterations,
     reached,
+    require_weights,
     step,
     stopped,
 )
@@ -24,7 +28,7 @@ from kronax.solvers.tensor.unfold import eigh
 
 
 @dataclass(frozen=True)
-class SilrtcOptions:
+class SilrtcOptions(Options):
     """Options of ``"silrtc"``: gradient descent on smoothed trace norms.
 
     Attributes
@@ -60,12 +64,17 @@ class SilrtcOptions:
     max_iter: int = 1000
     tol: float = 1e-5
 
+    def __post_init__(self) -> None:
+        require_weights(self.alpha, "options.alpha")
+        checks.positive(self.smoothing, "options.smoothing")
+        checks.integer(self.max_iter, "options.max_iter", low=1)
+        checks.positive(self.tol, "options.tol")
+
 
 def silrtc(
     values: np.ndarray,
     options: SilrtcOptions = SilrtcOptions(),
     *,
-    width: int | None = None,
     progress: bool = False,
 ) -> Completion:
     """Complete a tensor by block coordinate descent on the relaxed trace norms (Liu et al. 2013, Algorithm 1).
@@ -79,8 +88,6 @@ def silrtc(
         ``(D, C, G)``, NaN where missing.
     options
         See :class:`SilrtcOptions`.
-    width
-        See :func:`kronax.solvers.tensor.unfold.compress`.
     progress
         Whether long work shows a progress bar.
     """
@@ -89,7 +96,7 @@ def silrtc(
         envelope = problem.envelope(options.smoothing * problem.alpha * problem.largest)
         return _plain(problem, envelope, options, progress)
 
-    return complete(values, options.alpha, width, solve)
+    return complete(values, options.alpha, solve)
 
 
 def _plain(problem: Problem, envelope: Envelope, options: SilrtcOptions, progress: bool) -> Solved:
@@ -101,8 +108,8 @@ def _plain(problem: Problem, envelope: Envelope, options: SilrtcOptions, progres
         decomposed = [eigh(matrix) for matrix in matrices]
         objective.append(envelope.value([s2 for s2, _ in decomposed]))
         gradient, square = gradient_and_square(x, free, envelope.gradient_maps(decomposed), modes)
-        x, matrices = step(x, gradient, free, np.float64(1.0 / envelope.bound), modes)
-        change = float(square) ** 0.5 / envelope.bound
+        x, matrices = step(x, gradient, free, to_device(1.0 / envelope.bound), modes)
+        change = float(to_host(square)) ** 0.5 / envelope.bound
         if change < tol:
             return reached(x, objective, change, tol)
     return stopped(x, objective, change, tol)

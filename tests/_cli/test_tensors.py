@@ -1,7 +1,6 @@
 """``python -m kronax complete``: one run on a file, and what can be refused."""
 
 import contextlib
-import io
 import re
 import textwrap
 
@@ -13,18 +12,10 @@ from matplotlib import pyplot as plt
 
 import kronax as kx
 from kronax import __main__
-from kronax._cli import complete
+from kronax._cli import files
 from kronax._cli import options as option_text
 from kronax._data import tensor as tensors
 from kronax.solvers.tensor.registry import METHODS
-
-
-def run(*argv: object) -> tuple[int, str, str]:
-    """Run the command line in this process: exit code, standard output, standard error."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = __main__.main(["complete", *(str(word) for word in argv)])
-    return code, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +28,9 @@ def file(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def completed(file, tmp_path_factory):
+def completed(run, file, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "new" / "results"
-    code, text, err = run(file, "--out", out)
+    code, text, err = run("complete", file, "--out", out)
     assert code == 0 and "warning" not in err
     return out, text
 
@@ -83,14 +74,14 @@ def test_the_next_lines_work_as_printed(completed, monkeypatch):
     assert names["profiles"].n_obs == 48
 
 
-def test_method_layer_and_fallbacks(tmp_path):
+def test_method_layer_and_fallbacks(run, tmp_path):
     mdata = kx.datasets.drug_response(n_treatments=8, n_contexts=3, n_genes=5, missing=0.25)
     for adata in mdata.mod.values():
         adata.layers["constant"] = np.where(np.isnan(adata.X), np.nan, 1.0)
     with tensors.without_pulling():
         mdata.write(tmp_path / "a.h5mu")
     with contextlib.chdir(tmp_path):
-        code, text, err = run("a.h5mu", "--method", "dnpp", "--layer", "constant")
+        code, text, err = run("complete", "a.h5mu", "--method", "dnpp", "--layer", "constant")
     assert code == 0 and (tmp_path / "kronax-a" / "a.h5mu").is_file()
     assert re.search(r"^  fallbacks +6   6 by context mean$", text, re.MULTILINE)
     assert "confidence" not in text
@@ -131,8 +122,8 @@ def test_every_option_can_be_given(method):
     assert option_text.options_from(method, words) == default
 
 
-def test_options_are_used(file, tmp_path):
-    code, text, _ = run(file, "--method", "dnpp", "--option", "n_neighbors=2", "--out", tmp_path / "out")
+def test_options_are_used(run, file, tmp_path):
+    code, text, _ = run("complete", file, "--method", "dnpp", "--option", "n_neighbors=2", "--out", tmp_path / "out")
     assert code == 0
     assert re.search("^  method +dnpp   with n_neighbors=2$", text, re.MULTILINE)
     with tensors.without_pulling():
@@ -163,9 +154,9 @@ def test_options_are_used(file, tmp_path):
         ("mean_1d", ["rank=3"], "method 'mean_1d' has no options"),
     ],
 )
-def test_options_refused(file, tmp_path, method, words, message):
+def test_options_refused(run, file, tmp_path, method, words, message):
     given = [part for word in words for part in ("--option", word)]
-    code, _, err = run(file, "--method", method, *given, "--out", tmp_path / "out")
+    code, _, err = run("complete", file, "--method", method, *given, "--out", tmp_path / "out")
     assert code == 2 and message in err
     assert not (tmp_path / "out").exists()
 
@@ -178,7 +169,7 @@ def test_help_names_every_option(capsys):
     assert all(name in text for method in METHODS.values() for name in vars(method.options()))
 
 
-def test_refused(file, tmp_path):
+def test_refused(run, file, tmp_path):
     with h5py.File(tmp_path / "plain.h5mu", "w") as plain:
         plain["obs"] = 1
     (tmp_path / "text.h5mu").write_text("no")
@@ -190,21 +181,70 @@ def test_refused(file, tmp_path):
         ((tmp_path / "plain.h5mu",), "it has no modalities. kx.pp.tensor makes them"),
         ((file, "--layer", "counts"), "Key 'counts' not found in `mdata['line0'].layers`. Available keys: ['truth']"),
     ):
-        code, _, err = run(*arguments, "--out", out)
+        code, _, err = run("complete", *arguments, "--out", out)
         assert code == 2 and words in err
         assert not out.exists()
-    code, _, err = run(file, "--out", tmp_path)
+    code, _, err = run("complete", file, "--out", tmp_path)
     assert code == 2 and "is already there" in err
     with pytest.raises(SystemExit):
-        run(file, "--method", "parafac")
+        run("complete", file, "--method", "parafac")
 
 
-@pytest.mark.parametrize("where", ["read", "write"])
-def test_interrupted(file, tmp_path, monkeypatch, where):
+@pytest.mark.parametrize("where", ["read_h5mu", "write_h5mu"])
+def test_interrupted(run, file, tmp_path, monkeypatch, where):
     def interrupt(*_args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(complete, where, interrupt)
-    code, _, err = run(file, "--method", "mean_1d", "--out", tmp_path / "new" / "results")
+    monkeypatch.setattr(files, where, interrupt)
+    code, _, err = run("complete", file, "--method", "mean_1d", "--out", tmp_path / "new" / "results")
     assert code == 130 and err.endswith("interrupted; nothing was written\n")
     assert not list(tmp_path.iterdir())
+
+
+def test_names_of_the_users(run, tmp_path):
+    """A layer to complete, a column and an entry of uns have the names of results; contexts lack treatments."""
+    whole = kx.datasets.drug_response(n_treatments=8, n_contexts=3, n_genes=5, missing=0)
+    modalities = {context: adata[start : start + 6].copy() for start, (context, adata) in enumerate(whole.mod.items())}
+    for adata in modalities.values():
+        adata.layers["completed"] = adata.X + 1
+        adata.obs["measured"] = "by sequencing"
+    with tensors.without_pulling():
+        mdata = mudata.MuData(modalities, axis=-1)
+        mdata.uns["completion"] = "92%"
+        mdata.write(tmp_path / "a.h5mu")
+    arguments = ("--method", "mean_1d", "--layer", "completed", "--out", tmp_path / "out")
+    code, text, err = run("complete", tmp_path / "a.h5mu", *arguments)
+    assert code == 0
+    assert re.search(r"^  measured +18   75% of all profiles$", text, re.MULTILINE)
+    assert "kept: layers['completed'] of the modalities is now layers['completed_before']" in err
+    with tensors.without_pulling():
+        back = mudata.read_h5mu(tmp_path / "out" / "a.h5mu")
+    assert back.uns["completion_before"] == "92%"
+    for context, adata in modalities.items():
+        found = back[context][adata.obs_names]
+        np.testing.assert_array_equal(found.layers["completed_before"], adata.layers["completed"])
+        np.testing.assert_array_equal(found.layers["completed"], adata.layers["completed"])
+        assert set(found.obs["measured_before"]) == {"by sequencing"}
+        assert back[context].obs["measured"].sum() == 6
+
+
+def test_predictions_are_not_completed(run, completed, tmp_path):
+    out, _ = completed
+    code, _, err = run("complete", out / "responses.h5mu", "--layer", "completed", "--out", tmp_path / "again")
+    assert code == 2 and "is a result of kx.tl.complete_tensor" in err
+
+
+def test_what_cannot_be_written_is_told_before_the_work(run, file, tmp_path, monkeypatch):
+    monkeypatch.setattr(kx.tl, "complete_tensor", None)
+    broken = tmp_path / "broken.h5mu"
+    broken.write_bytes(file.read_bytes())
+    with h5py.File(broken, "r+") as content:
+        table = content["mod/line1/var"]
+        table.move(table.attrs["_index"], "names")
+        table.attrs["_index"] = "names"
+        column = table.create_dataset("_index", data=np.arange(6.0))
+        column.attrs["encoding-type"], column.attrs["encoding-version"] = "array", "0.2.0"
+        table.attrs["column-order"] = np.array(["_index"], dtype=h5py.string_dtype())
+    code, _, err = run("complete", broken, "--out", tmp_path / "out")
+    assert code == 2 and "cannot be written to a new file: " in err and "_index" in err
+    assert {path.name for path in tmp_path.iterdir()} == {"broken.h5mu"}

@@ -1,0 +1,367 @@
+"""The main job on one data set, from the matrix to clusters, gene modules, figures and a report."""
+
+import argparse
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from kronax import __version__, metrics, pl, tl
+from kronax._cli import files, names
+from kronax._cli.refusals import InputError, refused
+from kronax._cli.report import aligned, next_lines
+from kronax._cli.results import Results
+from kronax._cli.terminal import in_code, note
+from kronax._data import keys, objects, selection
+from kronax._data.matrix import Counts, read_counts
+from kronax._data.modules import MOST_GROUPS
+from kronax._logging import logger
+from kronax.pl._cell_panels import cell_panels
+
+CLUSTERS, UMAP = keys.QUICKSTART_CLUSTERS, keys.QUICKSTART_UMAP
+RESOLUTIONS = [step / 10 for step in range(1, 21)]
+MOST_COMPARED = 20_000  # cells, beyond which forty clusterings and a second graph take longer than the work itself
+EXAMPLE, EXAMPLE_LABEL = "pbmc68k_reduced, which comes with scanpy", "bulk_labels"
+_BATCHES = (
+    r"(?i)^(.*[_. ])?(batch|sample|donor|library|lane|plate|patient|subject|individual|replicate|chemistry|dataset|"
+    r"experiment|orig[_.]ident)(e?s)?([_. ]?(id|name|key|label|no))?$"
+)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The matrix that the graphs are learnt from, with the genes that are worth it.
+
+    Attributes
+    ----------
+    adata
+        Cells × genes.
+    layer
+        Where the matrix stands; None for X.
+    logs
+        The same cells and genes with logarithms of normalised values.
+    n_genes
+        Number of genes before the choice.
+    n_rare
+        Number of those that too few cells have.
+    """
+
+    adata: AnnData
+    layer: str | None
+    logs: AnnData
+    n_genes: int
+    n_rare: int
+
+
+def run(args: argparse.Namespace, results: Results) -> None:
+    """Read, learn, write, report and draw."""
+    adata = example() if args.file is None else files.read_h5ad(args.file)
+    label = EXAMPLE_LABEL if args.file is None else args.label
+    adata = with_matrix(adata, args.layer, raw=args.raw)
+    counts = check(adata, args.layer, label, args.gene_symbols)
+    label, symbols = clear_names(adata, label, args.gene_symbols)
+    if args.file is not None:
+        files.require_writable(adata, args.file, results.beside)
+    chosen = choose(adata, counts, args.layer, args.n_top_genes, args.min_cells)
+    results.require_room(_n_bytes(chosen.adata))
+    with _quiet_scanpy():
+        seconds = learn(chosen, results, args.n_neighbors, args.resolution)
+        logger.info("writing")
+        name = "quickstart" if args.file is None else args.file.stem
+        results.write_first(f"{name}.h5ad", lambda path: files.write_h5ad(chosen.adata, path))
+        agreement = None
+        if label is not None and adata.n_obs <= MOST_COMPARED:
+            with results.extra(f"a comparison with {label!r}"):
+                agreement = compare(chosen, label, args.n_neighbors, args.resolution)
+        print(f"\nkronax {__version__} on {args.file or EXAMPLE}\n")
+        print(report(chosen, seconds, args, label, agreement))
+        draw(chosen.adata, results, label, symbols)
+    print(f"\nWritten to {results.folder}: {', '.join(results.names)}.")
+    print(following(chosen.adata, results.folder / results.names[0]))
+    if args.file is None:
+        print("Your own data: python -m kronax FILE.h5ad --layer counts --label OBS_COLUMN")
+
+
+def example() -> AnnData:
+    """Return the data set that comes with scanpy: 700 blood cells × 765 genes, log-normalised, with experts' labels."""
+    import scanpy as sc
+
+    reduced = sc.datasets.pbmc68k_reduced()
+    colours = {f"{EXAMPLE_LABEL}_colors": reduced.uns[f"{EXAMPLE_LABEL}_colors"]}
+    return AnnData(reduced.raw.X, obs=reduced.obs[[EXAMPLE_LABEL]], var=reduced.raw.var, uns=colours)
+
+
+# What is read, and whether it can be used
+
+
+def with_matrix(adata: AnnData, layer: str | None, *, raw: bool) -> AnnData:
+    """Put raw, with its genes, in the place of X: on request, or if X cannot be used and nothing else could be meant."""
+    if raw:
+        if adata.raw is None:
+            msg = "The file has no raw; leave --raw out."
+            raise InputError(msg)
+        return adata.raw.to_adata()
+    if layer is not None or adata.raw is None or not (fault := _fault(adata.X)) or _fault(adata.raw.X):
+        return adata
+    layers = sorted(key for key in adata.layers if key)
+    if layers:
+        msg = f"X {fault}. Name one of the layers {layers} with --layer, or take raw, with its own genes, by --raw."
+        raise InputError(msg)
+    note(f"X {fault}: the values and the {adata.raw.n_vars:,} genes of raw are used in its place, as with --raw.")
+    return adata.raw.to_adata()
+
+
+def _fault(values: Any) -> str:
+    """Say why a matrix holds neither counts nor logarithms of such; nothing if it may."""
+    if values is None:
+        return "is missing"
+    entries = values.data if sparse.issparse(values) else np.asarray(values)
+    if not entries.size or not np.issubdtype(entries.dtype, np.number):
+        return ""
+    if np.isnan(lowest := entries.min()):
+        return "has missing values"
+    return "has negative values, as scaled ones are" if lowest < 0 else ""
+
+
+def check(adata: AnnData, layer: str | None, label: str | None, gene_symbols: str | None = None) -> Counts:
+    """Require a matrix that can be used, labels that can be drawn and a column of gene names; return the matrix."""
+    with refused():
+        if layer is not None:
+            hints = ["The matrix may be in X: leave --layer out."] * (adata.X is not None)
+            hints += ["raw is read with --raw."] * (adata.raw is not None)
+            objects.key_in(layer, adata.layers, "adata.layers", " ".join(hints))
+        counts = read_counts(adata, layer)
+        if label is not None:
+            objects.key_in(label, adata.obs, "adata.obs")
+        if gene_symbols is not None:
+            objects.key_in(gene_symbols, adata.var, "adata.var")
+    if (counts.matrix.data < 0).any():
+        raw = ""
+        if adata.raw is not None:
+            fault = _fault(adata.raw.X)
+            raw = f"; raw {fault}, too" if fault else ", or take raw, with its own genes, by --raw"
+        msg = f"The matrix has negative values. Name a layer of counts or log-normalised values with --layer{raw}."
+        raise InputError(msg)
+    if label is not None and not 2 <= (n_labels := adata.obs[label].nunique()) <= MOST_GROUPS:
+        msg = f"`adata.obs[{label!r}]` has {n_labels} distinct values; labels have from 2 to {MOST_GROUPS}."
+        raise InputError(msg)
+    return counts
+
+
+def clear_names(adata: AnnData, label: str | None, gene_symbols: str | None) -> tuple[str | None, str | None]:
+    """Make room for our results; return the names that the labels and the genes' names have from now on."""
+    label_at, symbols_at = ("obs", label), ("var", gene_symbols)
+    moved = names.clear_for_graphs(adata, needed={label_at, symbols_at})
+    return moved.get(label_at, label_at)[1], moved.get(symbols_at, symbols_at)[1]
+
+
+def choose(adata: AnnData, counts: Counts, layer: str | None, n_top_genes: int, min_cells: int) -> Chosen:
+    """Leave genes out that few cells have, and of the others keep the most variable."""
+    n_genes = adata.n_vars
+    enough = selection.n_cells_detected(counts) >= min_cells
+    if enough.sum() < 2:
+        msg = f"Only {enough.sum()} of {n_genes:,} genes have values in {min_cells} cells or more; name fewer with --min-cells."
+        raise InputError(msg)
+    adata = adata if enough.all() else adata[:, enough].copy()
+    logs = selection.log_normalised(adata, layer)
+    if adata.n_vars > n_top_genes:
+        variable = selection.highly_variable(logs, n_top_genes)
+        adata, logs = adata[:, variable].copy(), logs[:, variable].copy()
+    return Chosen(adata, layer, logs, n_genes, int((~enough).sum()))
+
+
+def _n_bytes(adata: AnnData) -> int:
+    """Add up the matrices of an object, not compressed."""
+    parts = (adata.layers, adata.obsm, adata.varm, adata.obsp, adata.varp)
+    matrices = [adata.X, *(value for part in parts for value in part.values())]
+    matrices += [adata.raw.X] if adata.raw is not None else []
+    return sum(
+        value.data.nbytes + value.indices.nbytes if sparse.issparse(value) else getattr(value, "nbytes", 0)
+        for value in matrices
+    )
+
+
+@contextmanager
+def _quiet_scanpy() -> Iterator[None]:
+    """Keep scanpy from remarking that the graph is not its own."""
+    import scanpy as sc
+
+    before = sc.settings.verbosity
+    sc.settings.verbosity = "error"
+    try:
+        yield
+    finally:
+        sc.settings.verbosity = before
+
+
+# What is learnt
+
+
+def learn(chosen: Chosen, results: Results, n_neighbors: int, resolution: float) -> float:
+    """Learn the graphs, and from them gene modules, clusters and a UMAP; return the seconds that the graphs took."""
+    import scanpy as sc
+
+    adata = chosen.adata
+    with refused():
+        start = time.perf_counter()
+        tl.med_magma(adata, layer=chosen.layer, n_neighbors=n_neighbors)
+        seconds = time.perf_counter() - start
+    if adata.varp[adata.uns[keys.MED_MAGMA]["connectivities_key"]].nnz:
+        logger.info("gene modules")
+        with results.extra("gene modules"):
+            tl.gene_modules(adata)
+    else:
+        logger.info("gene modules were not found: the gene graph has no edges")
+    logger.info("clusters")
+    with results.extra("clusters"):
+        sc.tl.leiden(
+            adata,
+            resolution=resolution,
+            neighbors_key=keys.MED_MAGMA,
+            key_added=CLUSTERS,
+            flavor="igraph",
+            n_iterations=2,
+            directed=False,
+        )
+    logger.info("UMAP")
+    with results.extra("a UMAP"):
+        sc.tl.umap(adata, neighbors_key=keys.MED_MAGMA, key_added=UMAP)
+    return seconds
+
+
+def compare(chosen: Chosen, label: str, n_neighbors: int, resolution: float) -> pd.DataFrame:
+    """Measure how well clusters of our graph, and of scanpy's on principal components, agree with labels.
+
+    Adjusted mutual information, resolutions (`RESOLUTIONS` and the one asked for) × the two graphs.
+    """
+    import scanpy as sc
+
+    resolutions = list(dict.fromkeys([*RESOLUTIONS, resolution]))
+    logger.info("comparison with %r: two graphs, each clustered at %d resolutions", label, len(resolutions))
+    sc.pp.pca(chosen.logs)
+    sc.pp.neighbors(chosen.logs, n_neighbors=n_neighbors, transformer="sklearn")  # exact neighbours
+    labels = chosen.adata.obs[label]
+    graphs = {keys.MED_MAGMA: chosen.adata, keys.SCANPY_DEFAULT: chosen.logs}
+    return pd.DataFrame(
+        {
+            key: metrics.ami_sweep(graph, labels=labels, resolutions=resolutions, neighbors_key=key)["ami"].to_numpy()
+            for key, graph in graphs.items()
+        },
+        index=resolutions,
+    )
+
+
+# What is told
+
+
+def report(
+    chosen: Chosen, seconds: float, args: argparse.Namespace, label: str | None, agreement: pd.DataFrame | None
+) -> str:
+    """Say in a few aligned lines what came out."""
+    adata, fit = chosen.adata, chosen.adata.uns[keys.MED_MAGMA]
+    values = selection.matrix(adata, chosen.layer)
+    n_entries = int(values.count_nonzero() if sparse.issparse(values) else np.count_nonzero(values))
+    one_step = fit["params"]["max_iter"] == 1
+    goals = "matrix scaling and fit reached their goals" if one_step and fit["converged"] else fit["reason"]
+    rows = [
+        ("cells", f"{adata.n_obs:,}", ""),
+        ("genes", f"{adata.n_vars:,}", _choice_of_genes(chosen, args.min_cells)),
+        ("non-zeros", f"{n_entries:,}", f"{n_entries / (adata.n_obs * adata.n_vars):.0%} of all entries"),
+        ("EM steps", f"{fit['n_iter']:,}", "matrix scaling and one fit, the default" if one_step else ""),
+        ("converged", "yes" if fit["converged"] else "no", goals),
+        ("seconds", f"{seconds:.1f}", "for both graphs, compilation included"),
+        ("clusters", *_n_groups(adata.obs, CLUSTERS, f"Leiden, resolution {args.resolution:g}")),
+        ("gene modules", *_n_groups(adata.var, keys.GENE_MODULE, "Leiden, resolution 1")),
+    ]
+    lines = [aligned(rows)]
+    if batches := batch_column(adata.obs, label):
+        lines += ["", *_about_batches(adata.obs, batches)]
+    if agreement is not None:
+        lines += ["", *_about_agreement(label, agreement, args.resolution)]
+    elif label is not None and adata.n_obs > MOST_COMPARED:
+        lines += ["", f"  Agreement with {label!r} is measured up to {MOST_COMPARED:,} cells."]
+    return "\n".join(lines)
+
+
+def _choice_of_genes(chosen: Chosen, min_cells: int) -> str:
+    n_frequent = chosen.n_genes - chosen.n_rare
+    remarks = [f"the most variable of {n_frequent:,}"] if chosen.adata.n_vars < n_frequent else []
+    if chosen.n_rare:
+        few = "no cell" if min_cells == 1 else f"fewer than {min_cells} cells"
+        remarks.append(f"{chosen.n_rare:,} with values in {few} left out")
+    return "; ".join(remarks)
+
+
+def _n_groups(table: pd.DataFrame, column: str, how: str) -> tuple[str, str]:
+    if column in table:
+        return f"{table[column].nunique():,}", how
+    return "none", "the gene graph has no edges" if column == keys.GENE_MODULE else ""
+
+
+def batch_column(obs: pd.DataFrame, label: str | None) -> str | None:
+    """Name a column that looks like batches: called like one, and with at least two cells for every value."""
+    named = obs.columns[obs.columns.astype(str).str.match(_BATCHES)]
+    return next((key for key in named if key != label and 2 <= obs[key].nunique() <= len(obs) / 2), None)
+
+
+def _about_batches(obs: pd.DataFrame, column: str) -> list[str]:
+    return [
+        f"  Batches: obs[{column!r}] has {obs[column].nunique():,} values. The graphs do not model batches yet. If clusters follow",
+        "  them: graphs of one batch at a time, or, in Python, a graph of a corrected embedding:",
+        f'    sc.external.pp.harmony_integrate(adata, {in_code(column)}, basis="X_med_magma")',
+        '    sc.pp.neighbors(adata, use_rep="X_pca_harmony")',
+    ]
+
+
+def _about_agreement(label: str, found: pd.DataFrame, asked: float) -> list[str]:
+    rows = {f"resolution {resolution:g}": found.loc[resolution] for resolution in dict.fromkeys([1.0, asked])}
+    rows["best"] = found.loc[RESOLUTIONS].max()
+    return [
+        f"  Agreement with {label!r} (adjusted mutual information, 1 at most)",
+        f"  {'':<16}{'med_magma':>10}{'PCA neighbours':>18}",
+        *(
+            f"  {name:<16}{row.iloc[0]:>10.3f}{row.iloc[1]:>18.3f}"
+            + "   the clusters in the file" * (name == f"resolution {asked:g}")
+            for name, row in rows.items()
+        ),
+        "  The same cells, genes and Leiden algorithm for both: PCA neighbours are sc.pp.pca and sc.pp.neighbors.",
+        f"  Best: the largest over resolutions {RESOLUTIONS[0]}, {RESOLUTIONS[1]}, …, {RESOLUTIONS[-1]}, "
+        "a choice that knows the labels.",
+    ]
+
+
+def draw(adata: AnnData, results: Results, label: str | None, gene_symbols: str | None) -> None:
+    """Draw what can be drawn."""
+    titles = {CLUSTERS: "clusters of the cell graph"} if CLUSTERS in adata.obs else {}
+    titles |= {} if label is None else {label: label}
+    if UMAP in adata.obsm and titles:
+        results.add("umap.png", lambda path: cell_panels(adata, UMAP, titles).savefig(path, dpi=150))
+    groupby = label or CLUSTERS
+    if keys.GENE_MODULE not in adata.var or groupby not in adata.obs:
+        logger.info("gene_modules.png is not drawn: there are no gene modules or no clusters")
+    elif (n_groups := adata.obs[groupby].nunique()) > MOST_GROUPS:
+        logger.info("gene_modules.png is not drawn: there are %d clusters", n_groups)
+    else:
+        results.add(
+            "gene_modules.png",
+            lambda path: pl.gene_modules(adata, groupby=groupby, gene_symbols=gene_symbols, save=path),
+        )
+
+
+def following(adata: AnnData, path: Path) -> str:
+    """Return lines of Python that go on from the file as they stand."""
+    lines = ["import scanpy as sc", f"adata = sc.read_h5ad({in_code(path.as_posix())})"]
+    if CLUSTERS in adata.obs:
+        if UMAP in adata.obsm:
+            lines.append(f'sc.pl.embedding(adata, "{UMAP}", color="{CLUSTERS}")')
+        lines.append(f'sc.tl.paga(adata, groups="{CLUSTERS}", neighbors_key="{keys.MED_MAGMA}")')
+    if keys.GENE_MODULE in adata.var:
+        lines.append(f'print(*adata.var_names[adata.var["{keys.GENE_MODULE}"] == "0"])  # the largest module')
+    return next_lines(lines)

@@ -1,0 +1,99 @@
+"""What a file already has under the names of our results: what is the user's is kept under another name."""
+
+from collections.abc import Iterator, Mapping, Set
+from itertools import count
+from typing import Any
+
+from anndata import AnnData
+from mudata import MuData
+
+from kronax._cli.terminal import note
+from kronax._data import keys
+
+Place = tuple[str, str]  # a part of an object, such as "obs", and a name in it
+
+_GRAPH = keys.graph_keys(keys.MED_MAGMA)
+GRAPH_RESULTS: dict[str, list[Place]] = {  # by the entry of uns that comes with them
+    keys.MED_MAGMA: [
+        *((part, key) for part in ("obsp", "varp") for key in _GRAPH[1:4]),
+        ("obs", _GRAPH.log_scale),
+        ("var", _GRAPH.log_scale),
+        ("obsm", _GRAPH.obsm),
+        ("varm", _GRAPH.varm),
+    ],
+    keys.GENE_MODULE: [("var", keys.GENE_MODULE), ("var", f"{keys.GENE_MODULE}_stability")],
+    keys.QUICKSTART_CLUSTERS: [("obs", keys.QUICKSTART_CLUSTERS), ("uns", f"{keys.QUICKSTART_CLUSTERS}_colors")],
+    keys.QUICKSTART_UMAP: [("obsm", keys.QUICKSTART_UMAP)],
+}
+COMPLETION_RESULTS: list[Place] = [
+    ("layers", keys.COMPLETED),
+    *(("obs", key) for key in keys.OF_PROFILES),
+    ("obsm", keys.TREATMENT_FACTORS),
+    ("varm", keys.GENE_FACTORS),
+]
+
+
+def clear_for_graphs(adata: AnnData, needed: Set[Place]) -> dict[Place, Place]:
+    """Empty the places of our results: what is the user's, or needed, gets another name; an earlier run's goes."""
+    earlier = {record for record in GRAPH_RESULTS if _is_ours(adata, record)}
+    moved: dict[Place, Place] = {}
+    for record, places in GRAPH_RESULTS.items():
+        for part, key in [("uns", record), *places]:
+            content = getattr(adata, part)
+            if key in content:
+                if record not in earlier or (part, key) in needed:
+                    moved[part, key] = (part, _keep(content, key))
+                del content[key]
+    _tell("the file", moved)
+    return moved
+
+
+def keep_before_completion(mdata: MuData) -> dict[Place, Place]:
+    """Copy what is not an earlier completion's, in any context, to names of its own; return those."""
+    moved: dict[Place, Place] = {}
+    if _is_record(mdata.uns.get(keys.COMPLETION), "method", "n_entries"):
+        return moved
+    if keys.COMPLETION in mdata.uns:
+        moved["uns", keys.COMPLETION] = ("uns", _keep(mdata.uns, keys.COMPLETION))
+        del mdata.uns[keys.COMPLETION]
+    for part, key in COMPLETION_RESULTS:
+        holders = [content for adata in mdata.mod.values() if key in (content := getattr(adata, part))]
+        if holders and not (key == keys.MEASURED and all(content[key].dtype == bool for content in holders)):
+            new = next(name for name in _other_names(key) if not any(name in content for content in holders))
+            for content in holders:
+                content[new] = content[key]
+            moved[part, key] = (part, new)
+    _tell("the modalities", moved)
+    return moved
+
+
+def _is_ours(adata: AnnData, record: str) -> bool:
+    """Tell whether something comes from an earlier run; clusters that a user has named anew do not."""
+    ours = _is_record(adata.uns.get(keys.MED_MAGMA), "params", "version", "converged")
+    if record == keys.MED_MAGMA:
+        return ours
+    if record == keys.QUICKSTART_CLUSTERS and record in adata.obs:
+        names = set(adata.obs[record].astype(str))
+        ours &= names == set(map(str, range(len(names))))
+    return ours and _is_record(adata.uns.get(record), "params")
+
+
+def _is_record(found: Any, *fields: str) -> bool:
+    return isinstance(found, Mapping) and all(field in found for field in fields)
+
+
+def _keep(content: Any, key: str) -> str:
+    """Put a value under a name that is free, too."""
+    new = next(name for name in _other_names(key) if name not in content)
+    content[new] = content[key]
+    return new
+
+
+def _other_names(key: str) -> Iterator[str]:
+    yield f"{key}_before"
+    yield from (f"{key}_before_{number}" for number in count(2))
+
+
+def _tell(where: str, moved: Mapping[Place, Place]) -> None:
+    for (part, old), (_, new) in moved.items():
+        note(f"kept: {part}[{old!r}] of {where} is now {part}[{new!r}]; results have the old name.")

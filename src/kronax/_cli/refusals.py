@@ -1,0 +1,27 @@
+"""What a user gave cannot be used: one sentence says what and why."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class InputError(Exception):
+    """What a user gave cannot be used; the message says what and why."""
+
+
+def in_words(error: BaseException) -> str:
+    """Return what an exception says in one line and, if anndata noted it, at which place of the file."""
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
+    first = text.splitlines()[0].strip().rstrip(".") if text else type(error).__name__
+    notes = "\n".join(getattr(error, "__notes__", []))
+    place = re.search(r"key '(.*?)' of <.*?> (?:to|from) (\S*)", notes)
+    return f"{first} (at {place[2].rstrip('/')}/{place[1]})" if place else first
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    """Make what kronax has to say about the data an `InputError`."""
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, MemoryError, FloatingPointError) as error:
+        raise InputError(error.args[0] if error.args else type(error).__name__) from error

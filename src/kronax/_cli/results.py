@@ -1,0 +1,111 @@
+"""The folder of results: the data make it, whole or not at all; what follows is added, and nothing can undo the data."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kronax._cli.refusals import InputError, in_words
+from kronax._cli.terminal import note
+
+Write = Callable[[Path], None]
+
+
+class Results:
+    """A new folder, and what became of the results.
+
+    Attributes
+    ----------
+    folder
+        Where they are, or will be.
+    names
+        Of the files that are there.
+    missing
+        What could not be made, besides the data.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.names: list[str] = []
+        self.missing: list[str] = []
+        _require_new(folder)
+        if ".." in folder.parts:
+            self.folder = folder.resolve()  # "a/../b" leads nowhere before there is an a
+
+    @property
+    def beside(self) -> Path:
+        """The nearest parent that is already there."""
+        return _existing_parent(self.folder)
+
+    def require_room(self, n_bytes: int) -> None:
+        """Require room on the disk for the results."""
+        free = shutil.disk_usage(self.beside).free
+        if n_bytes > free:
+            msg = (
+                f"The results may take up to {n_bytes / 2**30:.2g} GiB, and {free / 2**30:.2g} GiB are free where {self.folder} "
+                "shall be. Make room, or name another place with --out."
+            )
+            raise InputError(msg)
+
+    def write_first(self, name: str, write: Write) -> None:
+        """Write the data, in the folder for temporary files if the one asked for fails since the work began."""
+        try:
+            _publish(self.folder, name, write)
+        except Exception as error:  # noqa: BLE001 - no failure, whichever it is, may cost what was computed
+            reason = getattr(error, "strerror", None) or in_words(error)
+            spare = Path(tempfile.gettempdir(), f"kronax-{os.getpid()}-{self.folder.name}")
+            try:
+                _publish(spare, name, write)
+            except Exception:  # noqa: BLE001 - the first failure is the one to tell
+                msg = f"{self.folder} cannot be written: {reason}."
+                raise InputError(msg) from error
+            note(f"warning: {self.folder} cannot be written: {reason}. The results are in {spare} instead.")
+            self.folder = spare
+            self.missing.append("the folder that was asked for")
+        self.names.append(name)
+
+    def add(self, name: str, write: Write) -> None:
+        """Write one more file, whole or not at all; the work goes on without it if that fails."""
+        with self.extra(name), tempfile.TemporaryDirectory(dir=self.folder.parent, prefix=".kronax-") as scratch:
+            write(Path(scratch, name))
+            os.replace(Path(scratch, name), self.folder / name)
+            self.names.append(name)
+
+    @contextmanager
+    def extra(self, what: str) -> Iterator[None]:
+        """Go on without something that the results do not need, and say so."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - the same
+            note(f"warning: {what} cannot be made: {in_words(error)}.")
+            self.missing.append(what)
+
+
+def _require_new(folder: Path) -> None:
+    """Require that a folder can be made, before the work begins."""
+    try:
+        if os.path.lexists(folder) or folder.resolve().exists():
+            msg = f"{folder} is already there; name a new folder with --out, or remove it."
+            raise InputError(msg)
+        with tempfile.TemporaryDirectory(dir=_existing_parent(folder), prefix=".kronax-") as scratch:
+            Path(scratch, folder.resolve().name).mkdir()
+    except (OSError, RuntimeError, ValueError) as error:
+        msg = f"{folder} cannot be made: {getattr(error, 'strerror', None) or error}."
+        raise InputError(msg) from error
+
+
+def _existing_parent(folder: Path) -> Path:
+    return next(parent for parent in folder.resolve().parents if parent.exists())
+
+
+def _publish(folder: Path, name: str, write: Write) -> None:
+    """Make a folder, with its parents, that holds one file: all of it at once, by renaming."""
+    parent = _existing_parent(folder)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".kronax-") as scratch:
+        new = folder.resolve().relative_to(parent)
+        made = Path(scratch, new)
+        made.mkdir(parents=True)
+        write(made / name)
+        Path(scratch, new.parts[0]).rename(parent / new.parts[0])

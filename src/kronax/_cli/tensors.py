@@ -1,0 +1,106 @@
+"""``python -m kronax complete``: predict the profiles that a file lacks."""
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from mudata import MuData
+
+from kronax import __version__, tl
+from kronax._cli import files, names
+from kronax._cli.options import options_from
+from kronax._cli.refusals import refused
+from kronax._cli.report import aligned, next_lines
+from kronax._cli.results import Results
+from kronax._cli.terminal import in_code
+from kronax._data import align, keys, objects
+from kronax._data import tensor as tensors
+from kronax._logging import logger
+
+
+def run(args: argparse.Namespace, results: Results) -> None:
+    """Read, complete, write and report."""
+    options = options_from(args.method, args.option)
+    mdata = files.read_h5mu(args.file)
+    with refused():
+        tensors.check(mdata)
+        if args.layer is not None:
+            for context, adata in mdata.mod.items():
+                objects.key_in(args.layer, adata.layers, f"mdata[{context!r}].layers")
+    moved = names.keep_before_completion(mdata)
+    layer = moved.get(("layers", args.layer), ("layers", args.layer))[1]
+    with refused():
+        tensors.require_measured(mdata, layer)
+    with refused():
+        trial = with_all_rows(mdata)
+    files.require_writable(trial, args.file, results.beside)
+    del trial
+    results.require_room(_n_bytes(mdata))
+    start = time.perf_counter()
+    with refused():
+        tl.complete_tensor(mdata, method=args.method, layer=layer, options=options)
+    text = f"kronax {__version__} on {args.file}\n\n{report(mdata, time.perf_counter() - start, args.option)}"
+    logger.info("writing")
+    results.write_first(f"{args.file.stem}.h5mu", lambda path: files.write_h5mu(mdata, path))
+    print(f"\n{text}")
+    results.add("report.txt", lambda path: path.write_text(f"{text}\n", encoding="utf-8", errors="backslashreplace"))
+    print(f"\nWritten to {results.folder}: {', '.join(results.names)}.")
+    print(following(results.folder / results.names[0]))
+
+
+def with_all_rows(mdata: MuData) -> MuData:
+    """Return the modalities with the rows that they will have."""
+    if tensors.is_aligned(mdata):
+        return mdata
+    treatments, found = tensors.union(mdata), align.copied(mdata)
+    align.replace(found, align.aligned(mdata, treatments, dict.fromkeys(mdata.mod, np.ones(len(treatments), bool))))
+    return found
+
+
+def _n_bytes(mdata: MuData) -> int:
+    """Add up the matrices of all modalities and one layer more in each, not compressed."""
+    shape = len(tensors.union(mdata)), max(adata.n_vars for adata in mdata.mod.values())
+    return 8 * int(np.prod(shape)) * sum(len(adata.layers) + 2 for adata in mdata.mod.values())
+
+
+def report(mdata: MuData, seconds: float, settings: Sequence[str] = ()) -> str:
+    """Say in a few aligned lines what came out."""
+    found = mdata.uns[keys.COMPLETION]
+    tables = [adata.obs for adata in mdata.mod.values()]
+    measured = np.concatenate([table[keys.MEASURED].to_numpy(bool) for table in tables])
+    confidence = np.concatenate([table[keys.CONFIDENCE].to_numpy() for table in tables])[~measured]
+    n_single = found["n_entries"] - found["n_predicted"] * len(tensors.shared_genes(mdata))
+    fallbacks = ", ".join(f"{n:,} by {kind.replace('_', ' ')}" for kind, n in found["fallbacks"].items() if n)
+    rows = [
+        ("treatments", f"{len(tables[0]):,}", ""),
+        ("contexts", f"{len(tables):,}", ", ".join(mdata.mod) if len(tables) <= 6 else ""),
+        ("genes", f"{len(tensors.shared_genes(mdata)):,}", "in all contexts"),
+        ("measured", f"{measured.sum():,}", f"{measured.mean():.0%} of all profiles"),
+        ("predicted", f"{found['n_predicted']:,}", "profiles"),
+        ("and", f"{n_single:,}", "single entries of measured profiles"),
+        ("method", found["method"], f"with {', '.join(settings)}" if settings else ""),
+        ("iterations", f"{found['n_iter']:,}", ""),
+        ("converged", "yes" if found["converged"] else "no", found["reason"]),
+        ("seconds", f"{seconds:.1f}", "compilation included"),
+    ]
+    if np.isfinite(confidence).any():
+        low, middle, high = np.nanquantile(confidence, [0.1, 0.5, 0.9])
+        rows.append(("confidence", f"{middle:.2f}", f"of the median profile; {low:.2f} to {high:.2f} for 80% of them"))
+    if fallbacks:
+        rows.append(("fallbacks", f"{sum(found['fallbacks'].values()):,}", fallbacks))
+    return aligned(rows)
+
+
+def following(path: Path) -> str:
+    """Return lines of Python that go on from the file as they stand."""
+    return next_lines(
+        [
+            "import kronax as kx, mudata, scanpy as sc",
+            f"mdata = mudata.read_h5mu({in_code(path.as_posix())})",
+            "profiles = kx.get.profiles(mdata)  # treatment × context, measured or predicted",
+            "sc.pp.pca(profiles)",
+            'sc.pl.pca(profiles, color=["measured", "context"])',
+        ]
+    )

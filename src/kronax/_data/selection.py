@@ -1,0 +1,42 @@
+"""Genes that are worth a graph: detected in enough cells, and variable; and the logarithms by which scanpy judges that."""
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from kronax._data.matrix import Counts
+
+_LARGEST_LOGARITHM = 50  # no count has a logarithm beyond: larger values are counts, whole or not
+
+
+def n_cells_detected(counts: Counts) -> np.ndarray:
+    """Count, for every gene of the object, the cells in which it has a value other than zero."""
+    detected = np.zeros(counts.shape[1], np.int64)
+    detected[counts.genes] = np.bincount(counts.matrix.indices, minlength=len(counts.genes))
+    return detected
+
+
+def matrix(adata: AnnData, layer: str | None) -> np.ndarray | sparse.spmatrix | sparse.sparray:
+    """Return a layer, or X."""
+    return adata.X if layer is None else adata.layers[layer]
+
+
+def log_normalised(adata: AnnData, layer: str | None) -> AnnData:
+    """Normalise the total of every cell and take logarithms, in a copy; leave values that are logarithms as they are."""
+    import scanpy as sc
+
+    values = matrix(adata, layer).astype(np.float32)
+    logs = AnnData(values, obs=pd.DataFrame(index=adata.obs_names), var=pd.DataFrame(index=adata.var_names))
+    entries = values.data if sparse.issparse(values) else values
+    if (entries == np.rint(entries)).all() or entries.max() > _LARGEST_LOGARITHM:
+        sc.pp.normalize_total(logs)
+        sc.pp.log1p(logs)
+    return logs
+
+
+def highly_variable(logs: AnnData, n_top_genes: int) -> np.ndarray:
+    """Choose genes as scanpy does by default: a mask."""
+    import scanpy as sc
+
+    return sc.pp.highly_variable_genes(logs, n_top_genes=n_top_genes, inplace=False)["highly_variable"].to_numpy()

@@ -1,0 +1,35 @@
+"""How a solve ended: one record for every solver."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Status:
+    """How a solve ended.
+
+    Attributes
+    ----------
+    converged
+        Whether the goal was reached.
+    reason
+        Why it ended, in words that complete "it ended as": the criterion, its last value and its goal.
+    n_iter
+        Iterations; 0 of what is computed in closed form.
+    objective
+        What is minimised, at every iteration. Empty where nothing is.
+    """
+
+    converged: bool
+    reason: str
+    n_iter: int = 0
+    objective: np.ndarray = field(default_factory=lambda: np.empty(0))
+
+
+CLOSED_FORM = Status(True, "computed in closed form")
+
+
+def ended(converged: bool, reason: str, objective: list[float]) -> Status:
+    """Return the status of a solve that noted its objective at every iteration."""
+    return Status(converged, reason, len(objective), np.array(objective, np.float64))

@@ -1,0 +1,80 @@
+"""What a method of tensor completion is: a solver, its options, and what both need and cannot do, each told by the method."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kronax.solvers.device import computing
+from kronax.solvers.tensor.completion import Completion, whole_fibers
+
+
+class Options:
+    """The options of a method: a frozen dataclass, which checks its fields as soon as it is made."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a solve takes, and in words how to need fewer, if its options can be changed to that end."""
+
+    n_bytes: int
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to change after a solve that has not converged: options and their new values, or in words something else."""
+
+    options: dict[str, Any]
+    otherwise: str
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of tensor completion.
+
+    Attributes
+    ----------
+    solve
+        ``solve(values, options, *, progress=False)``, from a tensor ``(D, C, G)`` with NaN to a :class:`Completion`.
+    options
+        The class of its options.
+    needs
+        ``needs(measured, options)``, from the mask of the measured entries to the :class:`Memory` that a solve takes. Raises
+        a ValueError where the tensor does not allow what the options ask for.
+    instead
+        ``instead(options)``: what to do about treatments, contexts and genes of which nothing was measured, in words that
+        follow "Leave them out, or". Empty where the method predicts them, by means or biases.
+    advice
+        ``advice(options)``, for solves that have not converged. None where all do.
+    """
+
+    solve: Callable[..., Completion]
+    options: type[Options]
+    needs: Callable[[np.ndarray, Any], Memory]
+    instead: Callable[[Any], str] = lambda _: ""
+    advice: Callable[[Any], Advice] | None = None
+
+    def __call__(self, values: np.ndarray, options: Any, *, progress: bool = False) -> Completion:
+        """Complete a tensor."""
+        with computing():
+            return self.solve(values, options, progress=progress)
+
+
+def tensors(copies: int, *, with_gaps: int = 0) -> Callable[[np.ndarray, Any], Memory]:
+    """Return what tells the memory of a method that takes so many tensors of float64.
+
+    It takes ``with_gaps`` of them, if that is more, where gaps are single entries of profiles.
+    """
+
+    def needs(measured: np.ndarray, options: Any) -> Memory:
+        most = copies if whole_fibers(measured) else max(copies, with_gaps)
+        return Memory(8 * most * measured.size)
+
+    return needs
+
+
+def more_iterations(options: Any) -> Advice:
+    """Advise more iterations, or a goal that is easier to reach."""
+    return Advice({"max_iter": 4 * options.max_iter}, f"a larger `tol` than {options.tol:g}")

@@ -1,0 +1,56 @@
+"""Whole fibers held out of a tensor, to choose the prior by and to tell how far predictions can be trusted."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kronax.solvers.device import to_host
+from kronax.solvers.tensor.folds import fiber_folds
+from kronax.solvers.tensor.wiener.coordinates import Task
+from kronax.solvers.tensor.wiener.kernels import Prior
+from kronax.solvers.tensor.wiener.options import KroneckerOptions
+from kronax.solvers.tensor.wiener.sweep import Start, solve, start_of
+
+_MOST_TREATMENTS = 400  # at most, drawn at random,
+_MOST_WORK = 3e9  # and so few that one product of a matrix of their size with the tensor has fewer multiplications
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Whole fibers held out of a task: for every fold their mask, and where a solve without them starts."""
+
+    task: Task
+    held: list[tuple[np.ndarray, Start]]
+
+    def predictions(
+        self, prior: Prior, tol: float, max_iter: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Return the mask of every fold, its gaps, and what is predicted there.
+
+        All priors start alike, or those that were tried last, nearer to their fixed points, would not be compared fairly.
+        """
+        for mask, start in self.held:
+            yield mask, start.missing, to_host(solve(self.task, prior, tol, max_iter, False, start)[0])
+
+
+def folds_of(task: Task, options: KroneckerOptions) -> Folds:
+    """Hold fibers out of the part of a task that candidates are ranked on; no folds if there are none to spare."""
+    task = for_ranking(task, options.random_state)
+    some = ~np.isnan(task.values).all(axis=2)
+    n_spare = int(some[some.sum(axis=1) > 1].sum())
+    if n_spare < 2:
+        return Folds(task, [])
+    masks = fiber_folds(some, min(options.n_folds, n_spare), options.random_state)
+    return Folds(task, [(mask, start_of(np.where(mask[:, :, None], np.nan, task.values))) for mask in masks])
+
+
+def for_ranking(task: Task, random_state: int) -> Task:
+    """Return the part of a task that the candidates of the cross-validation are ranked on, in float32."""
+    n, *others = task.values.shape
+    most = min(_MOST_TREATMENTS, int(np.sqrt(_MOST_WORK / np.prod(others))))
+    some = np.arange(n)
+    if n > most:
+        some = np.sort(np.random.default_rng(random_state).choice(n, max(most, 2), replace=False))
+    axes = None if task.axes is None else task.axes.astype(np.float32)
+    return replace(task, values=task.values[some].astype(np.float32), axes=axes, dtype=np.float32)

@@ -1,0 +1,126 @@
+"""``kronecker``: an empirical-Bayes Wiener smoother over treatments, contexts and genes.
+
+The model of a tensor is ``X = S + noise``, ``vec S ~ N(0, K_treatment ⊗ K_context ⊗ K_gene)``, white noise. With the
+kernels' eigenvectors ``V`` and eigenvalues ``w``, the posterior mean of ``S`` given a tensor without gaps is
+
+    ``Z = (V_d, V_c, V_g) h (V_d, V_c, V_g)ᵀ X``,   ``h_ijk = w_i w_j w_k / (w_i w_j w_k + λ)``.                    (1)
+
+Given one with gaps it is the fixed point of ``X = measured values, Z elsewhere``. All kernels are scaled to mean
+eigenvalue 1. Two are those of the filled tensor itself, taken anew in every sweep: a power of the genes' spectrum, and of
+the treatments' Gram matrix ``Γ`` the mixture
+
+    ``K_treatment = (1 − s − t) Γ + s I + t 11ᵀ``.                                                                  (2)
+
+What a treatment shares with no other, ``s``, is learnt from its other contexts; what it shares with all, ``t``, is the
+context's mean. The contexts' kernel is learnt from what was measured alone,
+
+    ``K_context = A^½ R A^½``,   ``r_bc = (n_bc ρ_bc + ρ̄) / (n_bc + 1)``,   ``log a_c = (n_c log m_c + log m̄) / (n_c + 1)``,    (3)
+
+with the mean square ``m_c`` of ``n_c`` profiles and the correlation ``ρ_bc`` of the ``n_bc`` that were measured in both,
+each as if one more treatment had shown what is usual. Predictions would add nothing: if the kernel is right, their
+products with measurements have its entries for a mean, and if it is wrong, they keep it so, a context with few profiles
+at any size that it began with.
+
+So a sweep costs one eigenproblem, of the number of treatments, and products of a matrix of that size with the tensor.
+Going on from a point ahead of where a sweep ends, as in Nesterov's method, halves the number of sweeps and leaves the
+fixed point where it is.
+"""
+
+from dataclasses import asdict
+
+import jax
+import numpy as np
+
+from kronax.solvers.device import to_host
+from kronax.solvers.tensor.completion import (
+    Completion,
+    Fallback,
+    merged,
+    per_fiber,
+    require_values,
+    without_any,
+    without_work,
+)
+from kronax.solvers.tensor.means import two_means
+from kronax.solvers.tensor.method import Memory, tensors
+from kronax.solvers.tensor.wiener.choose import choose
+from kronax.solvers.tensor.wiener.confidence import calibration, relative_size
+from kronax.solvers.tensor.wiener.coordinates import rotate
+from kronax.solvers.tensor.wiener.held_out import folds_of
+from kronax.solvers.tensor.wiener.options import KroneckerOptions
+from kronax.solvers.tensor.wiener.sweep import solve, start_of
+from kronax.solvers.tensor.wiener.variance import posterior_variance, require_fibers
+
+
+def kronecker(
+    values: np.ndarray,
+    options: KroneckerOptions = KroneckerOptions(),
+    *,
+    progress: bool = False,
+) -> Completion:
+    """Complete a tensor by the Wiener smoother of Eq. 1, its kernels learnt on the way.
+
+    Starts at ``mean_2d``. Where fibers are missing whole, the genes are first rotated to the principal axes of the
+    measured ones, which changes nothing but the time. Single missing entries are filled in the same way; the genes'
+    kernel then has the eigenvectors of the first filled tensor. A treatment never measured is predicted by its
+    context's mean, a context never measured by the treatment's mean, and flagged.
+
+    The confidence is the cosine of a predicted profile and its measurement that is to be expected. The norm of a
+    prediction relative to that of measured profiles ranks predictions; what held-out fibers of that rank reached, in a
+    cross-validation, is the confidence.
+
+    Parameters
+    ----------
+    values
+        ``(D, C, G)``, NaN where missing.
+    options
+        See :class:`KroneckerOptions`.
+    progress
+        Whether long work shows a progress bar.
+    """
+    measured = ~np.isnan(values)
+    require_values(measured)
+    if (result := without_work(values, measured)) is not None:
+        return result
+    with jax.enable_x64(True):
+        task = rotate(values, measured, options)
+        folds = folds_of(task, options)
+        prior = choose(folds, options, progress)
+        expected_cosine = calibration(folds, prior, options)
+        x, status = solve(task, prior, options.tol, options.max_iter, progress, start_of(task.values))
+        variance = posterior_variance(task, x, prior) if options.variance else None
+        predicted, basis = to_host(x), task.basis
+    del x, task  # each as large as the tensor
+    if basis is not None:
+        predicted = predicted @ basis
+    predicted, fallback = _fall_back(values, measured, predicted)
+    completed = merged(values, predicted)
+    confidence = expected_cosine(relative_size(values, measured, completed))
+    return Completion(
+        values=completed,
+        fallback=fallback,
+        confidence=np.where(fallback == Fallback.NONE, confidence, np.nan),
+        variance=variance,
+        status=status,
+        parameters=asdict(prior),
+    )
+
+
+def _fall_back(values: np.ndarray, measured: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Put ``mean_2d`` where the treatment, the context or the gene was never measured; give the codes of fibers."""
+    unknown = without_any(~measured)
+    if not unknown.any():
+        return predicted, np.zeros(values.shape[:2], np.int8)
+    mean, code = two_means(values)
+    code = per_fiber(np.where(unknown, code, 0), ~measured, measured.any(axis=(0, 1)))
+    return np.where(unknown, mean, predicted), code
+
+
+def needs(measured: np.ndarray, options: KroneckerOptions) -> Memory:
+    """Estimate the memory of a solve; require as many fibers without gaps as the variance is offered for."""
+    memory = tensors(11, with_gaps=22)(measured, options)
+    if not options.variance:
+        return memory
+    n_whole = int(measured.all(axis=2).sum())
+    require_fibers(n_whole)
+    return Memory(max(memory.n_bytes, 16 * measured.size + 24 * n_whole**2), "complete with `variance=False`")

@@ -1,0 +1,123 @@
+"""Sweeps of the Wiener smoother over a tensor: Eq. 1 of :mod:`kronax.solvers.tensor.wiener.kronecker`."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from tqdm.auto import tqdm
+
+from kronax.solvers.device import to_device, to_host
+from kronax.solvers.status import Status, ended
+from kronax.solvers.tensor.completion import without_any
+from kronax.solvers.tensor.means import two_means
+from kronax.solvers.tensor.unfold import CONTEXT, TREATMENT, along
+from kronax.solvers.tensor.wiener.coordinates import Task
+from kronax.solvers.tensor.wiener.kernels import Kernel, Prior, context_kernel, learnt_kernels, mixing_of
+
+
+def posterior_mean(x: np.ndarray, treatment: Kernel, context: Kernel, gene: Kernel | None, noise: float) -> np.ndarray:
+    """Return Eq. 1 for fixed kernels and a tensor without gaps; ``gene=None`` is the identity."""
+    genes, axes = (np.ones(x.shape[2]), None) if gene is None else (gene.values, gene.vectors)
+    arrays = treatment.vectors, context.vectors, axes, treatment.values, context.values, genes, noise
+    with jax.enable_x64(True):
+        return to_host(_smooth(*(None if a is None else to_device(a, np.float64) for a in (x, *arrays))))
+
+
+@jax.jit
+def _smooth(
+    x: Array, v_d: Array, v_c: Array, axes: Array | None, w_d: Array, w_c: Array, w_g: Array, noise: Array
+) -> Array:
+    """Return Eq. 1. ``axes`` are the genes' eigenvectors, or None where ``x`` is already in their coordinates."""
+    rotated = x if axes is None else jnp.matmul(x, axes, precision="highest")
+    rotated = along(v_d.T, along(v_c.T, rotated, CONTEXT), TREATMENT)
+    prior = jnp.maximum(w_d, 0.0)[:, None, None] * w_c[:, None] * w_g  # below 0 is rounding
+    rotated = rotated * (prior / (prior + noise))
+    rotated = along(v_c, along(v_d, rotated, TREATMENT), CONTEXT)
+    return rotated if axes is None else jnp.matmul(rotated, axes.T, precision="highest")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a solve starts.
+
+    Attributes
+    ----------
+    filled, gaps
+        Where JAX computes: a tensor filled by ``mean_2d``, and where values were missing.
+    missing
+        The same on the host.
+    measured
+        ``(D,)``, where JAX computes: treatments of which something was measured.
+    norm
+        Of the measured entries.
+    context
+        The contexts' kernel.
+    """
+
+    filled: Array
+    gaps: Array
+    missing: np.ndarray
+    measured: Array
+    norm: float
+    context: Kernel
+
+
+def start_of(values: np.ndarray) -> Start:
+    """Fill a tensor, with 0 in treatments, contexts and genes without any value."""
+    missing = np.isnan(values)
+    filled = np.where(missing, two_means(values)[0].astype(values.dtype), values)
+    filled[without_any(missing)] = 0.0
+    return Start(
+        filled=to_device(filled),
+        gaps=to_device(missing),
+        missing=missing,
+        measured=to_device(~missing.all(axis=(1, 2))),
+        norm=float(np.linalg.norm(np.where(missing, 0.0, filled))),
+        context=context_kernel(filled, missing),
+    )
+
+
+def solve(task: Task, prior: Prior, tol: float, max_iter: int, progress: bool, start: Start) -> tuple[Array, Status]:
+    """Iterate Eq. 1; return the filled tensor, and how it ended, with the change of every sweep for an objective.
+
+    Of every sweep nothing leaves the device but the size of its change, and, where that is the host, its eigenproblem.
+    """
+    goal, measured, gaps = tol * start.norm, start.measured, start.gaps
+    mixing, axes = mixing_of(task, prior), None if task.axes is None else to_device(task.axes)
+    v_c, w_c, noise, momentum = (
+        to_device(a, task.dtype) for a in (start.context.vectors, start.context.values, prior.noise, 0.0)
+    )
+    x, new = jnp.array(start.filled), jnp.array(start.filled)  # copies: a sweep reuses its input
+    del start  # as large as the tensor
+    trace: list[float] = []
+    for _ in tqdm(range(max_iter), desc="kronecker", unit="sweep", delay=2, leave=False, disable=not progress):
+        treatment, w_g = learnt_kernels(x, axes, measured, mixing)
+        v_d, w_d, w_g = (to_device(a, task.dtype) for a in (treatment.vectors, treatment.values, w_g))
+        new, x, momentum, square = sweep(x, new, gaps, momentum, v_d, v_c, axes, w_d, w_c, w_g, noise)
+        trace.append(float(to_host(square)) ** 0.5)
+        if trace[-1] < goal:
+            reason = f"a sweep changed the missing entries by {trace[-1]:.2g}, less than {goal:.2g}"
+            return new, ended(True, reason, trace)
+    reason = f"the last of {max_iter} sweeps still changed the missing entries by {trace[-1]:.2g}, more than {goal:.2g}"
+    return new, ended(False, reason, trace)
+
+
+@partial(jax.jit, donate_argnames=["x", "last"])
+def sweep(
+    x: Array, last: Array, missing: Array, momentum: Array, *kernels: Array | None
+) -> tuple[Array, Array, Array, Array]:
+    """Put Eq. 1 in the place of the missing entries of ``x``.
+
+    Returns
+    -------
+    The filled tensor; the one to go on from, some of the way from the ``last`` one to this further on, or this one itself if
+    that way has become wrong (O'Donoghue and Candès 2015); the sweeps since it last was; and the square of the change.
+    """
+    new = jnp.where(missing, _smooth(x, *kernels), x)
+    change, way = new - x, new - last
+    right = jnp.vdot(change, way) > 0.0
+    ahead = new + jnp.where(right, momentum / (momentum + 3.0), 0.0) * way
+    return new, ahead, jnp.where(right, momentum + 1.0, 0.0), jnp.vdot(change, change)

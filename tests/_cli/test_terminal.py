@@ -1,0 +1,108 @@
+"""What is printed reaches any terminal, and no terminal stops the work."""
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+from kronax._cli import terminal
+
+
+@pytest.fixture
+def stdout_to(monkeypatch):
+    """Put something in the place of standard output."""
+
+    def put(stream):
+        monkeypatch.setattr(sys, "stdout", stream)
+        return stream
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [
+        ("ascii", "3 x 4, 0.1, ..., 2; \\xe9\\u4e2d"),
+        ("latin-1", "3 × 4, 0.1, ..., 2; é\\u4e2d"),
+        ("utf-8", "3 × 4, 0.1, …, 2; é中"),
+    ],
+)
+def test_every_encoding_shows_something(stdout_to, encoding, shown):
+    stream = stdout_to(io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    with terminal.plain():
+        print("3 × 4, 0.1, …, 2; é中", end="")
+    assert stream.buffer.getvalue().decode(encoding) == shown
+
+
+@pytest.mark.parametrize("name", ["a b.h5ad", "é中😀.h5ad", '"\\.h5ad', "5×\n.h5ad", "\udcff.h5ad"])
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_names_in_code_are_what_they_were(stdout_to, encoding, name):
+    stream = stdout_to(io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    with terminal.plain():
+        print(terminal.in_code(name))
+    assert eval(stream.buffer.getvalue().decode(encoding)) == name
+
+
+def test_a_pipe_without_a_reader(stdout_to):
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w", encoding="utf-8") as stream:
+        stdout_to(stream)
+        with terminal.plain():
+            print("x" * 100_000)
+            print("and on", flush=True)
+
+
+def test_closed_streams(stdout_to, monkeypatch):
+    stdout_to(None)
+    monkeypatch.setattr(sys, "stderr", None)
+    with terminal.plain():
+        sys.stdout.write("into the void")
+        sys.stderr.write("also")
+    assert sys.stdout is None
+
+
+def test_warnings_are_told_once_and_plainly(capsys):
+    with terminal.plain():
+        for _ in range(3):
+            warnings.warn("Names\nare not unique.", UserWarning, stacklevel=2)
+    assert capsys.readouterr().err == "warning: Names are not unique.\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_interrupt(number):
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt) as stopped, terminal.plain():
+        os.kill(os.getpid(), number)
+        signal.pause()
+    assert stopped.value.args == (number,)
+    assert signal.getsignal(number) == before
+
+
+def test_what_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with contextlib.ExitStack() as stack:
+        stack.callback(signal.signal, signal.SIGHUP, before)
+        with terminal.plain():
+            os.kill(os.getpid(), signal.SIGHUP)
+
+
+def test_the_program_in_ascii():
+    """As a batch job runs it: no terminal, no home, a figure backend that is not there, a reader that stops early."""
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONIOENCODING": "ascii"}
+    environment |= {"HOME": "/nonexistent", "MPLBACKEND": "no_such_backend", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "kronax"]
+    shown = subprocess.run([*command, "--help"], capture_output=True, check=True, env=environment, timeout=200)
+    assert b"cells x genes" in shown.stdout
+    shown = subprocess.run(
+        [*command, "complete", "--help"], capture_output=True, check=True, env=environment, timeout=200
+    )
+    assert b"treatments x genes" in shown.stdout
+    refused = subprocess.run([*command, "none×.h5ad"], capture_output=True, check=False, env=environment, timeout=200)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(b"python -m kronax: error: ")
