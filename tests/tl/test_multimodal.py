@@ -386,6 +386,27 @@ def test_refuses_cells_with_the_same_name(rng):
         kx.tl.med_magma(mdata)
 
 
+@METHODS
+@pytest.mark.filterwarnings("ignore")
+def test_names_of_features_may_be_anything(method, mdata):
+    expected = method(mdata, copy=True)
+    mdata["rna"].var.index = pd.Index(
+        [*mdata["rna"].var_names[:-3], None, np.nan, pd.Timestamp("2021-03-01")], dtype=object
+    )
+    mdata["adt"].var.index = pd.RangeIndex(mdata["adt"].n_vars)
+    method(mdata)
+    key = f"{method.__name__}_connectivities"
+    for name in ("rna", "adt"):
+        assert (mdata[name].varp[key] != expected[name].varp[key]).nnz == 0
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_refuses_cells_without_a_name(mdata):
+    mdata["adt"].obs.index = pd.Index([*mdata["adt"].obs_names[:-1], np.nan])
+    with pytest.raises(ValueError, match=r"`mdata\['adt'\]` has 1 cell without a name; cells are matched by name"):
+        kx.tl.med_magma(mdata)
+
+
 def test_refuses_modalities_that_share_features(rng):
     parts = simulate(rng).mod
     with pytest.raises(ValueError, match="must share cells"):

@@ -58,6 +58,12 @@ def is_multimodal(mdata: MuData) -> None:
         if not isinstance(adata, AnnData):
             msg = f"`mdata[{modality!r}]` is a {type(adata).__qualname__}; AnnData objects are needed."
             raise TypeError(msg)
+        if n_unnamed := int(adata.obs_names.isna().sum()):
+            msg = (
+                f"`mdata[{modality!r}]` has {checks.number(n_unnamed, 'cell')} without a name; cells are matched by name. Give "
+                "every cell its own in `obs_names`, then make the MuData object."
+            )
+            raise ValueError(msg)
         repeated = adata.obs_names[adata.obs_names.duplicated()].unique()
         if len(repeated):
             msg = (

@@ -53,7 +53,7 @@ def gmgm(
         As in :func:`kronax.tl.med_magma`.
     nonparanormal
         Whether to replace the values of every gene by normal scores of their ranks first. Any increasing function of a
-        gene then gives the same graph_in. Ties, such as zeros, share their mean rank.
+        gene then gives the same graphs. Ties, such as zeros, share their mean rank.
     center
         Whether to estimate a mean for every gene.
     joint
@@ -82,8 +82,10 @@ def gmgm(
         If the estimated memory exceeds what is free.
     TypeError
         If `layer` is a mapping and `data` an AnnData object, or a matrix is not numeric and real, or not in memory.
+    RuntimeError
+        If this process was forked from one in which kronax had computed.
     ValueError
-        If `data` is backed; a parameter is out of range; a matrix has NaN or infinite values, or fewer than two cells
+        If `data` is backed; a parameter is out of range; a matrix has masked, NaN or infinite values, or fewer than two cells
         or genes with non-zero values; nothing varies; or cell names of a modality are not unique, not in the object, or
         in no other modality.
 
