@@ -415,6 +415,18 @@ def test_a_cell_that_is_the_mean_has_no_partial_correlations(counts):
     assert not adata.obsp["gmgm_connectivities"][5].nnz
 
 
+@pytest.mark.parametrize("key", ["neighbors", "mine"])
+def test_ingest_says_what_to_do(key, counts):
+    """It takes for granted that every cell has as many neighbours, and that new cells have coordinates."""
+    adata = annotated(counts)
+    kx.tl.med_magma(adata, key_added=key)
+    sc.tl.umap(adata, neighbors_key=key, maxiter=11, init_pos="random")
+    with pytest.raises(NotImplementedError, match="cannot use a graph of kronax.*`neighbors_key='for_ingest'`"):
+        sc.tl.ingest(annotated(counts[:20]), adata, neighbors_key=key, embedding_method="umap")
+    distances = adata.obsp["distances" if key == "neighbors" else f"{key}_distances"]
+    assert (distances.copy().tolil() != distances).nnz == 0
+
+
 SETTINGS = {
     "ranks": lambda: jax.numpy_rank_promotion("raise"),
     "NaN": lambda: jax.debug_nans(True),

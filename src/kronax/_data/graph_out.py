@@ -131,6 +131,7 @@ def write(
     names = keys.graph_keys(key_added)
     for kind, matrix in cells.items():
         data.obsp[getattr(names, kind)] = expand_square(matrix, matrices.cells, matrices.n_obs)
+    _refuse_ingest(data.obsp[names.distances])
     data.obsm[names.obsm] = expand(learnt.cells.embedding, matrices.cells, matrices.n_obs)
     common = {
         "connectivities_key": names.connectivities,
@@ -157,6 +158,23 @@ def write(
             "modalities": np.array(list(learnt.parts), dtype=str),
             "n_cells": np.array([len(found.cells) for found in matrices.counts.values()]),
         }
+
+
+def _refuse_ingest(distances: sparse.csr_matrix) -> None:
+    """Have scanpy's ingest, which takes rows of one length for granted, say why it fails: it asks for lists of rows first.
+
+    Only this object refuses. Copies, parts, and what is read from a file are as all matrices are.
+    """
+    distances.tolil = _no_lists
+
+
+def _no_lists(*_: Any, **__: Any) -> None:
+    msg = (
+        "scanpy.tl.ingest cannot use a graph of kronax: it needs the same number of neighbours for every cell, and coordinates "
+        "of new cells, which kronax does not have. Run `sc.pp.neighbors(adata, key_added='for_ingest')` and pass "
+        "`neighbors_key='for_ingest'`. To edit the distances as lists, take `.copy().tolil()`."
+    )
+    raise NotImplementedError(msg)
 
 
 def _write_features(
