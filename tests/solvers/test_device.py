@@ -165,3 +165,10 @@ def test_a_fork_is_refused_once_jax_has_started():
     worker.join(60)
     assert not worker.is_alive()
     assert "get_context('spawn')" in said
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_method_minds_the_settings_of_the_session(name, gaps):
+    with jax.numpy_rank_promotion("raise"), jax.debug_infs(True), np.errstate(all="raise"):
+        found = METHODS[name](gaps, options_of(name))
+    assert np.isfinite(found.values).all()

@@ -7,6 +7,7 @@ import numpy as np
 
 from kronax.solvers.blocks import Blocks, col_sums, matmul, row_sums
 from kronax.solvers.device import eigh_all, to_device, to_host
+from kronax.solvers.gaussian.precision import LowRank, diagonal
 from kronax.solvers.gaussian.shrinkage import noise_level, shrink_singular_values
 
 _SINGLE_PRECISION = 2**24  # numbers in U beyond which it is kept in float32: 128 MiB in float64
@@ -120,7 +121,7 @@ def _spectrum(
     scaled = cols / np.sqrt(values)
     dtype = np.float32 if n * kept > _SINGLE_PRECISION else np.float64
     rows = to_host(matmul(z, to_device(scaled, dtype), to_device(mean @ scaled, dtype)))
-    left, whole = rows.astype(np.float64) ** 2 @ values, to_host(_row_squares(z))
+    left, whole = diagonal(LowRank(0.0, rows, values)), to_host(_row_squares(z))
     still = _without_variance(left, whole, (m * float(np.finfo(dtype).eps)) ** 2)
     if still.any():
         rows = np.where(still[:, None], dtype(0.0), rows)
