@@ -4,6 +4,7 @@ import importlib.util
 import time
 import warnings
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scanpy as sc
@@ -95,23 +96,38 @@ def widely_expressed(adata: AnnData, among: np.ndarray | None = None) -> np.ndar
 
 
 def published(values: np.ndarray, stop_tol: float = 1e-3) -> Published:
-    """Run the published package on a dense cells × genes matrix; its default tolerance, or the 1e-7 of its README."""
+    """Run the published package on a dense cells × genes matrix, and find the neighbours of the cells."""
+    found = published_precisions(values, stop_tol)
+    return Published(
+        n_genes=values.shape[1],
+        n_steps=found.n_steps,
+        converged=found.converged,
+        seconds=found.seconds,
+        by_absolute=_largest(np.abs(found.psi)),
+        by_negative=_largest(-found.psi),
+    )
+
+
+class Precisions(NamedTuple):
+    """Precisions of rows and columns by the published package, steps of EM, whether they converged, and the time."""
+
+    psi: np.ndarray
+    phi: np.ndarray
+    n_steps: int
+    converged: bool
+    seconds: float
+
+
+def published_precisions(values: np.ndarray, stop_tol: float = 1e-3) -> Precisions:
+    """Run the published package on a dense matrix; its default tolerance, or the 1e-7 of its README."""
     from MED_MAGMA import EM_algorithm, sparse_quotient
 
     np.random.seed(SEED)  # it draws its starting point from NumPy's global state
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of scipy.optimize, by the thousand
-        (psi, _), changes = EM_algorithm(sparse_quotient(values), stop_tol=stop_tol)
-    seconds = time.perf_counter() - start
-    return Published(
-        n_genes=values.shape[1],
-        n_steps=len(changes),
-        converged=bool(changes[-1] < stop_tol),
-        seconds=seconds,
-        by_absolute=_largest(np.abs(psi)),
-        by_negative=_largest(-psi),
-    )
+        (psi, phi), changes = EM_algorithm(sparse_quotient(values), stop_tol=stop_tol)
+    return Precisions(psi, phi, len(changes), bool(changes[-1] < stop_tol), time.perf_counter() - start)
 
 
 def _largest(scores: np.ndarray) -> list[list[int]]:

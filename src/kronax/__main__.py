@@ -38,4 +38,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    if code := main():
+        os._exit(code)  # at a normal exit, HDF5 crashes over a file that it could not finish, and the code is lost

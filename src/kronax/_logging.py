@@ -1,5 +1,6 @@
 """kronax' logger: one line per call on standard error, silenced by ``logging.getLogger("kronax").setLevel("WARNING")``."""
 
+import inspect
 import logging
 import warnings
 
@@ -20,3 +21,11 @@ if not logger.handlers:
 def shows_progress() -> bool:
     """Whether long work may draw a progress bar: unless the logger is silenced."""
     return logger.isEnabledFor(logging.INFO)
+
+
+def warn(msg: str) -> None:
+    """Warn at the user's line: that of the first caller outside kronax."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "kronax":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(msg, UserWarning, stacklevel=level)

@@ -110,3 +110,12 @@ def test_what_can_be_written(tmp_path, h5ad, h5mu):
     files.require_writable(adata, h5ad, tmp_path)
     assert adata.shape == before.shape and adata.obs.equals(before.obs) and not adata.is_view
     files.require_writable(files.read_h5mu(h5mu), h5mu, tmp_path)
+
+
+def test_names_as_nullable_text(tmp_path):
+    adata = ad.AnnData(np.ones((4, 3), np.float32), obs=pd.DataFrame(index=pd.Index(list("wxyz"), dtype="string")))
+    with ad.settings.override(allow_write_nullable_strings=True):
+        adata.write_h5ad(tmp_path / "cells.h5ad")
+    found = files.read_h5ad(tmp_path / "cells.h5ad")
+    files.require_writable(found, tmp_path / "cells.h5ad", tmp_path)
+    assert list(found.obs_names) == list("wxyz")

@@ -259,6 +259,8 @@ def test_raw_by_request(simulated):
     assert graphs.with_matrix(adata, None, raw=True).shape == (120, 60)
     adata.X = None
     assert (graphs.with_matrix(adata, None, raw=False).X == 2).all()
+    adata.layers["scaled"] = np.full((120, 50), -1.0)
+    assert graphs.with_matrix(adata, None, raw=False).n_vars == 60
     adata.layers["counts"] = np.ones((120, 50))
     assert graphs.with_matrix(adata, "counts", raw=False) is adata
     with pytest.raises(

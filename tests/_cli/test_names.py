@@ -18,6 +18,7 @@ def theirs() -> ad.AnnData:
     adata = ad.AnnData(np.ones((4, 3)), obs=obs, obsm={"X_med_magma": np.ones((4, 2))})
     adata.var["gene_module"] = ["p", "q", "p"]
     adata.uns["med_magma"] = "a note"
+    adata.uns["med_magma_leiden_colors"] = ["red", "green", "blue"]
     return adata
 
 
@@ -33,7 +34,12 @@ def test_what_is_the_users_is_kept(theirs, capsys):
     for (part, old), (_, new) in moved.items():
         np.testing.assert_array_equal(np.asarray(getattr(theirs, part)[new]), np.asarray(getattr(before, part)[old]))
         assert old not in getattr(theirs, part)
-        assert f"kept: {part}[{old!r}] of the file is now {part}[{new!r}]" in capsys.readouterr().err or part != "uns"
+    told = capsys.readouterr().err
+    assert all(
+        f"kept: {part}[{old!r}] of the file is now {part}[{new!r}]" in told for (part, old), (_, new) in moved.items()
+    )
+    assert theirs.uns["med_magma_leiden_before_2_colors"] == ["red", "green", "blue"]
+    assert "med_magma_leiden_colors" not in theirs.uns
 
 
 def earlier_run() -> ad.AnnData:

@@ -1,6 +1,7 @@
 """The folder of results: there with the data or not at all; what follows cannot undo them."""
 
 import os
+import resource
 import tempfile
 
 import pytest
@@ -97,15 +98,27 @@ def test_extras_cannot_undo_the_data(tmp_path, capsys):
     assert names(tmp_path / "results") == {"data"}
     assert results.missing == ["figure", "a comparison"]
     said = capsys.readouterr().err
-    assert "warning: figure cannot be made: [Errno 28] No space left on device.\n" in said
+    assert "warning: figure cannot be made: No space left on device.\n" in said
     assert "warning: a comparison cannot be made: ZeroDivisionError.\n" in said
 
 
 def test_room(tmp_path):
     results = Results(tmp_path / "new" / "results")
     results.require_room(1)
-    with pytest.raises(InputError, match="GiB are free where .*results shall be"):
+    with pytest.raises(InputError, match="MiB are free for .*results"):
         results.require_room(2**70)
+
+
+def test_limited_files(tmp_path):
+    """As batch systems limit them."""
+    results = Results(tmp_path / "results")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))
+    try:
+        with pytest.raises(InputError, match="up to 2 MiB, too much for .*: File too large. Make room"):
+            results.require_room(2**21)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_folder_without_permission(tmp_path, monkeypatch):

@@ -216,7 +216,7 @@ def test_names_of_the_users(run, tmp_path):
     code, text, err = run("complete", tmp_path / "a.h5mu", *arguments)
     assert code == 0
     assert re.search(r"^  measured +18   75% of all profiles$", text, re.MULTILINE)
-    assert "kept: layers['completed'] of the modalities is now layers['completed_before']" in err
+    assert "kept: layers['completed'] of the file is now layers['completed_before']" in err
     with tensors.without_pulling():
         back = mudata.read_h5mu(tmp_path / "out" / "a.h5mu")
     assert back.uns["completion_before"] == "92%"

@@ -10,6 +10,7 @@ import warnings
 
 import pytest
 
+from kronax import __main__
 from kronax._cli import terminal
 
 
@@ -92,17 +93,21 @@ def test_what_nohup_ignores_stays_ignored():
             os.kill(os.getpid(), signal.SIGHUP)
 
 
-def test_the_program_in_ascii():
-    """As a batch job runs it: no terminal, no home, a figure backend that is not there, a reader that stops early."""
+@pytest.mark.parametrize(
+    ("words", "shown"), [(["--help"], "cells x genes"), (["complete", "--help"], "treatments x genes")]
+)
+def test_help_in_ascii(stdout_to, words, shown):
+    stream = stdout_to(io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    with pytest.raises(SystemExit, match="0"):
+        __main__.main(words)
+    assert shown in stream.buffer.getvalue().decode("ascii")
+
+
+def test_the_program_in_a_batch_job():
+    """No terminal, no home, nothing but ASCII, and a figure backend that is not there."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONIOENCODING": "ascii"}
     environment |= {"HOME": "/nonexistent", "MPLBACKEND": "no_such_backend", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "kronax"]
-    shown = subprocess.run([*command, "--help"], capture_output=True, check=True, env=environment, timeout=200)
-    assert b"cells x genes" in shown.stdout
-    shown = subprocess.run(
-        [*command, "complete", "--help"], capture_output=True, check=True, env=environment, timeout=200
-    )
-    assert b"treatments x genes" in shown.stdout
-    refused = subprocess.run([*command, "none×.h5ad"], capture_output=True, check=False, env=environment, timeout=200)
+    command = [sys.executable, "-m", "kronax", "none×.h5ad"]
+    refused = subprocess.run(command, capture_output=True, check=False, env=environment, timeout=200)
     assert refused.returncode == 2
-    assert refused.stderr.startswith(b"python -m kronax: error: ")
+    assert refused.stderr.startswith(b"python -m kronax: error: none")

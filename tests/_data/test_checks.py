@@ -94,3 +94,24 @@ def test_memory(monkeypatch):
 
 def test_free_memory_is_a_plausible_number():
     assert 2**20 < objects._free_bytes() < 2**60
+
+
+@pytest.mark.parametrize("value", [3, 0.1, "ab", None, np.float64(1), np.array(2.0), {"a": 1}])
+def test_a_single_value_is_no_list(value):
+    with pytest.raises(TypeError, match="`edges` must be a list of numbers, found"):
+        checks.numbers(value, "edges")
+
+
+@pytest.mark.parametrize("value", [(1, 2.5), [1, 2.5], np.array([1, 2.5]), pd.Series([1, 2.5]), {1: 0, 2.5: 0}.keys()])
+def test_lists_of_any_kind(value):
+    assert checks.numbers(value, "edges") == [1.0, 2.5]
+
+
+@pytest.mark.parametrize("value", [["a"], np.array(["a", "b"]), pd.Series(["a"]), {"a": 1}, None, ("a",)])
+def test_one_of_a_few(value):
+    with pytest.raises(ValueError, match="`by` must be one of"):
+        checks.one_of(value, ["a", "b"], "by")
+    with pytest.raises(KeyError, match="There is no method"):
+        checks.known(value, ["a", "b"], "method")
+    with pytest.raises((TypeError, KeyError), match="must be a str|not found"):
+        objects.key_in(value, {"a": 1}, "adata.obs")

@@ -90,10 +90,35 @@ def test_survives_h5ad(mdata, tmp_path):
 
 def test_refused(mdata):
     for adata in mdata.mod.values():
-        del adata.layers["completed"]
+        del adata.layers["completed"], adata.layers["completed_measured"]
     with pytest.raises(
         KeyError, match=re.escape("Available keys: ['truth']. Run kx.tl.complete_tensor first, or take")
     ):
         kx.get.profiles(mdata)
     with pytest.raises(TypeError, match="Expected a MuData object"):
         kx.get.profiles(mdata["line0"])
+
+
+def test_columns_of_different_kinds_can_be_saved(mdata, tmp_path):
+    kinds = {
+        "plate": (list("uvwxyz"), range(6), [0.5] * 6),
+        "flag": ([True] * 6, pd.array([True, None] * 3, "boolean"), [False] * 6),
+        "class": (pd.Categorical(list("aabbcc")), pd.Categorical([1, 2, 3] * 2), pd.Categorical(list("ddeeff"))),
+        "n": (range(6), [0.5] * 6, range(6)),
+    }
+    for key, columns in kinds.items():
+        for adata, column in zip(mdata.mod.values(), columns, strict=True):
+            adata.obs[key] = column
+    found = kx.get.profiles(mdata)
+    assert list(found.obs["plate"][4:8]) == ["y", "z", "0", "1"] and found.obs["n"].dtype == np.float64
+    assert list(found.obs["class"][::6]) == ["a", "1", "d"]
+    found.write_h5ad(tmp_path / "x.h5ad")
+    assert list(ad.read_h5ad(tmp_path / "x.h5ad").obs["plate"]) == list(found.obs["plate"])
+
+
+def test_what_the_user_has_under_our_names_is_kept(mdata):
+    for adata in mdata.mod.values():
+        adata.obs["context"], adata.obs["treatment"] = "in vitro", adata.obs_names
+    obs = kx.get.profiles(mdata).obs
+    assert (obs["context_before"] == "in vitro").all() and "treatment_before" not in obs
+    assert set(obs["context"]) == set(mdata.mod)

@@ -59,3 +59,21 @@ def test_refused(rng):
         kx.metrics.by_category(x, x, contexts=["a"])
     with pytest.raises(ValueError, match="nothing to compare"):
         kx.metrics.by_category(x, np.full_like(x, np.nan))
+
+
+def test_contexts_called_like_our_rows(rng):
+    truth = rng.normal(size=(6, 4, 5))
+    names = ["all", "extreme", "category 1", "b"]
+    with pytest.warns(UserWarning, match="Names of contexts are also those of rows of the result"):
+        found = kx.metrics.by_category(truth, 0.5 * truth, contexts=names)
+    expected = kx.metrics.by_category(truth, 0.5 * truth, contexts=["c0", "c1", "c2", "c3"])
+    assert list(found.index[-4:]) == ["context all", "context extreme", "context category 1", "b"]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_lists_are_lists(rng):
+    truth = rng.normal(size=(3, 2, 4))
+    with pytest.raises(TypeError, match="`contexts` must be a list of names, found 'ab'"):
+        kx.metrics.by_category(truth, truth, contexts="ab")
+    with pytest.raises(TypeError, match="`cutoffs` must be a list of numbers, found 0.1"):
+        kx.metrics.by_category(truth, truth, cutoffs=0.1)

@@ -396,3 +396,17 @@ def test_what_is_refused(mdata, arguments, error, match):
 def test_wrong_kind_of_data():
     with pytest.raises(TypeError, match="Expected a MuData"):
         kx.metrics.cross_validate(AnnData(np.ones((3, 3))))
+
+
+@pytest.mark.parametrize("method", ["mean_2d", "falrtc"])
+def test_what_a_fold_leaves_without_a_link_is_unseen(rng, method):
+    """Of two blocks that one treatment bridges, a fold that hides its bridge leaves nothing that leads across."""
+    x = rng.normal(size=(13, 4, 5))
+    x[np.r_[np.zeros(6), np.ones(6), 2][:, None] == np.where(np.arange(4) < 2, 1, 0)] = NAN
+    x[12, 1:3] = NAN
+    result = kx.metrics.cross_validate(of_values(x), methods=method, n_folds=3)
+    obs = result.profiles.obs
+    assert 0 < obs["unseen"].sum() < len(obs)
+    assert (obs["unseen"] == (result.fallback[method] == "unlinked")).all()
+    assert result.table.loc[method, "fallback"] == pytest.approx(obs["unseen"].mean())
+    assert not result.table.loc[method, "unable"]

@@ -3,12 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+from mudata import MuData
 from scipy.stats import ttest_rel
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
 
 import kronax as kx
+from kronax._data import tensor as tensors
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +107,37 @@ def test_before_completion(labels):
 def test_what_is_refused(mdata, labels, change, arguments, error, match):
     with pytest.raises(error, match=match):
         kx.metrics.downstream_auc(mdata, change(labels), **arguments)
+
+
+def test_contexts_called_like_our_rows(mdata, labels):
+    """Our names stay as they are documented; the contexts have their kind before theirs."""
+    names = dict(zip(mdata.mod, ["mean", "max", "context mean"], strict=True))
+    with tensors.without_pulling():
+        other = MuData({new: mdata[old] for old, new in names.items()}, axis=-1)
+    with pytest.warns(UserWarning, match="'mean' is 'context context mean', 'max' is 'context max'"):
+        found = kx.metrics.downstream_auc(other, labels[["up"]], models=NEIGHBORS, n_folds=3).table
+    expected = kx.metrics.downstream_auc(mdata, labels[["up"]], models=NEIGHBORS, n_folds=3).table
+    expected["profile"] = ["context context mean", "context max", "context mean", "mean", "max"]
+    pd.testing.assert_frame_equal(found, expected)
+
+
+def test_gaps_are_told(mdata, labels):
+    """A profile with a gap is left out; where none is left, the message says why."""
+    other = mdata.copy()
+    x = other["line0"].X
+    has = np.flatnonzero(other["line0"].obs["measured"])
+    x[has[:2], 3] = np.nan
+    kx.tl.complete_tensor(other, method="mean_2d")
+    with pytest.warns(UserWarning, match="2 of [0-9]+ measured profiles have gaps .* 19 genes of 20 have no gap"):
+        found = kx.metrics.downstream_auc(other, labels["up"], profiles="line0", models=NEIGHBORS, n_folds=3).table
+    assert found["n_measured"].tolist() == [len(has) - 2]
+    x[has, np.arange(len(has)) % 20] = np.nan
+    kx.tl.complete_tensor(other, method="mean_2d")
+    with pytest.raises(ValueError, match="a classifier needs complete profiles"):
+        kx.metrics.downstream_auc(other, labels["up"], profiles="line0", models=NEIGHBORS)
+
+
+@pytest.mark.parametrize("argument", ["profiles", "models"])
+def test_lists_are_lists(mdata, labels, argument):
+    with pytest.raises(TypeError, match=f"`{argument}` must be a list"):
+        kx.metrics.downstream_auc(mdata, labels, **{argument: 3})

@@ -29,6 +29,7 @@ def modality(treatments, genes, seed) -> ad.AnnData:
         ),
         var=pd.DataFrame({"length": np.arange(p)}, index=list(genes)),
     )
+    adata.varm["loadings"] = rng.normal(size=(p, 3))
     adata.raw = adata.copy()
     adata.layers["counts"] = sparse.csr_matrix(rng.poisson(1.0, (n, p)))
     adata.layers["dense"] = rng.integers(9, size=(n, p))
@@ -257,3 +258,47 @@ def test_described_rows_survive_h5mu_and_zarr(tmp_path):
             for context, adata in mdata.mod.items():
                 for key in ("target", "class", "weight", "number", "control", "seen"):
                     assert list(back[context].obs[key]) == list(adata.obs[key])
+
+
+def test_text_in_tables_can_still_be_saved(tmp_path):
+    """Rows that a context lacks have no text there."""
+    modalities = {}
+    for context, treatments in {"X": ["a", "b"], "Y": ["b", "c"]}.items():
+        table = pd.DataFrame({"source": ["s1", "s2"]}, index=treatments)
+        modalities[context] = ad.AnnData(np.ones((2, 3)), obs=pd.DataFrame(index=treatments), obsm={"table": table})
+    with tensors.without_pulling():
+        mdata = mudata.MuData(modalities, axis=-1)
+        kx.pp.align(mdata)
+        mdata.write(tmp_path / "aligned.h5mu")
+        back = mudata.read_h5mu(tmp_path / "aligned.h5mu")
+    found = back["Y"].obsm["table"]["source"].astype(object)
+    assert found.isna().tolist() == [True, False, False]
+    assert found.tolist()[1:] == ["s1", "s2"]
+
+
+@pytest.mark.parametrize("align", [kx.pp.align, lambda m: kx.tl.complete_tensor(m, layer="dense", method="mean_1d")])
+def test_raw_stays_whole(align):
+    with tensors.without_pulling():
+        mdata = mudata.MuData({"A": modality("abc", "xyz", 0), "B": modality("dbea", "zyxw", 1)}, axis=-1)
+    before = {context: adata.raw for context, adata in mdata.copy().mod.items()}
+    align(mdata)
+    for context, adata in mdata.mod.items():
+        old = before[context]
+        assert list(adata.raw.var_names) == list(old.var_names) and list(adata.raw.varm) == ["loadings"]
+        np.testing.assert_array_equal(adata.raw.varm["loadings"], old.varm["loadings"])
+        pd.testing.assert_frame_equal(adata.raw.var, old.var)
+        rows = [list(adata.obs_names).index(name) for name in ("a", "b")]
+        assert adata.raw.shape == (5, old.shape[1]) and np.isfinite(adata.raw.X[rows]).all()
+
+
+def test_marks_of_a_completion_grow_too():
+    mdata = kx.datasets.drug_response(n_treatments=8, n_contexts=2, n_genes=5, missing=0.3)
+    kx.tl.complete_tensor(mdata, method="mean_2d")
+    with tensors.without_pulling():
+        mdata.mod["line1"] = mdata["line1"][2:].copy()
+        mdata.update()
+    known = mdata["line1"].layers["completed_measured"].copy()
+    kx.pp.align(mdata)
+    found = mdata["line1"].layers["completed_measured"]
+    assert found.dtype == bool and not found[:2].any()
+    np.testing.assert_array_equal(found[2:], known)

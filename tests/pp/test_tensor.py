@@ -51,8 +51,11 @@ def test_raw_counts_are_warned_of_before_they_are_averaged(long, convert):
         kx.pp.tensor(long, obs_key="drug", context_key="line")
     assert [warning.filename for warning in caught if "raw counts" in str(warning.message)] == [__file__]
     long.X = np.log1p(long.X)
+    with pytest.warns(UserWarning, match="No value is negative"):
+        kx.pp.tensor(long, obs_key="drug", context_key="line")
+    long.X = (long.X.toarray() if sparse.issparse(long.X) else long.X) - 1
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="All values are whole")
+        warnings.filterwarnings("error", message=".*reflect how strongly each gene is expressed")
         kx.pp.tensor(long, obs_key="drug", context_key="line")
 
 
@@ -86,7 +89,7 @@ def test_numbers_become_plain_names_that_can_be_saved(long, tmp_path):
 
 
 def test_no_warnings(long, recwarn):
-    long.X = np.log1p(long.X)
+    long.X = np.log1p(long.X) - 1
     kx.pp.tensor(long, obs_key="drug", context_key="line")
     assert not [
         w.message for w in recwarn if not issubclass(w.category, DeprecationWarning)
@@ -199,3 +202,148 @@ def test_refused(long, spoil, arguments, error, words):
         spoil(long)
     with pytest.raises(error, match=re.escape(words)):
         kx.pp.tensor(long, **{"obs_key": "drug", "context_key": "line"} | arguments)
+
+
+def of(drugs, lines, values, **columns) -> ad.AnnData:
+    obs = pd.DataFrame({"drug": drugs, "line": lines, **columns}, index=[str(i) for i in range(len(drugs))])
+    return ad.AnnData(np.asarray(values, float), obs=obs)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix])
+@pytest.mark.parametrize(("how", "expected"), [("mean", [2, 5]), ("sum", [4, 5]), ("median", [2, 5])])
+def test_replicates_without_a_value_cost_nothing(how, expected, convert):
+    nan = np.nan
+    long = of(list("aaaab"), list("xxxyx"), [[1, nan], [3, 5], [nan, nan], [nan, nan], [-1, -1]])
+    long.X = convert(long.X)
+    mdata = kx.pp.tensor(long, obs_key="drug", context_key="line", aggregate=how)
+    np.testing.assert_array_equal(mdata["x"].X, [expected, [-1, -1]])
+    np.testing.assert_array_equal(mdata["x"].obs["n_profiles"], [2, 1])
+    assert np.isnan(mdata["y"].X).all() and list(mdata["y"].obs["n_profiles"]) == [0]
+    assert np.isnan(long.X.data if sparse.issparse(long.X) else long.X).sum() == 5  # the user's own are as they were
+
+
+def test_several_columns_make_a_key(tmp_path):
+    long = of(["b", "b", "a", "a"], ["x", "y", "x", "y"], -np.eye(4), dose=[10, 10, 0.5, 10], run=list("pqpq"))
+    mdata = kx.pp.tensor(long, obs_key=["drug", "dose"], context_key=["line", "run"])
+    assert list(mdata.mod) == ["x_p", "y_q"]
+    assert list(mdata["x_p"].obs_names) == ["a_0.5", "b_10.0"] and list(mdata["y_q"].obs_names) == ["a_10.0", "b_10.0"]
+    np.testing.assert_array_equal(mdata["x_p"].X, long.X[[2, 0]])
+    assert list(mdata["x_p"].obs["dose"]) == [0.5, 10.0] and list(mdata["x_p"].obs["drug"]) == ["a", "b"]
+    mdata.write(tmp_path / "x.h5mu")
+    long.obs.loc["0", "dose"] = np.nan
+    assert list(kx.pp.tensor(long, obs_key=["drug", "dose"], context_key="line")["x"].obs_names) == ["a_0.5"]
+    same = of(["a_b", "a", "a"], ["x", "x", "y"], -np.eye(3), dose=["c", "b_c", "b_c"])
+    with pytest.raises(ValueError, match="have the same name as text: a_b_c"):
+        kx.pp.tensor(same, obs_key=["drug", "dose"], context_key="line")
+
+
+@pytest.mark.parametrize(
+    ("key", "error", "words"),
+    [
+        (3, TypeError, "`obs_key` must be a list of columns"),
+        ([["drug"]], TypeError, "`obs_key` must be a str, or a list"),
+        ([], ValueError, "each once, found []"),
+        (["drug", "drug"], ValueError, "each once"),
+        (["drug", "line"], ValueError, "must differ, both are or have 'line'"),
+        (pd.Series(list("ab"), name="drug"), TypeError, "found the column itself, 'drug'"),
+    ],
+)
+def test_keys_that_are_none(long, key, error, words):
+    with pytest.raises(error, match=re.escape(words)):
+        kx.pp.tensor(long, obs_key=key, context_key="line")
+
+
+def told(long, **arguments) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        kx.pp.tensor(long, **{"obs_key": "drug", "context_key": "line"} | arguments)
+    assert {w.filename for w in caught if issubclass(w.category, UserWarning)} <= {__file__}
+    return [str(w.message) for w in caught if w.category is UserWarning]
+
+
+@pytest.mark.parametrize("name", ["dose", "pert_time", "Conc_uM", "hours", "timepoint", "day"])
+def test_doses_and_times_that_are_averaged_are_told(name):
+    values = -np.eye(4)
+    long = of(list("aabb"), list("xxxy"), values, **{name: [1, 10, 1, 1]}, plate=list("pqpp"))
+    (text,) = told(long)
+    assert f"`adata.obs['{name}']` differs between rows of 1 of 3 pairs" in text and "1, 10" in text
+    (code,) = re.findall(r"kx\.pp\.tensor\(.*?\)(?=;)", text)
+    mdata = eval(code, {"kx": kx, "adata": long})
+    assert sum(adata.n_obs for adata in mdata.mod.values()) == 4
+    long.obs[name] = [1, 1, 10, 10]
+    assert told(long) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "is_control"),
+    [
+        *(
+            (name, True)
+            for name in ("DMSO", "dmso_0.1", "Vehicle", "ctrl", "Control 1", "untreated", "non-targeting", "mock")
+        ),
+        *((name, False) for name in ("controlin", "NT-0796", "negatinib", "drug 1", "DM-50", "vehicular")),
+    ],
+)
+def test_controls_among_treatments_are_told(name, is_control):
+    assert (
+        any("like a control" in text for text in told(of(["a", name, "a", name], list("xxyy"), -np.eye(4))))
+        == is_control
+    )
+
+
+@pytest.mark.parametrize("control", ["DMSO", None])
+def test_the_code_for_differences_runs_as_shown(rng, control):
+    """Levels: of every context the control, or the mean of all treatments, is subtracted."""
+    long = of(["a", "b", control or "c"] * 2, list("xxxyyy"), rng.uniform(1, 9, (6, 3)))
+    text = next(text for text in told(long) if "No value is negative" in text)
+    mdata = kx.pp.tensor(long, obs_key="drug", context_key="line")
+    (code,) = re.findall("`(mdata = .*?)`", text)
+    names = {"mdata": mdata, "mudata": mudata, "anndata": ad, "np": np}
+    exec(code, names)
+    for i, adata in enumerate(names["mdata"].mod.values()):
+        own = long.X[3 * i : 3 * i + 3]
+        assert control not in adata.obs_names
+        np.testing.assert_allclose(adata.X, own[:2] - own[2] if control else own - own.mean(axis=0))
+
+
+@pytest.mark.parametrize("names", [["drug A", "drug a"], ["ctl", "ctl "], ["drug\u00a0A", "drugA"]])
+@pytest.mark.parametrize("key", ["drug", "line"])
+def test_names_that_look_alike_are_told_with_the_pairs(names, key):
+    long = of(["u", "v", *names], [*names, "u", "v"], -np.eye(4))
+    other = {"drug": ["u", "v", "u", "v"], "line": ["u", "v", "u", "v"]}
+    long.obs["line" if key == "drug" else "drug"] = other[key]
+    texts = [text for text in told(long) if "blanks or case" in text]
+    first, second = sorted(names)
+    assert len(texts) == 1 and f"{first!r} and {second!r}" in texts[0]
+
+
+@pytest.mark.parametrize("dtype", ["boolean", "category", "object", "int8", "float", "str"])
+def test_any_marker_of_measured_rows_counts(dtype):
+    long = of(list("abcd"), list("xxyy"), -np.eye(4), measured=[True, False, True, True])
+    long.obs["measured"] = long.obs["measured"].astype(dtype)
+    with pytest.warns(UserWarning, match="1 of 4 rows are predictions"):
+        mdata = kx.pp.tensor(long, obs_key="drug", context_key="line")
+    assert list(mdata.obs_names) == ["a", "c", "d"]
+
+
+def test_a_marker_that_says_something_else_is_told():
+    (text,) = told(of(list("abcd"), list("xxyy"), -np.eye(4), measured=["on Monday", "on Friday"] * 2))
+    assert "holds 'on Monday', 'on Friday', neither true nor false" in text
+
+
+def test_single_predictions_are_left_out():
+    mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=10)
+    mdata["line0"].X[np.flatnonzero(mdata["line0"].obs["measured"])[0], 3] = np.nan
+    kx.tl.complete_tensor(mdata, method="mean_2d")
+    profiles = kx.get.profiles(mdata)
+    with pytest.warns(UserWarning, match="and so are 1 values of others"):
+        again = kx.pp.tensor(profiles, obs_key="treatment", context_key="context")
+    assert sum(int((~np.isnan(a.X)).sum()) for a in again.mod.values()) == sum(
+        int((~np.isnan(a.X)).sum()) for a in mdata.mod.values()
+    )
+    long = ad.concat(mdata.mod, label="context", index_unique=":")
+    long.obs["treatment"] = [name.split(":")[0] for name in long.obs_names]
+    with pytest.warns(UserWarning, match="are predictions"):
+        again = kx.pp.tensor(long, obs_key="treatment", context_key="context", layer="completed")
+    for name, adata in again.mod.items():
+        np.testing.assert_array_equal(adata.X, mdata[name][adata.obs_names].X)

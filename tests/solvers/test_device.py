@@ -8,8 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import sparse
 
 from kronax.solvers import device
+from kronax.solvers.gaussian import m_step
+from kronax.solvers.medmagma import em
 from kronax.solvers.tensor.folds import hide
 from kronax.solvers.tensor.registry import METHODS
 from kronax.solvers.tensor.wiener.kronecker import kronecker
@@ -120,7 +123,7 @@ def test_means_and_neighbours_leave_the_device_alone(gaps, method):
     assert (tally.up, tally.down, tally.on_host, tally.on_device) == (0, 0, 0, 0)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", DECOMPOSING)
 def test_nothing_moves_past_the_seam(gaps, method):
     """JAX itself refuses what moves without being asked to."""
     options = options_of(method)
@@ -172,3 +175,16 @@ def test_no_method_minds_the_settings_of_the_session(name, gaps):
     with jax.numpy_rank_promotion("raise"), jax.debug_infs(True), np.errstate(all="raise"):
         found = METHODS[name](gaps, options_of(name))
     assert np.isfinite(found.values).all()
+
+
+@pytest.mark.parametrize("penalty", [m_step.Penalty(), m_step.Penalty("l1", 0.2)], ids=lambda penalty: penalty.kind)
+def test_graphs_are_learnt_without_decomposing_on_the_host(rng, penalty):
+    counts = sparse.csr_array(1.0 + rng.poisson(np.exp(rng.normal(size=(24, 2)) @ rng.normal(size=(2, 18)))))
+    with device.counted() as on_cpu:
+        expected = em.fit(counts, penalty=penalty)
+    with device.as_if_on("gpu"), device.counted() as on_gpu:
+        found = em.fit(counts, penalty=penalty)
+    assert on_cpu.on_device == on_gpu.on_host == 0
+    assert on_cpu.on_host == on_gpu.on_device > 0
+    np.testing.assert_allclose(found.objective, expected.objective, rtol=1e-9)
+    np.testing.assert_allclose(found.rows.embedding, expected.rows.embedding, atol=1e-7)

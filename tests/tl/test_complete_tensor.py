@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 import re
-import sys
 import warnings
 
 import mudata
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scanpy as sc
+from anndata import AnnData
 from scipy import sparse
 
 import kronax as kx
@@ -92,8 +92,9 @@ def test_writes_what_the_solver_finds(mdata, method):
     np.testing.assert_allclose(uns["objective"], status.objective, **same)
     assert uns["n_predicted"] == gaps.all(axis=2).sum() and uns["n_entries"] == gaps.sum()
     assert uns["chosen"] == expected.parameters
-    assert uns["params"]["layer"] is None and uns["params"]["key_added"] == "completed"
-    assert set(uns["params"]["options"]) == {field.name for field in dataclasses.fields(METHODS[method].options)}
+    assert uns["params"].keys() == {"key_added", "options"} and uns["params"]["key_added"] == "completed"
+    options = dataclasses.asdict(QUICK[method] if method in QUICK else METHODS[method].options())
+    assert set(uns["params"]["options"]) == {name for name, value in options.items() if value is not None}
 
 
 def test_default_finds_the_truth(mdata):
@@ -203,7 +204,14 @@ def test_treatment_and_context_never_measured(mdata):
     values = array(mdata, None)
     np.testing.assert_allclose(array(mdata)[5, 0], np.nanmean(values[:, 0], axis=0))
     counts = mdata.uns["completion"]["fallbacks"]
-    assert counts == {"treatment_mean": D - 1, "context_mean": C - 1, "gene_mean": 1, "overall_mean": 0, "biases": 0}
+    assert counts == {
+        "treatment_mean": D - 1,
+        "context_mean": C - 1,
+        "gene_mean": 1,
+        "overall_mean": 0,
+        "biases": 0,
+        "unlinked": 0,
+    }
     before = state(mdata)
     for method in ("falrtc", "halrtc", "silrtc"):
         words = f"treatments drug5 and of contexts line3; method '{method}' cannot predict them.*'kronecker', 'mean_1d'"
@@ -245,9 +253,9 @@ def test_advice_keeps_all_other_options(mdata):
     assert eval(advice, {"kx": kx}) == expected
 
 
-def heard(mdata, recwarn, **arguments) -> str:
+def heard(mdata, recwarn, method="mean_2d", copy=True, **arguments) -> str:
     recwarn.clear()
-    kx.tl.complete_tensor(mdata, method="mean_2d", copy=True, **arguments)
+    kx.tl.complete_tensor(mdata, method=method, copy=copy, **arguments)
     return " ".join(str(w.message) for w in recwarn)
 
 
@@ -265,6 +273,43 @@ def test_contexts_with_few_profiles(mdata, recwarn):
         small = mudata.MuData({context: adata[:2].copy() for context, adata in mdata.mod.items()}, axis=-1)
     assert "Fewer than" not in heard(small, recwarn, layer="two")
     assert "line0 (2), line1 (2), line2 (2), line3 (2)" in heard(mdata, recwarn, layer="two")
+
+
+def of_blocks(rng, n_bridging):
+    """Halves of the treatments in halves of the contexts, but for some in all."""
+    x = rng.normal(size=(20, 4, 6))
+    gap = (np.arange(20)[:, None] < 10) == (np.arange(4) < 2)
+    gap[:n_bridging] = False
+    x[gap] = np.nan
+    names = [f"drug{d}" for d in range(20)]
+    with tensors.without_pulling():
+        modalities = {f"line{c}": AnnData(x[:, c], obs=pd.DataFrame(index=names)) for c in range(4)}
+        return mudata.MuData(modalities, axis=-1), gap
+
+
+@pytest.mark.parametrize("method", ["kronecker", "mean_1d", "dnpp", "falrtc"])
+def test_blocks_without_a_link_are_told_once(rng, recwarn, method):
+    mdata, gap = of_blocks(rng, 0)
+    words = heard(mdata, recwarn, method, copy=False, options=QUICK.get(method))
+    assert words.count("2 blocks, 10 treatments × 2 contexts (line0, line1), 10 treatments × 2 contexts") == 1
+    assert "no treatments were measured in more than one" in words
+    assert "40 profiles" in words
+    kind = "context_mean" if method == "dnpp" else "unlinked"
+    for c, adata in enumerate(mdata.mod.values()):
+        assert (adata.obs["completion_fallback"][gap[:, c]] == kind).all()
+        assert adata.obs["completion_confidence"].isna()[gap[:, c]].all()
+        assert np.isfinite(adata.layers["completed"]).all()
+        assert adata.layers["completed"][gap[:, c]].any()
+    assert mdata.uns["completion"]["fallbacks"][kind] == gap.sum()
+
+
+def test_blocks_with_few_bridges_are_told(rng, recwarn):
+    mdata, _ = of_blocks(rng, 2)
+    words = heard(mdata, recwarn, copy=False)
+    assert "fall into 2 blocks" in words
+    assert "2 treatments were measured in more than one" in words
+    assert "at all" not in words
+    assert not mdata.uns["completion"]["fallbacks"]["unlinked"]
 
 
 def test_counts(mdata, recwarn):
@@ -331,9 +376,8 @@ def test_memory(mdata, monkeypatch):
 
 @pytest.mark.parametrize("n_whole", [0, 8001])
 def test_variance_is_refused_before_work_starts(mdata, monkeypatch, n_whole):
-    place = sys.modules["kronax.tl._complete_tensor"]
     if n_whole:
-        monkeypatch.setattr(place, "MOST_FIBERS", 3)
+        monkeypatch.setattr("kronax.solvers.tensor.wiener.variance.MOST_FIBERS", 3)
     else:
         for adata in mdata.mod.values():
             adata.X[:, 0] = np.nan
@@ -397,7 +441,7 @@ def test_survives_h5mu_and_zarr(mdata, tmp_path):
             for context, adata in mdata.mod.items():
                 pd.testing.assert_frame_equal(back[context].obs, adata.obs)
             found, expected = back.uns["completion"], mdata.uns["completion"]
-            assert found["params"]["layer"] is None and found["fallbacks"] == expected["fallbacks"]
+            assert "layer" not in found["params"] and found["fallbacks"] == expected["fallbacks"]
             assert found["reason"] == expected["reason"] and bool(found["converged"]) == expected["converged"]
             np.testing.assert_array_equal(found["objective"], expected["objective"])
             for key, value in expected["params"]["options"].items():

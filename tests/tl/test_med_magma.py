@@ -1134,3 +1134,90 @@ def test_blocks_are_found():
         found = kx.metrics.edge_average_precision(getattr(adata, f"{axis}p")["med_magma_precision"], truth=truth)
         assert found > 3.0 * kx.metrics.edge_average_precision(covariance, truth=truth)
         assert found > 0.8
+
+
+# The paper by name
+
+
+@pytest.fixture
+def paper(counts) -> ad.AnnData:
+    return solved(counts[:40, :30], **kx.tl.MED_MAGMA_2026, n_neighbors=5)
+
+
+def test_the_paper_by_name_converges_and_keeps_the_contract(paper):
+    uns = paper.uns["med_magma"]
+    assert uns["converged"] and 1 < uns["n_iter"] < uns["params"]["max_iter"]
+    assert (np.diff(uns["objective"]) < 0).all()
+    found = uns["params"]
+    assert {name: found[name] for name in kx.tl.MED_MAGMA_2026} == dict(kx.tl.MED_MAGMA_2026)
+    assert_sound(paper)
+
+
+def test_the_paper_by_name_ranks_by_absolute_values(counts, paper):
+    full = solved(counts[:40, :30], **kx.tl.MED_MAGMA_2026, n_neighbors=None)
+    for part, whole in ((paper.obsp, full.obsp), (paper.varp, full.varp)):
+        size = np.abs(whole["med_magma_precision"].toarray())
+        np.fill_diagonal(size, 0.0)
+        nearest = np.argsort(-size, axis=1)[:, :5]
+        expected = np.zeros(size.shape, bool)
+        np.put_along_axis(expected, nearest, True, axis=1)
+        weights = part["med_magma_connectivities"].toarray()
+        np.testing.assert_array_equal(weights > 0, expected | expected.T)
+        on_edges = weights > 0
+        ratio = weights[on_edges] / size[on_edges]
+        np.testing.assert_allclose(ratio, ratio[0], rtol=1e-6)
+        signs = np.sign(part["med_magma_precision"].toarray()[on_edges])
+        assert {-1.0, 1.0} == set(signs)
+
+
+def test_the_paper_by_name_does_not_see_scales(counts, paper, rng):
+    x = rng.lognormal(0.0, 1.5, (40, 1)) * counts[:40, :30] * rng.lognormal(0.0, 1.5, 30)
+    assert_same_graphs(solved(x, **kx.tl.MED_MAGMA_2026, n_neighbors=5), paper)
+
+
+def test_the_paper_by_name_cannot_be_changed_by_accident():
+    with pytest.raises(TypeError):
+        kx.tl.MED_MAGMA_2026["strength"] = 1.0
+    assert (kx.tl.MED_MAGMA_2026 | {"max_iter": 3})["max_iter"] == 3
+
+
+def trees(signs: str, seed: int) -> ad.AnnData:
+    """The simulation of the paper, small."""
+    adata = kx.datasets.kronecker_sum(60, 61, signs=signs, noise=1.0, random_state=seed)
+    kx.tl.med_magma(adata, **kx.tl.MED_MAGMA_2026, n_neighbors=None)
+    return adata
+
+
+@pytest.mark.parametrize("signs", ["positive", "random"])
+def test_the_paper_by_name_finds_its_trees(signs):
+    adata = trees(signs, 0)
+    scores = [kx.metrics.edge_average_precision(adata, axis=axis) for axis in ("obs", "var")]
+    assert np.mean(scores) > 0.45  # 0.03 by chance
+
+
+def test_the_paper_by_name_against_its_package():
+    """The package adds a constant to the second moments: ahead if all edges have one sign, behind if they do not."""
+    package = pytest.importorskip("MED_MAGMA")
+    scores = {}
+    for signs in ("positive", "random"):
+        adata = trees(signs, 0)
+        np.random.seed(0)  # the package draws its starting point from NumPy's global state
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            published, changes = package.EM_algorithm(package.quotient(adata.X))
+        assert changes[-1] < 1e-3 and adata.uns["med_magma"]["converged"]
+        pairs = list(zip((adata.obsp, adata.varp), published, strict=True))
+        for part, theirs in pairs:
+            upper = np.triu_indices(len(theirs), 1)
+            ours = part["med_magma_precision"].toarray()[upper]
+            assert np.corrcoef(ours, theirs[upper])[0, 1] > 0.9
+        scores[signs] = np.mean(
+            [
+                [kx.metrics.edge_average_precision(found, truth=part["truth"]) for found in (ours, theirs)]
+                for part, theirs in pairs
+                for ours, theirs in [(part["med_magma_precision"], 0.5 * (theirs + theirs.T))]
+            ],
+            axis=0,
+        )
+    ours, theirs = np.mean(list(scores.values()), axis=0)
+    assert ours > theirs

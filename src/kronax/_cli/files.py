@@ -7,6 +7,7 @@ from pathlib import Path
 import anndata
 import h5py
 import mudata
+import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
@@ -27,7 +28,11 @@ def read_h5ad(path: Path) -> AnnData:
         hint = " Write one in Python: sc.read_10x_h5(…).write_h5ad(…)." if "matrix" in parts else ""
         msg = f"{path} is not an .h5ad file: it has no obs and var, but {sorted(parts)}.{hint}"
         raise InputError(msg)
-    return _read(anndata.read_h5ad, path, "an .h5ad")
+    adata = _read(anndata.read_h5ad, path, "an .h5ad")
+    for axis in ("obs_names", "var_names"):
+        if isinstance(getattr(adata, axis).dtype, pd.StringDtype):
+            setattr(adata, axis, getattr(adata, axis).astype(object))  # the kind of text that every anndata writes
+    return adata
 
 
 def read_h5mu(path: Path) -> MuData:
@@ -87,7 +92,7 @@ def require_writable(data: AnnData | MuData, path: Path, beside: Path) -> None:
             else:
                 write_h5mu(data, Path(scratch, "trial.h5mu"))
         except OSError as error:
-            msg = f"Nothing can be written to {beside}: {error.strerror or error}."
+            msg = f"Nothing can be written to {beside}: {in_words(error)}."
             raise InputError(msg) from error
         except Exception as error:
             msg = (

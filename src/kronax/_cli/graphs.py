@@ -69,8 +69,9 @@ def run(args: argparse.Namespace, results: Results) -> None:
     label, symbols = clear_names(adata, label, args.gene_symbols)
     if args.file is not None:
         files.require_writable(adata, args.file, results.beside)
-    chosen = choose(adata, counts, args.layer, args.n_top_genes, args.min_cells)
-    results.require_room(_n_bytes(chosen.adata))
+    with refused():
+        chosen = choose(adata, counts, args.layer, args.n_top_genes, args.min_cells)
+    results.require_room(_n_bytes(chosen.adata, args.n_neighbors))
     with _quiet_scanpy():
         seconds = learn(chosen, results, args.n_neighbors, args.resolution)
         logger.info("writing")
@@ -110,8 +111,7 @@ def with_matrix(adata: AnnData, layer: str | None, *, raw: bool) -> AnnData:
         return adata.raw.to_adata()
     if layer is not None or adata.raw is None or not (fault := _fault(adata.X)) or _fault(adata.raw.X):
         return adata
-    layers = sorted(key for key in adata.layers if key)
-    if layers:
+    if layers := sorted(key for key, values in adata.layers.items() if key and not _fault(values)):
         msg = f"X {fault}. Name one of the layers {layers} with --layer, or take raw, with its own genes, by --raw."
         raise InputError(msg)
     note(f"X {fault}: the values and the {adata.raw.n_vars:,} genes of raw are used in its place, as with --raw.")
@@ -177,15 +177,17 @@ def choose(adata: AnnData, counts: Counts, layer: str | None, n_top_genes: int, 
     return Chosen(adata, layer, logs, n_genes, int((~enough).sum()))
 
 
-def _n_bytes(adata: AnnData) -> int:
-    """Add up the matrices of an object, not compressed."""
+def _n_bytes(adata: AnnData, n_neighbors: int) -> int:
+    """Add up the matrices of an object and of the results, not compressed."""
     parts = (adata.layers, adata.obsm, adata.varm, adata.obsp, adata.varp)
     matrices = [adata.X, *(value for part in parts for value in part.values())]
     matrices += [adata.raw.X] if adata.raw is not None else []
-    return sum(
+    there = sum(
         value.data.nbytes + value.indices.nbytes if sparse.issparse(value) else getattr(value, "nbytes", 0)
         for value in matrices
     )
+    of_each = 3 * 2 * n_neighbors * 12 + 60 * 8  # three sparse matrices, and coordinates
+    return there + sum(adata.shape) * of_each + 2**20  # and what files of any size have
 
 
 @contextmanager

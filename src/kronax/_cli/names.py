@@ -9,6 +9,7 @@ from mudata import MuData
 
 from kronax._cli.terminal import note
 from kronax._data import keys
+from kronax._data.measured import completed, flags
 
 Place = tuple[str, str]  # a part of an object, such as "obs", and a name in it
 
@@ -22,7 +23,7 @@ GRAPH_RESULTS: dict[str, list[Place]] = {  # by the entry of uns that comes with
         ("varm", _GRAPH.varm),
     ],
     keys.GENE_MODULE: [("var", keys.GENE_MODULE), ("var", f"{keys.GENE_MODULE}_stability")],
-    keys.QUICKSTART_CLUSTERS: [("obs", keys.QUICKSTART_CLUSTERS), ("uns", f"{keys.QUICKSTART_CLUSTERS}_colors")],
+    keys.QUICKSTART_CLUSTERS: [("obs", keys.QUICKSTART_CLUSTERS)],
     keys.QUICKSTART_UMAP: [("obsm", keys.QUICKSTART_UMAP)],
 }
 COMPLETION_RESULTS: list[Place] = [
@@ -44,26 +45,29 @@ def clear_for_graphs(adata: AnnData, needed: Set[Place]) -> dict[Place, Place]:
                 if record not in earlier or (part, key) in needed:
                     moved[part, key] = (part, _keep(content, key))
                 del content[key]
-    _tell("the file", moved)
+            if part == "obs" and (colours := adata.uns.pop(f"{key}_colors", None)) is not None and (part, key) in moved:
+                adata.uns[f"{moved[part, key][1]}_colors"] = colours
+    _tell(moved)
     return moved
 
 
 def keep_before_completion(mdata: MuData) -> dict[Place, Place]:
-    """Copy what is not an earlier completion's, in any context, to names of its own; return those."""
+    """Move what is not an earlier completion's, in any context, to names of its own; return those."""
     moved: dict[Place, Place] = {}
-    if _is_record(mdata.uns.get(keys.COMPLETION), "method", "n_entries"):
+    if _is_record(mdata.uns.get(keys.COMPLETION), "method", "n_entries") or any(map(completed, mdata.mod.values())):
         return moved
     if keys.COMPLETION in mdata.uns:
         moved["uns", keys.COMPLETION] = ("uns", _keep(mdata.uns, keys.COMPLETION))
         del mdata.uns[keys.COMPLETION]
     for part, key in COMPLETION_RESULTS:
         holders = [content for adata in mdata.mod.values() if key in (content := getattr(adata, part))]
-        if holders and not (key == keys.MEASURED and all(content[key].dtype == bool for content in holders)):
+        if holders and not (key == keys.MEASURED and all(flags(content[key]) is not None for content in holders)):
             new = next(name for name in _other_names(key) if not any(name in content for content in holders))
             for content in holders:
                 content[new] = content[key]
+                del content[key]
             moved[part, key] = (part, new)
-    _tell("the modalities", moved)
+    _tell(moved)
     return moved
 
 
@@ -94,6 +98,6 @@ def _other_names(key: str) -> Iterator[str]:
     yield from (f"{key}_before_{number}" for number in count(2))
 
 
-def _tell(where: str, moved: Mapping[Place, Place]) -> None:
+def _tell(moved: Mapping[Place, Place]) -> None:
     for (part, old), (_, new) in moved.items():
-        note(f"kept: {part}[{old!r}] of {where} is now {part}[{new!r}]; results have the old name.")
+        note(f"kept: {part}[{old!r}] of the file is now {part}[{new!r}]; results have the old name.")

@@ -1,8 +1,12 @@
 """What a user gave cannot be used: one sentence says what and why."""
 
+import errno
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+_OF_THE_SYSTEM = {errno.EAGAIN: "another program holds it open"}  # instead of "Resource temporarily unavailable"
 
 
 class InputError(Exception):
@@ -11,6 +15,8 @@ class InputError(Exception):
 
 def in_words(error: BaseException) -> str:
     """Return what an exception says in one line and, if anndata noted it, at which place of the file."""
+    if isinstance(error, OSError) and error.errno:
+        return _OF_THE_SYSTEM.get(error.errno, os.strerror(error.errno))
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
     first = text.splitlines()[0].strip().rstrip(".") if text else type(error).__name__
     notes = "\n".join(getattr(error, "__notes__", []))

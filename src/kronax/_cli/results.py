@@ -40,21 +40,25 @@ class Results:
         return _existing_parent(self.folder)
 
     def require_room(self, n_bytes: int) -> None:
-        """Require room on the disk for the results."""
-        free = shutil.disk_usage(self.beside).free
+        """Require that a file as large as the results may be made, and has room on the disk."""
+        needed, free = f"{n_bytes / 2**20:,.0f} MiB", shutil.disk_usage(self.beside).free
+        remedy = "Make room, or name another place with --out."
         if n_bytes > free:
-            msg = (
-                f"The results may take up to {n_bytes / 2**30:.2g} GiB, and {free / 2**30:.2g} GiB are free where {self.folder} "
-                "shall be. Make room, or name another place with --out."
-            )
+            msg = f"The results may take up to {needed}; {free / 2**20:,.0f} MiB are free for {self.folder}. {remedy}"
             raise InputError(msg)
+        try:
+            with tempfile.TemporaryFile(dir=self.beside, prefix=".kronax-") as file:
+                file.truncate(n_bytes)  # takes no room, but is refused where the system limits the size of files
+        except OSError as error:
+            msg = f"The results may take up to {needed}, too much for {self.folder}: {in_words(error)}. {remedy}"
+            raise InputError(msg) from error
 
     def write_first(self, name: str, write: Write) -> None:
         """Write the data, in the folder for temporary files if the one asked for fails since the work began."""
         try:
             _publish(self.folder, name, write)
         except Exception as error:  # noqa: BLE001 - no failure, whichever it is, may cost what was computed
-            reason = getattr(error, "strerror", None) or in_words(error)
+            reason = in_words(error)
             spare = Path(tempfile.gettempdir(), f"kronax-{os.getpid()}-{self.folder.name}")
             try:
                 _publish(spare, name, write)
@@ -92,7 +96,7 @@ def _require_new(folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=_existing_parent(folder), prefix=".kronax-") as scratch:
             Path(scratch, folder.resolve().name).mkdir()
     except (OSError, RuntimeError, ValueError) as error:
-        msg = f"{folder} cannot be made: {getattr(error, 'strerror', None) or error}."
+        msg = f"{folder} cannot be made: {in_words(error)}."
         raise InputError(msg) from error
 
 

@@ -13,6 +13,7 @@ from scipy import sparse
 from kronax._data import keys
 from kronax._data import tensor as tensors
 from kronax._data import treatments as treatment_columns
+from kronax._data.measured import completed, flags, make_room, mark
 from kronax._logging import logger
 
 
@@ -32,6 +33,7 @@ def _aligned(
     better; obsp has no entries.
     """
     rows = adata.obs_names.get_indexer(treatments)
+    adata = tensors.with_masks(adata)
     found = AnnData(
         None if adata.X is None else _taken(adata.X, rows),
         obs=treatment_columns.reindexed(adata, treatments, described),
@@ -46,9 +48,20 @@ def _aligned(
     for key, value in adata.varp.items():
         found.varp[key] = value.copy()
     if adata.raw is not None:
-        found.raw = AnnData(_taken(adata.raw.X, rows), obs=pd.DataFrame(index=treatments), var=adata.raw.var.copy())
-    found.obs[keys.MEASURED] = measured
+        varm = {key: value.copy() for key, value in adata.raw.varm.items()}
+        raw = _taken(adata.raw.X, rows)
+        found.raw = AnnData(raw, obs=pd.DataFrame(index=treatments), var=adata.raw.var.copy(), varm=varm)
+    for key in completed(adata):
+        found.layers[mark(key)] = np.where((rows >= 0)[:, None], flags(adata.layers[mark(key)])[rows], False)
+    write_measured(found, measured)
     return found
+
+
+def write_measured(adata: AnnData, measured: np.ndarray) -> None:
+    """Write which profiles were measured; a column of that name that says something else is kept under another one."""
+    if keys.MEASURED in adata.obs and flags(adata.obs[keys.MEASURED]) is None:
+        make_room(adata.obs, keys.MEASURED, "obs")
+    adata.obs[keys.MEASURED] = measured
 
 
 def replace(mdata: MuData, modalities: dict[str, AnnData]) -> None:
@@ -75,21 +88,19 @@ def copied(mdata: MuData) -> MuData:
 def _taken(value: Any, rows: np.ndarray, names: pd.Index | None = None) -> Any:
     """Give rows of a matrix or table, NaN where the row is -1."""
     if isinstance(value, pd.DataFrame):
-        return treatment_columns.with_missing(value, names)
+        found = treatment_columns.with_missing(value, names)
+        return found.astype(dict.fromkeys(found.select_dtypes(object), "category"))  # text with gaps cannot be saved
+    if isinstance(value, np.ndarray):
+        value = tensors.unmasked(value)
     if not (rows < 0).any():
         return value[rows].copy()
-    dtype = floating(value.dtype)
+    dtype = tensors.floating(value.dtype)
     if sparse.issparse(value):
         empty = type(value)(np.full((1, value.shape[1]), np.nan, dtype))
         return sparse.vstack([value.astype(dtype), empty], format="csr")[rows].asformat(value.format)
     taken = np.full((len(rows), *value.shape[1:]), np.nan, dtype)
     taken[rows >= 0] = value[rows[rows >= 0]]
     return taken
-
-
-def floating(dtype: np.dtype) -> np.dtype:
-    """Give the least floating dtype, from float32 on, that holds every value of another, and NaN."""
-    return dtype if np.issubdtype(dtype, np.inexact) else np.result_type(dtype, np.float32)
 
 
 def _pairs(value: Any, rows: np.ndarray) -> Any:

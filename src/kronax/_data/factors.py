@@ -28,17 +28,14 @@ def described(tensor: Tensor, result: Completion) -> dict[str, Any]:
 
 
 def write(mdata: MuData, tensor: Tensor, result: Completion) -> None:
-    """Write the factors of treatments and genes into every modality, or remove those of an earlier completion.
+    """Write the factors of treatments and genes into every modality, if the method has any.
 
     Genes that some context lacks have no factors: NaN.
     """
+    if (factors := result.factors) is None:
+        return
     for c, context in enumerate(tensor.contexts):
         adata = mdata.mod[context]
-        if (factors := result.factors) is None:
-            for part, key in ((adata.obsm, keys.TREATMENT_FACTORS), (adata.varm, keys.GENE_FACTORS)):
-                if key in part:
-                    del part[key]
-            continue
         own = factors.genes if factors.contexts is not None else factors.genes[c]
         genes = np.full((adata.n_vars, own.shape[1]), np.nan, own.dtype)
         genes[tensor.columns[c]] = own

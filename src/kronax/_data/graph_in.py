@@ -20,10 +20,10 @@ from kronax._logging import logger
 from kronax.solvers import checks, device
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.medmagma import em, shared_rows
-from kronax.solvers.scales import laplace as moments
+from kronax.solvers.scales.laplace import Laplace
 
 PENALTIES = ("shrinkage", "ridge", "l1")
-WEIGHTS = ("affinity", "partial_correlation")
+METRICS = {"affinity": "cosine", "partial_correlation": "partial correlation", "absolute": "absolute precision"}
 Layer = str | None | Mapping[str, str | None]  # in every modality, or by its name; None for X
 STRONGEST_RIDGE = 1e10  # beyond it, rounding is all that is left of the structure
 FEWEST_NEIGHBORS = 2
@@ -104,7 +104,9 @@ def read(data: AnnData | MuData, layer: Layer) -> Matrices:
     return Matrices(counts, {name: np.searchsorted(cells, where) for name, where in at.items()}, cells, data.n_obs)
 
 
-def require(matrices: Matrices, n_neighbors: int | None, penalty: m_step.Penalty, *, laplace: bool = False) -> None:
+def require(
+    matrices: Matrices, n_neighbors: int | None, penalty: m_step.Penalty, laplace: Laplace | None = None
+) -> None:
     """Require a number of neighbours that the cells allow, and the memory that the work needs."""
     n = len(matrices.cells)
     if n_neighbors is not None:
@@ -126,11 +128,11 @@ def require(matrices: Matrices, n_neighbors: int | None, penalty: m_step.Penalty
     if penalty.kind == "l1":
         needed += m_step.bytes_for_l1(n, sum(p for _, p in shapes))
     if laplace:
-        needed += max(moments.bytes_needed(*shape) for shape in shapes)
+        needed += max(laplace.bytes_needed(*shape) for shape in shapes)
     remedies = ["Choose fewer genes with sc.pp.highly_variable_genes", "fewer cells"]
     remedies += ["a number for `n_neighbors`"] * (n_neighbors is None)
     remedies += ['penalty="shrinkage", which needs no cells × cells matrix'] * (penalty.kind == "l1")
-    remedies += ["laplace=False"] * laplace
+    remedies += ["laplace=False"] * (laplace is not None)
     objects.memory(needed, ", or ".join(remedies) + ".")
 
 
@@ -139,7 +141,7 @@ def check(
 ) -> None:
     """Check the parameters that all graph methods have."""
     checks.name(key_added, "key_added")
-    checks.one_of(weights, WEIGHTS, "weights")
+    checks.one_of(weights, tuple(METRICS), "weights")
     checks.boolean(center, "center")
     checks.integer(n_comps, "n_comps", low=2)
     checks.integer(random_state, "random_state", low=0)
@@ -166,8 +168,9 @@ def penalty(kind: str, strength: float | tuple[float, float] | None, *, joint: b
 
 
 def of_each(matrices: Matrices, penalty: m_step.Penalty) -> m_step.Penalty:
-    """Give the penalty for a matrix of its own: what several share is fitted later, so the quickest will do for each."""
-    return penalty if len(matrices.counts) == 1 else m_step.Penalty()
+    """Return the penalty for a matrix of its own: what several share is fitted later, so one that is quick will do for each."""
+    quick = penalty.kind == "ridge" and penalty.strength is not None
+    return penalty if quick or len(matrices.counts) == 1 else m_step.Penalty()
 
 
 @contextmanager

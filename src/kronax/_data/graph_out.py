@@ -15,7 +15,7 @@ from mudata import MuData
 from scipy import sparse
 
 from kronax._data import keys
-from kronax._data.graph_in import Matrices, count_blocks, layers_of, modalities
+from kronax._data.graph_in import METRICS, Matrices, count_blocks, layers_of, modalities
 from kronax._data.isolated import expand, expand_square, warn_of_isolated
 from kronax._data.matrix import Counts, place
 from kronax._data.written import forget, without_none
@@ -24,7 +24,7 @@ from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.precision import Precision, mean_diagonal
 from kronax.solvers.gaussian.precision import complete as all_entries
 from kronax.solvers.graph.graph import Graph, on_edges, without_weak
-from kronax.solvers.graph.partial_correlations import partial_correlation_graph
+from kronax.solvers.graph.partial_correlations import absolute_graph, partial_correlation_graph
 from kronax.solvers.graph.weights import affinity_graph
 from kronax.solvers.medmagma import em, shared_rows
 
@@ -85,7 +85,7 @@ def cell_graph(
     else:
         sizes = [len(phi) for phi in learnt.features.values()]
         shift = np.average([mean_diagonal(phi) for phi in learnt.features.values()], weights=sizes)
-        graph = partial_correlation_graph(precision, float(shift), k, progress=progress)
+        graph = _precision_graph(precision, float(shift), k, weights, progress)
     return _matrices(without_weak(graph, _epochs_of_umap(n_obs)), precision, complete=n_neighbors is None)
 
 
@@ -94,13 +94,20 @@ def _epochs_of_umap(n_obs: int) -> int:
     return 500 if n_obs <= 10_000 else 200
 
 
-def feature_graph(learnt: Learnt, name: str, n_neighbors: int | None, *, progress: bool) -> dict[str, sparse.csr_array]:
-    """Give connectivities, distances and signed precision of the features of one matrix."""
+def feature_graph(
+    learnt: Learnt, name: str, n_neighbors: int | None, weights: str, *, progress: bool
+) -> dict[str, sparse.csr_array]:
+    """Return connectivities, distances and signed precision of the features of one matrix."""
     precision = learnt.features[name]
     p = len(precision)
     k = p - 1 if n_neighbors is None else min(n_neighbors, p - 1)
-    graph = partial_correlation_graph(precision, mean_diagonal(learnt.cells.precision), k, progress=progress)
+    graph = _precision_graph(precision, mean_diagonal(learnt.cells.precision), k, weights, progress)
     return _matrices(graph, precision, complete=n_neighbors is None)
+
+
+def _precision_graph(precision: Precision, shift: float, k: int, weights: str, progress: bool) -> Graph:
+    connect = absolute_graph if weights == "absolute" else partial_correlation_graph
+    return connect(precision, shift, k, progress=progress)
 
 
 def _matrices(graph: Graph, precision: Precision, *, complete: bool) -> dict[str, sparse.csr_array]:
@@ -219,12 +226,14 @@ def finish(
         _require_finite(part.rows.embedding, part.cols.embedding, *scales)
     learnt = combine(matrices, parts, penalty, progress=progress)
     cells = cell_graph(learnt, matrices.n_obs, n_neighbors, settings["weights"], progress=progress)
-    features = {name: feature_graph(learnt, name, n_neighbors, progress=progress) for name in parts}
+    features = {
+        name: feature_graph(learnt, name, n_neighbors, settings["weights"], progress=progress) for name in parts
+    }
     _require_finite(*(matrix.data for graph in (cells, *features.values()) for matrix in graph.values()))
     params = {
         "method": method,
         "n_neighbors": len(matrices.cells) - 1 if n_neighbors is None else int(n_neighbors),
-        "metric": "cosine" if settings["weights"] == "affinity" else "partial correlation",
+        "metric": METRICS[settings["weights"]],
         "use_rep": keys.graph_keys(key_added).obsm,
         **settings,
     }
@@ -292,7 +301,7 @@ def _without_variance(
     """Name the cells and features that show no deviation, and so have no partial correlation with any other."""
     adata, found = (data[name] if name else data), matrices.counts[name]
     sides = [("feature", adata.var_names, found.genes, part.spectrum.cols)]
-    if params["weights"] == "partial_correlation" and len(matrices.counts) == 1:
+    if params["weights"] != "affinity" and len(matrices.counts) == 1:
         sides.append(("cell", adata.obs_names, found.cells, part.spectrum.rows))
     said = []
     for kind, names, positions, vectors in sides:

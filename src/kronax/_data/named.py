@@ -1,5 +1,6 @@
 """A tensor as an array with names, of a MuData object or of what a cross-validation held out."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ import pandas as pd
 from anndata import AnnData
 
 from kronax._data.tensor import Tensor
+from kronax._logging import warn
 from kronax.solvers import checks
 
 
@@ -74,3 +76,16 @@ def of_held_out(profiles: AnnData, method: str | None) -> NamedArray:
     values = np.full((len(treatment.categories), len(context.categories), profiles.n_vars), np.nan)
     values[treatment.codes, context.codes] = found
     return NamedArray(values, treatment.categories, context.categories, profiles.var_names)
+
+
+def beside(names: Sequence[str], ours: Iterable[str], kind: str) -> list[str]:
+    """Return names as they stand beside rows of our own: one that is called like such a row has its kind before it, which is told."""
+    taken, found = {*ours, *names}, []
+    for name in names:
+        written = name
+        while written != name and written in taken or written in ours:
+            written = f"{kind} {written}"
+        found.append(written)
+    if changed := [f"{old!r} is {new!r}" for old, new in zip(names, found, strict=True) if old != new]:
+        warn(f"Names of {kind}s are also those of rows of the result, where {checks.listed(changed)}.")
+    return found

@@ -98,6 +98,9 @@ def texts(names: pd.Index) -> list[str]:
 
 def key_in(key: str, mapping: Mapping, name: str, remedy: str = "") -> None:
     """Require a key in a part of an AnnData object, such as ``adata.layers``."""
+    if not isinstance(key, str):
+        msg = f"A key of `{name}` must be a str, found {checks.type_of(key)}."
+        raise TypeError(msg)
     if key not in mapping:
         available = sorted((str(k) for k in mapping if k is not None), key=_numbers_in_order)
         msg = f"Key {key!r} not found in `{name}`. Available keys: {available}. {remedy}".rstrip()
@@ -120,7 +123,11 @@ def array(value: Any, name: str, axes: str = "treatments × contexts × genes") 
     """Give numbers as an array in float64; ``axes`` is what the caller takes."""
     if isinstance(value, list | tuple) or hasattr(value, "__array__"):
         try:
-            return np.asarray(value, np.float64)
+            return (
+                np.ma.filled(np.ma.asarray(value, np.float64), np.nan)
+                if np.ma.isMaskedArray(value)
+                else np.asarray(value, np.float64)
+            )
         except (TypeError, ValueError) as error:
             msg = f"`{name}` must be an array of numbers, {axes}: {error}."
             raise TypeError(msg) from error

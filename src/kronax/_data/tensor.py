@@ -4,7 +4,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import mudata
@@ -14,7 +14,7 @@ from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
-from kronax._data import keys, objects
+from kronax._data import gene_names, keys, measured, objects
 from kronax._data.matrix import place
 from kronax._logging import logger
 from kronax.solvers import checks
@@ -44,6 +44,8 @@ class Tensor:
         ``(D, C)``: the row of a treatment in a modality, -1 where it has none.
     columns
         ``(C, G)``: the column of a gene in a modality.
+    matrices
+        What was read of each modality, rows and columns as they stand there; sparse ones as CSR.
     layer
         The layer that was read, None for X.
     """
@@ -54,6 +56,7 @@ class Tensor:
     genes: pd.Index
     rows: np.ndarray
     columns: np.ndarray
+    matrices: tuple[np.ndarray | sparse.csr_matrix | sparse.csr_array, ...]
     layer: str | None
 
     @property
@@ -85,7 +88,7 @@ def read(mdata: MuData, layer: str | None = None) -> Tensor:
         modality are not unique, or it has none; the modalities share no gene; every value is NaN, or one infinite.
     """
     contexts = check(mdata)
-    matrices = [matrix(mdata.mod[context], layer, f"mdata[{context!r}]") for context in contexts]
+    matrices = tuple(matrix(mdata.mod[context], layer, f"mdata[{context!r}]") for context in contexts)
     treatments, genes = union(mdata), shared_genes(mdata)
     shape = len(treatments), len(contexts), len(genes)
     objects.memory(8 * int(np.prod(shape)), "Choose fewer genes or treatments.")
@@ -96,14 +99,38 @@ def read(mdata: MuData, layer: str | None = None) -> Tensor:
         here = np.flatnonzero(rows[:, c] >= 0)
         found = whole[rows[here, c]][:, columns[c]]
         values[here, c] = found.toarray() if sparse.issparse(found) else found
-    tensor = Tensor(values, treatments, contexts, genes, rows, columns, layer)
+    tensor = Tensor(values, treatments, contexts, genes, rows, columns, matrices, layer)
     _require_values(tensor)
     _log_genes(mdata, tensor)
     return tensor
 
 
+def read_measured(mdata: MuData, layer: str | None = None) -> Tensor:
+    """Read a layer, or X, that holds measured values: one that a completion wrote is refused."""
+    tensor = read(mdata, layer)
+    measured.require_measured(mdata, layer, dict(zip(tensor.contexts, tensor.matrices, strict=True)))
+    return tensor
+
+
+def require_measured(mdata: MuData, layer: str | None) -> None:
+    """Require a layer, or X, that holds measured values, without reading it as a tensor."""
+    matrices = {context: matrix(adata, layer, f"mdata[{context!r}]") for context, adata in mdata.mod.items()}
+    measured.require_measured(mdata, layer, matrices)
+
+
+def without_predictions(mdata: MuData, tensor: Tensor) -> Tensor:
+    """Return what was read of a completed layer with NaN where a completion predicted; of another one, all of it."""
+    if not measured.is_completed(mdata, tensor.layer):
+        return tensor
+    values = tensor.values.copy()
+    for c, context in enumerate(tensor.contexts):
+        if (gaps := measured.predicted_of(mdata, context, tensor.layer)) is not None:
+            values[:, c][gaps[tensor.rows[:, c]][:, tensor.columns[c]]] = np.nan
+    return replace(tensor, values=values)
+
+
 def check(mdata: Any) -> tuple[str, ...]:
-    """Require a MuData with one modality per context, in memory; give the contexts."""
+    """Require a MuData with one modality per context, in memory; return the contexts."""
     if not isinstance(mdata, MuData):
         msg = (
             f"Expected a MuData object with one modality per context, found {type(mdata).__module__}."
@@ -123,6 +150,8 @@ def check(mdata: Any) -> tuple[str, ...]:
         if not isinstance(adata, AnnData):
             msg = f"Modality {context!r} is a {type(adata).__qualname__}; an AnnData object is needed."
             raise TypeError(msg)
+        for axis, names in (("obs_names", adata.obs_names), ("var_names", adata.var_names)):
+            _require_texts(names, axis, context)
         require_unique(adata.obs_names, "treatments (obs_names)", _AVERAGING, f"Modality {context!r}")
         require_unique(
             adata.var_names, "genes (var_names)", "Run `.var_names_make_unique()` on it.", f"Modality {context!r}"
@@ -142,30 +171,45 @@ def _way_to_mudata(found: Any) -> str:
     return "kx.pp.tensor makes one from a long AnnData object."
 
 
+def _require_texts(names: pd.Index, axis: str, context: str) -> None:
+    """Require names that are texts, by which rows and columns are matched."""
+    odd = [name for name in names if not isinstance(name, str)]
+    if odd:
+        found = checks.listed([repr(name) for name in odd])
+        msg = (
+            f"The {axis} of modality {context!r} must be texts, found {found}. Missing ones need names; of others, run "
+            f"`mdata[{context!r}].{axis} = mdata[{context!r}].{axis}.astype(str)`."
+        )
+        raise ValueError(msg)
+
+
 def require_names(contexts: Sequence[Any], column: str | None = None) -> None:
     """Require names under which modalities can be saved; ``column`` of ``adata.obs`` is where they come from."""
-    spoilt = [context for context in contexts if type(context) is not str or not context or "/" in context]
+    spoilt = [context for context in contexts if type(context) is not str or not checks.savable(context)]
     if spoilt:
         found = checks.listed([repr(context) for context in spoilt])
+        sign = "\\" if any("\\" in str(context) for context in spoilt) else "/"
         remedy = (
-            "Make the object anew: `mdata = MuData({str(name).replace('/', '_'): adata for name, adata in "
+            f"Make the object anew: `mdata = MuData({{str(name).replace({sign!r}, '_'): adata for name, adata in "
             "mdata.mod.items()}, axis=-1)`."
         )
         if column is not None:
             remedy = _renaming(column, contexts)
         msg = (
-            f"These modality names cannot be saved in a file: {found}. Names must be plain, non-empty str without '/' "
-            f"(a NumPy string is none). {remedy}"
+            f"These modality names cannot be saved in a file: {found}. Each must be {checks.SAVABLE} (a NumPy string is none). "
+            f"{remedy}"
         )
         raise ValueError(msg)
 
 
 def _renaming(column: str, contexts: Sequence[str]) -> str:
     """Say how to rename the contexts in a column, such that all keep names of their own."""
-    if not any("/" in context for context in contexts):
+    sign = next((sign for sign in "/\\" if any(sign in context for context in contexts)), None)
+    if sign is None:
         return f"Name them in `adata.obs[{column!r}]`."
-    kept = (sign for sign in "_-.|" if len({context.replace("/", sign) for context in contexts}) == len(contexts))
-    return f"Run `adata.obs[{column!r}] = adata.obs[{column!r}].str.replace('/', {next(kept, '_')!r})`."
+    kept = (other for other in "_-.|" if len({context.replace(sign, other) for context in contexts}) == len(contexts))
+    written = f"adata.obs[{column!r}]"
+    return f"Run `{written} = {written}.str.replace({sign!r}, {next(kept, '_')!r})`."
 
 
 def require_unique(names: pd.Index, what: str, remedy: str, where: str) -> None:
@@ -173,17 +217,6 @@ def require_unique(names: pd.Index, what: str, remedy: str, where: str) -> None:
     if not names.is_unique:
         repeated = [str(name) for name in names[names.duplicated()].unique()]
         msg = f"{where} has {len(repeated)} repeated {what}: {checks.listed(repeated)}. {remedy}"
-        raise ValueError(msg)
-
-
-def require_measured(mdata: MuData, layer: str | None) -> None:
-    """Require a layer that is not what a completion wrote: its predictions are no measurements."""
-    completion = mdata.uns.get(keys.COMPLETION, {})
-    if layer is not None and layer == completion.get("params", {}).get("key_added") and completion.get("n_entries", 0):
-        msg = (
-            f"`layers[{layer!r}]` is a result of kx.tl.complete_tensor, with {int(completion['n_entries']):,} values that nobody "
-            "measured. Name the layer of the measured values, or none for X."
-        )
         raise ValueError(msg)
 
 
@@ -197,6 +230,7 @@ def matrix(adata: AnnData, layer: str | None, name: str) -> np.ndarray | sparse.
     if layer is not None:
         remedy = "Run kx.tl.complete_tensor first, or take `X` with `layer=None`." if layer == keys.COMPLETED else ""
         objects.key_in(layer, adata.layers, f"{name}.layers", remedy)
+    adata = with_masks(adata, layer)
     found = adata.X if layer is None else adata.layers[layer]
     if found is None:
         msg = (
@@ -212,7 +246,7 @@ def matrix(adata: AnnData, layer: str | None, name: str) -> np.ndarray | sparse.
     if not (np.issubdtype(found.dtype, np.bool_) or np.isrealobj(found) and np.issubdtype(found.dtype, np.number)):
         msg = f"{where} has dtype {found.dtype}; real numbers are needed. Convert it, e.g. with `.astype('float32')`."
         raise TypeError(msg)
-    found = found.tocsr() if sparse.issparse(found) else found
+    found = found.tocsr() if sparse.issparse(found) else unmasked(found)
     entries = found.data if sparse.issparse(found) else found
     if (
         np.issubdtype(entries.dtype, np.integer)
@@ -236,22 +270,38 @@ def has_value(matrix: np.ndarray | sparse.spmatrix | sparse.sparray) -> np.ndarr
     return ~np.isnan(matrix).all(axis=1)
 
 
-def warn_of_counts(matrix: np.ndarray | sparse.spmatrix | sparse.sparray, stacklevel: int) -> None:
-    """Warn of what look like raw counts."""
-    entries = matrix.data if sparse.issparse(matrix) else matrix
-    entries = entries[~np.isnan(entries)]
-    if entries.size and entries.min() >= 0 and entries.max() > 1 and (np.mod(entries, 1) == 0).all():
+def with_masks(adata: AnnData, layer: str | None = None) -> AnnData:
+    """Return an object whose arrays still have their masks: views have forgotten them, but of X a copy has it again."""
+    if not adata.is_view:
+        return adata
+    if layer is not None and np.ma.isMaskedArray(getattr(adata.layers, "parent_mapping", {}).get(layer)):
         msg = (
-            "All values are non-negative whole numbers, as raw counts are. Predictions will mostly reflect how strongly each "
-            "gene is expressed. Log fold changes from controls, or log-normalised profiles, are better input."
+            f"`layers[{layer!r}]` is a masked array, and this object a view, which has forgotten the mask. Before taking a part, "
+            f"run `adata.layers[{layer!r}] = adata.layers[{layer!r}].astype(float).filled(np.nan)`."
         )
-        warnings.warn(msg, UserWarning, stacklevel=stacklevel + 1)
+        raise ValueError(msg)
+    return adata.copy() if np.ma.isMaskedArray(adata[:0].copy().X) else adata
+
+
+def unmasked(found: np.ndarray) -> np.ndarray:
+    """Return an array with NaN where it is masked, in the least floating dtype that holds its values if there is such an entry."""
+    if not np.ma.isMaskedArray(found):
+        return found
+    if not np.ma.is_masked(found):
+        return np.asarray(found.data)
+    return found.astype(floating(found.dtype)).filled(np.nan)
+
+
+def floating(dtype: np.dtype) -> np.dtype:
+    """Return the least floating dtype, from float32 on, that holds every value of another, and NaN."""
+    return dtype if np.issubdtype(dtype, np.inexact) else np.result_type(dtype, np.float32)
 
 
 def union(mdata: MuData) -> pd.Index:
     """Give the treatments of all modalities, in the order in which they first appear."""
     names = [adata.obs_names for adata in mdata.mod.values()]
-    return pd.Index(dict.fromkeys(name for index in names for name in index), dtype=names[0].dtype)
+    dtype = object if isinstance(names[0].dtype, pd.CategoricalDtype) else names[0].dtype
+    return pd.Index(dict.fromkeys(name for index in names for name in index), dtype=dtype)
 
 
 def shared_genes(mdata: MuData) -> pd.Index:
@@ -260,9 +310,14 @@ def shared_genes(mdata: MuData) -> pd.Index:
     shared = first[np.logical_and.reduce([first.isin(index) for index in others])] if others else first
     if not len(shared):
         counts = ", ".join(f"{context!r} has {adata.n_vars}" for context, adata in mdata.mod.items())
-        msg = f"The modalities share no gene ({counts}). Use the same kind of gene names in all."
+        msg = f"The modalities share no gene ({counts}). {gene_names.how_they_differ(_genes(mdata), 0)}"
         raise ValueError(msg)
+    gene_names.warn_of_lost(_genes(mdata), len(shared))
     return shared
+
+
+def _genes(mdata: MuData) -> dict[str, pd.Index]:
+    return {context: adata.var_names for context, adata in mdata.mod.items()}
 
 
 def _require_values(tensor: Tensor) -> None:

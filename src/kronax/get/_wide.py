@@ -1,10 +1,15 @@
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from mudata import MuData
+from scipy import sparse
 
 from kronax._data import keys
+from kronax._data import measured as marks
 from kronax._data import tensor as tensors
+from kronax._data.treatments import with_missing
 
 
 def wide(mdata: MuData, *, layer: str | None = keys.COMPLETED) -> AnnData:
@@ -28,8 +33,8 @@ def wide(mdata: MuData, *, layer: str | None = keys.COMPLETED) -> AnnData:
     ``obs["context"]``, ``obs["gene"]`` : categorical
         The context and gene of the row.
     ``layers["measured"]`` : bool
-        Whether `X` of the modality has a value; only if the layer has values where `X` has none, as a completed one
-        does.
+        Whether the value was measured; only if some of the layer's values were not, as in a completed one. A completion
+        has written which, from the layer that it read.
 
     ``var`` has the columns of ``obs`` on which all modalities agree, without those that
     :func:`kronax.tl.complete_tensor` writes for single profiles.
@@ -57,12 +62,12 @@ def wide(mdata: MuData, *, layer: str | None = keys.COMPLETED) -> AnnData:
     """
     contexts = tensors.check(mdata)
     genes, treatments = tensors.shared_genes(mdata), tensors.union(mdata)
-    values = _laid_out(mdata, layer, treatments, genes)
-    layers = {}
-    if layer is not None and all(adata.X is not None for adata in mdata.mod.values()):
-        measured = ~np.isnan(_laid_out(mdata, None, treatments, genes))
-        if not measured[~np.isnan(values)].all():
-            layers[keys.MEASURED] = measured
+    blocks = {context: tensors.matrix(adata, layer, f"mdata[{context!r}]") for context, adata in mdata.mod.items()}
+    values = np.concatenate([_laid_out(mdata.mod[c], blocks[c], treatments, genes, np.nan) for c in contexts])
+    measured = ~np.isnan(values) & np.concatenate(
+        [_known(mdata, c, blocks[c].shape, layer, treatments, genes) for c in contexts]
+    )
+    layers = {} if measured[~np.isnan(values)].all() else {keys.MEASURED: measured}
     labels = pd.MultiIndex.from_product([contexts, genes], names=["context", "gene"])
     obs = pd.DataFrame(
         {
@@ -74,21 +79,33 @@ def wide(mdata: MuData, *, layer: str | None = keys.COMPLETED) -> AnnData:
     return AnnData(values, obs=obs, var=_common(mdata, treatments), layers=layers)
 
 
-def _laid_out(mdata: MuData, layer: str | None, treatments: pd.Index, genes: pd.Index) -> np.ndarray:
-    """Give the values, (context × gene) × treatments."""
-    blocks = []
-    for context, adata in mdata.mod.items():
-        found = tensors.matrix(adata, layer, f"mdata[{context!r}]")[:, adata.var_names.get_indexer(genes)]
-        block = found if isinstance(found, np.ndarray) else found.toarray()
-        rows = adata.obs_names.get_indexer(treatments)
-        values = np.full((len(treatments), len(genes)), np.nan, np.result_type(block.dtype, np.float32))
-        values[rows >= 0] = block[rows[rows >= 0]]
-        blocks.append(values.T)
-    return np.concatenate(blocks)
+def _known(
+    mdata: MuData, context: str, shape: tuple[int, int], layer: str | None, treatments: pd.Index, genes: pd.Index
+) -> np.ndarray:
+    """Say what of a modality nothing calls a prediction, genes × treatments."""
+    predicted = marks.predicted_of(mdata, context, layer)
+    known = np.ones(shape, bool) if predicted is None else np.broadcast_to(~predicted, shape)
+    return _laid_out(mdata.mod[context], known, treatments, genes, False)
+
+
+def _laid_out(
+    adata: AnnData,
+    found: np.ndarray | sparse.csr_matrix | sparse.csr_array,
+    treatments: pd.Index,
+    genes: pd.Index,
+    fill: Any,
+) -> np.ndarray:
+    """Return a modality's values, genes × treatments; ``fill`` where it lacks the treatment."""
+    block = found[:, adata.var_names.get_indexer(genes)]
+    block = block.toarray() if sparse.issparse(block) else block
+    rows = adata.obs_names.get_indexer(treatments)
+    values = np.full((len(treatments), len(genes)), fill, bool if fill is False else tensors.floating(block.dtype))
+    values[rows >= 0] = block[rows[rows >= 0]]
+    return values.T
 
 
 def _common(mdata: MuData, treatments: pd.Index) -> pd.DataFrame:
-    """Give the columns of obs on which all modalities agree, without what is said of single profiles."""
-    first, *others = (adata.obs.reindex(treatments) for adata in mdata.mod.values())
+    """Return the columns of obs on which all modalities agree, without what is said of single profiles."""
+    first, *others = (with_missing(adata.obs, treatments) for adata in mdata.mod.values())
     agreed = [key for key in first if all(key in other and first[key].equals(other[key]) for other in others)]
     return first[agreed].drop(columns=list(keys.OF_PROFILES), errors="ignore")

@@ -39,7 +39,8 @@ def by_category(
     Returns
     -------
     Table with a row ``"all"``; one for ``"extreme"``, the categories other than 0 together; one for each category,
-    ``"category -2"`` to ``"category 2"``; and one for each context. Columns: ``n``, the number of values compared;
+    ``"category -2"`` to ``"category 2"``; and one for each context (of one that is called like another row, with
+    ``"context "`` before it). Columns: ``n``, the number of values compared;
     ``mae`` and ``mse``, the mean absolute and mean squared error in units of the values and their square;
     ``variance_ratio``, the variance of the predictions divided by that of the truth, near 0 if predictions shrink
     towards the mean. NaN if there is nothing to compare.
@@ -80,7 +81,7 @@ def by_category(
             f"{truth.shape} and {predicted.shape}."
         )
         raise ValueError(msg)
-    names = list(map(str, range(truth.shape[1]) if contexts is None else contexts))
+    names = list(map(str, range(truth.shape[1]) if contexts is None else checks.items(contexts, "contexts", "names")))
     if len(names) != truth.shape[1]:
         msg = f"`contexts` names {len(names)} contexts; `truth` has {truth.shape[1]}."
         raise ValueError(msg)
@@ -88,11 +89,11 @@ def by_category(
     if not both.any():
         msg = "There is nothing to compare: no entry has both a measured and a predicted value."
         raise ValueError(msg)
-    chosen = _categories.cutoffs_of(truth) if cutoffs is None else cutoffs
+    chosen = _categories.cutoffs_of(truth) if cutoffs is None else checks.numbers(cutoffs, "cutoffs")
     category = _categories.categories(truth, chosen)
     parts = {"all": both, "extreme": both & (category != 0)}
     parts |= {f"category {number}": both & (category == number) for number in _categories.CATEGORIES}
-    for c, name in enumerate(names):
+    for c, name in enumerate(named.beside(names, list(parts), "context")):
         parts[name] = both & (np.arange(len(names)) == c)[:, None]
     return pd.DataFrame({name: _scores(truth[part], predicted[part]) for name, part in parts.items()}).T.astype(
         {"n": np.int64}

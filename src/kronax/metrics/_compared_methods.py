@@ -54,7 +54,7 @@ def compared_methods(methods: str | Iterable[str] | Mapping[str, Chosen]) -> lis
 
 def _unlabelled(methods: Iterable[str]) -> dict[str, str]:
     """Label methods by their names; options have none."""
-    methods = list(methods)
+    methods = checks.items(methods, "methods", "names of methods")
     for chosen in methods:
         if not isinstance(chosen, str):
             kind = checks.type_of(chosen)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,13 +11,14 @@ from anndata import AnnData
 from mudata import MuData
 from tqdm.auto import tqdm
 
-from kronax._data import objects
+from kronax._data import doubts, objects
 from kronax._data import tensor as tensors
 from kronax._logging import logger, shows_progress
 from kronax.metrics import _tensor_scores as scores
 from kronax.metrics._compared_methods import DEFAULT, Chosen, ComparedMethod, compared_methods
 from kronax.solvers import checks
 from kronax.solvers.tensor.completion import Fallback
+from kronax.solvers.tensor.connection import unlinked
 from kronax.solvers.tensor.folds import cold_start_folds, entry_folds, fiber_folds, hide, pooled_correlation
 from kronax.solvers.tensor.folds import unit_norm as to_unit_norm
 
@@ -51,7 +52,8 @@ class CrossValidation:
         Held-out profiles × genes. ``X`` holds the measured values, NaN where none was held out, and ``layers[method]``
         the predictions. In ``obs``: ``treatment``, ``context``, ``fold`` (-1 if the profile's entries are in several),
         ``n_contexts`` and ``n_treatments`` (how many contexts of the treatment, and treatments of the context, were
-        measured) and ``unseen`` (whether nothing of the treatment, the context or a gene was left in training).
+        measured) and ``unseen`` (whether nothing of the treatment, the context or a gene was left in training, or
+        nothing that links the treatment with the context).
     fibers
         Correlations of single profiles: rows of `profiles` × methods; NaN where undefined.
     treatments
@@ -133,7 +135,7 @@ class CrossValidation:
         checks.one_of(by, ["treatment", "context", "category"], "by")
         truth = self.profiles.X
         if by == "category":
-            group, names = _categories(truth, edges)
+            group, names = _categories(truth, checks.numbers(edges, "edges"))
         else:
             codes, names = pd.factorize(self.profiles.obs[by], sort=True)
             group = np.broadcast_to(codes[:, None], truth.shape)
@@ -150,7 +152,7 @@ class CrossValidation:
         return pd.DataFrame(columns, index=pd.Index(names, name=by))
 
 
-def _categories(truth: np.ndarray, edges: tuple[float, ...]) -> tuple[np.ndarray, list[str]]:
+def _categories(truth: np.ndarray, edges: Sequence[float]) -> tuple[np.ndarray, list[str]]:
     """Cut values at multiples of their standard deviation: codes, and the intervals' names."""
     if not len(edges) or not (np.diff(edges) > 0).all():
         msg = f"`edges` must be numbers in ascending order, found {edges!r}."
@@ -253,11 +255,12 @@ def cross_validate(
         msg = f"`keep` is for cold starts; with split={split!r} every treatment keeps what is not in the fold."
         raise ValueError(msg)
     checks.boolean(unit_norm, "unit_norm")
+    deg_tops = checks.numbers(deg_tops, "deg_tops")
     for top in deg_tops:
         scores.require_top(top, "deg_tops")
     chosen = compared_methods(methods)
-    tensor = tensors.read(mdata, layer)
-    tensors.require_measured(mdata, layer)
+    tensor = tensors.read_measured(mdata, layer)
+    doubts.of_input(tensor)
     n_bytes = 8 * (4 + len(chosen)) * tensor.values.size
     n_bytes += max(method.n_bytes(~np.isnan(tensor.values)) for method in chosen)
     objects.memory(n_bytes, "Compare fewer methods, or choose fewer genes.")
@@ -297,29 +300,33 @@ def _deal(measured: np.ndarray, split: str, n_folds: int, keep: int, random_stat
 class _HeldOut:
     """The fibers with held-out entries: where they are, their fold (-1 if in several) and values ``(n, G)``.
 
-    ``unseen`` tells whether a fold leaves nothing of the treatment, the context or one of the genes in training.
+    ``unseen`` tells whether a fold leaves nothing of the treatment, the context or one of the genes in training; ``apart``,
+    whether it leaves nothing that links the treatment with the context.
     """
 
     treatment: np.ndarray
     context: np.ndarray
     fold: np.ndarray
     unseen: np.ndarray
+    apart: np.ndarray
     truth: np.ndarray
 
 
 def _held_out(values: np.ndarray, fold: np.ndarray, n_folds: int) -> _HeldOut:
     measured = ~np.isnan(values)
     fold = fold if fold.ndim == 3 else np.broadcast_to(fold[:, :, None], fold.shape + (1,))
-    unseen = np.zeros(fold.shape[:2], bool)
+    unseen, apart = np.zeros(fold.shape[:2], bool), np.zeros(fold.shape[:2], bool)
     for k in range(n_folds):
         training = measured & (fold != k)
+        apart |= (unlinked(training) & (fold == k)).any(axis=2)
         gone = ~training.any(axis=(1, 2))[:, None] | ~training.any(axis=(0, 2))
         if (measured.any(axis=(0, 1)) & ~training.any(axis=(0, 1))).any():
             gone[:] = True
         unseen |= gone & (fold == k).any(axis=2)
     rows, cols = np.nonzero((fold >= 0).any(axis=2))
     low, high = fold.min(axis=2), fold.max(axis=2)
-    return _HeldOut(rows, cols, np.where(low == high, high, -1)[rows, cols], unseen[rows, cols], values[rows, cols])
+    where = rows, cols
+    return _HeldOut(rows, cols, np.where(low == high, high, -1)[where], unseen[where], apart[where], values[where])
 
 
 @dataclass(frozen=True)
@@ -392,7 +399,7 @@ def _assemble(
             "fold": held.fold,
             "n_contexts": measured.sum(axis=1)[held.treatment],
             "n_treatments": measured.sum(axis=0)[held.context],
-            "unseen": held.unseen,
+            "unseen": held.unseen | held.apart,
         },
         index=[f"{treatments[d]}:{contexts[c]}" for d, c in zip(held.treatment, held.context, strict=True)],
     )

@@ -9,6 +9,7 @@ import pandas as pd
 from mudata import MuData
 from tqdm.auto import tqdm
 
+from kronax._data import doubts
 from kronax._data import tensor as tensors
 from kronax._logging import shows_progress
 from kronax.metrics._compared_methods import DEFAULT, Chosen, ComparedMethod, compared_methods
@@ -130,7 +131,8 @@ def density_curve(
     checks.integer(n_repeats, "n_repeats", low=1)
     checks.integer(random_state, "random_state", low=0)
     checks.boolean(unit_norm, "unit_norm")
-    tensor = tensors.read(mdata, layer)
+    tensor = tensors.read_measured(mdata, layer)
+    doubts.of_input(tensor)
     measured = tensor.measured
     if held_out is None:
         held_out = min(_HELD_OUT, float(measured.mean()) / 4)
@@ -172,7 +174,7 @@ def density_curve(
 
 def _checked(densities: Iterable[float]) -> list[float]:
     """Sort densities; require positive ones up to 1."""
-    found = sorted({float(density) for density in densities})
+    found = sorted(set(checks.numbers(densities, "densities")))
     if not found:
         msg = "`densities` is empty; name at least one."
         raise ValueError(msg)

@@ -11,12 +11,15 @@ from scipy.stats import ttest_rel
 from tqdm.auto import tqdm
 
 from kronax._data import keys
+from kronax._data import measured as marks
 from kronax._data import tensor as tensors
-from kronax._logging import shows_progress
+from kronax._data.named import beside
+from kronax._logging import shows_progress, warn
 from kronax.solvers import checks
 
 _MODELS = ("logistic_regression", "k_neighbors", "random_forest")
 _FEWEST = 3  # measured profiles with each label
+_OVER_CONTEXTS = ("mean", "max")
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,8 @@ class DownstreamAuc:
     Attributes
     ----------
     table
-        One row per experiment, a combination of ``profile`` (a context, ``"mean"`` or ``"max"``), ``task`` and
-        ``model``:
+        One row per experiment, a combination of ``profile`` (a context, ``"mean"`` or ``"max"``; a context of such a name is
+        ``"context mean"``), ``task`` and ``model``:
 
         - ``auc_measured``, ``auc_completed``: areas under the ROC curve, on the same measured profiles, of a classifier
           trained on the measured profiles and of one trained on the completed ones;
@@ -89,10 +92,12 @@ def downstream_auc(
     layer
         Layer with measured and predicted profiles, without gaps.
     measured_layer
-        Layer with the measured profiles alone; `X` if None.
+        Layer with the measured profiles alone. If None, those values of `layer` that were measured, where a completion
+        has written which; `X` otherwise.
     profiles
         What to classify: contexts, or ``"mean"`` or ``"max"`` of each gene over contexts (of the measured ones, against
-        all). None stands for all contexts, the mean and the maximum.
+        all). None stands for all contexts, the mean and the maximum. A context that is called ``"mean"`` itself is named
+        ``"context mean"``.
     models
         Any of ``"logistic_regression"``, ``"k_neighbors"`` and ``"random_forest"``, as in scikit-learn, with genes
         standardised for the first two; or a mapping from names to classifiers with scikit-learn's interface.
@@ -103,7 +108,8 @@ def downstream_auc(
 
     Returns
     -------
-    :class:`DownstreamAuc`. Experiments with fewer than 3 measured profiles of either label are left out.
+    :class:`DownstreamAuc`. Experiments with fewer than 3 measured profiles of either label are left out. Measured profiles
+    are those without gaps: a classifier needs a value of every gene. How many have some are left out is told by a warning.
 
     Raises
     ------
@@ -112,8 +118,8 @@ def downstream_auc(
     TypeError
         If `mdata` is not a MuData object, or `labels` is not a table.
     ValueError
-        If a label is not binary, no treatment is in the table, the completed layer has gaps, a model does not exist, or
-        no experiment is left.
+        If a label is not binary, no treatment is in the table, the completed layer has gaps, the measured one holds
+        predictions, a model does not exist, or no experiment is left.
 
     References
     ----------
@@ -133,13 +139,19 @@ def downstream_auc(
     checks.integer(random_state, "random_state", low=0)
     _require_table(labels, mdata)
     classifiers = _classifiers(models, random_state)
-    measured, completed = tensors.read(mdata, measured_layer), tensors.read(mdata, layer)
+    completed = tensors.read(mdata, layer)
+    if np.isnan(completed.values).any():
+        msg = f"Layer {completed.layer!r} has {completed.missing_entries:,} gaps. Run kx.tl.complete_tensor first."
+        raise ValueError(msg)
+    measured = _measured(mdata, completed, measured_layer)
     tasks = _tasks(labels, completed.treatments)
     inputs = _inputs(measured, completed, profiles)
     experiments = list(_experiments(inputs, tasks))
     if not experiments:
-        msg = f"No label has {_FEWEST} measured profiles of either value in any of {list(inputs)}."
+        msg = f"No label has {_FEWEST} measured profiles of either value in any of {list(inputs)}.{_why_few(measured)}"
         raise ValueError(msg)
+    if gaps := _why_few(measured):
+        warn(gaps.strip())
     rows = []
     total = len(experiments) * len(classifiers)
     with tqdm(total=total, unit="experiment", delay=2, leave=False, disable=not shows_progress()) as bar:
@@ -172,7 +184,7 @@ def _classifiers(models: Iterable[str] | Mapping[str, Any], random_state: int) -
         "k_neighbors": make_pipeline(StandardScaler(), KNeighborsClassifier()),
         "random_forest": RandomForestClassifier(random_state=random_state),
     }
-    models = [models] if isinstance(models, str) else list(models)
+    models = checks.texts(models, "models", "names")
     for model in models:
         checks.one_of(model, known, "models")
     return {model: known[model] for model in models}
@@ -213,26 +225,44 @@ def _tasks(labels: pd.DataFrame | pd.Series, treatments: pd.Index) -> pd.DataFra
     return table.astype(float)
 
 
+def _measured(mdata: MuData, completed: tensors.Tensor, layer: str | None) -> np.ndarray:
+    """Return the measured values of the completed tensor, NaN elsewhere: those of a layer, or else as the completion marked them."""
+    if layer is None and marks.is_completed(mdata, completed.layer):
+        return tensors.without_predictions(mdata, completed).values
+    found = tensors.read_measured(mdata, layer)
+    return found.values[found.treatments.get_indexer(completed.treatments)]
+
+
+def _why_few(measured: np.ndarray) -> str:
+    """Say how many measured profiles have gaps, and what to do about it; nothing if none has."""
+    gaps = np.isnan(measured)
+    partly = gaps.any(axis=2) & ~gaps.all(axis=2)
+    if not partly.any():
+        return ""
+    n_measured, n_genes = int((~gaps.all(axis=2)).sum()), int((~gaps[~gaps.all(axis=2)]).all(axis=0).sum())
+    return (
+        f" {int(partly.sum()):,} of {n_measured:,} measured profiles have gaps in some genes and are left out: a classifier needs "
+        f"complete profiles. {checks.number(n_genes, 'gene')} of {measured.shape[2]:,} have no gap in any; choose genes without "
+        "gaps, or profiles with few."
+    )
+
+
 def _inputs(
-    measured: tensors.Tensor, completed: tensors.Tensor, profiles: Iterable[str] | None
+    measured: np.ndarray, completed: tensors.Tensor, profiles: Iterable[str] | None
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Give, for every kind of profile, the measured ones (NaN where missing) and all, treatments × genes."""
-    if np.isnan(completed.values).any():
-        msg = f"Layer {completed.layer!r} has {completed.missing_entries:,} gaps. Run kx.tl.complete_tensor first."
-        raise ValueError(msg)
-    order = measured.treatments.get_indexer(completed.treatments)
-    genes = measured.genes.get_indexer(completed.genes)
-    few = np.where((order >= 0)[:, None, None], measured.values[order][:, :, genes], np.nan)
+    """Return, for every kind of profile, the measured ones (NaN where missing) and all, treatments × genes."""
+    few = measured.copy()
     few[np.isnan(few).any(axis=2)] = np.nan
     some = ~np.isnan(few).all(axis=(1, 2))
     mean, largest = np.full((2, len(few), few.shape[2]), np.nan)
     mean[some], largest[some] = np.nanmean(few[some], axis=1), np.nanmax(few[some], axis=1)
-    known = {context: (few[:, c], completed.values[:, c]) for c, context in enumerate(completed.contexts)}
-    known["mean"] = mean, completed.values.mean(axis=1)
-    known["max"] = largest, completed.values.max(axis=1)
+    contexts = beside(completed.contexts, _OVER_CONTEXTS, "context")
+    known = {context: (few[:, c], completed.values[:, c]) for c, context in enumerate(contexts)}
+    over = (mean, completed.values.mean(axis=1)), (largest, completed.values.max(axis=1))
+    known |= dict(zip(_OVER_CONTEXTS, over, strict=True))
     if profiles is None:
         return known
-    chosen = [profiles] if isinstance(profiles, str) else list(profiles)
+    chosen = checks.texts(profiles, "profiles", "contexts")
     for name in chosen:
         checks.known(name, known, "profile")
     return {name: known[name] for name in chosen}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kronax._data.named import beside
 from kronax.metrics._cross_validate import CrossValidation
 from kronax.pl._canvas import hand_over
 from kronax.pl._fiber_map import draw_map
@@ -98,7 +99,10 @@ def best_method(
     code[rows, cols] = undefined
     code[rows[defined], cols[defined]] = best
     share = np.bincount(best, minlength=undefined) / len(best)
-    labels = [f"{name} ({part:.0%})" for name, part in zip([*short(colors), "tie"], share, strict=True)]
+    labels = [
+        f"{name} ({part:.0%})"
+        for name, part in zip([*short(beside(list(colors), ["tie"], "method")), "tie"], share, strict=True)
+    ]
     named = dict(zip(labels, [*colors.values(), _TIE], strict=True))
     named |= {"no correlation": _UNDEFINED, "not held out": _NOT_HELD_OUT}
     shown = [i for i in range(len(named)) if i < tie or (code == i).any()]

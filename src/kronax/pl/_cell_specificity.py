@@ -91,7 +91,7 @@ def cell_specificity(
     table = _table(data, layer, methods)
     first, *compared = table.columns
     styles = styles_of(compared)
-    highlight = [highlight] if isinstance(highlight, str) else list(highlight)
+    highlight = checks.texts(highlight, "highlight", "treatments")
     for name in highlight:
         checks.known(name, table.index, "treatment")
     if len(highlight) > len(MARKERS):

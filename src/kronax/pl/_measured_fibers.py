@@ -73,7 +73,7 @@ def measured_fibers(
     >>> figure = kx.pl.measured_fibers(mdata)
     """
     sized = ax is None
-    tensor = tensors.read(mdata, layer)
+    tensor = tensors.without_predictions(mdata, tensors.read(mdata, layer))
     has = ~np.isnan(tensor.values)
     in_part = has.any(axis=2) & ~has.all(axis=2)
     code = np.where(in_part, 1, np.where(has.any(axis=2), 0, 2))

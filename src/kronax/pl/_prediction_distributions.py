@@ -113,7 +113,7 @@ def prediction_distributions(
         raise ValueError(msg)
     shown = [truth[both], *(values[both] for values in predicted.values())]
     edges = _edges(*shown, n_bins=int(np.clip(2 * np.sqrt(np.median(count[drawn])), *_BINS)))
-    labels = dict(zip(predicted, short(predicted), strict=True))
+    labels = dict(zip(predicted, short(named.beside(list(predicted), ["truth"], "method")), strict=True))
     titles = dict(zip(drawn, short([names[c] for c in drawn]), strict=True))
     figure, panels = _panels(len(drawn), show=show)
     for ax, c in zip(panels, drawn, strict=True):

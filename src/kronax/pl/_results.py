@@ -23,7 +23,7 @@ def chosen_of(available: list[str], methods: str | Iterable[str] | None) -> list
     """Give those of the methods that a user named; all for None."""
     if methods is None:
         return available
-    methods = [methods] if isinstance(methods, str) else list(methods)
+    methods = checks.texts(methods, "methods", "names of methods")
     for method in methods:
         checks.known(method, available, "method")
     if not methods:

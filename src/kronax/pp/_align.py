@@ -1,8 +1,11 @@
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from mudata import MuData
 
 from kronax._data import align as rows
+from kronax._data import keys
+from kronax._data import measured as marks
 from kronax._data import tensor as tensors
 
 
@@ -31,7 +34,9 @@ def align(mdata: MuData, *, copy: bool = False) -> MuData | None:
     ``mdata[context].obsm``, ``obsp``
         Missing values in new rows; no neighbours in ``obsp``.
     ``mdata[context].obs["measured"]`` : bool
-        Whether the context had the treatment and X, if there is one, has a value in its row.
+        Whether the context had the treatment and X, if there is one, has a value in its row. After a completion, what
+        that has written, for the layer that it read. A column of that name that says neither true nor false is kept as
+        ``obs["measured_before"]``, with a warning.
 
     Raises
     ------
@@ -73,10 +78,16 @@ def align(mdata: MuData, *, copy: bool = False) -> MuData | None:
 
 
 def _present(mdata: MuData, context: str, treatments: pd.Index) -> np.ndarray:
-    """Say for every treatment whether a modality has a row with a value for it."""
+    """Say for every treatment whether a modality has a row with a measured value for it."""
     adata = mdata.mod[context]
-    has = np.ones(adata.n_obs, bool)
-    if adata.X is not None:
-        has = tensors.has_value(tensors.matrix(adata, None, f"mdata[{context!r}]"))
     rows = adata.obs_names.get_indexer(treatments)
-    return (rows >= 0) & has[rows]
+    return (rows >= 0) & _has_measured(adata, f"mdata[{context!r}]")[rows]
+
+
+def _has_measured(adata: AnnData, of: str) -> np.ndarray:
+    """Say which rows have a measured value: as a completion has written, or else in X."""
+    if marks.completed(adata) and keys.MEASURED in adata.obs:
+        return ~marks.predicted_profiles(adata, of)
+    if adata.X is None:
+        return np.ones(adata.n_obs, bool)
+    return tensors.has_value(tensors.matrix(adata, None, of))

@@ -4,9 +4,11 @@ from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
-from kronax._data import keys, objects
+from kronax._data import align, doubts, gene_names, keys, objects
+from kronax._data import measured as marks
 from kronax._data import tensor as tensors
 from kronax._logging import logger
+from kronax.solvers import checks
 
 
 def from_wide(
@@ -21,8 +23,9 @@ def from_wide(
     ----------
     adata
         (Context × gene) × treatments; NaN where missing. Genes that a context lacks are added to it as missing. If X is
-        read and there is a bool ``layers["measured"]``, as from :func:`kronax.get.wide` of a completed layer, values
-        for which it is False are treated as predictions.
+        read and there is a ``layers["measured"]``, as from :func:`kronax.get.wide` of a completed layer, values for
+        which it is False are treated as predictions; it may have any dtype that says true or false. Of another layer,
+        ``layers["{layer}_measured"]`` says so.
     context_key
         Column of ``obs`` with the context of each row.
     gene_key
@@ -37,8 +40,8 @@ def from_wide(
 
     ``X`` : float
         Measured values; NaN where missing.
-    ``layers["completed"]`` : float
-        Measured values and predictions, if there are predictions.
+    ``layers["completed"]`` : float, ``layers["completed_measured"]`` : bool
+        Measured values and predictions, and which of them were measured; if there are predictions.
     ``obs["measured"]`` : bool
         Whether the treatment has a measured value.
 
@@ -71,7 +74,8 @@ def from_wide(
     made_by = f"of the values and a table of what rows are, with columns {context_key!r} and {gene_key!r}: "
     made_by += "`anndata.AnnData(values, obs=rows, var=treatments)`"
     objects.is_anndata(adata, "an AnnData object, (context × gene) × treatments", made_by)
-    for key in (context_key, gene_key):
+    for key, argument in ((context_key, "context_key"), (gene_key, "gene_key")):
+        checks.text(key, argument, "a column of `adata.obs`")
         objects.key_in(key, adata.obs, "adata.obs")
     context, gene = (_labels(adata, key) for key in (context_key, gene_key))
     repeated = pd.MultiIndex.from_arrays([context, gene]).duplicated()
@@ -89,10 +93,16 @@ def from_wide(
         raise ValueError(msg)
     tensors.require_unique(adata.var_names, "treatments (var_names)", "Average them first.", "`adata`")
     found = tensors.matrix(adata, layer, "adata")
-    predicted = _predicted(adata) if layer is None else None
+    predicted = marks.predicted(adata, layer)
     if predicted is not None:
         text = "from_wide: %d values are predictions according to layers[%r]: in layers[%r], and missing in X"
-        logger.info(text, predicted.sum(), keys.MEASURED, keys.COMPLETED)
+        logger.info(text, predicted.sum(), marks.mark(layer), keys.COMPLETED)
+    doubts.of_names(contexts, "contexts")
+    doubts.of_names(adata.var_names, "treatments")
+    doubts.of_controls(adata.var_names, None)
+    by_context = {name: pd.Index(gene[context == name]) for name in contexts}
+    n_shared = len(set.intersection(*map(set, by_context.values())))
+    gene_names.warn_of_lost(by_context, n_shared)
     dtype = np.result_type(found.dtype, np.float32)
     column = pd.Index(genes).get_indexer(gene)
     modalities = {}
@@ -105,17 +115,12 @@ def from_wide(
         if predicted is not None:
             layers[keys.COMPLETED] = values.copy()
             values[:, column[rows]] = np.where(predicted[rows], np.nan, block).T
-        obs = adata.var.copy()
-        obs[keys.MEASURED] = ~np.isnan(values).all(axis=1)
-        modalities[name] = AnnData(values, obs=obs, var=pd.DataFrame(index=pd.Index(genes)), layers=layers)
+            layers[marks.mark(keys.COMPLETED)] = ~np.isnan(values)
+        found_here = AnnData(values, obs=adata.var.copy(), var=pd.DataFrame(index=pd.Index(genes)), layers=layers)
+        align.write_measured(found_here, ~np.isnan(values).all(axis=1))
+        modalities[name] = found_here
     with tensors.without_pulling():
         return MuData(modalities, axis=-1)
-
-
-def _predicted(adata: AnnData) -> np.ndarray | None:
-    """Say which values are predictions, where a layer tells."""
-    measured = adata.layers.get(keys.MEASURED)
-    return ~np.asarray(measured) if measured is not None and measured.dtype == bool else None
 
 
 def _labels(adata: AnnData, key: str) -> np.ndarray:

@@ -1,46 +1,51 @@
-import warnings
+from collections.abc import Iterator, Sequence
 from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from mudata import MuData
+from scipy import sparse
 
-from kronax._data import keys, objects
+from kronax._data import doubts, keys, measured, objects
 from kronax._data import tensor as tensors
-from kronax._logging import logger
+from kronax._logging import logger, warn
 from kronax.solvers import checks
 
 Aggregate = Literal["mean", "sum", "median"]
+_BETWEEN = "_"  # the parts of a name made of several columns
 
 
 def tensor(
     adata: AnnData,
     *,
-    obs_key: str,
-    context_key: str,
+    obs_key: str | Sequence[str],
+    context_key: str | Sequence[str],
     layer: str | None = None,
     aggregate: Aggregate = "mean",
 ) -> MuData:
     """Arrange profiles by treatment and context: from one long table to one modality per context.
 
-    The numbers of treatments and contexts are logged. Warnings are given if there are more contexts than treatments,
-    for what look like raw counts, which can no longer be recognised once they are averaged, and if rows are predictions,
-    as in the result of :func:`kronax.get.profiles`: these are left out.
+    The numbers of treatments and contexts are logged. Predictions, as in the result of :func:`kronax.get.profiles`, are
+    left out. That is told by a warning, and so is what may not be meant: more contexts than treatments; raw counts, or
+    levels of expression in place of differences; a control among the treatments; names that differ by blanks or case
+    only; and doses or times that differ between rows that are combined.
 
     Parameters
     ----------
     adata
         Profiles or cells × genes, dense or sparse. Not changed.
     obs_key
-        Column of ``obs`` with the treatments: drugs, donors, whatever is repeated in each context.
+        Column of ``obs`` with the treatments: drugs, donors, whatever is repeated in each context. Of a list, such as
+        ``["drug", "dose"]``, every combination is a treatment; its name joins the values with ``"_"``.
     context_key
-        Column of ``obs`` with the contexts: cell lines, tissues, doses.
+        Column of ``obs`` with the contexts: cell lines, tissues, doses. A list as for `obs_key`.
     layer
         Layer to read; `adata.X` if None.
     aggregate
         How rows (replicates or cells) that share a treatment and a context are combined: ``"mean"``, ``"sum"`` or
-        ``"median"``, by :func:`scanpy.get.aggregate`. If any of them is NaN, so is the result.
+        ``"median"``. Of each gene, the rows that have a value are combined, so that a failed replicate costs nothing;
+        where none has, the result is NaN. How many values were NaN is logged.
 
     Returns
     -------
@@ -50,24 +55,24 @@ def tensor(
     ``X`` : float64, dense
         Treatments × genes, with the treatments that were measured in the context.
     ``obs["n_profiles"]`` : int
-        How many rows were combined.
+        How many rows were combined: those with at least one value. 0 where the profile is missing.
 
-    Columns of ``adata.obs`` that have one value for all rows of a treatment, such as its mechanism of action, are kept
-    in ``obs``; others are dropped.
+    Columns of ``adata.obs`` that have one value for all rows of a treatment, such as its mechanism of action, or the
+    columns of a list `obs_key`, are kept in ``obs``; others are dropped.
 
     Raises
     ------
     KeyError
         If there is no such column or layer.
     TypeError
-        If the matrix is not numeric and real, or not in memory.
+        If a key is neither a str nor a list of them, or the matrix is not numeric and real, or not in memory.
     ValueError
-        If `adata` is backed, a value is infinite, genes are not unique, there are fewer than two contexts, or one whose
-        name cannot be saved.
+        If `adata` is backed, a value is infinite, genes are not unique, a column is named twice, different values have
+        the same name, there are fewer than two contexts, or one whose name cannot be saved.
 
     References
     ----------
-    :cite:t:`Hodos2018`, for tensors of this kind; :cite:t:`Wolf2018`, for the aggregation.
+    :cite:t:`Hodos2018`, for tensors of this kind.
 
     Examples
     --------
@@ -85,40 +90,33 @@ def tensor(
     """
     objects.is_anndata(adata)
     checks.one_of(aggregate, get_args(Aggregate), "aggregate")
-    for key in (obs_key, context_key):
-        objects.key_in(key, adata.obs, "adata.obs")
-    if obs_key == context_key:
-        msg = f"`obs_key` and `context_key` must differ, both are {obs_key!r}."
+    by_treatment, by_context = (_columns(adata, *key) for key in ((obs_key, "obs_key"), (context_key, "context_key")))
+    if both := [key for key in by_treatment if key in by_context]:
+        msg = f"`obs_key` and `context_key` must differ, both are or have {both[0]!r}."
         raise ValueError(msg)
-    if (predicted := _predicted(adata.obs)).any():
-        msg = (
-            f"{int(predicted.sum()):,} of {adata.n_obs:,} rows are predictions (`adata.obs[{keys.MEASURED!r}]` is False) and are "
-            "left out. To use them as if they had been measured, delete that column."
-        )
-        warnings.warn(msg, UserWarning, stacklevel=2)
-        adata = adata[~predicted]
-    matrix = tensors.matrix(adata, layer, "adata")
     tensors.require_unique(adata.var_names, "genes (var_names)", "Run `adata.var_names_make_unique()` first.", "adata")
-    treatments, contexts = (_categories(adata.obs[key]) for key in (obs_key, context_key))
-    tensors.require_names(list(contexts.categories), context_key)
+    matrix, kept = _measured(adata, layer, tensors.matrix(adata, layer, "adata"))
+    table = adata.obs[kept]
+    treatments, contexts = (_categories(table, key) for key in (by_treatment, by_context))
+    tensors.require_names(list(contexts.categories), by_context[0] if len(by_context) == 1 else None)
     if len(contexts.categories) < 2:
-        msg = f"A tensor needs at least 2 contexts; `adata.obs[{context_key!r}]` has {len(contexts.categories)}."
+        where = ", ".join(f"`adata.obs[{key!r}]`" for key in by_context)
+        msg = f"A tensor needs at least 2 contexts; {where} has {len(contexts.categories)}."
         raise ValueError(msg)
     named = (treatments.codes >= 0) & (contexts.codes >= 0)
     if not named.all():
         logger.info("tensor: %d of %d rows without a treatment or a context are left out", (~named).sum(), len(named))
-
-    tensors.warn_of_counts(matrix, stacklevel=2)
-    _report_size(len(treatments.categories), len(contexts.categories), obs_key, context_key)
+        matrix, table, treatments, contexts = matrix[named], table[named], treatments[named], contexts[named]
 
     pair = contexts.codes.astype(np.int64) * len(treatments.categories) + treatments.codes
-    pairs, group, counts = np.unique(pair[named], return_inverse=True, return_counts=True)
-    long = AnnData(
-        matrix if named.all() else matrix[named],
-        obs=pd.DataFrame({"group": pd.Categorical(group.astype(str))}, index=adata.obs_names[named]),
-    )
-    values = _aggregated(long, len(pairs), aggregate)
-    described = _of_treatments(adata.obs[named].drop(columns=[obs_key, context_key]), treatments[named])
+    _tell(matrix, treatments, contexts, obs_key, context_key)
+    doubts.of_averaged(table.drop(columns=[*by_treatment, *by_context]), pair, by_treatment, context_key, aggregate)
+
+    pairs, group = np.unique(pair, return_inverse=True)
+    values = _aggregated(matrix, group, len(pairs), aggregate)
+    counts = np.bincount(group[tensors.has_value(matrix)], minlength=len(pairs))
+    dropped = [*(by_treatment if len(by_treatment) == 1 else []), *by_context]
+    described = _of_treatments(table.drop(columns=dropped), treatments)
     modalities = {}
     for c, context in enumerate(contexts.categories):
         here = pairs // len(treatments.categories) == c
@@ -129,25 +127,65 @@ def tensor(
         return MuData(modalities, axis=-1)
 
 
-def _predicted(obs: pd.DataFrame) -> np.ndarray:
-    """Mark the rows that a completion has predicted, as in the result of :func:`kronax.get.profiles`."""
-    completed = keys.MEASURED in obs and keys.CONFIDENCE in obs and obs[keys.MEASURED].dtype == bool
-    return ~obs[keys.MEASURED].to_numpy() if completed else np.zeros(len(obs), bool)
+def _columns(adata: AnnData, key: str | Sequence[str], argument: str) -> list[str]:
+    """Return the columns of obs that a key names."""
+    if isinstance(key, pd.Series):
+        msg = f"`{argument}` must name a column of `adata.obs`, or several in a list; found the column itself, {key.name!r}."
+        raise TypeError(msg)
+    found = checks.texts(key, argument, "columns of `adata.obs`")
+    for name in found:
+        objects.key_in(name, adata.obs, "adata.obs")
+    if not found or len(set(found)) < len(found):
+        msg = f"`{argument}` must name columns of `adata.obs`, each once, found {found}."
+        raise ValueError(msg)
+    return found
 
 
-def _report_size(n: int, c: int, obs_key: str, context_key: str) -> None:
-    """Log how large the tensor is, and warn where its axes may be swapped."""
+def _measured(
+    adata: AnnData, layer: str | None, matrix: np.ndarray | sparse.csr_matrix | sparse.csr_array
+) -> tuple[np.ndarray | sparse.csr_matrix | sparse.csr_array, np.ndarray]:
+    """Return the rows that hold measured values, with NaN where one is marked as a prediction, and which rows they are."""
+    entries = measured.predicted(adata, layer)
+    rows = np.zeros(adata.n_obs, bool)
+    if layer is None or not measured.completed(adata):
+        rows = measured.predicted_profiles(adata) & tensors.has_value(matrix)
+    single = np.zeros(adata.n_obs, bool)
+    if entries is not None:
+        matrix = matrix.toarray() if sparse.issparse(matrix) else matrix
+        entries &= ~np.isnan(matrix)
+        single = entries.any(axis=1)
+        matrix = np.where(entries, np.nan, matrix)
+        rows |= single & np.isnan(matrix).all(axis=1)
+        single &= ~rows
+    if rows.any() or single.any():
+        columns = [f"`adata.obs[{keys.MEASURED!r}]`"] * (keys.MEASURED in adata.obs)
+        columns += [f"`adata.layers[{measured.mark(layer)!r}]`"] * (entries is not None)
+        more = f", and so are {int(entries[~rows].sum()):,} values of others" if single.any() else ""
+        what = "column" if len(columns) == 1 and entries is None else "marker" if len(columns) == 1 else "pair"
+        warn(
+            f"{int(rows.sum()):,} of {adata.n_obs:,} rows are predictions ({' and '.join(columns)}: False) and are left out{more}. "
+            f"To use them as if they had been measured, delete that {what}."
+        )
+    return matrix[~rows] if rows.any() else matrix, ~rows
+
+
+def _tell(matrix, treatments: pd.Categorical, contexts: pd.Categorical, obs_key, context_key) -> None:
+    """Log how large the tensor is, and warn of what may not be meant."""
+    n, c = len(treatments.categories), len(contexts.categories)
     logger.info("tensor: %d treatments × %d contexts", n, c)
     if c > n:
-        msg = (
+        warn(
             f"There are more contexts ({c}, {context_key!r}) than treatments ({n}, {obs_key!r}). If they are swapped, use "
             f"obs_key={context_key!r}, context_key={obs_key!r}."
         )
-        warnings.warn(msg, UserWarning, stacklevel=3)
+    doubts.of_levels(matrix, doubts.controls(treatments.categories))
+    doubts.of_controls(treatments.categories, obs_key if isinstance(obs_key, str) else obs_key[0])
+    doubts.of_names(treatments.categories, "treatments")
+    doubts.of_names(contexts.categories, "contexts")
 
 
 def _of_treatments(table: pd.DataFrame, treatments: pd.Categorical) -> pd.DataFrame:
-    """Give the columns that do not vary between the rows of any treatment, a row for each treatment."""
+    """Return the columns that do not vary between the rows of any treatment, a row for each treatment."""
     codes, first, number = np.unique(treatments.codes, return_index=True, return_inverse=True)
     table = table.drop(columns=[keys.N_PROFILES, *keys.OF_PROFILES], errors="ignore").reset_index(drop=True)
     alike = table.iloc[first[number]].reset_index(drop=True)
@@ -155,20 +193,71 @@ def _of_treatments(table: pd.DataFrame, treatments: pd.Categorical) -> pd.DataFr
     return table.iloc[first][same].set_axis(treatments.categories[codes])
 
 
-def _categories(column: pd.Series) -> pd.Categorical:
-    """Give a column as categories with plain names: those in use, in their order, or sorted."""
+def _categories(table: pd.DataFrame, columns: list[str]) -> pd.Categorical:
+    """Return columns as categories with plain names: those in use, in their order, or sorted; of several, the combinations."""
+    parts = [_of_column(table[key]) for key in columns]
+    if len(parts) == 1:
+        return parts[0]
+    codes = np.stack([part.codes for part in parts], axis=1)
+    known = (codes >= 0).all(axis=1)
+    distinct, number = np.unique(codes[known], axis=0, return_inverse=True)
+    names = [_BETWEEN.join(part.categories[code] for part, code in zip(parts, row, strict=True)) for row in distinct]
+    _require_distinct(names, f"`adata.obs[{columns!r}]`")
+    joined = np.full(len(table), -1)
+    joined[known] = number.ravel()
+    return pd.Categorical.from_codes(joined, names)
+
+
+def _of_column(column: pd.Series) -> pd.Categorical:
     found = pd.Categorical(column).remove_unused_categories()
     names = [str(name) for name in found.categories.to_numpy()]  # of its own precision: 0.1, not 0.10000000149011612
-    if len(set(names)) < len(names):
-        msg = f"Different values in `adata.obs[{column.name!r}]` have the same name as text: {checks.listed(names)}."
-        raise ValueError(msg)
+    _require_distinct(names, f"`adata.obs[{column.name!r}]`")
     return found.rename_categories(names)
 
 
-def _aggregated(long: AnnData, n_groups: int, how: Aggregate) -> np.ndarray:
-    """Aggregate rows by group: groups × genes, in the order of their numbers."""
-    import scanpy as sc
+def _require_distinct(names: list[str], where: str) -> None:
+    """Require different names for different values."""
+    if len(set(names)) < len(names):
+        same = sorted({name for name in names if names.count(name) > 1})
+        msg = f"Different values in {where} have the same name as text: {checks.listed(same)}."
+        raise ValueError(msg)
 
-    found = sc.get.aggregate(long, by="group", func=how)
-    order = found.obs_names.get_indexer(pd.RangeIndex(n_groups).astype(str))
-    return np.asarray(found.layers[how], np.float64)[order]
+
+def _aggregated(
+    matrix: np.ndarray | sparse.csr_matrix | sparse.csr_array, group: np.ndarray, n_groups: int, how: Aggregate
+) -> np.ndarray:
+    """Aggregate rows by group, of each gene those that have a value: groups × genes, float64, NaN where none has."""
+    n_missing = int(np.isnan(matrix.data if sparse.issparse(matrix) else matrix).sum())
+    if n_missing:
+        logger.info("tensor: %d values of rows are NaN, and left out when rows are combined by %s", n_missing, how)
+    if how == "median":
+        return np.stack([_median(rows) for rows in _rows_of_groups(matrix, group, n_groups)])
+    ones = np.ones(len(group))
+    member = sparse.csr_array((ones, (group, np.arange(len(group)))), shape=(n_groups, len(group)))
+    if sparse.issparse(matrix):
+        values = sparse.csr_array(matrix.astype(np.float64))
+        missing = sparse.csr_array((np.isnan(values.data).astype(float), values.indices, values.indptr), values.shape)
+        values.data[np.isnan(values.data)] = 0.0
+        total, n_missing_here = (member @ values).toarray(), (member @ missing).toarray()
+    else:
+        gaps = np.isnan(matrix)
+        total, n_missing_here = member @ np.where(gaps, 0.0, matrix.astype(np.float64)), member @ gaps.astype(float)
+    n = member.sum(axis=1)[:, None] - n_missing_here
+    divisor = n if how == "mean" else np.ones_like(n)
+    return np.divide(total, divisor, out=np.full(total.shape, np.nan), where=n > 0)
+
+
+def _rows_of_groups(matrix, group: np.ndarray, n_groups: int) -> Iterator[np.ndarray]:
+    """Yield the rows of each group, dense."""
+    order = np.argsort(group, kind="stable")
+    for rows in np.split(order, np.cumsum(np.bincount(group, minlength=n_groups))[:-1]):
+        found = matrix[rows]
+        yield (found.toarray() if sparse.issparse(found) else found).astype(np.float64)
+
+
+def _median(rows: np.ndarray) -> np.ndarray:
+    """Compute the median of each column over its values, NaN where it has none."""
+    has = ~np.isnan(rows).all(axis=0)
+    found = np.full(rows.shape[1], np.nan)
+    found[has] = np.nanmedian(rows[:, has], axis=0)
+    return found

@@ -1,7 +1,7 @@
 """Checks of values that users hand in, and the sentences that say what was found and what to do about it."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 def known(name: Any, names: Iterable[str], what: str, *, most: int = 5) -> None:
     """Require one of perhaps many names; if it is none, give those that are most like it, or the first few, or `most`."""
     names = list(map(str, names))
-    if name not in names:
+    if not isinstance(name, str) or name not in names:
         hint = _did_you_mean(name, names) or f" There are {listed(names, most)}."
         msg = f"There is no {what} {name!r}.{hint}"
         raise KeyError(msg)
@@ -42,9 +42,46 @@ def type_of(value: Any) -> str:
 def one_of(value: Any, allowed: Iterable, name: str) -> None:
     """Require one of a few values."""
     allowed = list(allowed)
-    if value not in allowed:
+    single = isinstance(value, str) or not hasattr(value, "__len__")  # of lists and arrays, `in` asks something else
+    if not (single and value in allowed):
         msg = f"`{name}` must be one of {allowed}, found {value!r}.{_did_you_mean(value, allowed)}"
         raise ValueError(msg)
+
+
+def text(value: Any, name: str, what: str) -> None:
+    """Require a single str; ``what`` says what it names."""
+    if not isinstance(value, str):
+        msg = f"`{name}` must be a str, {what}; found {type_of(value)}."
+        raise TypeError(msg)
+
+
+def items(value: Any, name: str, what: str) -> list:
+    """Return the items of a list, an array or the like; a text or a single value is none."""
+    single = isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable)
+    if single or isinstance(value, np.ndarray) and not value.ndim:
+        msg = f"`{name}` must be a list of {what}, found {value!r}."
+        if not isinstance(value, Mapping):
+            msg += f" A single one is written `{name}=[{value!r}]`."
+        raise TypeError(msg)
+    return list(value)
+
+
+def texts(value: Any, name: str, what: str) -> list[str]:
+    """Return a list of names; a single name is a list of one."""
+    found = [value] if isinstance(value, str) else items(value, name, what)
+    for item in found:
+        text(item, name, f"or a list of {what}")
+    return found
+
+
+def numbers(value: Any, name: str) -> list[float]:
+    """Return a list of numbers."""
+    found = items(value, name, "numbers")
+    for item in found:
+        if not isinstance(item, Real) or isinstance(item, bool):
+            msg = f"`{name}` must be a list of numbers, found {item!r} in it."
+            raise TypeError(msg)
+    return [float(item) for item in found]
 
 
 def integer(value: Any, name: str, *, low: int, high: int | None = None, why: str = "") -> None:
@@ -60,9 +97,17 @@ def integer(value: Any, name: str, *, low: int, high: int | None = None, why: st
 
 def name(value: Any, argument: str) -> None:
     """Require a name that can be a key in a file."""
-    if not isinstance(value, str) or not value or "/" in value:
-        msg = f"`{argument}` must be a non-empty str without '/', found {value!r}."
+    if not savable(value):
+        msg = f"`{argument}` must be {SAVABLE}, found {value!r}."
         raise ValueError(msg)
+
+
+SAVABLE = "a non-empty str without '/', a backslash or a NUL character, and neither '.' nor '..'"
+
+
+def savable(value: Any) -> bool:
+    """Say whether a name can be a key in a file of HDF5 and of Zarr, where '.' and '..' are places and slashes divide."""
+    return isinstance(value, str) and value not in ("", ".", "..") and not any(sign in value for sign in "/\\\0")
 
 
 def positive(value: Any, name: str, *, high: float = np.inf) -> None:

@@ -1,23 +1,22 @@
 import warnings
-from dataclasses import asdict, fields, replace
-from importlib.metadata import version
-from typing import Any
+from dataclasses import fields, replace
 
 import numpy as np
-import pandas as pd
-from anndata import AnnData
 from mudata import MuData
 
-from kronax._data import align, factors, keys, objects
+from kronax._data import completion_out, doubts, keys, objects
 from kronax._data import tensor as tensors
+from kronax._data.measured import mark
 from kronax._data.tensor import Tensor
 from kronax._logging import logger, shows_progress
 from kronax.solvers import checks, device
-from kronax.solvers.tensor.completion import Completion, Fallback, without_work
+from kronax.solvers.tensor.completion import Completion, without_work
+from kronax.solvers.tensor.connection import blocks_of, unlinked
 from kronax.solvers.tensor.method import Options
 from kronax.solvers.tensor.registry import METHODS, MethodName, options_of
 
 _FEWEST = 3  # profiles: over two treatments, any two contexts correlate perfectly
+_BRIDGES = 10  # treatments that two blocks of contexts have in common: with fewer, predictions across them are a guess
 
 
 def complete_tensor(
@@ -53,8 +52,9 @@ def complete_tensor(
         Single missing entries are left out of training and predicted like the others.
 
     Values are used as they are, without any normalisation. Log fold changes from controls or standardised scores are
-    good input. A warning is given for what look like raw counts, and for contexts with fewer than three measured
-    profiles.
+    good input. A warning is given where no value is negative, as in raw counts and levels of expression; for contexts
+    with fewer than three measured profiles, or on scales that differ more than tenfold; and for names that differ by
+    blanks or case only.
 
     Parameters
     ----------
@@ -81,16 +81,23 @@ def complete_tensor(
         Measured values, bit for bit, and predictions elsewhere. The dtype is that of the values read if they are
         floating, otherwise the smallest floating dtype, at least float32, that holds them all. Genes that are not in
         every context are not predicted: NaN where they were not measured.
+    ``layers[f"{key_added}_measured"]`` : bool
+        Whether the value was measured: a value was read there.
     ``obs["measured"]`` : bool
         Whether the profile has a measured value.
     ``obs["completion_confidence"]`` : float64
         Expected uncentred correlation of a prediction with a measurement, as reached by held-out profiles in
-        cross-validation; too high in contexts with one or two profiles. NaN where nothing was missing or a mean stands
-        in, and for methods other than ``"kronecker"``.
+        cross-validation. Where few treatments link a block of contexts with that in which the treatment was measured, it
+        is what profiles held out across these blocks reached, less one standard error. NaN where too little was measured
+        to tell (fewer than three treatments link treatment and context, or fewer than five the blocks), where nothing was
+        missing or a mean stands in, and for methods other than ``"kronecker"``.
     ``obs["completion_fallback"]`` : categorical
         What was used in place of the method's own prediction, such as ``"context_mean"`` for a treatment that was never
-        measured; ``"none"`` if nothing was, and ``"measured"`` if no entry was missing. If the missing entries of a
-        profile differ, what was used for most of them; genes that were not measured anywhere do not count, and a
+        measured; ``"none"`` if nothing was, and ``"measured"`` if no entry was missing. ``"unlinked"`` if treatment and
+        context were measured, but no chain of treatments and contexts connects them: trace norms and factor methods then
+        predict as ``"mean_2d"`` does, the other methods as if contexts were as alike as elsewhere. A warning names the
+        blocks. If the missing entries of a profile differ, what was used for most of them; genes that were not measured
+        anywhere do not count, and a
         warning names them.
     ``obs["completion_variance"]`` : float64
         With ``KroneckerOptions(variance=True)``: posterior variance of a missing entry, without measurement noise,
@@ -113,7 +120,8 @@ def complete_tensor(
         ``"mf"``), ``held_out_loss`` (at every epoch; ``objective`` is then the training loss), and ``n_clipped``,
         ``shift`` and ``factor`` of every context (how values were scaled for training).
 
-    All but the layer are overwritten by the next completion.
+    The two layers belong to `key_added`. All else describes the latest completion: the next one replaces it. What a user
+    has under ``obs["measured"]`` or ``uns["completion"]`` is kept under another name, with a warning.
 
     Raises
     ------
@@ -126,7 +134,7 @@ def complete_tensor(
     TypeError
         If `mdata` is not a MuData object of numeric AnnData objects in memory, or `options` belong to another method.
     ValueError
-        If an option is out of range; `mdata` is backed or a view; there are fewer than two modalities, or one whose
+        If an option is out of range; the layer, or X, holds predictions of a completion; `mdata` is backed or a view; there are fewer than two modalities, or one whose
         name cannot be saved; a modality is empty or its treatments or genes are not unique; the modalities share no
         gene; a value is infinite; everything is missing; or, with a trace norm, nothing was measured of a treatment, a
         context or a gene.
@@ -147,11 +155,10 @@ def complete_tensor(
     """
     checks.name(key_added, "key_added")
     options = options_of(method, options)
-    if key_added == layer:
-        msg = f"`key_added` must differ from `layer`, {layer!r}, which would be lost."
+    if layer in (key_added, mark(key_added)):
+        msg = f"With `key_added={key_added!r}`, `layer`, {layer!r}, would be overwritten, which would be lost. Name another key."
         raise ValueError(msg)
-    tensor = tensors.read(mdata, layer)
-    tensors.require_measured(mdata, layer)
+    tensor = tensors.read_measured(mdata, layer)
     tensors.require_actual(mdata, copy=copy)
     measured = ~np.isnan(tensor.values)
     _require_predictable(tensor, measured, method, options)
@@ -160,20 +167,7 @@ def complete_tensor(
     _warn_of_input(tensor, measured)
 
     result = _solve(tensor, measured, method, options)
-    layers = {context: _layer(mdata, tensor, result, c) for c, context in enumerate(tensor.contexts)}
-    _require_finite(tensor, layers)
-    obs = {context: _described(tensor, measured, result, c) for c, context in enumerate(tensor.contexts)}
-    params = {"layer": layer, "key_added": key_added, "options": _storable(asdict(options))}
-    uns = _summary(measured, result, method, params) | factors.described(tensor, result)
-    modalities = _aligned(mdata, tensor)
-
-    mdata = align.copied(mdata) if copy else mdata
-    if modalities:
-        align.replace(mdata, modalities)
-    for context in tensor.contexts:
-        _write(mdata.mod[context], key_added, layers[context], obs[context])
-    factors.write(mdata, tensor, result)
-    mdata.uns[keys.COMPLETION] = uns
+    mdata = completion_out.write(mdata, tensor, result, method, options, key_added, copy=copy)
     _warn(tensor, measured, result, method, options)
     return mdata if copy else None
 
@@ -200,7 +194,7 @@ def _warn_of_input(tensor: Tensor, measured: np.ndarray) -> None:
             "how they differ from the others: predictions will mostly repeat what was measured elsewhere."
         )
         warnings.warn(msg, UserWarning, stacklevel=3)
-    tensors.warn_of_counts(tensor.values, stacklevel=3)
+    doubts.of_input(tensor)
 
 
 def _require_predictable(tensor: Tensor, measured: np.ndarray, method: str, options: Options) -> None:
@@ -237,105 +231,7 @@ def _solve(tensor: Tensor, measured: np.ndarray, method: str, options: Options) 
         with np.errstate(over="ignore", invalid="ignore"):  # reported below, in words
             return METHODS[method](tensor.values, options, progress=shows_progress())
     except np.linalg.LinAlgError as error:
-        raise _not_finite() from error
-
-
-def _not_finite() -> FloatingPointError:
-    return FloatingPointError(
-        "The predictions are not finite; nothing was written. Values that differ by very many orders of magnitude can "
-        "be the cause: look for outliers, or divide all values by a constant."
-    )
-
-
-def _layer(mdata: MuData, tensor: Tensor, result: Completion, c: int) -> np.ndarray:
-    """Return a modality's completed layer: what was read, as it was, and predictions of the shared genes in the gaps."""
-    adata = mdata.mod[tensor.contexts[c]]
-    found = tensors.matrix(adata, tensor.layer, f"mdata[{tensor.contexts[c]!r}]")
-    rows, columns = tensor.rows[:, c], tensor.columns[c]
-    layer = np.full((len(rows), adata.n_vars), np.nan, align.floating(found.dtype))
-    here = rows >= 0
-    layer[here] = found[rows[here]] if isinstance(found, np.ndarray) else found[rows[here]].toarray()
-    missing = np.isnan(tensor.values[:, c])
-    with np.errstate(over="ignore"):
-        layer[:, columns] = np.where(missing, result.values[:, c].astype(layer.dtype), layer[:, columns])
-    return layer
-
-
-def _require_finite(tensor: Tensor, layers: dict[str, np.ndarray]) -> None:
-    for c, context in enumerate(tensor.contexts):
-        if not np.isfinite(layers[context][:, tensor.columns[c]]).all():
-            raise _not_finite()
-
-
-def _described(tensor: Tensor, measured: np.ndarray, result: Completion, c: int) -> dict[str, Any]:
-    """Return the columns of a modality's obs."""
-    gaps = ~measured[:, c].all(axis=1)
-    n = len(gaps)
-    confidence = np.full(n, np.nan) if result.confidence is None else result.confidence[:, c]
-    kinds = ["measured", *map(_name, Fallback)]
-    codes = np.where(gaps, result.fallback[:, c] + 1, 0)
-    columns: dict[str, Any] = {
-        keys.MEASURED: tensor.measured[:, c],
-        keys.CONFIDENCE: np.where(gaps, confidence, np.nan),
-        keys.FALLBACK: pd.Categorical.from_codes(codes, kinds).remove_unused_categories(),
-    }
-    if result.variance is not None:
-        columns[keys.VARIANCE] = result.variance[:, c]
-    return columns
-
-
-def _aligned(mdata: MuData, tensor: Tensor) -> dict[str, AnnData]:
-    """Return what shall stand in the place of the modalities; nothing if their rows are the same already."""
-    if tensors.is_aligned(mdata):
-        return {}
-    align.log_new(mdata, tensor.treatments)
-    return align.aligned(mdata, tensor.treatments, dict(zip(tensor.contexts, tensor.measured.T, strict=True)))
-
-
-def _write(adata: AnnData, key_added: str, layer: np.ndarray, obs: dict[str, Any]) -> None:
-    adata.layers[key_added] = layer
-    if keys.VARIANCE in adata.obs and keys.VARIANCE not in obs:
-        del adata.obs[keys.VARIANCE]  # another completion's
-    for key, column in obs.items():
-        adata.obs[key] = column
-
-
-def _name(fallback: Fallback) -> str:
-    return fallback.name.lower()
-
-
-def _summary(measured: np.ndarray, result: Completion, method: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Return what is stored in uns."""
-    gaps = ~measured.all(axis=2)
-    return {
-        "method": method,
-        "params": params,
-        "chosen": {key: float(value) for key, value in result.parameters.items()},
-        "converged": bool(result.status.converged),
-        "reason": result.status.reason,
-        "n_iter": int(result.status.n_iter),
-        "objective": np.asarray(result.status.objective, np.float64),
-        "n_predicted": int((~measured.any(axis=2)).sum()),
-        "n_entries": int((~measured).sum()),
-        "fallbacks": _fallbacks(result, gaps),
-        "version": version("kronax"),
-    }
-
-
-def _fallbacks(result: Completion, gaps: np.ndarray) -> dict[str, int]:
-    """Count the profiles with gaps by what they fell back to."""
-    return {_name(kind): int((gaps & (result.fallback == kind)).sum()) for kind in Fallback if kind != Fallback.NONE}
-
-
-def _storable(options: dict[str, Any]) -> dict[str, Any]:
-    """Return options as they can be saved: no tuples, no NumPy scalars."""
-    plain = {}
-    for key, value in options.items():
-        if isinstance(value, tuple | list | np.ndarray):
-            plain[key] = np.asarray(value, str if any(isinstance(v, str) for v in value) else np.float64)
-        else:
-            plain[key] = value.item() if isinstance(value, np.generic) else value
-    return plain
+        raise completion_out.not_finite() from error
 
 
 def _warn(tensor: Tensor, measured: np.ndarray, result: Completion, method: str, options: Options) -> None:
@@ -345,11 +241,12 @@ def _warn(tensor: Tensor, measured: np.ndarray, result: Completion, method: str,
         messages.append(_not_converged(result.status.reason, method, options))
     if never := _never_measured(tensor, measured):
         messages.append(f"Nothing was measured of {never}; {result.stand_in} were predicted in their place.")
+    messages += _missing_links(tensor, measured)
     for msg in messages:
         warnings.warn(msg, UserWarning, stacklevel=3)
     for note in result.notes:
         logger.info(note)
-    if n_fallbacks := {kind: n for kind, n in _fallbacks(result, ~measured.all(axis=2)).items() if n}:
+    if n_fallbacks := {kind: n for kind, n in completion_out.fallbacks(tensor, result).items() if n}:
         counts = ", ".join(f"{kind.replace('_', ' ')} for {n}" for kind, n in n_fallbacks.items())
         logger.info("profiles that %s could not predict, and what was used instead: %s", method, counts)
 
@@ -362,6 +259,36 @@ def _not_converged(reason: str, method: str, options: Options) -> str:
         f"{method} did not converge: {reason}. Use `options={_written(replace(options, **advice.options))}` "
         f"(on the command line --option {option}), or {advice.otherwise}."
     )
+
+
+def _missing_links(tensor: Tensor, measured: np.ndarray) -> list[str]:
+    """Say which blocks of treatments and contexts nothing links, or hardly anything."""
+    some = measured.any(axis=2)
+    blocks = blocks_of(some)
+    enough = some.sum(axis=0) >= _FEWEST  # of the others the input's warning tells
+    n_across, n_apart = int((blocks.across & enough).sum()), int(unlinked(measured).any(axis=2).sum())
+    bridging = blocks.treatment & blocks.bridging[:, None]
+    if not n_apart and (not n_across or bridging.sum(axis=0).min() >= _BRIDGES):
+        return []
+    if not n_across:
+        return [
+            f"No measurement links treatment and gene, or treatment and context, in {n_apart} profiles: what was measured "
+            "falls into parts that share none of them. See `completion_fallback`."
+        ]
+    parts = [
+        f"{int(has.sum())} treatments × {int((blocks.context == number).sum())} contexts "
+        f"({checks.listed([str(tensor.contexts[c]) for c in np.flatnonzero(blocks.context == number)])})"
+        for number, has in enumerate(blocks.treatment.T)
+    ]
+    n_bridging = int(blocks.bridging.sum())
+    how_many = "all" if n_apart == n_across else n_apart
+    none = f"; for {how_many} of them no measurement links the two at all" if n_apart else ""
+    return [
+        f"Treatments and contexts fall into {len(parts)} blocks, {checks.listed(parts)}, and {n_bridging or 'no'} treatments "
+        f"were measured in more than one. {n_across} profiles are predicted in another block than that in which their "
+        f"treatment was measured{none}. They suppose that contexts of different blocks are alike as others are. Measure "
+        "more treatments in several blocks, or complete each block by itself."
+    ]
 
 
 def _written(options: Options) -> str:

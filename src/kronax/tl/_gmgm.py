@@ -17,7 +17,7 @@ def gmgm(
     *,
     layer: str | None | Mapping[str, str | None] = None,
     n_neighbors: int | None = 15,
-    weights: Literal["affinity", "partial_correlation"] = "affinity",
+    weights: Literal["affinity", "partial_correlation", "absolute"] = "affinity",
     penalty: Literal["shrinkage", "ridge", "l1"] = "shrinkage",
     strength: float | tuple[float, float] | None = None,
     nonparanormal: bool = False,

@@ -1,5 +1,6 @@
 from collections.abc import Mapping
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
 from anndata import AnnData
@@ -9,6 +10,22 @@ from kronax._data import graph_in, graph_out, keys
 from kronax._logging import shows_progress
 from kronax.solvers import checks
 from kronax.solvers.medmagma import em
+from kronax.solvers.scales.laplace import Laplace
+
+MED_MAGMA_2026: Mapping[str, Any] = MappingProxyType(
+    {
+        "weights": "absolute",
+        "penalty": "ridge",
+        "strength": 100.0,
+        "joint": True,
+        "laplace": True,
+        "power": 1.0,
+        "center": False,
+        "max_iter": 100,
+        "tol": 1e-3,
+    }
+)
+"""Arguments for :func:`kronax.tl.med_magma`: the algorithm of :cite:t:`Andrew2026`, corrected."""
 
 
 def med_magma(
@@ -16,7 +33,7 @@ def med_magma(
     *,
     layer: str | None | Mapping[str, str | None] = None,
     n_neighbors: int | None = 15,
-    weights: Literal["affinity", "partial_correlation"] = "affinity",
+    weights: Literal["affinity", "partial_correlation", "absolute"] = "affinity",
     penalty: Literal["shrinkage", "ridge", "l1"] = "shrinkage",
     strength: float | tuple[float, float] | None = None,
     laplace: bool | Literal["auto"] = False,
@@ -63,26 +80,28 @@ def med_magma(
     weights
         How cells are connected. ``"affinity"``: by the cosine of their denoised profiles, with the edge weights of
         UMAP; it separates cell types best. ``"partial_correlation"``: by the largest positive partial correlations, as
-        for genes.
+        for genes. ``"absolute"``: cells and genes by the largest absolute values of their precision, as in the paper;
+        this also connects those that exclude each other.
     penalty
         Regularisation of the precision matrices. ``"shrinkage"``: nonlinear shrinkage of both spectra. ``"ridge"``:
-        :math:`ρ\,\|Ψ ⊕ Φ\|^2` is added to the negative log-likelihood. ``"l1"``: a lasso on the off-diagonal entries,
+        :math:`ρ\,\|Ψ ⊕ Φ\|^2` is added to twice the negative log-likelihood. ``"l1"``: a lasso on the off-diagonal entries,
         most of which become exactly zero. It needs cells × cells and genes × genes matrices, and its time grows with
         the cube of the larger number: on real counts, seconds for some hundred cells and genes, a minute for 133 cells
         and 500 genes, more than four for 500 and 1,500, so select fewer genes. `penalty`, `strength`, `joint` and
-        `laplace` change the precision matrices and the gene graph; they change the neighbours of cells only with
-        ``weights="partial_correlation"``.
+        `laplace` change the precision matrices and the gene graph; with the default `weights` they do not change the
+        neighbours of cells.
     strength
         Strength of the penalty. For a ridge: in units of the squared mean variance, up to 1e10; if None, the strength
         that maximises the likelihood of held-out data. For an l1 penalty: on the scale of correlations, up to 1, one
         number or a pair for cells and genes; if None, :math:`\sqrt{2\log n/p}` for :math:`n` cells and
         :math:`\sqrt{2\log p/n}` for :math:`p` genes, which correlations of pure noise rarely exceed.
     laplace
-        Whether the E-step accounts for the uncertainty of the scales to second order (Laplace's approximation) instead
-        of using their most likely values. This changes second moments by about :math:`1/n + 1/p` relative to their size
-        and needs the inverse of an :math:`(n + p) × (n + p)` matrix. ``"auto"`` does it if this share exceeds 1%, cells
-        and genes together are at most 1,000, and there are at least twice as many non-zero values as scales. In our
-        benchmarks it did not improve edges, and made those between nearly collinear genes worse.
+        Whether the E-step also accounts for the uncertainty of the scales, to second order (Laplace's approximation),
+        instead of using their most likely values alone. This is for reproduction of the paper: in our benchmarks it did
+        not improve edges, and made those between nearly collinear genes worse. It changes second moments by about
+        :math:`1/n + 1/p` relative to their size and needs the inverse of an :math:`(n + p) × (n + p)` matrix.
+        ``"auto"`` does it if this share exceeds 1%, cells and genes together are at most 1,000, and there are at least
+        twice as many non-zero values as scales.
     power
         Exponent :math:`γ`. If None: 1 if the matrix has any negative value; otherwise the largest :math:`γ ≤ 1` at
         which the root mean square of the quotient's logarithm is at most ½, as the Gaussian model needs. Data and any
@@ -102,8 +121,9 @@ def med_magma(
         Maximum number of embedding coordinates.
     max_iter
         Maximum number of steps of expectation maximisation (EM). The default is the first one, matrix scaling and one
-        fit of the model, because more steps did not give better graphs in our benchmarks. From the third on, a step
-        that changes more than the one before is discarded, and EM ends.
+        fit of the model, because more steps did not give better graphs in our benchmarks. With a ridge of a given
+        `strength` and ``center=False``, the steps have one objective, and one that raises it is discarded. Otherwise,
+        one that changes more than the step before is discarded, from the third on. Then EM ends.
     tol
         Convergence tolerance of EM: the root mean square change of :math:`\log|Z|` in a step.
     key_added
@@ -122,10 +142,11 @@ def med_magma(
 
     ``key_connectivities`` : CSR matrix, float64
         Edge weights in (0, 1], symmetric, no diagonal. Cells: as set by `weights`. Genes: the largest positive partial
-        correlations.
+        correlations. With ``weights="absolute"``, for both: :math:`|Φ_{jl}| / \max_j (Φ_{jj} + \bar ψ)`, where
+        :math:`\bar ψ` is the mean diagonal of the other axis.
     ``key_distances`` : CSR matrix, float64
-        On the same edges: the distance of the denoised profiles scaled to unit length; for partial correlations,
-        :math:`\sqrt{2 - 2ρ}`.
+        On the same edges: the distance of the denoised profiles scaled to unit length; for all other weights,
+        :math:`\sqrt{2 - 2w}`.
     ``key_precision`` : CSR matrix, float64
         :math:`Ψ` and :math:`Φ`, signed, on the same edges and the diagonal. Entries of what belongs together are
         negative. An entry is conditional on all other cells (genes) of the matrix, also after subsetting. By default in
@@ -141,9 +162,9 @@ def med_magma(
     ``adata.uns["key"]`` : dict
         What scanpy's ``neighbors_key`` needs (``connectivities_key``, ``distances_key``, ``params``), and
         ``precision_key``, ``converged``, ``reason``, ``n_iter``, ``objective`` (negative log-likelihood per entry after
-        every step, including a discarded one), ``strength`` of the penalty, ``rank`` and ``noise`` (number of
-        directions above the noise, and its standard deviation), ``power``, ``dispersion``, ``n_near_zero`` (values taken for zeros), ``version``. ``params`` leaves out
-        arguments that are None.
+        every step, including a discarded one; with the penalty if it is a ridge), ``strength`` of the penalty, ``rank``
+        and ``noise`` (number of directions above the noise, and its standard deviation), ``power``, ``dispersion``,
+        ``n_near_zero`` (values taken for zeros), ``version``. ``params`` leaves out arguments that are None.
 
     For a MuData object, results for the cells are written to the object itself, except for their scales, which belong
     to a modality. Scales and results for the features are written to the modality, with its own ``uns["key"]``. That of
@@ -171,9 +192,14 @@ def med_magma(
         or genes with non-zero values; nothing varies but the scales, or, with an l1 penalty, some cell or gene does
         not; or cell names of a modality are not unique, not in the object, or in no other modality.
 
+    See Also
+    --------
+    kronax.tl.MED_MAGMA_2026 : Arguments that run the algorithm of the paper.
+
     References
     ----------
-    :cite:t:`Andrew2026`; corrected and extended as described in :doc:`/methods`.
+    :cite:t:`Andrew2026`; corrected and extended as described in :doc:`/methods`. The defaults are not the algorithm of the
+    paper, but one step of it with separate fits of both axes.
 
     Examples
     --------
@@ -196,12 +222,13 @@ def med_magma(
     checks.integer(max_iter, "max_iter", low=1)
     checks.positive(tol, "tol")
     checks.auto_or_boolean(laplace, "laplace")
+    beyond = Laplace(required=laplace != "auto") if laplace else None
     if power is not None:
         checks.positive(power, "power")
         power = float(power)
     chosen = graph_in.penalty(penalty, strength, joint=joint)
     matrices = graph_in.read(data, layer)
-    graph_in.require(matrices, n_neighbors, chosen, laplace=laplace != "auto" and bool(laplace))
+    graph_in.require(matrices, n_neighbors, chosen, beyond)
     graph_in.log_start("med_magma", matrices)
     graph_in.warn_of_negative(data, matrices, layer, power)
     graph_in.warn_of_spike_ins(data, matrices)
@@ -228,7 +255,7 @@ def med_magma(
                 power=power,
                 center=center,
                 penalty=graph_in.of_each(matrices, chosen),
-                laplace=None if laplace == "auto" else bool(laplace),
+                laplace=beyond,
                 n_comps=n_comps,
                 max_iter=max_iter,
                 tol=tol,

@@ -7,7 +7,8 @@ from scipy import sparse
 from kronax.solvers.blocks import from_csr, gram
 from kronax.solvers.gaussian import kronecker_sum, m_step
 from kronax.solvers.gaussian.precision import dense
-from kronax.solvers.gaussian.spectral import decompose
+from kronax.solvers.gaussian.shrinkage import leave_one_out
+from kronax.solvers.gaussian.spectral import Spectrum, decompose
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -106,8 +107,79 @@ def test_means_that_were_taken_away_tie_nothing(center, rng):
     np.testing.assert_allclose(precision @ ones, precision.trace() / len(ones) * ones, rtol=1e-8)
 
 
-@pytest.mark.parametrize(
-    ("n_samples", "n_folds"), [(4, 4), (9, 9), (50, 10), (200, 10), (400, 5), (700, 4), (10_000, 4)]
-)
-def test_number_of_folds(n_samples, n_folds):
-    assert m_step._n_folds(n_samples) == n_folds
+def spectrum(z: np.ndarray) -> Spectrum:
+    """The spectrum of deviations from the columns' means, the mean square of ``Z`` being 1."""
+    z = z / np.sqrt(np.mean(z**2))
+    u, s, vt = np.linalg.svd(z - z.mean(0), full_matrices=False)
+    kept = min(len(z) - 1, z.shape[1])
+    return Spectrum(u[:, :kept], vt[:kept].T, s[:kept] ** 2, (len(z) - 1, z.shape[1]))
+
+
+def test_objective_of_separate_fits_is_the_likelihood_of_each_axis(rng):
+    """Mean over both axes of ½(tr SC⁻¹ + log det C)/p, with the covariance ``C`` that belongs to the precision found."""
+    z = structured(rng)
+    z /= np.sqrt(np.mean(z**2))
+    u, s, vt = np.linalg.svd(z)
+    found = m_step.estimate(Spectrum(u[:, :M], vt.T, s**2, (N, M)), m_step.Penalty())
+    assert found.shortfall == ""
+    expected = []
+    for precision, samples in ((found.rows, z.T), (found.cols[0], z)):
+        n, p = samples.shape
+        inverse = dense(precision) + 0.5 * np.eye(p)  # of C, but for its rows' and columns' scales
+        moments = samples.T @ samples / n
+        # the eigenvectors of C are those of the moments, and so is its trace
+        values, vectors = np.linalg.eigh(moments)
+        shrunk = leave_one_out(values[::-1][: min(n, p)], p, n)
+        full = np.append(shrunk[:-1], np.full(p - len(shrunk) + 1, shrunk[-1]))[::-1]
+        covariance = (vectors * full) @ vectors.T
+        size = np.sqrt(np.diag(np.linalg.inv(covariance)))
+        np.testing.assert_allclose(np.linalg.inv(covariance) / np.outer(size, size), inverse, atol=1e-8)
+        expected.append(0.5 * (np.trace(np.linalg.solve(covariance, moments)) + np.linalg.slogdet(covariance)[1]) / p)
+    assert found.objective == pytest.approx(np.mean(expected), rel=1e-8)
+
+
+def test_objective_of_separate_fits_to_white_noise(rng):
+    assert m_step.estimate(spectrum(rng.normal(size=(60, 40))), m_step.Penalty()).objective == pytest.approx(
+        0.5, abs=0.02
+    )
+
+
+def partial_correlations(z: np.ndarray) -> np.ndarray:
+    found = -dense(m_step.estimate(spectrum(z), m_step.Penalty()).cols[0])
+    return found - np.diag(np.diag(found))
+
+
+def modules(rng, n: int, p: int) -> np.ndarray:
+    """Variables that depend on one another in groups of five, and three directions that all share."""
+    groups = np.repeat(rng.normal(size=(n, p // 5)), 5, axis=1)
+    return rng.normal(size=(n, p)) + 0.7 * groups + 0.7 * rng.normal(size=(n, 3)) @ rng.normal(size=(3, p))
+
+
+@pytest.mark.parametrize(("n", "most"), [(51, 0.2), (60, 0.18), (75, 0.15), (125, 0.1), (205, 0.07)])
+def test_one_sample_left_out_changes_little(n, most, rng):
+    """50 variables, at ratios on both sides of 1 and of 4; of the weight of all edges together."""
+    z = modules(rng, n, 50)
+    whole = partial_correlations(z)
+    changes = [np.abs(partial_correlations(np.delete(z, row, 0)) - whole).sum() for row in range(8)]
+    assert np.mean(changes) < most * np.abs(whole).sum()
+
+
+@pytest.mark.parametrize("shape", [(40, 30), (30, 40)])
+def test_order_and_signs_do_not_matter(shape, rng):
+    z = modules(rng, *shape)
+    rows, cols = rng.permutation(shape[0]), rng.permutation(shape[1])
+    whole, shuffled = partial_correlations(z), partial_correlations(z[rows][:, cols])
+    np.testing.assert_allclose(shuffled, whole[np.ix_(cols, cols)], atol=1e-8)
+    signs = rng.choice([-1.0, 1.0], shape[1])
+    np.testing.assert_allclose(partial_correlations(z * signs), whole * np.outer(signs, signs), atol=1e-8)
+
+
+@pytest.mark.parametrize("shape", [(40, 30), (30, 30), (30, 80)])
+def test_transposed(shape, rng):
+    z = modules(rng, *shape)
+    u, s, vt = np.linalg.svd(z, full_matrices=False)
+    one = m_step.estimate(Spectrum(u, vt.T, s**2, shape), m_step.Penalty())
+    other = m_step.estimate(Spectrum(vt.T, u, s**2, shape[::-1]), m_step.Penalty())
+    np.testing.assert_allclose(dense(one.rows), dense(other.cols[0]), atol=1e-10)
+    np.testing.assert_allclose(dense(one.cols[0]), dense(other.rows), atol=1e-10)
+    assert one.objective == pytest.approx(other.objective, rel=1e-10)

@@ -2,32 +2,9 @@
 
 import numpy as np
 import pytest
+from sklearn.isotonic import IsotonicRegression
 
-from kronax.solvers.gaussian.shrinkage import noise_level, quadratic_inverse_shrinkage, shrink_singular_values
-
-
-def by_loops(eigenvalues: np.ndarray, p: int, n: int) -> tuple[np.ndarray, float]:
-    """Quadratic-inverse shrinkage (Ledoit and Wolf 2022), one number at a time."""
-    m, c = min(p, n), p / n
-    assert len(eigenvalues) == m
-    h = min(c**2, c**-2) ** 0.35 / p**0.35
-    nu = [1.0 / value for value in eigenvalues]
-    shrunk = []
-    for i in range(m):
-        theta = hilbert = 0.0
-        for j in range(m):
-            q = (nu[j] - nu[i]) ** 2 + h**2 * nu[j] ** 2
-            theta += nu[j] * (nu[j] - nu[i]) / q / m
-            hilbert += h * nu[j] ** 2 / q / m
-        a2 = theta**2 + hilbert**2
-        if p <= n:
-            shrunk.append(1.0 / ((1 - c) ** 2 * nu[i] + 2 * c * (1 - c) * nu[i] * theta + c**2 * nu[i] * a2))
-        else:
-            shrunk.append(1.0 / (nu[i] * a2))
-    null = 1.0 / ((c - 1) * sum(nu) / m) if p > n else np.nan
-    total = sum(shrunk) + ((p - m) * null if p > n else 0.0)
-    gain = sum(eigenvalues) / total
-    return gain * np.array(shrunk), gain * null
+from kronax.solvers.gaussian.shrinkage import leave_one_out, noise_level, shrink_singular_values
 
 
 def covariance(p: int) -> tuple[np.ndarray, np.ndarray]:
@@ -48,55 +25,113 @@ def error_of_inverse(u: np.ndarray, e: np.ndarray, inverse: np.ndarray) -> float
     return np.linalg.norm((u / e) @ u.T - inverse) / np.linalg.norm(inverse)
 
 
-@pytest.mark.parametrize(("p", "n"), [(60, 200), (60, 60), (60, 61), (100, 30)])
-def test_equals_the_formulas(p, n, rng):
+def expanded(values: np.ndarray, p: int) -> np.ndarray:
+    """All p eigenvalues: the last stands for those that are zero in the sample."""
+    return np.append(values[:-1], np.full(p - len(values) + 1, values[-1]))
+
+
+def averaged(e: np.ndarray, p: int, n: int, width: np.ndarray) -> np.ndarray:
+    """The variances that a sample left out shows, averaged around each eigenvalue: from an eigenproblem of its own."""
+    full = np.append(e, np.zeros(p - len(e)))
+    average_sample = np.sqrt(full / n)
+    d, u = np.linalg.eigh(np.diag(full) - np.outer(average_sample, average_sample))
+    shown = n * (u.T @ average_sample) ** 2
+    near = 1.0 / ((d - full[:, None]) ** 2 + width[:, None] ** 2) ** 2
+    values = IsotonicRegression(increasing=False).fit_transform(np.arange(p), near @ shown / near.sum(1))
+    return values * e.sum() / values.sum()
+
+
+SIZES = pytest.mark.parametrize(("p", "n"), [(60, 200), (60, 60), (60, 61), (61, 60), (100, 30)])
+
+
+@SIZES
+def test_is_what_a_sample_left_out_shows(p, n, rng):
     _, e, _ = sample(rng, p, n)
     e = e[: min(p, n)]
-    found, null = quadratic_inverse_shrinkage(e, p, n)
-    expected, expected_null = by_loops(e, p, n)
-    np.testing.assert_allclose(found, expected, rtol=1e-10)
-    np.testing.assert_allclose(null, expected_null, rtol=1e-10)
+    found = expanded(leave_one_out(e, p, n), p)
+    np.testing.assert_allclose(found, averaged(e, p, n, found * np.sqrt(2 / n)), rtol=0.05)
 
 
-@pytest.mark.parametrize(("p", "n"), [(60, 200), (60, 60), (100, 30)])
-def test_trace_stays(p, n, rng):
+@SIZES
+def test_trace_and_order_stay(p, n, rng):
     _, e, _ = sample(rng, p, n)
     e = e[: min(p, n)]
-    shrunk, null = quadratic_inverse_shrinkage(e, p, n)
-    total = shrunk.sum() + ((p - n) * null if p > n else 0.0)
-    np.testing.assert_allclose(total, e.sum(), rtol=1e-12)
-    assert np.isnan(null) == (p <= n)
-
-
-@pytest.mark.parametrize(("p", "n"), [(60, 200), (100, 30)])
-def test_order_does_not_matter(p, n, rng):
-    _, e, _ = sample(rng, p, n)
-    e = e[: min(p, n)]
-    shuffle = rng.permutation(len(e))
-    straight, shuffled = (quadratic_inverse_shrinkage(one, p, n) for one in (e, e[shuffle]))
-    np.testing.assert_allclose(shuffled[0], straight[0][shuffle], rtol=1e-12)
-    np.testing.assert_allclose(shuffled[1], straight[1], rtol=1e-12)
+    found = leave_one_out(e, p, n)
+    assert len(found) == len(e) + (p > n)
+    assert (np.diff(found) <= 0).all() and found[-1] > 0
+    np.testing.assert_allclose(expanded(found, p).sum(), e.sum(), rtol=1e-12)
 
 
 def test_scale_carries_over(rng):
     _, e, _ = sample(rng, 100, 30)
-    e = e[:30]
-    one, thousand = quadratic_inverse_shrinkage(e, 100, 30), quadratic_inverse_shrinkage(1e3 * e, 100, 30)
-    np.testing.assert_allclose(thousand[0], 1e3 * one[0], rtol=1e-12)
-    np.testing.assert_allclose(thousand[1], 1e3 * one[1], rtol=1e-12)
+    one, thousand = leave_one_out(e[:30], 100, 30), leave_one_out(1e3 * e[:30], 100, 30)
+    np.testing.assert_allclose(thousand, 1e3 * one, rtol=1e-10)
 
 
 def test_many_samples_need_no_shrinkage():
-    e = np.logspace(0, 1, 20)
-    errors = [np.abs(quadratic_inverse_shrinkage(e, 20, n)[0] / e - 1.0).max() for n in (10**3, 10**5, 10**7)]
+    e = np.logspace(1, 0, 20)
+    errors = [np.abs(leave_one_out(e, 20, n) / e - 1.0).max() for n in (10**3, 10**5, 10**7)]
     assert errors[0] > 5 * errors[1] > 25 * errors[2]
     assert errors[2] < 1e-4
+
+
+def loss(values: np.ndarray, best: np.ndarray) -> float:
+    """Inverse Stein loss: what the likelihood of new data loses per variable, twice, for ``best = uᵀΣu``."""
+    ratio = best / values
+    return float(np.mean(ratio - np.log(ratio) - 1.0))
+
+
+@pytest.mark.parametrize(
+    ("n", "most"),
+    [(25, 0.015), (50, 0.02), (90, 0.02), (100, 0.02), (101, 0.02), (150, 0.015), (390, 0.006), (410, 0.006)],
+)
+def test_near_the_best_at_every_ratio(n, most, rng):
+    """100 variables: nothing that keeps the eigenvectors does better than uᵀΣu."""
+    u, e, _ = sample(rng, 100, n)
+    vectors, values = covariance(100)
+    best = ((vectors.T @ u) ** 2 * values[:, None]).sum(0)
+    rank = min(n, 100)
+    best[rank:] = best[rank:].mean() if rank < 100 else 0.0  # no sample tells these apart
+    found = loss(expanded(leave_one_out(e[:rank], 100, n), 100), best)
+    assert found < most
+    assert found < 0.2 * loss(np.full(100, best.mean()), best)
+
+
+@pytest.mark.parametrize("n", [30, 100, 101, 300])
+def test_white_noise_is_flat(n, rng):
+    """Sample eigenvalues of white noise spread over (√n ± √p)²; those that samples left out show do not."""
+    e = np.linalg.svd(rng.normal(size=(n, 100)), compute_uv=False) ** 2
+    found = leave_one_out(e, 100, n)
+    assert e.max() / e.min() > 5
+    assert found.max() / found.min() < 1.6
+
+
+@pytest.mark.parametrize("n_samples", [True, False])
+def test_nothing_jumps_as_the_ratio_changes(n_samples):
+    """One spectrum of 40 eigenvalues; the number of samples, or of variables, goes from 40 to beyond four times as many."""
+    e = np.logspace(1, -1, 40)
+    sizes = [(40, size) if n_samples else (size, 40) for size in range(40, 171)]
+    found = np.array([expanded(leave_one_out(e, *size), size[0])[:40] for size in sizes])
+    assert np.abs(np.diff(np.log(found), axis=0)).max() < 0.05
+
+
+def test_one_more_sample_changes_little(rng):
+    """The ratio goes through 1 and 4 as samples arrive one by one: no step stands out from those around it."""
+    p = 40
+    x = rng.normal(size=(170, p)) * np.logspace(-0.5, 0.5, p)
+    found = np.array(
+        [expanded(leave_one_out(np.linalg.svd(x[:n], compute_uv=False) ** 2, p, n), p) / n for n in range(30, 171)]
+    )
+    steps = np.abs(np.diff(np.log(found), axis=0)).mean(1)
+    for ratio in (1, 4):
+        at = ratio * p - 30
+        assert steps[at - 3 : at + 3].max() < 2.0 * np.median(steps[at - 10 : at + 10])
 
 
 def test_inverse_is_far_better_than_that_of_the_sample(rng):
     u, e, inverse = sample(rng, 100, 300)
     raw = error_of_inverse(u, e, inverse)
-    shrunk = error_of_inverse(u, quadratic_inverse_shrinkage(e, 100, 300)[0], inverse)
+    shrunk = error_of_inverse(u, leave_one_out(e, 100, 300), inverse)
     unbiased = error_of_inverse(u, e * 300 / (300 - 100 - 1), inverse)  # mean of the inverse Wishart law
     assert raw > 0.9
     assert shrunk < 0.45
@@ -104,39 +139,49 @@ def test_inverse_is_far_better_than_that_of_the_sample(rng):
     # nothing with the sample's eigenvectors can do better than uᵀΣ⁻¹u
     oracle = 1.0 / np.einsum("ji,jk,ki->i", u, inverse, u)
     assert shrunk < 1.2 * error_of_inverse(u, oracle, inverse)
-    assert np.corrcoef(np.log(oracle), np.log(quadratic_inverse_shrinkage(e, 100, 300)[0]))[0, 1] > 0.98
+    assert np.corrcoef(np.log(oracle), np.log(leave_one_out(e, 100, 300)))[0, 1] > 0.98
 
 
 def test_inverse_with_few_samples(rng):
     u, e, inverse = sample(rng, 100, 150)
-    shrunk = error_of_inverse(u, quadratic_inverse_shrinkage(e, 100, 150)[0], inverse)
     assert error_of_inverse(u, e, inverse) > 3.0
-    assert shrunk < 0.7
+    assert error_of_inverse(u, leave_one_out(e, 100, 150), inverse) < 0.7
 
 
 def test_fewer_samples_than_variables(rng):
     u, e, inverse = sample(rng, 100, 30)
-    shrunk, null = quadratic_inverse_shrinkage(e[:30], 100, 30)
-    assert np.isfinite(shrunk).all() and (shrunk > 0).all() and 0 < null < np.inf
-    full = np.append(shrunk, np.full(70, null))
-    mean = np.full(100, e.sum() / 100)
-    assert error_of_inverse(u, full, inverse) < error_of_inverse(u, mean, inverse)
+    found = expanded(leave_one_out(e[:30], 100, 30), 100)
+    assert error_of_inverse(u, found, inverse) < error_of_inverse(u, np.full(100, e.sum() / 100), inverse)
 
 
-def test_rank_below_both_dimensions(rng):
-    # ten variables twice: 50 eigenvalues that are not zero, of 60 variables in 200 samples
-    _, e, _ = sample(rng, 50, 200)
-    shrunk, null = quadratic_inverse_shrinkage(e, 60, 200)
-    assert (shrunk > 0).all() and 0 < null <= shrunk.min()
-    np.testing.assert_allclose(shrunk.sum() + 10 * null, e.sum(), rtol=1e-12)
+def test_one_small_eigenvalue_by_chance_stays_with_the_others(rng):
+    """As many samples as variables: the least eigenvalue tells nothing, even if it is a hundred times as small."""
+    e = np.linalg.svd(rng.normal(size=(61, 60)), compute_uv=False) ** 2
+    smaller = np.append(e[:-1], 0.01 * e[-1])
+    np.testing.assert_allclose(leave_one_out(smaller, 60, 61), leave_one_out(e, 60, 61), rtol=0.1)
+
+
+def test_a_small_eigenvalue_that_many_samples_show_is_kept():
+    e = np.append(np.linspace(1.5, 0.5, 59), 1e-3)
+    found = leave_one_out(e, 60, 3000)
+    assert found[-1] < 2e-3 and found[-2] > 0.4
+
+
+@pytest.mark.parametrize("n", [55, 60, 61, 200])
+def test_rank_below_both_dimensions(n, rng):
+    # ten variables twice: 50 eigenvalues that are not zero, of 60 variables
+    _, e, _ = sample(rng, 50, n)
+    found = leave_one_out(e, 60, n)
+    assert len(found) == 51
+    assert found[-1] > 0 and (np.diff(found) <= 0).all()
+    np.testing.assert_allclose(expanded(found, 60).sum(), e.sum(), rtol=1e-12)
 
 
 def test_variables_that_are_combinations_of_others_leave_these_alone(rng):
     _, e, _ = sample(rng, 100, 2000)
-    alone, _ = quadratic_inverse_shrinkage(e, 100, 2000)
-    with_others, null = quadratic_inverse_shrinkage(e, 101, 2000)
-    np.testing.assert_allclose(with_others, alone, rtol=0.02)
-    assert null <= with_others.min()
+    alone, with_others = leave_one_out(e, 100, 2000), leave_one_out(e, 101, 2000)
+    np.testing.assert_allclose(with_others[:-1], alone, rtol=0.02)
+    assert with_others[-1] <= with_others[-2]
 
 
 SHAPES = pytest.mark.parametrize("shape", [(300, 200), (200, 300), (200, 200)])

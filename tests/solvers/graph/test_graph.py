@@ -8,7 +8,7 @@ from umap.umap_ import fuzzy_simplicial_set
 from kronax.solvers.gaussian.precision import LowRank, Sparse, dense
 from kronax.solvers.graph import search as searching
 from kronax.solvers.graph.graph import Graph, on_edges, without_weak
-from kronax.solvers.graph.partial_correlations import partial_correlation_graph
+from kronax.solvers.graph.partial_correlations import absolute_graph, partial_correlation_graph
 from kronax.solvers.graph.weights import affinity_graph
 
 N, K, WIDTH = 120, 7, 6
@@ -229,6 +229,34 @@ def test_partial_correlations_do_not_see_the_split(rng):
     one = partial_correlation_graph(phi, 0.8, K)
     other = partial_correlation_graph(LowRank(phi.base + 0.3, phi.vectors, phi.weights), 0.5, K)
     np.testing.assert_allclose(other.connectivities.toarray(), one.connectivities.toarray(), rtol=1e-12)
+
+
+@SIZES
+@pytest.mark.parametrize("k", [2, N - 1])
+def test_largest_absolute_values(size, k, rng, monkeypatch):
+    """Neighbours, weights and distances by hand; both signs are among them, and no weight reaches 1."""
+    phi = precision(rng)
+    full = dense(phi)
+    search(monkeypatch, size)
+    found = absolute_graph(phi, 0.7, k)
+    assert_well_formed(found, N)
+    pattern = brute_force(np.abs(full), k)
+    np.testing.assert_array_equal(found.connectivities.toarray() > 0, pattern)
+    expected = np.where(pattern, np.abs(full), 0.0) / (np.diag(full).max() + 0.7)
+    np.testing.assert_allclose(found.connectivities.toarray(), expected, atol=1e-12)
+    rows, cols = pattern.nonzero()
+    np.testing.assert_allclose(found.distances.toarray()[rows, cols], np.sqrt(2.0 - 2.0 * expected[rows, cols]))
+    assert (full[rows, cols] > 0).any() and (full[rows, cols] < 0).any()
+    assert found.connectivities.max() < 1.0
+
+
+def test_largest_absolute_values_of_a_sparse_precision(rng):
+    full = dense(precision(rng)) * (rng.random((N, N)) < 0.1)
+    full = np.tril(full, -1) + np.tril(full, -1).T + 5.0 * np.eye(N)
+    found = absolute_graph(Sparse(sparse.csr_array(full)), 0.7, 3)
+    assert_well_formed(found, N)
+    off = np.abs(full - np.diag(np.diag(full)))
+    np.testing.assert_array_equal(found.connectivities.toarray() > 0, brute_force(off, 3))
 
 
 def test_vectors_in_single_precision(rng):

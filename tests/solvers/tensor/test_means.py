@@ -75,3 +75,15 @@ def test_measured_values_bit_for_bit(rng, method, dtype):
 def test_nothing_measured():
     with pytest.raises(ValueError, match="Nothing was measured"):
         mean_1d(np.full((2, 2, 2), NAN))
+
+
+@pytest.mark.parametrize("method", [mean_1d, mean_2d])
+def test_means_across_blocks_are_named(rng, method):
+    """They are what they are elsewhere, but nothing tells whether the contexts have anything to do with each other."""
+    x = rng.normal(size=(6, 4, 3))
+    linked = (np.arange(6)[:, None] < 3) == (np.arange(4) < 2)
+    x[~linked] = x[0, 0] = NAN
+    result = method(x)
+    np.testing.assert_array_equal(result.fallback, np.where(linked, Fallback.NONE, Fallback.UNLINKED))
+    treatment, context = np.nanmean(x[4], axis=0), np.nanmean(x[:, 1], axis=0)
+    np.testing.assert_allclose(result.values[4, 1], treatment if method is mean_1d else (treatment + context) / 2)

@@ -18,17 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import linalg, sparse
 
-from kronax.solvers.device import eigh_all, eigvalsh, to_host
-from kronax.solvers.gaussian import held_out, kronecker_sum, ridge
+from kronax.solvers.device import eigh_all, eigvalsh, side_by_side, to_host
+from kronax.solvers.gaussian import kronecker_sum, ridge
 from kronax.solvers.gaussian.lasso import newton
 from kronax.solvers.gaussian.precision import LowRank, Precision, Sparse, dense, diagonal, mean_diagonal, shifted
-from kronax.solvers.gaussian.shrinkage import quadratic_inverse_shrinkage
+from kronax.solvers.gaussian.shrinkage import leave_one_out
 from kronax.solvers.gaussian.spectral import Leading, Spectrum
 from kronax.solvers.scales.fiber import Omega
 
-NEARLY_SQUARE = 4  # the ratio of the sides up to which spectra are shrunk by cross-validation
-_FEWEST_FOLDS, _MOST_FOLDS = 4, 10
-_FOLDED = 2000  # samples of all folds together, beyond the fewest: what an eigenproblem costs grows with them
 _DAMPING = 0.5  # share of the spikes in the Ω that the E-step sees
 _CONSTANT = 1e-10  # variances below this share of the mean count as zero
 _LEAST = 1e-6  # of the mean eigenvalue: the least that a direction may be left with
@@ -47,18 +44,21 @@ class Penalty:
         for the columns if two. None: the ridge that held-out data choose, the universal threshold for l1.
     joint
         Of shrinkage: whether the axes share out what both could explain, or each is fitted with the other at its mean.
+    unit
+        In which the strength of a ridge is given, where it is not the squared mean variance of the moments at hand.
     """
 
     kind: Literal["shrinkage", "ridge", "l1"] = "shrinkage"
     strength: float | tuple[float, float] | None = None
     joint: bool = False
+    unit: float | None = None
 
 
 class Estimate(NamedTuple):
     """Precisions of the rows and of the columns of every matrix, with equal mean diagonals, and how they were reached.
 
-    ``strength`` is that of the penalty, NaN for shrinkage; ``objective`` the negative log-likelihood per entry, up to a
-    constant; ``shortfall`` says in words how far from its goal the solve stopped; empty if it got there.
+    ``strength`` is that of the penalty, NaN for shrinkage; ``objective`` the negative log-likelihood per entry, with that of
+    a ridge, up to a constant; ``shortfall`` says in words how far from its goal the solve stopped; empty if it got there.
     """
 
     rows: Precision
@@ -102,7 +102,7 @@ def estimate_shared(
     sides = [_rows(whole), *map(_cols, parts)]
     if penalty.kind == "l1":
         return _sparse(sides, penalty.strength, last, progress=progress)
-    return _ridge(sides, penalty.strength) if penalty.kind == "ridge" else _shrinkage(sides, joint=penalty.joint)
+    return _ridge(sides, penalty) if penalty.kind == "ridge" else _shrinkage(sides, joint=penalty.joint)
 
 
 class _Side(NamedTuple):
@@ -128,27 +128,32 @@ def _cols(found: Spectrum) -> _Side:
 
 
 def _shrinkage(sides: Sequence[_Side], *, joint: bool) -> Estimate:
-    """Fit the shrunk spectra; objective and convergence are those of the joint fit in any case."""
-    shrunk = _shrunk(sides)
+    """Fit the shrunk spectra: jointly by Eq. 3, or each axis with the other at its mean, which needs no solve."""
+    shrunk = [
+        _with_the_trace(_beyond_the_mode(values, side), side)
+        for values, side in zip(_held_out(sides), sides, strict=True)
+    ]
+    if not joint:
+        rows, *cols = map(_apart, sides, shrunk)
+        return Estimate(rows, cols, (np.nan,), _objective_apart(sides, shrunk), "")
     solved, eigenvalues = _solve(shrunk, sides)
-    rows, *cols = _together(sides, eigenvalues) if joint else map(_apart, sides, shrunk)
+    rows, *cols = _together(sides, eigenvalues)
     return Estimate(rows, cols, (np.nan,), _objective(sides, eigenvalues), _shortfall(solved))
 
 
-def _ridge(sides: Sequence[_Side], strength: float | None) -> Estimate:
-    """Fit the spectra as they are, null eigenvalues included, with the ridge given or the one that held-out data choose."""
-    sample = [_sample(side) for side in sides]
-    e, f, m, q = _in_a_row(sample, sides)
-    unit = (float(m @ e) / float(m.sum() * q.sum())) ** 2
+def _ridge(sides: Sequence[_Side], penalty: Penalty) -> Estimate:
+    """Fit the second moments as they are, null eigenvalues included, with the ridge given or the one that held-out data choose."""
+    e, f, m, q = _in_a_row([_sample(side) for side in sides], sides)
+    size = float(m.sum() * q.sum())
+    unit, strength = penalty.unit or (float(m @ e) / size) ** 2, penalty.strength
     if strength is None:
-        held = held_out.eigenvalues(*map(_samples, sides))
-        chosen = ridge.choose(e, f, m, q, _in_a_row(held, sides)[:2])
-        solved, strength = chosen.solved, chosen.strength / unit
-    else:
-        solved = kronecker_sum.fit(e, f, m, q, ridge=strength * unit)
-    eigenvalues = _split(solved, sample)
-    rows, *cols = _together(sides, eigenvalues)
-    return Estimate(rows, cols, (strength,), _objective(sides, eigenvalues), _shortfall(solved))
+        held = _held_out(sides)
+        strength = ridge.choose(e, f, m, q, _in_a_row(held, sides)[:2]).strength / unit
+    sides = [_with_moments(side) for side in sides]
+    sample = [_sample(side) for side in sides]
+    solved = kronecker_sum.fit(*_in_a_row(sample, sides), ridge=strength * unit)
+    rows, *cols = _together(sides, _split(solved, sample))
+    return Estimate(rows, cols, (strength,), 0.5 * solved.objective / size, _shortfall(solved))
 
 
 def _sparse(
@@ -211,14 +216,47 @@ def _objective(sides: Sequence[_Side], eigenvalues: Sequence[np.ndarray]) -> flo
     return 0.5 * kronecker_sum.objective(lam, mu, e, f, m, q) / float(m.sum() * q.sum())
 
 
+def _objective_apart(sides: Sequence[_Side], shrunk: Sequence[np.ndarray]) -> float:
+    """Average over both axes the negative log-likelihood per entry of samples with the covariance fitted to their axis.
+
+    ``½ Σ_i (e_i/δ_i + log(δ_i/n)) / p``: ½ for white noise, as Eq. 3. Several matrices count by their columns.
+    """
+    per_entry = [
+        0.5 * float(_group_sizes(delta, side.dim) @ (_sample(side) / delta + np.log(delta / side.n_samples))) / side.dim
+        for side, delta in zip(sides, shrunk, strict=True)
+    ]
+    cols = np.average(per_entry[1:], weights=[side.dim for side in sides[1:]])
+    return 0.5 * (per_entry[0] + float(cols))
+
+
 def _second_moments(side: _Side) -> np.ndarray:
-    """Give ``S``, all of it. The trace stays that of the mode: it is the same for rows and columns, and must be."""
-    moments = (side.vectors * side.eigenvalues) @ side.vectors.T
-    if side.beyond is not None:  # around means that are those of the mode, so that positive definite is not for granted
-        ((values, vectors),) = eigh_all([moments + side.beyond])
+    """Return ``S``, all of it, positive definite where it goes beyond the mode."""
+    whole = _with_moments(side)
+    values = whole.eigenvalues
+    if side.beyond is not None:
         values = np.maximum(values, _LEAST * values.mean())
-        moments = (vectors * (values * (side.eigenvalues.sum() / values.sum()))) @ vectors.T
+        values = values * (whole.eigenvalues.sum() / values.sum())
+    moments = (whole.vectors * values) @ whole.vectors.T
     return 0.5 * (moments + moments.T)
+
+
+def _with_moments(side: _Side) -> _Side:
+    """Return the axis in the eigenvectors of all its second moments, which need not be those of the mode.
+
+    The trace is that of the mode and of what is added, even where means are taken away: it must be the same for both axes.
+    """
+    if side.beyond is None:
+        return side
+    moments = (side.vectors * side.eigenvalues) @ side.vectors.T + side.beyond
+    trace, n = side.eigenvalues.sum() + np.trace(side.beyond), len(moments)
+    lost = n - side.dim
+    if lost:  # the direction of the means, which is put in front to be found again
+        moments = moments - moments.mean(0)
+        moments = moments - moments.mean(1, keepdims=True)
+        moments += 2.0 * np.linalg.norm(moments) / n
+    ((values, vectors),) = eigh_all([moments])
+    values, vectors = values[lost:], vectors[:, lost:]
+    return side._replace(vectors=vectors, eigenvalues=values * (trace / values.sum()), beyond=None)
 
 
 def _require_variance(*moments: np.ndarray) -> None:
@@ -239,17 +277,10 @@ def _sample(side: _Side) -> np.ndarray:
     return _with_the_trace(_beyond_the_mode(values, side), side)
 
 
-def _shrunk(sides: Sequence[_Side]) -> list[np.ndarray]:
-    """Shrink the spectrum of every axis: by cross-validation where the matrix is nearly square, else in closed form.
-
-    The null eigenvalues, if there are any, stand behind the others as one. The trace stays.
-    """
-    nearly_square = [max(side.dim, side.n_samples) < NEARLY_SQUARE * min(side.dim, side.n_samples) for side in sides]
-    held = iter(
-        held_out.eigenvalues(*(_samples(side) for side, near in zip(sides, nearly_square, strict=True) if near))
-    )
-    shrunk = [next(held) if near else _closed_form(side) for side, near in zip(sides, nearly_square, strict=True)]
-    return [_with_the_trace(_beyond_the_mode(values, side), side) for values, side in zip(shrunk, sides, strict=True)]
+def _held_out(sides: Sequence[_Side]) -> list[np.ndarray]:
+    """Shrink the spectrum of every axis; the null eigenvalues, if there are any, stand behind the others as one."""
+    size = max(len(side.eigenvalues) for side in sides)
+    return side_by_side(lambda side: leave_one_out(side.eigenvalues, side.dim, side.n_samples), sides, size)
 
 
 def _beyond_the_mode(values: np.ndarray, side: _Side) -> np.ndarray:
@@ -267,27 +298,6 @@ def _beyond_the_mode(values: np.ndarray, side: _Side) -> np.ndarray:
 def _with_the_trace(values: np.ndarray, side: _Side) -> np.ndarray:
     """Scale eigenvalues to the trace of the sample's."""
     return values * (side.eigenvalues.sum() / (_group_sizes(values, side.dim) @ values))
-
-
-def _closed_form(side: _Side) -> np.ndarray:
-    """Shrink by quadratic-inverse shrinkage: ``e/m`` are the eigenvalues of a covariance matrix from ``m`` samples."""
-    values, null = quadratic_inverse_shrinkage(side.eigenvalues / side.n_samples, side.dim, side.n_samples)
-    return side.n_samples * np.append(values, [null] * (side.dim > len(values)))
-
-
-def _samples(side: _Side) -> held_out.Samples:
-    """Deal the samples out to folds along their leading direction, which neither their order nor their scales change."""
-    return held_out.Samples(
-        coordinates=side.others * np.sqrt(side.eigenvalues),
-        fold=held_out.folds(side.others[:, 0], _n_folds(len(side.others))),
-        dim=side.dim,
-        kept=len(side.eigenvalues),
-    )
-
-
-def _n_folds(n_samples: int) -> int:
-    """Choose a number of folds: the more there are, the more alike a training set and the whole, and the more to solve."""
-    return min(int(np.clip(_FOLDED // n_samples, _FEWEST_FOLDS, _MOST_FOLDS)), n_samples)
 
 
 def _group_sizes(values: np.ndarray, dim: int) -> np.ndarray:
@@ -331,6 +341,12 @@ def _precision(side: _Side, eigenvalues: np.ndarray) -> LowRank:
         return LowRank(null, side.vectors.copy(), eigenvalues[:kept] - null)
     means = np.where(side.vectors.any(axis=1), n**-0.5, 0.0).astype(side.vectors.dtype)  # 0 of what does not vary
     return LowRank(null, np.column_stack([side.vectors, means]), np.append(eigenvalues[:kept], mean) - null)
+
+
+def whole(estimate: Estimate) -> Omega:
+    """Return the ``Ω`` of a joint fit to one matrix."""
+    rows, (cols,) = estimate.rows, estimate.cols
+    return Omega(*map(jnp.asarray, (rows.base + cols.base, rows.vectors, rows.weights, cols.vectors, cols.weights)))
 
 
 def spiked(lead: Leading, energy: float, n_comps: int) -> Omega:

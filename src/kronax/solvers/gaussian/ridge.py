@@ -1,9 +1,9 @@
 """How strong a ridge on the Kronecker sum should be: what the held-out data say.
 
 The likelihood of held-out data under a fit depends on them through the variances along the fit's eigenvectors alone.
-:mod:`kronax.solvers.gaussian.held_out` estimates these; the ridge of Eq. 3′ is the one whose fit makes Eq. 3, with them in the place
-of the sample's eigenvalues, smallest, once the fit's overall scale, which nothing depends on and which a ridge makes too
-small, is set to the best: ``min_c c·t − N log c − log det`` with ``t = Σ m ẽ λ + Σ q f̃ μ`` and ``N = Σm·Σq`` is
+:func:`kronax.solvers.gaussian.shrinkage.leave_one_out` estimates these. The ridge of Eq. 3′ is the one whose fit makes
+Eq. 3 smallest, with them in the place of the sample's eigenvalues and with the best overall scale, on which nothing depends
+and which a ridge makes too small: ``min_c c·t − N log c − log det`` with ``t = Σ m ẽ λ + Σ q f̃ μ`` and ``N = Σm·Σq`` is
 
     ``N + N log(t/N) − Σ_ij m_i q_j log(λ_i + μ_j)``.                                                           (8)
 """

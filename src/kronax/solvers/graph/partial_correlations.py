@@ -1,10 +1,10 @@
-"""From a precision matrix to the graph of the largest positive partial correlations."""
+"""From a precision matrix to a graph: of the largest positive partial correlations, or of the largest entries of any sign."""
 
 import jax
 import numpy as np
 from scipy import sparse
 
-from kronax.solvers.gaussian.precision import Precision, Sparse, diagonal
+from kronax.solvers.gaussian.precision import LowRank, Precision, Sparse, diagonal
 from kronax.solvers.graph.graph import SMALLEST_CORRELATION, Graph, assembled, to_csr
 from kronax.solvers.graph.search import most_similar
 
@@ -26,26 +26,43 @@ def partial_correlation_graph(precision: Precision, shift: float, n_neighbors: i
     n_neighbors
         Neighbours of every variable, itself not counted; fewer than there are variables.
     """
-    size = np.sqrt(diagonal(precision) + shift)
+    return _of_weights(_largest_entries(precision, np.sqrt(diagonal(precision) + shift), -1.0, n_neighbors, progress))
+
+
+def absolute_graph(precision: Precision, shift: float, n_neighbors: int, *, progress: bool = False) -> Graph:
+    """Connect the variables with the largest ``|Φ_jl|``, whatever their signs, as the paper does.
+
+    The weight is ``|Φ_jl| / max_j (Φ_jj + ψ̄)``, which is below 1 since ``Φ + ψ̄I`` is positive definite; ``√(2 − 2w)`` the
+    distance. Parameters as in :func:`partial_correlation_graph`.
+    """
+    size = np.full(len(precision), np.sqrt(diagonal(precision).max() + shift))
+    negative, positive = (_largest_entries(precision, size, sign, n_neighbors, progress) for sign in (-1.0, 1.0))
+    return _of_weights(_strongest(negative + positive, n_neighbors))
+
+
+def _largest_entries(
+    precision: Precision, size: np.ndarray, sign: float, n_neighbors: int, progress: bool
+) -> sparse.csr_array:
+    """Find the largest positive ``sign · Φ_jl / (size_j size_l)`` of every row beside the diagonal, except rounding."""
     if isinstance(precision, Sparse):
-        weights = _strongest(sparse.csr_array(-precision.matrix / size[:, None] / size), n_neighbors)
-    else:
-        scaled = precision.vectors / size[:, None]
-        with jax.enable_x64(True):
-            rho, neighbours = most_similar(scaled * -precision.weights, scaled, n_neighbors, progress=progress)
-        weights = to_csr(neighbours, np.maximum(rho, 0.0))
-    weights.data[weights.data < _smallest(precision)] = 0.0
+        return _strongest(sparse.csr_array(sign * precision.matrix / size[:, None] / size), n_neighbors)
+    scaled = precision.vectors / size[:, None]
+    with jax.enable_x64(True):
+        found, neighbours = most_similar(scaled * (sign * precision.weights), scaled, n_neighbors, progress=progress)
+    return to_csr(neighbours, np.where(found < _smallest(precision), 0.0, found))
+
+
+def _of_weights(weights: sparse.csr_array) -> Graph:
+    """Connect two variables if either is a neighbour of the other; from weights like correlations, at most 1."""
     weights = weights.maximum(weights.T)
-    weights.eliminate_zeros()
     distances = weights.copy()
     distances.data = np.sqrt(np.maximum(2.0 - 2.0 * weights.data, _SMALLEST_DISTANCE**2))
     return assembled(weights, distances)
 
 
-def _smallest(precision: Precision) -> float:
-    """Return the partial correlation below which rounding is all there is; a large ``U`` is in single precision."""
-    dtype = np.float64 if isinstance(precision, Sparse) else precision.vectors.dtype
-    return max(SMALLEST_CORRELATION, 4.0 * float(np.finfo(dtype).eps))
+def _smallest(precision: LowRank) -> float:
+    """Return the weight below which rounding is all there is; a large ``U`` is in single precision."""
+    return max(SMALLEST_CORRELATION, 4.0 * float(np.finfo(precision.vectors.dtype).eps))
 
 
 def _strongest(scores: sparse.csr_array, k: int) -> sparse.csr_array:

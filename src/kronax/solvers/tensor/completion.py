@@ -11,7 +11,11 @@ from kronax.solvers.tensor.factors.transform import Scaling
 
 
 class Fallback(IntEnum):
-    """How a fiber was predicted when the method itself had nothing to say about it."""
+    """How a fiber was predicted when the method itself had nothing to say about it.
+
+    ``UNLINKED``: no measurement links the treatment with the context. What stands there supposes that contexts, and
+    treatments, resemble one another across the gap as they do elsewhere, and nothing measured tells whether they do.
+    """
 
     NONE = 0
     TREATMENT_MEAN = 1
@@ -19,6 +23,7 @@ class Fallback(IntEnum):
     GENE_MEAN = 3
     OVERALL_MEAN = 4
     BIASES = 5
+    UNLINKED = 6
 
 
 @dataclass(frozen=True)

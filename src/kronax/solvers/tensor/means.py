@@ -7,6 +7,7 @@ import numpy as np
 from kronax.solvers import checks
 from kronax.solvers.status import CLOSED_FORM
 from kronax.solvers.tensor.completion import Completion, Fallback, measured_fibers, merged, per_fiber, require_values
+from kronax.solvers.tensor.connection import unlinked
 from kronax.solvers.tensor.method import Options
 
 
@@ -118,7 +119,8 @@ def mean_1d(values: np.ndarray, options: Mean1dOptions = Mean1dOptions(), *, pro
     """Predict the mean over the contexts in which the treatment was measured (Hodos et al. 2018, section 2.5).
 
     Every gene has its own mean, so missing fibers and single missing entries are one case. Where the treatment has no
-    value of the gene: the context's mean, the gene's mean, the overall mean, whichever exists first.
+    value of the gene: the context's mean, the gene's mean, the overall mean, whichever exists first. A context that no
+    measurement links with the treatment gets the same mean, and is flagged.
 
     Parameters
     ----------
@@ -144,7 +146,8 @@ def mean_2d(values: np.ndarray, options: Mean2dOptions = Mean2dOptions(), *, pro
     """Predict ``λ·(mean in the context) + (1 − λ)·(mean of the treatment)`` (Hodos et al. 2018, Eq. 2).
 
     Every gene has its own means, so missing fibers and single missing entries are one case. Where only one of the
-    means exists it stands alone; where neither does, the gene's mean, then the overall mean.
+    means exists it stands alone; where neither does, the gene's mean, then the overall mean. Where no measurement links
+    treatment and context both means exist, and the fiber is flagged.
 
     Parameters
     ----------
@@ -175,5 +178,6 @@ def two_means(values: np.ndarray, context_weight: float = 0.5) -> tuple[np.ndarr
 def closed_form(values: np.ndarray, predicted: np.ndarray, code: np.ndarray) -> Completion:
     """Put predictions and their codes ``(D, C, G)`` into the gaps."""
     missing = np.isnan(values)
+    code = np.where((code == Fallback.NONE) & unlinked(~missing), Fallback.UNLINKED, code)
     fallback = per_fiber(code, missing, ~missing.all(axis=(0, 1)))
     return Completion(values=merged(values, predicted), fallback=fallback, status=CLOSED_FORM)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import kronax.solvers.tensor.trace_norm.problem as trace_norm_module
+from kronax.solvers.tensor.completion import Fallback
 from kronax.solvers.tensor.folds import fiber_folds, hide
+from kronax.solvers.tensor.means import mean_2d
 from kronax.solvers.tensor.trace_norm.falrtc import HODOS_2018, FalrtcOptions, falrtc
 from kronax.solvers.tensor.trace_norm.halrtc import HalrtcOptions, halrtc
 from kronax.solvers.tensor.trace_norm.problem import trace_norm
@@ -227,3 +229,18 @@ def test_nothing_but_zeros(method):
     result = method(x)
     np.testing.assert_array_equal(result.values, 0.0)
     assert "every measured entry is 0" in result.status.reason
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_mean_stands_in_where_nothing_is_linked(rng, method, whole):
+    """The tensor of least trace norm is 0 there."""
+    x = low_rank(rng, (8, 4, 6))
+    x[0, 0] = x[5, 3] = np.nan
+    linked = (np.arange(8)[:, None] < 4) == (np.arange(4) < 2)
+    x[~linked] = np.nan
+    if not whole:
+        x[1, 1, 2] = np.nan
+    result = method(x)
+    np.testing.assert_array_equal(result.fallback, np.where(linked, Fallback.NONE, Fallback.UNLINKED))
+    np.testing.assert_allclose(result.values[~linked], mean_2d(x).values[~linked], rtol=1e-9)

@@ -283,12 +283,44 @@ def test_no_confidence_where_a_mean_stands_in(rng):
     assert np.isfinite(result.confidence[:, :4][np.isnan(x[:, :4, 0])]).all()
 
 
-def test_confidence_without_fibers_to_spare(rng):
-    truth = low_rank(rng, (6, 6, 5))
-    x = np.where(np.eye(6, dtype=bool)[:, :, None], truth, NAN)
+def test_one_context_for_every_treatment(rng):
+    """Nothing tells how a treatment acts in another context: that is named, and nothing is promised."""
+    x = np.where(np.eye(6, dtype=bool)[:, :, None], low_rank(rng, (6, 6, 5)), NAN)
     result = kronecker(x, FIXED)
-    expected = np.minimum(relative_size(x, ~np.isnan(x), result.values), 1.0)
-    np.testing.assert_array_equal(result.confidence, expected)
+    missing = np.isnan(x[:, :, 0])
+    assert np.isfinite(result.values).all()
+    assert (result.fallback[missing] == Fallback.UNLINKED).all()
+    assert np.isnan(result.confidence).all()
+
+
+def in_two_blocks(rng, n_bridging, related):
+    """A tensor whose halves of contexts respond alike, or not at all alike, and were measured in halves of the treatments."""
+    halves = [low_rank(rng, (60, 1, 30), rank=4, noise=0.0) for _ in range(2)]
+    truth = np.repeat(halves[0], 6, axis=1)
+    truth[:, 3:] = halves[0 if related else 1]
+    truth += 0.7 * rng.normal(size=truth.shape)
+    across = (np.arange(60)[:, None] < 30) != (np.arange(6) < 3)
+    across[rng.choice(60, n_bridging, replace=False)] = False
+    return truth, across
+
+
+@pytest.mark.parametrize("related", [True, False])
+@pytest.mark.parametrize("n_bridging", [0, 2, 10])
+def test_confidence_across_blocks(rng, n_bridging, related):
+    """Where ten treatments bridge them it is honest, where two do nobody knows."""
+    truth, across = in_two_blocks(rng, n_bridging, related)
+    hidden = across | (rng.random(across.shape) < 0.15) & (np.arange(60)[:, None] % 6 != np.arange(6))
+    result = kronecker(hide(truth, hidden), FIXED)
+    assert (result.fallback[across] == (Fallback.NONE if n_bridging else Fallback.UNLINKED)).all()
+    within = hidden & ~across & (result.fallback == Fallback.NONE)
+    p, t = result.values[across], truth[across]
+    reached = np.mean((p * t).sum(axis=1) / np.linalg.norm(p, axis=1) / np.linalg.norm(t, axis=1))
+    assert (reached > 0.7) == related
+    if n_bridging < 3:
+        assert np.isnan(result.confidence[across]).all()
+    else:
+        assert -0.15 < result.confidence[across].mean() - max(reached, 0.0) < 0.1
+    assert result.confidence[within].mean() > 0.6
 
 
 def test_confidence_does_not_depend_on_the_unit(rng):

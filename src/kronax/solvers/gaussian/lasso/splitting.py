@@ -19,7 +19,7 @@ of the steps (Anderson, J. ACM 1965).
 import numpy as np
 from tqdm.auto import tqdm
 
-from kronax.solvers.device import eigh_of_platform, side_by_side
+from kronax.solvers.device import eigh_all
 from kronax.solvers.gaussian import kronecker_sum
 
 _WEIGHT = 0.5  # the first ρ, in units of the squared mean variance
@@ -88,7 +88,7 @@ def split(
 
 def _lifted(theta: Pair, s: Pair, rho: float, sizes: tuple[int, int]) -> Pair:
     """Return the ``V`` that belongs to a solution: ``Θ`` and, off the diagonal, the likelihood's gradient, turned and scaled."""
-    (lam, u), (mu, v) = side_by_side(eigh_of_platform(), theta, max(sizes))
+    (lam, u), (mu, v) = eigh_all(theta)
     k = 1.0 / np.maximum(np.add.outer(lam, mu), 1e-300)
     partial_traces = (u * k.sum(axis=1)) @ u.T, (v * k.sum(axis=0)) @ v.T
     lifted = []
@@ -110,7 +110,7 @@ def _likely(s: Pair, point: Pair, rho: float, sizes: tuple[int, int], start: Pai
         a - 2.0 * rho * (size * x + trace * np.eye(len(x)))
         for a, x, size, trace in zip(s, point, sizes, traces, strict=True)
     ]
-    (e, u), (f, v) = side_by_side(eigh_of_platform(), shifted, max(sizes))
+    (e, u), (f, v) = eigh_all(shifted)
     solved = kronecker_sum.fit(e, f, np.ones(len(e)), np.ones(len(f)), ridge=rho, start=start)
     return ((u * solved.lam) @ u.T, (v * solved.mu) @ v.T), (solved.lam, solved.mu)
 

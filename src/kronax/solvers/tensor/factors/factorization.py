@@ -11,9 +11,10 @@ import numpy as np
 from kronax.solvers.device import to_device, to_host
 from kronax.solvers.tensor.categories import cutoffs_of, frequencies, require_entries
 from kronax.solvers.tensor.completion import Completion, Factors, Fallback, merged, per_fiber, require_values
+from kronax.solvers.tensor.connection import unlinked
 from kronax.solvers.tensor.factors.model import Form, Settings, predict_fibers
 from kronax.solvers.tensor.factors.options import AttentionOptions, FactorizationOptions, Mode
-from kronax.solvers.tensor.factors.train import Run, Task, batches_of, held_out_fibers, refitted, train
+from kronax.solvers.tensor.factors.train import Run, Task, batches_of, held_out_errors, held_out_fibers, refitted, train
 from kronax.solvers.tensor.factors.transform import Scaling, scaled
 from kronax.solvers.tensor.means import two_means
 from kronax.solvers.tensor.method import Advice, Memory
@@ -74,7 +75,8 @@ def attention_cp(
 ) -> Completion:
     """Complete a tensor by factors whose components are weighted anew for every entry (Eq. 3).
 
-    Held-out fibers decide whether attention helps: if not, the result is that of :func:`cp` (`or_cp`).
+    Held-out fibers decide whether attention helps, by more than one standard error: if not, the result is that of
+    :func:`cp` (`or_cp`).
     ``attention="product"`` makes arrays of minibatch × genes × components: choose `batch_size` with care.
 
     Parameters
@@ -156,7 +158,7 @@ def _complete(values: np.ndarray, options: FactorizationOptions, form: Form, pro
     ready, scaling = scaled(values, options.scale, per_context=options.scale_per_context, outlier_z=options.outlier_z)
     settings = settings_of(values, options, form, scaling)
     task = Task(ready, some, held_out_fibers(some, options), form, settings, options, progress)
-    run = min((train(rival, n) for rival in _rivals(task) for n in range(options.n_starts)), key=lambda run: run.loss)
+    run = _best_run(task)
     form = run.form
     if options.refit and task.held_out.any():
         run = run._replace(parameters=refitted(task._replace(form=form), run))
@@ -181,11 +183,26 @@ def _complete(values: np.ndarray, options: FactorizationOptions, form: Form, pro
     )
 
 
-def _rivals(task: Task) -> list[Task]:
-    """Return the task, and the one without attention where held-out fibers are to decide between them."""
+def _best_run(task: Task) -> Run:
+    """Train, and train without attention where held-out fibers are to decide between the two."""
+
+    def best(task: Task) -> Run:
+        return min((train(task, number) for number in range(task.options.n_starts)), key=lambda run: run.loss)
+
+    run = best(task)
     if task.form.attention is None or not task.options.or_cp or not task.held_out.any():
-        return [task]
-    return [task, task._replace(form=task.form._replace(attention=None))]
+        return run
+    plain = best(task._replace(form=task.form._replace(attention=None)))
+    gain = held_out_errors(task, plain) - held_out_errors(task, run)
+    return run if worth_it(gain) else plain
+
+
+def worth_it(gain: np.ndarray) -> bool:
+    """Say whether the larger of two models has smaller errors, by more than one standard error of the mean over fibers.
+
+    Few fibers decide, and of skewed data a few of these: without the margin, chance decides between equals.
+    """
+    return len(gain) > 1 and bool(gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)))
 
 
 def _chosen(run: Run, task: Task) -> dict[str, float]:
@@ -265,12 +282,17 @@ def _predict_missing(parameters: dict[str, np.ndarray], form: Form, measured: np
 def _fall_back(
     values: np.ndarray, measured: np.ndarray, predicted: np.ndarray, form: Form
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Flag what was predicted without a factor; without biases, put ``mean_2d`` there."""
+    """Flag what was predicted without a factor; without biases, put ``mean_2d`` there, and wherever nothing is linked.
+
+    There the factors of treatment and context were trained apart, each up to a rotation of its own.
+    """
     unknown = ~measured.any(axis=(1, 2))[:, None, None] | ~measured.any(axis=(0, 2))[:, None]
     unknown = unknown | ~(measured.any(axis=0) if form.flat else measured.any(axis=(0, 1)))
-    unknown = unknown & ~measured
-    if not unknown.any():
+    unknown, apart = unknown & ~measured, unlinked(measured)
+    if not (unknown.any() or apart.any()):
         return predicted, np.zeros(values.shape[:2], np.int8)
-    mean, code = (predicted, np.int8(Fallback.BIASES)) if form.biases else two_means(values)
-    code = per_fiber(np.where(unknown, code, 0), ~measured, measured.any(axis=(0, 1)))
-    return np.where(unknown, mean, predicted), code
+    mean, kind = two_means(values)
+    if form.biases:
+        mean, kind = np.where(unknown, predicted, mean), np.int8(Fallback.BIASES)
+    code = np.where(unknown, kind, np.where(apart, Fallback.UNLINKED, Fallback.NONE))
+    return np.where(unknown | apart, mean, predicted), per_fiber(code, ~measured, measured.any(axis=(0, 1)))

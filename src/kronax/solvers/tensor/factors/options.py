@@ -35,8 +35,7 @@ class FactorizationOptions(Options):
     held_out
         Share of the measured profiles held out for early stopping, in [0, 1); 0 for none.
     refit
-        Whether to train again from the start on all profiles, for the best number of epochs. If that ends with a larger
-        training loss than the first training, the first is continued on all profiles instead.
+        Whether to continue the training from the best epoch on all profiles, for as many epochs as led there.
     start
         Initial context factors: ``"alike"``, close to 1, suits responses that are similar in most contexts;
         ``"random"`` finds opposite responses more reliably. No effect on ``"mf"``, which has none.
@@ -148,8 +147,8 @@ class AttentionOptions(FactorizationOptions):
     attention_decay
         Weight decay of the matrices of additive attention.
     or_cp
-        Whether to train ``"cp"`` as well, from the same initial values, and keep it if it predicts the held-out
-        profiles better. No effect if none are held out.
+        Whether to train ``"cp"`` as well, from the same initial values, and keep it unless attention predicts the
+        held-out profiles better, by more than one standard error of the difference. No effect if none are held out.
 
     Notes
     -----

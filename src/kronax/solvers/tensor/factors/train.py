@@ -90,17 +90,28 @@ def train(task: Task, number: int, n_epochs: int | None = None, start: dict[str,
 
 
 def refitted(task: Task, run: Run) -> dict[str, np.ndarray]:
-    """Return parameters trained on all fibers, for as many epochs as held-out ones chose.
+    """Return parameters trained further, on all fibers, for as many epochs as held-out ones chose.
 
-    No held-out fibers watch over it, and other minibatches may lead to another minimum: one in which large components
-    cancel where little was measured, say, and err where nothing was. Its loss in training is then larger than that of the
-    first training, which is continued instead.
+    It goes on from where the held-out fibers were predicted best. No held-out fibers watch over it, and from the start other
+    minibatches may lead to another minimum: one in which large components cancel where little was measured, say, and err
+    where nothing was.
     """
-    anew = train(task, run.number, run.n_best)
-    if anew.status.objective[-1] <= run.status.objective[run.n_best - 1]:
-        return anew.parameters
-    onward = train(task, run.number, run.n_best, run.parameters)
-    return min(anew, onward, key=lambda found: found.status.objective[-1]).parameters
+    return train(task, run.number, run.n_best, run.parameters).parameters
+
+
+def held_out_errors(task: Task, run: Run) -> np.ndarray:
+    """Compute the weighted mean squared error of every held-out fiber at the best epoch."""
+    where = np.nonzero(task.held_out)
+    fibers = Fibers(to_device(task.values[where], np.float32), *(to_device(a, np.int32) for a in where))
+    parameters = {name: to_device(value) for name, value in run.parameters.items()}
+    rows = to_device(np.arange(len(where[0])), np.int32)
+    return to_host(_fiber_errors(parameters, run.form, fibers, rows, task.settings))
+
+
+@partial(jax.jit, static_argnames="form")
+def _fiber_errors(parameters: Parameters, form: Form, fibers: Fibers, rows: Array, settings: Settings) -> Array:
+    squares, number = jax.lax.map(lambda row: loss(parameters, form, *take(fibers, row[None]), settings)[1], rows)
+    return squares / jnp.maximum(number, 1.0)
 
 
 @partial(jax.jit, static_argnames="form", donate_argnames=("parameters", "state"))

@@ -112,7 +112,7 @@ def _admm_step(
 def _admm(problem: Problem, options: HalrtcOptions, progress: bool) -> Solved:
     """Minimise Eq. 1 by the alternating direction method of multipliers."""
     modes, tol, x = problem.modes, options.tol * problem.norm, problem.start
-    duals = [jnp.zeros_like(x) for _ in modes]
+    duals = [to_device(np.zeros(x.shape)) for _ in modes]
     rho = 1.0 / (len(modes) * options.threshold * problem.largest.max())
     objective: list[float] = []
     for k in iterations("HaLRTC", options.max_iter, progress):

@@ -32,7 +32,17 @@ from tqdm.auto import tqdm
 from kronax.solvers import checks
 from kronax.solvers.device import Matrix, to_device, to_host
 from kronax.solvers.status import Status, ended
-from kronax.solvers.tensor.completion import Completion, merged, require_values, whole_fibers, without_work
+from kronax.solvers.tensor.completion import (
+    Completion,
+    Fallback,
+    merged,
+    per_fiber,
+    require_values,
+    whole_fibers,
+    without_work,
+)
+from kronax.solvers.tensor.connection import unlinked
+from kronax.solvers.tensor.means import two_means
 from kronax.solvers.tensor.unfold import (
     CONTEXT,
     GENE,
@@ -97,7 +107,7 @@ class Envelope:
             for a, tau, s2 in zip(self.a, self.tau, squares, strict=True)
         )
 
-    def gradient_maps(self, decomposed: list[tuple[np.ndarray, Matrix]]) -> list[Matrix]:
+    def gradient_maps(self, decomposed: list[tuple[np.ndarray, Matrix]]) -> list[Array]:
         """Return the matrices ``a U diag(min(s, τ)/s) Uᵀ`` that Eq. 3 multiplies the unfoldings with."""
         return [
             spectral(vectors, a * np.minimum(1.0, tau / np.sqrt(np.maximum(s2, tau**2))))
@@ -239,11 +249,24 @@ def complete(values: np.ndarray, alpha: tuple[float, float, float], solve, *, at
         )
         solved = solve(problem)
         tensor = to_host(solved.tensor)
+    completed = merged(values, tensor) if basis is None else _expanded(values, tensor, basis)
+    completed, fallback = _fall_back(values, completed)
     return Completion(
-        values=merged(values, tensor) if basis is None else _expanded(values, tensor, basis),
-        fallback=np.zeros(values.shape[:2], np.int8),
+        values=completed,
+        fallback=fallback,
         status=solved.status,
     )
+
+
+def _fall_back(values: np.ndarray, completed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Put ``mean_2d`` where no measurement links treatment and context, and the least trace norm is that of zeros."""
+    measured = ~np.isnan(values)
+    apart = unlinked(measured)
+    if not apart.any():
+        return completed, np.zeros(values.shape[:2], np.int8)
+    code = np.where(apart, Fallback.UNLINKED, Fallback.NONE)
+    fallback = per_fiber(code, ~measured, measured.any(axis=(0, 1)))
+    return np.where(apart, two_means(values)[0], completed).astype(values.dtype), fallback
 
 
 def _expanded(values: np.ndarray, tensor: np.ndarray, basis: np.ndarray) -> np.ndarray:

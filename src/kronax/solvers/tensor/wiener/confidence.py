@@ -5,35 +5,72 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from kronax.solvers.tensor.wiener.held_out import Folds
+from kronax.solvers.tensor.connection import FEWEST, blocks_of, held_out_links, linking_treatments
+from kronax.solvers.tensor.wiener.coordinates import Task
+from kronax.solvers.tensor.wiener.held_out import Folds, folds_across
 from kronax.solvers.tensor.wiener.kernels import Prior
 from kronax.solvers.tensor.wiener.options import KroneckerOptions
 
 _TOL, _SWEEPS = 1e-3, 100  # near enough for a confidence
 _GROUPS, _LEAST_GROUP = 10, 20  # of held-out fibers: groups at most, and fibers in each at least
+_CAUTION = 1.0  # standard errors: few treatments bridge blocks
 
 
-def calibration(folds: Folds, prior: Prior, options: KroneckerOptions) -> Callable[[np.ndarray], np.ndarray]:
+def expected_cosines(
+    task: Task, folds: Folds, prior: Prior, options: KroneckerOptions
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the function from relative sizes ``(D, C)`` to the cosines to be expected, NaN where nothing tells.
+
+    They are what held-out fibers reached; across blocks of contexts, those that were held out across blocks. Fibers that
+    fewer than three treatments link have none, unless as many do of the held-out fibers.
+    """
+    measured = ~np.isnan(task.values)
+    some = measured.any(axis=2)
+    blocks, links = blocks_of(some), linking_treatments(measured)
+    known = (links >= FEWEST) | ((held_out_links(some) < FEWEST).sum() >= _LEAST_GROUP)
+    within = calibration(folds, prior, options)
+    beyond = folds_across(task, blocks, options) if (blocks.across & known).any() else Folds(task, [])
+    across = calibration(beyond, prior, options, _CAUTION)
+    known &= ~blocks.across | bool(beyond.held)
+
+    def expected(size: np.ndarray) -> np.ndarray:
+        return np.where(known, np.where(blocks.across, across(size), within(size)), np.nan)
+
+    return expected
+
+
+def calibration(
+    folds: Folds, prior: Prior, options: KroneckerOptions, caution: float = 0.0
+) -> Callable[[np.ndarray], np.ndarray]:
     """Return the function from a prediction's relative size to the cosine that it is expected to have with a measurement.
 
     Were the kernels the true ones, both would be the same. As they are learnt from the data, the function is what held-out
-    fibers reached, made ascending: means over groups of them, straight lines in between.
+    fibers reached, made ascending: means over groups of them, less ``caution`` standard errors, straight lines in between.
     """
-    sizes, cosines = [], []
+    sizes, cosines, treatments = [], [], []
     tol, max_iter = max(options.tol, _TOL), min(options.max_iter, _SWEEPS)
     for mask, missing, x in folds.predictions(prior, tol, max_iter):
         sizes.append(relative_size(np.where(missing, np.nan, x), ~missing, x)[mask])
         cosines.append(_cosines(folds.task.values[mask], x[mask]))
-    size, cosine = (np.concatenate([*part, []]) for part in (sizes, cosines))
-    size, cosine = size[~np.isnan(cosine)], cosine[~np.isnan(cosine)]
+        treatments.append(np.nonzero(mask)[0])
+    size, cosine, treatment = (np.concatenate([*part, []]) for part in (sizes, cosines, treatments))
+    size, cosine, treatment = (part[~np.isnan(cosine)] for part in (size, cosine, treatment))
     if len(size) == 0:
         return lambda relative_size: np.minimum(relative_size, 1.0)
     groups = np.array_split(np.argsort(size, kind="stable"), np.clip(len(size) // _LEAST_GROUP, 1, _GROUPS))
     knots = [size[group].mean() for group in groups]
-    level = isotonic_regression([cosine[group].mean() for group in groups]).x
+    level = [cosine[group].mean() - caution * _standard_error(cosine[group], treatment[group]) for group in groups]
+    level = isotonic_regression(level).x
     return lambda relative_size: np.where(  # NaN where nothing is missing
         np.isnan(relative_size), np.nan, np.clip(np.interp(relative_size, knots, level), 0.0, 1.0)
     )
+
+
+def _standard_error(cosine: np.ndarray, treatment: np.ndarray) -> float:
+    """Compute the standard error of a mean of fibers, those of a treatment counted as one observation."""
+    number = np.unique(treatment, return_inverse=True)[1]
+    total = np.bincount(number, cosine - cosine.mean())
+    return float(np.sqrt(len(total) / max(len(total) - 1, 1) * np.square(total).sum()) / len(cosine))
 
 
 def _cosines(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:

@@ -1,11 +1,12 @@
 """Whole fibers held out of a tensor, to choose the prior by and to tell how far predictions can be trusted."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from kronax.solvers.device import to_host
+from kronax.solvers.tensor.connection import Blocks, in_blocks
 from kronax.solvers.tensor.folds import fiber_folds
 from kronax.solvers.tensor.wiener.coordinates import Task
 from kronax.solvers.tensor.wiener.kernels import Prior
@@ -14,6 +15,7 @@ from kronax.solvers.tensor.wiener.sweep import Start, solve, start_of
 
 _MOST_TREATMENTS = 400  # at most, drawn at random,
 _MOST_WORK = 3e9  # and so few that one product of a matrix of their size with the tensor has fewer multiplications
+_FEWEST_BRIDGES = 5  # treatments, for what they reach to tell of others
 
 
 @dataclass(frozen=True)
@@ -42,15 +44,46 @@ def folds_of(task: Task, options: KroneckerOptions) -> Folds:
     if n_spare < 2:
         return Folds(task, [])
     masks = fiber_folds(some, min(options.n_folds, n_spare), options.random_state)
-    return Folds(task, [(mask, start_of(np.where(mask[:, :, None], np.nan, task.values))) for mask in masks])
+    return Folds(task, _held(task, masks))
 
 
-def for_ranking(task: Task, random_state: int) -> Task:
-    """Return the part of a task that the candidates of the cross-validation are ranked on, in float32."""
+def folds_across(task: Task, blocks: Blocks, options: KroneckerOptions) -> Folds:
+    """Hold out, of treatments that bridge blocks of contexts, all that was measured in one of the blocks.
+
+    What such a treatment was measured for in other blocks is then all that its predictions can rest on, as it is for
+    treatments that were never measured in the block. No folds if too few bridge any.
+    """
+    task = for_ranking(task, options.random_state, blocks.bridging)
+    some = ~np.isnan(task.values).all(axis=2)
+    in_block = in_blocks(some, blocks.context)
+    bridging = np.random.default_rng(options.random_state).permutation(np.flatnonzero(in_block.sum(axis=1) > 1))
+    if len(bridging) < _FEWEST_BRIDGES:
+        return Folds(task, [])
+    n_folds = min(options.n_folds, len(bridging))
+    masks = np.zeros((n_folds, *some.shape), bool)
+    for i, treatment in enumerate(bridging):
+        for j, block in enumerate(np.flatnonzero(in_block[treatment])[:n_folds]):
+            masks[(i + j) % n_folds, treatment] |= some[treatment] & (blocks.context == block)
+    return Folds(task, _held(task, masks))
+
+
+def _held(task: Task, masks: Iterable[np.ndarray]) -> list[tuple[np.ndarray, Start]]:
+    """Pair masks of held-out fibers with the start of a solve without them."""
+    return [(mask, start_of(np.where(mask[:, :, None], np.nan, task.values))) for mask in masks]
+
+
+def for_ranking(task: Task, random_state: int, wanted: np.ndarray | None = None) -> Task:
+    """Return the part of a task that the candidates of the cross-validation are ranked on, in float32.
+
+    As many treatments as fit in half of it are those ``wanted`` (D,); the others are drawn at random.
+    """
     n, *others = task.values.shape
-    most = min(_MOST_TREATMENTS, int(np.sqrt(_MOST_WORK / np.prod(others))))
+    most = max(min(_MOST_TREATMENTS, int(np.sqrt(_MOST_WORK / np.prod(others)))), 2)
     some = np.arange(n)
     if n > most:
-        some = np.sort(np.random.default_rng(random_state).choice(n, max(most, 2), replace=False))
+        rng = np.random.default_rng(random_state)
+        first = rng.permutation(np.flatnonzero(np.zeros(n, bool) if wanted is None else wanted))[: most // 2]
+        others = np.setdiff1d(some, first)
+        some = np.sort(np.concatenate([first, rng.choice(others, most - len(first), replace=False)]))
     axes = None if task.axes is None else task.axes.astype(np.float32)
     return replace(task, values=task.values[some].astype(np.float32), axes=axes, dtype=np.float32)

@@ -41,10 +41,11 @@ from kronax.solvers.tensor.completion import (
     without_any,
     without_work,
 )
+from kronax.solvers.tensor.connection import unlinked
 from kronax.solvers.tensor.means import two_means
 from kronax.solvers.tensor.method import Memory, tensors
 from kronax.solvers.tensor.wiener.choose import choose
-from kronax.solvers.tensor.wiener.confidence import calibration, relative_size
+from kronax.solvers.tensor.wiener.confidence import expected_cosines, relative_size
 from kronax.solvers.tensor.wiener.coordinates import rotate
 from kronax.solvers.tensor.wiener.held_out import folds_of
 from kronax.solvers.tensor.wiener.options import KroneckerOptions
@@ -63,11 +64,13 @@ def kronecker(
     Starts at ``mean_2d``. Where fibers are missing whole, the genes are first rotated to the principal axes of the
     measured ones, which changes nothing but the time. Single missing entries are filled in the same way; the genes'
     kernel then has the eigenvectors of the first filled tensor. A treatment never measured is predicted by its
-    context's mean, a context never measured by the treatment's mean, and flagged.
+    context's mean, a context never measured by the treatment's mean, and flagged. So are fibers whose treatment no
+    measurement links with their context: their predictions suppose the usual correlation ``ρ̄`` of contexts.
 
     The confidence is the cosine of a predicted profile and its measurement that is to be expected. The norm of a
     prediction relative to that of measured profiles ranks predictions; what held-out fibers of that rank reached, in a
-    cross-validation, is the confidence.
+    cross-validation, is the confidence; across blocks of contexts that few treatments link, what fibers reached that
+    were held out across blocks.
 
     Parameters
     ----------
@@ -86,7 +89,7 @@ def kronecker(
         task = rotate(values, measured, options)
         folds = folds_of(task, options)
         prior = choose(folds, options, progress)
-        expected_cosine = calibration(folds, prior, options)
+        expected = expected_cosines(task, folds, prior, options)
         x, status = solve(task, prior, options.tol, options.max_iter, progress, start_of(task.values))
         variance = posterior_variance(task, x, prior) if options.variance else None
         predicted, basis = to_host(x), task.basis
@@ -95,7 +98,7 @@ def kronecker(
         predicted = predicted @ basis
     predicted, fallback = _fall_back(values, measured, predicted)
     completed = merged(values, predicted)
-    confidence = expected_cosine(relative_size(values, measured, completed))
+    confidence = expected(relative_size(values, measured, completed))
     return Completion(
         values=completed,
         fallback=fallback,
@@ -108,12 +111,12 @@ def kronecker(
 
 def _fall_back(values: np.ndarray, measured: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Put ``mean_2d`` where the treatment, the context or the gene was never measured; give the codes of fibers."""
-    unknown = without_any(~measured)
-    if not unknown.any():
+    unknown, apart = without_any(~measured), unlinked(measured)
+    if not (unknown.any() or apart.any()):
         return predicted, np.zeros(values.shape[:2], np.int8)
     mean, code = two_means(values)
-    code = per_fiber(np.where(unknown, code, 0), ~measured, measured.any(axis=(0, 1)))
-    return np.where(unknown, mean, predicted), code
+    code = np.where(unknown, code, np.where(apart, Fallback.UNLINKED, Fallback.NONE))
+    return np.where(unknown, mean, predicted), per_fiber(code, ~measured, measured.any(axis=(0, 1)))
 
 
 def needs(measured: np.ndarray, options: KroneckerOptions) -> Memory:

@@ -1,0 +1,169 @@
+"""Where a completion is written: layers and columns of obs in every modality, and one entry of the MuData's uns.
+
+Two layers belong to every completion, under its ``key_added``: the values, and which of them were measured. Columns of obs, factors and uns
+describe the latest completion; each replaces those of the one before.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+from scipy import sparse
+
+from kronax._data import align, factors, keys, measured
+from kronax._data import tensor as tensors
+from kronax._data.tensor import Tensor
+from kronax.solvers.tensor.completion import Completion, Fallback
+
+
+def write(
+    mdata: MuData, tensor: Tensor, result: Completion, method: str, options: Any, key_added: str, *, copy: bool
+) -> MuData:
+    """Write a completion of what was read; with ``copy`` into a copy. Return the object written to.
+
+    Everything is prepared before anything is written.
+
+    Raises
+    ------
+    FloatingPointError
+        If a prediction is not finite in the dtype of the layer.
+    """
+    layers = {context: _layer(tensor, result, c) for c, context in enumerate(tensor.contexts)}
+    obs = {context: _described(tensor, result, c) for c, context in enumerate(tensor.contexts)}
+    params = _storable({"layer": tensor.layer, "key_added": key_added}) | {"options": _storable(asdict(options))}
+    uns = _summary(tensor, result, method, params) | factors.described(tensor, result)
+    modalities = _aligned(mdata, tensor)
+
+    mdata = align.copied(mdata) if copy else mdata
+    if modalities:
+        align.replace(mdata, modalities)
+    _remove_earlier(mdata)
+    for c, context in enumerate(tensor.contexts):
+        _write(
+            mdata.mod[context], key_added, layers[context], _measured(tensor, c, layers[context].shape), obs[context]
+        )
+    factors.write(mdata, tensor, result)
+    mdata.uns[keys.COMPLETION] = uns
+    return mdata
+
+
+def _remove_earlier(mdata: MuData) -> None:
+    """Remove what describes an earlier completion; what the user has under one of these names is kept under another."""
+    if keys.COMPLETION in mdata.uns and not measured.description(mdata):
+        measured.make_room(mdata.uns, keys.COMPLETION, "uns")
+    earlier = bool(measured.description(mdata)) or any(measured.completed(adata) for adata in mdata.mod.values())
+    for adata in mdata.mod.values() if earlier else ():
+        for key in (keys.CONFIDENCE, keys.FALLBACK, keys.VARIANCE):
+            if key in adata.obs:
+                del adata.obs[key]
+        adata.obsm.pop(keys.TREATMENT_FACTORS, None)
+        adata.varm.pop(keys.GENE_FACTORS, None)
+
+
+def not_finite() -> FloatingPointError:
+    """Return the error for predictions that are not finite."""
+    return FloatingPointError(
+        "The predictions are not finite; nothing was written. Values that differ by very many orders of magnitude can "
+        "be the cause: look for outliers, or divide all values by a constant."
+    )
+
+
+def fallbacks(tensor: Tensor, result: Completion) -> dict[str, int]:
+    """Count the profiles with gaps by what they fell back to."""
+    gaps = np.isnan(tensor.values).any(axis=2)
+    return {_name(kind): int((gaps & (result.fallback == kind)).sum()) for kind in Fallback if kind != Fallback.NONE}
+
+
+def _layer(tensor: Tensor, result: Completion, c: int) -> np.ndarray:
+    """Return a modality's completed layer: what was read, as it was, and predictions of the shared genes in the gaps."""
+    found, rows, columns = tensor.matrices[c], tensor.rows[:, c], tensor.columns[c]
+    layer = np.full((len(rows), found.shape[1]), np.nan, tensors.floating(found.dtype))
+    here = rows >= 0
+    layer[here] = found[rows[here]].toarray() if sparse.issparse(found) else found[rows[here]]
+    missing = np.isnan(tensor.values[:, c])
+    with np.errstate(over="ignore"):
+        layer[:, columns] = np.where(missing, result.values[:, c].astype(layer.dtype), layer[:, columns])
+    if not np.isfinite(layer[:, columns]).all():
+        raise not_finite()
+    return layer
+
+
+def _described(tensor: Tensor, result: Completion, c: int) -> dict[str, Any]:
+    """Return the columns of a modality's obs."""
+    gaps = np.isnan(tensor.values[:, c]).any(axis=1)
+    confidence = np.full(len(gaps), np.nan) if result.confidence is None else result.confidence[:, c]
+    kinds = ["measured", *map(_name, Fallback)]
+    codes = np.where(gaps, result.fallback[:, c] + 1, 0)
+    columns: dict[str, Any] = {
+        keys.MEASURED: tensor.measured[:, c],
+        keys.CONFIDENCE: np.where(gaps, confidence, np.nan),
+        keys.FALLBACK: pd.Categorical.from_codes(codes, kinds).remove_unused_categories(),
+    }
+    if result.variance is not None:
+        columns[keys.VARIANCE] = result.variance[:, c]
+    return columns
+
+
+def _aligned(mdata: MuData, tensor: Tensor) -> dict[str, AnnData]:
+    """Return what shall stand in the place of the modalities; nothing if their rows are the same already."""
+    if tensors.is_aligned(mdata):
+        return {}
+    align.log_new(mdata, tensor.treatments)
+    return align.aligned(mdata, tensor.treatments, dict(zip(tensor.contexts, tensor.measured.T, strict=True)))
+
+
+def _write(adata: AnnData, key_added: str, layer: np.ndarray, known: np.ndarray, obs: Mapping[str, Any]) -> None:
+    key = measured.mark(key_added)
+    if key in adata.layers and measured.flags(adata.layers[key]) is None:
+        measured.make_room(adata.layers, key, "layers")
+    adata.layers[key_added], adata.layers[key] = layer, known
+    align.write_measured(adata, obs[keys.MEASURED])
+    for name, column in obs.items():
+        adata.obs[name] = column
+
+
+def _measured(tensor: Tensor, c: int, shape: tuple[int, int]) -> np.ndarray:
+    """Say of all entries of a modality whether a value was read there."""
+    found, rows = tensor.matrices[c], tensor.rows[:, c]
+    known, here = np.zeros(shape, bool), rows >= 0
+    known[here] = ~np.isnan(found.toarray() if sparse.issparse(found) else found)[rows[here]]
+    return known
+
+
+def _name(fallback: Fallback) -> str:
+    return fallback.name.lower()
+
+
+def _summary(tensor: Tensor, result: Completion, method: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Return what is stored in uns."""
+    return {
+        "method": method,
+        "params": params,
+        "chosen": {key: float(value) for key, value in result.parameters.items()},
+        "converged": bool(result.status.converged),
+        "reason": result.status.reason,
+        "n_iter": int(result.status.n_iter),
+        "objective": np.asarray(result.status.objective, np.float64),
+        "n_predicted": int((~tensor.measured).sum()),
+        "n_entries": tensor.missing_entries,
+        "fallbacks": fallbacks(tensor, result),
+        "version": version("kronax"),
+    }
+
+
+def _storable(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options as they can be saved: no tuples, no NumPy scalars, and no None, which not every version of anndata can read."""
+    plain = {}
+    for key, value in options.items():
+        if value is None:
+            continue
+        if isinstance(value, tuple | list | np.ndarray):
+            plain[key] = np.asarray(value, str if any(isinstance(v, str) for v in value) else np.float64)
+        else:
+            plain[key] = value.item() if isinstance(value, np.generic) else value
+    return plain

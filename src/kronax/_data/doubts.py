@@ -1,0 +1,168 @@
+"""What is doubtful about a tensor's values and names, and can be used nevertheless: told once, with the remedy."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from kronax._data.tensor import Tensor
+from kronax._logging import logger, warn
+from kronax.solvers import checks
+
+_APART = 10.0  # times; contexts of one unit differ by a factor of 2 or 3 in the sizes of their profiles
+_CONTROLS = re.compile(
+    r"(dmso|vehicle|veh|ctrl|ctl|control|untreated|unstimulated|unperturbed|untransfected|mock|scramble[d]?|pbs|saline|water|solvent"
+    r"|media|medium|nontargeting|nt|negcon|neg|safetargeting|placebo)\d{0,2}"
+)
+_BESIDE_CONTROL = (
+    "negative",
+    "neg",
+    "non",
+    "targeting",
+    "safe",
+    "sham",
+    "cells",
+    "only",
+    "group",
+    "sample",
+    "sirna",
+    "sgrna",
+)
+_NAMELESS = ("", "nan", "none", "na", "n/a", "<na>", "nat", "null")
+_ENOUGH = 50  # values, to say of a context that it has no negative ones
+_DESIGN = re.compile(r"dose|dosage|conc|time|hour|duration|(^|_)(days?|hrs?|h|um|nm|mm|mins?)(_|$)", re.IGNORECASE)
+_DIFFERENCES = "`mdata = mudata.MuData({{c: anndata.AnnData(a.X - {level}, obs=a.obs, var=a.var){rest} for c, a in mdata.mod.items()}}, axis=-1)`"
+
+
+def of_input(tensor: Tensor) -> None:
+    """Warn of levels in place of differences, of contexts in different units, and of names that look alike."""
+    of_levels(tensor.values, controls(tensor.treatments))
+    _of_mixed(tensor)
+    of_scales(tensor)
+    of_names(tensor.treatments, "treatments")
+    of_names(tensor.contexts, "contexts")
+
+
+def of_levels(matrix: np.ndarray | sparse.spmatrix | sparse.sparray, control: Sequence[str] = ()) -> None:
+    """Warn of what look like raw counts, or like levels of expression: no value is negative."""
+    entries = matrix.data if sparse.issparse(matrix) else matrix
+    entries = entries[~np.isnan(entries)]
+    if not entries.size or entries.min() < 0 or entries.max() <= 0:
+        return
+    whole = entries.max() > 1 and (np.mod(entries, 1) == 0).all()
+    found = "All values are non-negative whole numbers, as raw counts are." if whole else "No value is negative."
+    warn(
+        f"{found} Predictions of levels mostly reflect how strongly each gene is expressed, and so do their scores: in a "
+        f"cross-validation they may reach .98 and mean nothing. Use {'logarithms, and of these ' if whole else ''}differences from "
+        f"controls (log fold changes): {_differences(control)}"
+    )
+
+
+def _differences(control: Sequence[str]) -> str:
+    """Write the code that makes differences of levels."""
+    if len(control):
+        name = str(control[0])
+        return _DIFFERENCES.format(level=f"a[{name!r}].X", rest=f"[a.obs_names != {name!r}].copy()") + "."
+    return _DIFFERENCES.format(level="np.nanmean(a.X, axis=0)", rest="") + ", where no control was profiled."
+
+
+def of_scales(tensor: Tensor) -> None:
+    """Warn of contexts whose profiles are of very different sizes: the typical root mean square of each."""
+    sizes = {}
+    for c, context in enumerate(tensor.contexts):
+        profiles = tensor.values[tensor.measured[:, c], c]
+        size = float(np.median(np.sqrt(np.nanmean(np.square(profiles), axis=1)))) if len(profiles) else 0.0
+        if size > 0:
+            sizes[context] = size
+    if sizes and max(sizes.values()) > _APART * min(sizes.values()):
+        ordered = sorted(sizes, key=sizes.__getitem__)
+        shown = ordered if len(ordered) <= 6 else [*ordered[:3], *ordered[-3:]]
+        listed = ", ".join(f"{context} {sizes[context]:.3g}" for context in shown)
+        where = "X" if tensor.layer is None else f"layers[{tensor.layer!r}]"
+        warn(
+            f"Contexts are on scales that differ {max(sizes.values()) / min(sizes.values()):.0f}-fold (typical root mean square of a "
+            f"profile: {listed}{', the others between' if len(shown) < len(ordered) else ''}). The largest rule what is learnt of "
+            "all. If their units differ, convert them, or bring all to one scale: "
+            f"`for a in mdata.mod.values(): a.{where} = a.{where} / np.sqrt(np.nanmean(a.{where} ** 2))`."
+        )
+
+
+def _of_mixed(tensor: Tensor) -> None:
+    """Warn of contexts without a negative value beside others that have many: levels beside differences."""
+    values = np.moveaxis(tensor.values, 1, 0).reshape(len(tensor.contexts), -1)
+    n, negative = (~np.isnan(values)).sum(axis=1), (values < 0).sum(axis=1)
+    levels, others = (n >= _ENOUGH) & (negative == 0), negative > 0.1 * n
+    if levels.any() and others.any():
+        names = [tensor.contexts[c] for c in np.flatnonzero(levels)]
+        warn(
+            f"No value of {checks.listed(names)} is negative, while those of {tensor.contexts[np.flatnonzero(others)[0]]} are in "
+            f"{negative[others].sum() / n[others].sum():.0%}. Levels in some contexts and differences from controls in others do not "
+            "go together: use differences in all."
+        )
+
+
+def of_names(names: Iterable[str], what: str) -> None:
+    """Warn of names that stand for missing ones, and of those that differ by blanks or case only, with the pairs."""
+    names = list(dict.fromkeys(map(str, names)))
+    if nameless := [name for name in names if name.strip().casefold() in _NAMELESS]:
+        warn(
+            f"{checks.listed([repr(name) for name in nameless])} among the names of {what}: is the name missing there?"
+        )
+    having: dict[str, list[str]] = {}
+    for name in names:
+        having.setdefault("".join(name.split()).casefold(), []).append(name)
+    alike = [same for same in having.values() if len(same) > 1]
+    if alike:
+        pairs = checks.listed([" and ".join(map(repr, same)) for same in alike])
+        n = checks.number(sum(map(len, alike)), what.removesuffix("s") + " name")
+        warn(
+            f"{n} differ by blanks or case only: {pairs}. They count as different {what}; if they are the same, write them "
+            "alike, e.g. with `.str.strip().str.lower()`."
+        )
+
+
+def controls(names: Iterable[str]) -> list[str]:
+    """Find the names that controls usually have."""
+    return [name for name in map(str, names) if _is_control(name)]
+
+
+def _is_control(name: str) -> bool:
+    words = [word for word in re.split(r"[\W_]+", name.casefold()) if word]
+    parts = [
+        word for word in words if not re.fullmatch(r"\d{1,3}(um|nm|mm|h|hr|d)?", word) and word not in _BESIDE_CONTROL
+    ]
+    return bool(words) and (
+        bool(_CONTROLS.fullmatch("".join(words))) or bool(parts) and all(_CONTROLS.fullmatch(part) for part in parts)
+    )
+
+
+def of_controls(names: Iterable[str], column: str | None) -> None:
+    """Warn of controls among the treatments, which stand in a column of obs, or along var."""
+    if found := controls(names):
+        which = f"~adata.obs[{column!r}].isin({found[:5]!r})" if column else f":, ~adata.var_names.isin({found[:5]!r})"
+        warn(
+            f"{checks.listed(found)} {'looks' if len(found) == 1 else 'look'} like a control, and stays as one more treatment, "
+            f"predicted and scored. Leave it out, `adata = adata[{which}]`; or, of levels, subtract it first: {_differences(found)}"
+        )
+
+
+def of_averaged(table: pd.DataFrame, pair: np.ndarray, obs_key: list[str], context_key: Any, aggregate: str) -> None:
+    """Warn of doses and times that vary between rows of one treatment and context; log what else does."""
+    groups = table.groupby(pair, sort=False)
+    varying = [key for key in table if table[key].notna().any() and (groups[key].nunique() > 1).any()]
+    design = [key for key in varying if _DESIGN.search(str(key))]
+    for key in design:
+        first = groups[key].nunique().idxmax()
+        values = checks.listed([str(value) for value in table[key][pair == first].dropna().unique()])
+        n = int((groups[key].nunique() > 1).sum())
+        warn(
+            f"`adata.obs[{key!r}]` differs between rows of {n:,} of {groups.ngroups:,} pairs of a treatment and a context (in one: "
+            f"{values}), which are combined by {aggregate}. To keep them apart: kx.pp.tensor(adata, "
+            f"obs_key={[*obs_key, key]!r}, context_key={context_key!r}); or choose one of them first."
+        )
+    others = [str(key) for key in varying if key not in design and 2 * table[key].nunique() < len(table)]
+    if others:
+        logger.info("tensor: rows that are combined by %s differ in %s", aggregate, checks.listed(others))

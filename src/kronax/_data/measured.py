@@ -1,0 +1,197 @@
+"""What was measured, and what a completion predicted: every function asks here.
+
+A completion marks what was measured in a layer beside its own, ``layers["completed_measured"]`` beside ``layers["completed"]``. The mark
+stays with the values: in files, in MuData objects made anew, through `anndata.concat`. A table that holds completed values in X has it
+as ``layers["measured"]``, or as ``obs["measured"]`` where whole profiles were predicted.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+from scipy import sparse
+
+from kronax._data import keys
+from kronax._logging import warn
+from kronax.solvers import checks
+
+_TRUE, _FALSE = ("true", "yes", "1", "1.0"), ("false", "no", "0", "0.0")  # as files bring them
+
+
+def flags(values: Any) -> np.ndarray | None:
+    """Return a marker of true and false, of any dtype, as bool; None if that is not what it holds.
+
+    A missing value is True: nothing says that it was predicted.
+    """
+    if sparse.issparse(values):
+        values = values.toarray()
+    missing = np.ma.getmaskarray(values) if np.ma.isMaskedArray(values) else False
+    found = np.asarray(values)
+    if found.dtype == bool:
+        return found | missing
+    flat = pd.Series(found.ravel(), dtype=None if found.dtype.kind in "iuf" else object)
+    codes, distinct = pd.factorize(flat)
+    meanings = [_meaning(value) for value in distinct]
+    if None in meanings:
+        return None
+    return np.array([*meanings, True], bool)[codes].reshape(found.shape) | missing
+
+
+def _meaning(value: Any) -> bool | None:
+    text = str(value).strip().lower()
+    return True if text in _TRUE else False if text in _FALSE else None
+
+
+def mark(layer: str | None) -> str:
+    """Name the layer that marks what was measured of a layer, or of X."""
+    return keys.MEASURED if layer is None else f"{layer}_{keys.MEASURED}"
+
+
+def completed(adata: AnnData) -> list[str]:
+    """Name the layers that a completion wrote."""
+    return [
+        key
+        for key in adata.layers
+        if key is not None and mark(key) in adata.layers and flags(adata.layers[mark(key)]) is not None
+    ]
+
+
+def description(mdata: MuData) -> Mapping[str, Any]:
+    """Return what the latest completion wrote in uns; nothing where the user owns that place, or none was run."""
+    found = mdata.uns.get(keys.COMPLETION)
+    ours = isinstance(found, Mapping) and isinstance(found.get("params"), Mapping) and "method" in found
+    return found if ours else {}
+
+
+def is_completed(mdata: MuData, layer: str | None) -> bool:
+    """Say whether a completion wrote a layer: a mark stands beside it, or the latest one names it."""
+    marked = all(mark(layer) in adata.layers for adata in mdata.mod.values())
+    return marked or layer is not None and description(mdata).get("params", {}).get("key_added") == layer
+
+
+def predicted(adata: AnnData, layer: str | None, of: str = "adata") -> np.ndarray | None:
+    """Say which entries of X or a layer are predictions, by the layer that marks them; None if nothing says so."""
+    key = mark(layer)
+    if key not in adata.layers:
+        return None
+    known = flags(adata.layers[key])
+    if known is None:
+        warn(_not_understood(adata.layers[key], f"{of}.layers[{key!r}]"))
+        return None
+    return None if known.all() else ~known
+
+
+def predicted_profiles(adata: AnnData, of: str = "adata") -> np.ndarray:
+    """Say which rows are predictions by ``obs["measured"]``; none if it means something else, which is told."""
+    if keys.MEASURED not in adata.obs:
+        return np.zeros(adata.n_obs, bool)
+    known = flags(adata.obs[keys.MEASURED])
+    if known is None:
+        warn(_not_understood(adata.obs[keys.MEASURED], f"{of}.obs[{keys.MEASURED!r}]"))
+        return np.zeros(adata.n_obs, bool)
+    return ~known
+
+
+def predicted_of(mdata: MuData, context: str, layer: str | None) -> np.ndarray | None:
+    """Say which entries of a modality are predictions, `(n, p)` or `(n, 1)`; None if nothing says so.
+
+    Its mark says it, or the latest completion if that wrote the layer without a mark, as versions before did. ``obs["measured"]`` belongs to
+    the layer that was completed; where none was, to all.
+    """
+    adata, of = mdata.mod[context], f"mdata[{context!r}]"
+    if mark(layer) in adata.layers:
+        return predicted(adata, layer, of)
+    params = description(mdata).get("params", {})
+    if layer is not None and params.get("key_added") == layer:
+        source = params.get("layer")
+        read = adata.X if source is None else adata.layers.get(source)
+        return None if read is None else np.isnan(read.toarray() if sparse.issparse(read) else read)
+    if completed(adata) or params or keys.MEASURED not in adata.obs:
+        return None
+    known = flags(adata.obs[keys.MEASURED])
+    return None if known is None or known.all() else ~known[:, None]
+
+
+def require_measured(mdata: MuData, layer: str | None, matrices: Mapping[str, Any]) -> None:
+    """Require what was read of a layer, or of X, not to be what a completion wrote: its predictions are no measurements."""
+    n = sum(_n_predicted(mdata, context, layer, found) for context, found in matrices.items())
+    n_rows = (
+        0 if layer is not None or n else sum(_n_marked(mdata, context, found) for context, found in matrices.items())
+    )
+    if n_rows and not all(keys.CONFIDENCE in adata.obs for adata in mdata.mod.values()):
+        warn(
+            f"{n_rows:,} values of `X` are in profiles of which `obs[{keys.MEASURED!r}]` is False. They count as measured. If they "
+            "are predictions, set them to NaN first."
+        )
+        n_rows = 0  # the column may be the user's own
+    if n + n_rows:
+        where = "`X`" if layer is None else f"`layers[{layer!r}]`"
+        msg = (
+            f"{where} is a result of kx.tl.complete_tensor, with {n + n_rows:,} values that nobody measured. Name the layer of the "
+            "measured values, or none for X."
+        )
+        raise ValueError(msg)
+
+
+def _n_marked(mdata: MuData, context: str, found: Any) -> int:
+    """Count the values of X in rows that ``obs["measured"]`` calls not measured, as in parts of :func:`kronax.get.profiles`."""
+    if description(mdata) or any(completed(adata) for adata in mdata.mod.values()):
+        return 0  # the column is of the layer that was completed
+    gaps = predicted_of(mdata, context, None)
+    return 0 if gaps is None or gaps.shape[1] > 1 else int((gaps & ~np.isnan(_dense(found))).sum())
+
+
+def _n_predicted(mdata: MuData, context: str, layer: str | None, found: Any) -> int:
+    """Count the values of a modality that a completion predicted: by its mark, or as copies of those in a completed layer."""
+    adata = mdata.mod[context]
+    if mark(layer) not in adata.layers:
+        params = description(mdata).get("params", {})
+        if layer is not None and params.get("key_added") == layer:
+            return int(description(mdata).get("n_entries", 0)) if context == next(iter(mdata.mod)) else 0
+        return max((_n_copied(adata, key, found) for key in completed(adata)), default=0)
+    gaps = predicted(adata, layer, f"mdata[{context!r}]")
+    return 0 if gaps is None else int((gaps & ~np.isnan(_dense(found))).sum())
+
+
+def _n_copied(adata: AnnData, key: str, found: Any) -> int:
+    """Count the predictions of a completed layer, if all of them stand in what was read."""
+    gaps = predicted(adata, key)
+    if gaps is None:
+        return 0
+    whole = _dense(adata.layers[key])
+    gaps &= ~np.isnan(whole)
+    copied, own = _dense(found)[gaps], whole[gaps]
+    return len(own) if len(own) and np.array_equal(copied, own.astype(copied.dtype)) else 0
+
+
+def _dense(found: Any) -> np.ndarray:
+    return found.toarray() if sparse.issparse(found) else found
+
+
+def _not_understood(values: Any, where: str) -> str:
+    """Say that a column or layer of that name is no marker."""
+    values = values.data if sparse.issparse(values) else np.asarray(values)
+    found = checks.listed([repr(str(value)) for value in pd.unique(values.ravel())], 3)
+    return (
+        f"`{where}` holds {found}, neither true nor false. It says nothing about what was measured: every value that is "
+        "not NaN counts as measured."
+    )
+
+
+def make_room(mapping: Any, key: str, where: str) -> None:
+    """Keep what the user has under a name of ours: under another name, which is told."""
+    kept = aside(key, mapping)
+    mapping[kept] = mapping[key]
+    del mapping[key]
+    warn(f"`{where}[{key!r}]` was your own, and is now `{where}[{kept!r}]`: kronax writes its results under that name.")
+
+
+def aside(key: str, taken: Any) -> str:
+    """Return a free name for what had the name of something of ours."""
+    kept = f"{key}_before"
+    while kept in taken:
+        kept += "_"
+    return kept

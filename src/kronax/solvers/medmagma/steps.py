@@ -1,0 +1,152 @@
+"""Steps of expectation maximisation: an E-step, which finds ``Z``, and an M-step, which fits ``Ψ`` and ``Φ`` to it.
+
+The E-step sees the leading directions of the last ``Z``, damped, and not the whole last estimate: see
+:mod:`kronax.solvers.gaussian.m_step`.
+"""
+
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import sparse
+
+from kronax.solvers.blocks import from_csr, gram, to_dense
+from kronax.solvers.gaussian import m_step
+from kronax.solvers.gaussian.spectral import Leading, Spectrum, decompose
+from kronax.solvers.scales import fiber
+from kronax.solvers.scales.laplace import Laplace, Moments
+from kronax.solvers.scales.quotient import pattern_counts
+
+FIBER_TOLERANCE = 1e-9  # of row and column sums: what is aimed at ...
+FIBER_ACCEPTED = 1e-6  # ... and what will do
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of EM.
+
+    Attributes
+    ----------
+    mode
+        Where the E-step put ``Z``.
+    moments
+        Its second moments beyond the mode, or None.
+    lead, found
+        Directions and spectrum of ``Z``.
+    estimate
+        What the M-step made of it.
+    objective
+        After the step, per entry of ``Z``.
+    shortfall
+        How far from its goal a solve stopped, in words; empty if all got there.
+    """
+
+    mode: fiber.Mode
+    moments: Moments | None
+    lead: Leading
+    found: Spectrum
+    estimate: m_step.Estimate
+    objective: float
+    shortfall: str
+
+    @property
+    def converged(self) -> bool:
+        """Tell whether every solve got to its goal."""
+        return not self.shortfall
+
+
+class Steps:
+    """One tall matrix and the steps of EM on it; ``center`` is the axis along which ``m`` is constant."""
+
+    def __init__(
+        self,
+        matrix: sparse.csr_array,
+        n_comps: int,
+        center: int | None,
+        penalty: m_step.Penalty,
+        laplace: Laplace | None = None,
+        *,
+        progress: bool,
+    ) -> None:
+        self.n_comps, self.center, self.penalty = n_comps, center, penalty
+        self.laplace, self.progress = laplace, progress
+        self.n_entries = float(matrix.nnz)  # and the sum of the squares of Z, the mean of which is 1
+        self.matrix, self.counts = matrix, pattern_counts(matrix)
+        with jax.enable_x64(True):
+            self.y = from_csr(matrix)
+
+    def first(self) -> Step:
+        """Take the step from ``Ω = I``."""
+        omega = fiber.identity(*self.y.shape)
+        mode = fiber.sinkhorn(self.matrix, *self.counts, FIBER_TOLERANCE)
+        if (
+            float(mode.residual) > FIBER_TOLERANCE
+        ):  # a pattern that hangs together loosely: Newton's method does not mind
+            mode = self._newton(omega, mode)
+        return self._from(mode, omega)
+
+    def after(self, step: Step) -> Step:
+        """Take the step from what the one before found."""
+        omega = self._seen(step)
+        return self._from(self._newton(omega, step.mode), omega, step.estimate)
+
+    def without_noise(self) -> Step:
+        """Take the matrix itself for ``Z``."""
+        n, m = self.y.shape
+        return self._from(fiber.Mode(jnp.zeros(n), jnp.zeros(m), jnp.asarray(0.0), jnp.asarray(0)), None)
+
+    def distance(self, old: Step, new: Step) -> float:
+        """Return the root mean square change of ``log|Z|``."""
+        return float(fiber.distance(self.y, old.mode, new.mode, self.n_entries))
+
+    def doubt(self, old: Step, new: Step, change: float, last_change: float) -> str:
+        """Return why a step cannot be trusted, in words; empty if it can.
+
+        The steps of a fixed-point iteration that converges get shorter. One longer than the step before it is where the
+        feedback between ``Z`` and ``Ω`` has taken over.
+        """
+        if change < last_change:
+            return ""
+        return f"it changed log|Z| by {change:.2g}, more than the {last_change:.2g} of the step before it"
+
+    def final(self, step: Step) -> Step:
+        """Return a step with ``Z`` in the unit in which its mean square is 1."""
+        return step
+
+    def _seen(self, step: Step) -> fiber.Omega:
+        """Return the ``Ω`` that the E-step sees of the step before."""
+        return m_step.spiked(step.lead, self.n_entries, self.n_comps)
+
+    def _newton(self, omega: fiber.Omega, start: fiber.Mode) -> fiber.Mode:
+        return fiber.newton(self.y, omega, *map(jnp.asarray, self.counts), start.a, start.b, FIBER_TOLERANCE)
+
+    def _from(self, mode: fiber.Mode, omega: fiber.Omega | None, last: m_step.Estimate | None = None) -> Step:
+        """Take the M-step from a mode for ``Ω``."""
+        residual = float(mode.residual)
+        off = f"row and column sums are off their targets by {residual:.2g}" if residual > FIBER_ACCEPTED else ""
+        moments = self.laplace(self._dense(mode), *fiber.precisions(omega)) if self.laplace and not off else None
+        mode, lead, found = self._decomposed(mode, moments)
+        estimate = m_step.estimate(found, self.penalty, last, progress=self.progress)
+        curvature = 0.5 * moments.log_det / np.prod(self.y.shape) if moments else 0.0  # Eq. 7
+        objective, shortfall = estimate.objective + curvature, off or estimate.shortfall
+        return Step(mode, moments, lead, found, estimate, objective, shortfall)
+
+    def _decomposed(self, mode: fiber.Mode, moments: Moments | None) -> tuple[fiber.Mode, Leading, Spectrum]:
+        """Move a mode to where the mean square of ``Z`` is 1, and decompose ``Z``."""
+        mode, z = fiber.of_unit_size(self.y, mode, self.n_entries)
+        lead, found = decompose(z, gram(z), center=self.center, n_comps=self.n_comps)
+        return mode, lead, replace(found, beyond=self._beyond(mode, moments))
+
+    def _beyond(self, mode: fiber.Mode, moments: Moments | None) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return what the second moments add to those of the mode, in the unit in which the mean square is 1."""
+        if moments is None:
+            return None
+        z = self._dense(mode)
+        return tuple(
+            self.n_entries * (found / np.trace(found) - square / np.trace(square))
+            for found, square in ((moments.rows, z @ z.T), (moments.cols, z.T @ z))
+        )
+
+    def _dense(self, mode: fiber.Mode) -> np.ndarray:
+        return to_dense(fiber.at(self.y, mode.a, mode.b))
