@@ -920,7 +920,7 @@ def test_memory(counts, monkeypatch):
         "kronax.solvers.scales.fiber.sinkhorn",
         "kronax.solvers.scales.fiber.newton",
         "kronax.solvers.gaussian.kronecker_sum.fit",
-        "kronax.solvers.medmagma.em.decompose",
+        "kronax.solvers.medmagma.steps.decompose",
         "kronax.solvers.graph.search._largest",
         "kronax._data.graph_out.affinity_graph",
         "kronax._data.graph_out.partial_correlation_graph",
