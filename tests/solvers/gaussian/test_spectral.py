@@ -104,3 +104,22 @@ def test_large_vectors_are_in_single_precision(rng):
     double, single = (decomposed(z, 0, most_double=most)[1] for most in (N * M, N))
     assert (double.rows.dtype, single.rows.dtype, single.cols.dtype) == (np.float64, np.float32, np.float64)
     np.testing.assert_allclose(single.rows, double.rows, atol=1e-5)
+
+
+@pytest.mark.parametrize("center", [0, 1])
+def test_what_does_not_vary_is_along_no_direction(center, rng):
+    """Constants of all sizes: taking the means away leaves rounding, of which no direction is made."""
+    z = rng.gamma(1.0, 1.0, (N, M))
+    sizes = rng.lognormal(0.0, 2.0, 5)
+    if center == 0:
+        z[:, -5:] = sizes  # columns
+        z[3] = np.delete(z, 3, 0).mean(0)  # and a row that is the mean
+    else:
+        z[-5:] = sizes[:, None]
+        z[:, 3] = np.delete(z, 3, 1).mean(1)
+    found = decomposed(z, center)[1]
+    columns, row = (found.cols, found.rows[3]) if center == 0 else (found.rows, found.cols[3])
+    assert not columns[-5:].any() and columns[:-5].any(axis=1).all()
+    assert not row.any()
+    deviations = z - z.mean(axis=center, keepdims=True)
+    np.testing.assert_allclose((found.rows * np.sqrt(found.eigenvalues)) @ found.cols.T, deviations, atol=1e-9)

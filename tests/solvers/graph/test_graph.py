@@ -7,7 +7,9 @@ from scipy.spatial.distance import cdist
 from umap.umap_ import fuzzy_simplicial_set
 
 from kronax.solvers.gaussian.precision import LowRank, Sparse, dense
-from kronax.solvers.graph.graph import Graph, absolute_graph, affinity_graph, on_edges, partial_correlation_graph
+from kronax.solvers.graph.graph import Graph, on_edges, without_weak
+from kronax.solvers.graph.partial_correlations import absolute_graph, partial_correlation_graph
+from kronax.solvers.graph.weights import affinity_graph
 
 N, K, WIDTH = 120, 7, 6
 
@@ -266,6 +268,45 @@ def test_on_edges(dtype, rng):
     tolerance = 1e-12 if dtype == np.float64 else 1e-6
     np.testing.assert_allclose(found.toarray(), np.where(pattern, dense(phi), 0.0), atol=tolerance)
     assert (found.data < 0).any()
+
+
+def islands(rng) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of two kinds that have no coordinate in common, in a basis in which no coordinate is exactly 0."""
+    kind = np.arange(24) % 2
+    rows = rng.uniform(0.5, 1.0, (24, WIDTH)) * (kind[:, None] == np.arange(WIDTH) % 2)
+    return rows @ np.linalg.qr(rng.normal(size=(WIDTH, WIDTH)))[0], kind
+
+
+def test_rounding_makes_no_neighbours(rng):
+    """Between orthogonal rows there is nothing but rounding, half of it positive; there are 11 of a kind and 20 wanted."""
+    rows, kind = islands(rng)
+    unit_rows = unit(rows)
+    across = (unit_rows @ unit_rows.T)[kind[:, None] != kind]
+    assert 0 < across.max() < 1e-14
+    found = affinity_graph(rows, 20)
+    pairs = found.connectivities.nonzero()
+    np.testing.assert_array_equal(kind[pairs[0]], kind[pairs[1]])
+    assert (np.diff(found.connectivities.indptr) == 11).all()
+
+
+def test_rounding_makes_no_partial_correlations(rng):
+    rows, kind = islands(rng)
+    vectors, weights = np.linalg.svd(rows, full_matrices=False)[:2]
+    found = partial_correlation_graph(LowRank(1.0, vectors, -0.5 * weights / weights.max()), 0.5, 23).connectivities
+    pairs = found.nonzero()
+    assert found.nnz
+    np.testing.assert_array_equal(kind[pairs[0]], kind[pairs[1]])
+
+
+def test_weak_edges_are_dropped_in_both_matrices():
+    weights = np.array([[0, 1.0, 0.1], [1.0, 0, 0.002], [0.1, 0.002, 0]])
+    graph = Graph(sparse.csr_array(weights), sparse.csr_array(2 * weights))
+    found = without_weak(graph, 100)
+    np.testing.assert_array_equal(found.connectivities.toarray(), np.where(weights == 0.002, 0, weights))
+    np.testing.assert_array_equal(found.distances.toarray(), 2 * found.connectivities.toarray())
+    assert found.connectivities.nnz == found.distances.nnz == 4
+    empty = Graph(sparse.csr_array((3, 3)), sparse.csr_array((3, 3)))
+    assert without_weak(empty, 100).connectivities.nnz == 0
 
 
 def test_on_no_edges(rng):

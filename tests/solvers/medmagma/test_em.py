@@ -13,10 +13,12 @@ from kronax.solvers.gaussian import kronecker_sum, m_step
 from kronax.solvers.gaussian.lasso import newton
 from kronax.solvers.gaussian.precision import LowRank, dense, mean_diagonal
 from kronax.solvers.gaussian.shrinkage import leave_one_out, noise_level, shrink_singular_values
-from kronax.solvers.graph.graph import on_edges, partial_correlation_graph
+from kronax.solvers.graph.graph import on_edges
+from kronax.solvers.graph.partial_correlations import partial_correlation_graph
 from kronax.solvers.medmagma import em
 from kronax.solvers.medmagma.steps import Steps
 from kronax.solvers.scales import fiber, laplace
+from kronax.solvers.scales.near_zero import GAUSSIAN_DISPERSION
 from kronax.solvers.scales.quotient import pattern_counts, quotient
 
 TALL, WIDE, SMALL = (40, 30), (30, 40), (24, 18)
@@ -198,17 +200,17 @@ def test_is_what_the_equations_give(shape, center, rng):
 def test_signed_data_are_gaussian_as_they_are(rng):
     x = matrix(rng, signed=True)
     found = fit(x)
-    assert found.dispersion > em.GAUSSIAN_DISPERSION
+    assert found.dispersion > GAUSSIAN_DISPERSION
     assert found.power == 1.0
-    assert fit(np.abs(x)).power == pytest.approx(em.GAUSSIAN_DISPERSION / found.dispersion, rel=1e-12)
+    assert fit(np.abs(x)).power == pytest.approx(GAUSSIAN_DISPERSION / found.dispersion, rel=1e-12)
 
 
 def test_power_brings_the_dispersion_down(rng):
     x = matrix(rng)
     found = fit(x)
-    assert found.dispersion > em.GAUSSIAN_DISPERSION and found.power < 1
+    assert found.dispersion > GAUSSIAN_DISPERSION and found.power < 1
     again = fit(x**found.power)
-    assert again.dispersion == pytest.approx(em.GAUSSIAN_DISPERSION, rel=1e-10)
+    assert again.dispersion == pytest.approx(GAUSSIAN_DISPERSION, rel=1e-10)
     assert again.power == pytest.approx(1.0, rel=1e-10)
     assert fit(x**0.1).power == 1.0
 
@@ -217,7 +219,7 @@ def test_power_brings_the_dispersion_down(rng):
 def test_powers_of_the_data_give_the_same_graphs(shape, rng):
     x = matrix(rng, shape)
     one, squared = fit(x), fit(x**2)
-    assert min(one.dispersion, squared.dispersion) >= em.GAUSSIAN_DISPERSION
+    assert min(one.dispersion, squared.dispersion) >= GAUSSIAN_DISPERSION
     assert squared.power == pytest.approx(0.5 * one.power, rel=1e-10)
     for side in ("rows", "cols"):
         assert_close(getattr(squared, side).embedding, getattr(one, side).embedding, 1e-7)

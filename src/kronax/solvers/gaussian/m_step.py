@@ -339,7 +339,7 @@ def _precision(side: _Side, eigenvalues: np.ndarray) -> LowRank:
     null = float(eigenvalues[-1])
     if side.dim == n:
         return LowRank(null, side.vectors.copy(), eigenvalues[:kept] - null)
-    means = np.full(n, n**-0.5, side.vectors.dtype)
+    means = np.where(side.vectors.any(axis=1), n**-0.5, 0.0).astype(side.vectors.dtype)  # 0 of what does not vary
     return LowRank(null, np.column_stack([side.vectors, means]), np.append(eigenvalues[:kept], mean) - null)
 
 
