@@ -126,6 +126,8 @@ class Steps:
         residual = float(mode.residual)
         off = f"row and column sums are off their targets by {residual:.2g}" if residual > FIBER_ACCEPTED else ""
         moments = self.laplace(self._dense(mode), *fiber.precisions(omega)) if self.laplace and not off else None
+        if self.laplace and self.laplace.required and not (off or moments):
+            off = "Z is no strict mode, around which second moments could be taken"
         mode, lead, found = self._decomposed(mode, moments)
         estimate = m_step.estimate(found, self.penalty, last, progress=self.progress)
         curvature = 0.5 * moments.log_det / np.prod(self.y.shape) if moments else 0.0  # Eq. 7
