@@ -97,6 +97,7 @@ def tensor() -> MuData:
         adata.obsm["X_completion"] = np.ones((12, 5))
         adata.varm["completion"] = np.ones((16, 5))
     mdata.uns["completion"] = {
+        "params": {},
         "method": "cp",
         "objective": 2.0 / epochs,
         "held_out_loss": 1.5 / epochs + (epochs / 40) ** 2,
