@@ -24,7 +24,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import auc
 
 import kronax as kx
-from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.simulate import noise_scales
 
 RIDGE = 0.1
@@ -68,7 +67,6 @@ METHODS = [
     "kronax, shrinkage",
     "kronax, l1",
     "kronax, weak ridge",
-    "kronax, closed form only",
     "−ZZᵀ, −ZᵀZ after scaling",
     "−XXᵀ, −XᵀX",
 ]
@@ -87,7 +85,6 @@ def recovered(shape: tuple[int, int], graph: str, signs: str, noise: float, seed
         fitted(adata, "shrinkage"),
         fitted(adata, "l1"),
         fitted(adata, "ridge", strength=WEAK),
-        closed_form(adata),
         (scaled @ scaled.T, scaled.T @ scaled),
         (x @ x.T, x.T @ x),
     ]
@@ -119,15 +116,6 @@ def fitted(
     options = {"penalty": penalty, "strength": strength, "center": center, "joint": joint}
     found = kx.tl.med_magma(adata, n_neighbors=None, **options, copy=True)
     return found.obsp["med_magma_precision"].toarray(), found.varp["med_magma_precision"].toarray()
-
-
-def closed_form(adata: AnnData) -> Pair:
-    """Fit without cross-validation, whatever the shape."""
-    before, m_step.NEARLY_SQUARE = m_step.NEARLY_SQUARE, 0
-    try:
-        return fitted(adata, "shrinkage")
-    finally:
-        m_step.NEARLY_SQUARE = before
 
 
 # Gene networks

@@ -16,7 +16,7 @@ tissues     2-D against 3-D on the two tissues that were measured most
 choice      what ``attention_cp`` chooses by held-out fibers, seed by seed, against ``cp``; 400 treatments
 tggates     all methods on real data, five folds of fibers
 
-"attention CP" is attention alone; "the choice between them" is what ``attention_cp`` does: CP, unless attention predicts
+"attention CP" is attention alone; "the better of both" is what ``attention_cp`` does: CP, unless attention predicts
 the fibers that stop their training better by more than one standard error.
 """
 
@@ -177,7 +177,7 @@ def factorized(tasks, rank: int) -> dict[str, list[tuple[list[float], float]]]:
     """Give the scores and the loss of the held-out fibers, for every factor method and task."""
     runs = {}
     both = replace(FACTORS["attention CP"][1], or_cp=True)
-    for method, (solve, options) in {**FACTORS, "the choice between them": (attention_cp, both)}.items():
+    for method, (solve, options) in {**FACTORS, "the better of both": (attention_cp, both)}.items():
         chosen = bound(solve, replace(options, rank=rank))
         found = [timed(f"{method} {rank}", chosen, *task) for task in tasks]
         runs[method] = [(score, result.factors.held_out_loss.min()) for score, result in found]

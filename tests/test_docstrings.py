@@ -110,6 +110,7 @@ def test_everything_cited_is_in_the_bibliography():
     assert cited <= known
 
 
+@pytest.mark.examples
 @pytest.mark.parametrize("member", [*FUNCTIONS, *CLASSES])
 def test_examples_run(member, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

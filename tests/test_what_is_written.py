@@ -98,3 +98,21 @@ def test_new_objects(tensor):
     written = {*names(wide), *names(long)}
     assert {'`obs["n_profiles"]`', '`obs["measured"]`'} <= written
     assert {name for name in written if name not in PAGE} == set()
+
+
+def missing_values(found: object, place: str = "uns") -> Iterator[str]:
+    if isinstance(found, dict):
+        for key, value in found.items():
+            yield from missing_values(value, f"{place}/{key}")
+    elif found is None:
+        yield place
+
+
+@pytest.mark.parametrize("name", [name for name, (fixture, _) in WRITERS.items() if fixture in ("cells", "modalities")])
+def test_nothing_that_an_older_anndata_cannot_read(request, name):
+    """None is written as a kind of its own, and a file that holds one cannot be read at all before anndata 0.12."""
+    fixture, write = WRITERS[name]
+    after = request.getfixturevalue(fixture).copy()
+    write(after)
+    found = [after, *getattr(after, "mod", {}).values()]
+    assert [place for data in found for place in missing_values(dict(data.uns))] == []

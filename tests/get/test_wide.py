@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from anndata import AnnData, read_h5ad
 from anndata.io import read_zarr
+from mudata import MuData
 from scipy import sparse
 
 import kronax as kx
@@ -60,6 +61,23 @@ def test_what_is_said_of_profiles_stays_with_them(mdata):
     options = kx.tl.FactorizationOptions(rank=1, max_epochs=2, patience=1)
     kx.tl.complete_tensor(mdata, method="cp", options=options)  # has no confidence: NaN in all contexts
     assert list(kx.get.wide(mdata).var) == ["dose"]
+
+
+def test_genes_are_found_by_name():
+    """Shared by all contexts, which may hold them in different orders and beside others."""
+    genes = {"a": ["x", "y", "z"], "b": ["other", "z", "y"]}
+    contexts = {
+        name: AnnData(
+            np.arange(6.0).reshape(2, 3) + 10 * number,
+            obs=pd.DataFrame(index=["s", "t"]),
+            var=pd.DataFrame(index=of),
+        )
+        for number, (name, of) in enumerate(genes.items())
+    }
+    wide = kx.get.wide(MuData(contexts, axis=-1), layer=None)
+    assert sorted(wide.obs_names) == ["a:y", "a:z", "b:y", "b:z"]
+    for row, expected in {"a:y": [1, 4], "a:z": [2, 5], "b:y": [12, 15], "b:z": [11, 14]}.items():
+        np.testing.assert_array_equal(wide[row].X.ravel(), expected)
 
 
 def test_rows_are_context_by_gene(mdata):

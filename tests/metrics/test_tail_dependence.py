@@ -35,13 +35,17 @@ def test_by_counting(rng):
     table = kx.metrics.tail_dependence(x, quantiles=[0.6, 0.9], n_pairs=None).set_index(["tail", "quantile"])
     share = pd.DataFrame(x).rank().to_numpy() / 301
     for q in (0.6, 0.9):
-        up, down = [], []
+        up, down, gaussian = [], [], []
         for i in range(5):
             for j in range(i):
                 up.append(np.sum((share[:, i] > q) & (share[:, j] > q)) / np.sum(share[:, j] > q))
                 down.append(np.sum((share[:, i] < 1 - q) & (share[:, j] < 1 - q)) / np.sum(share[:, j] < 1 - q))
+                rho = 2 * np.sin(np.pi / 6 * stats.spearmanr(x[:, i], x[:, j]).statistic)  # Pearson's, if Gaussian
+                gaussian.append(gaussian_dependence(np.array(rho), q))
         assert table.loc[("upper", q), "empirical"] == pytest.approx(np.mean(up), abs=1e-12)
         assert table.loc[("lower", q), "empirical"] == pytest.approx(np.mean(down), abs=1e-12)
+        for tail in ("upper", "lower"):
+            assert table.loc[(tail, q), "gaussian"] == pytest.approx(np.mean(gaussian), abs=1e-9)
 
 
 def test_gaussian_data_have_no_excess(rng):

@@ -31,6 +31,7 @@ from kronax._data import tensor as tensors
 from kronax.metrics import DensityCurve
 from kronax.pl import _network_layout
 
+pytestmark = pytest.mark.pictures
 PICTURES = Path(__file__).with_name("images")
 DPI = 60
 BOX = (1.6, 1.2)  # inches of every axes, such that fields of heat maps are whole pixels ...
@@ -96,6 +97,7 @@ def tensor() -> MuData:
         adata.obsm["X_completion"] = np.ones((12, 5))
         adata.varm["completion"] = np.ones((16, 5))
     mdata.uns["completion"] = {
+        "params": {},
         "method": "cp",
         "objective": 2.0 / epochs,
         "held_out_loss": 1.5 / epochs + (epochs / 40) ** 2,

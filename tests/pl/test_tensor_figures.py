@@ -72,10 +72,11 @@ def assert_readable(figure: Figure) -> None:
             boxes += [(t.get_text(), t.get_window_extent()) for t in texts if t.get_visible() and t.get_text()]
         for text, box in boxes:
             assert box.x0 > -1 and box.y0 > -1 and box.x1 < width + 1 and box.y1 < height + 1, text
-        for (one, a), (other, b) in combinations(boxes, 2):
-            across = min(a.x1, b.x1) - max(a.x0, b.x0)
-            down = min(a.y1, b.y1) - max(a.y0, b.y0)
-            assert min(across, down) < 1, (one, other)
+        x0, y0, x1, y1 = np.array([box.extents for _, box in boxes]).T
+        across = np.minimum.outer(x1, x1) - np.maximum.outer(x0, x0)
+        down = np.minimum.outer(y1, y1) - np.maximum.outer(y0, y0)
+        upon = np.argwhere(np.triu(np.minimum(across, down) >= 1, 1))
+        assert [(boxes[i][0], boxes[j][0]) for i, j in upon] == []
 
 
 def legend_texts(ax) -> list[str]:

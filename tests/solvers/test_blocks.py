@@ -17,15 +17,14 @@ SIZES = [2**22, 10 * M + 3, 1]
 
 
 @pytest.fixture(params=SIZES, ids=["one block", "six blocks", "a block for every row"])
-def cut(request, monkeypatch, rng):
+def cut(request, rng):
     """A matrix with rows, columns and a whole block of zeros: dense and in blocks."""
     dense = rng.normal(size=(N, M)) * (rng.random((N, M)) < 0.3)
     dense[10:20] = 0.0
     dense[37] = 0.0
     dense[:, 4] = 0.0
     dense[-1] = rng.normal(size=M)
-    monkeypatch.setattr(blocks, "_DENSE_BLOCK", request.param)
-    found = blocks.from_csr(sparse.csr_array(dense))
+    found = blocks.from_csr(sparse.csr_array(dense), request.param)
     assert found.shape == (N, M)
     assert len(found.values) == {2**22: 1, 10 * M + 3: 6, 1: N}[request.param]
     return dense, found

@@ -1,5 +1,7 @@
-"""The seam to the device: the same answers on either side, and a count of what crosses it."""
+"""The seam to the device: the same answers on either side, a count of what crosses it, and what work does not depend on."""
 
+import multiprocessing
+import os
 from dataclasses import replace
 
 import jax
@@ -130,6 +132,49 @@ def test_nothing_moves_past_the_seam(gaps, method):
         np.testing.assert_array_equal(METHODS[method](gaps, options).values, expected)
     with jax.transfer_guard("disallow"), pytest.raises(Exception, match="Disallowed host-to-device transfer"):
         jnp.sin(np.ones(3))
+
+
+def test_settings_of_the_session_are_left_out_and_come_back():
+    with jax.debug_nans(True), jax.debug_infs(True), jax.numpy_rank_promotion("raise"), np.errstate(all="raise"):
+        with device.computing():
+            assert np.isnan(jnp.log(-jnp.ones(())))
+            assert np.isinf(jnp.log(jnp.zeros(())))
+            assert (jnp.ones((2, 3)) + jnp.ones(3)).shape == (2, 3)
+            assert np.float64(1e-300) ** 2 == 0
+        assert jax.config.jax_debug_nans and jax.config.jax_debug_infs
+        assert jax.config.jax_numpy_rank_promotion == "raise" and np.geterr()["under"] == "raise"
+
+
+def test_transfers_are_allowed():
+    with jax.transfer_guard("disallow_explicit"), device.computing():
+        assert float(jnp.asarray(np.ones(3)).sum()) == 3
+
+
+def answer(queue) -> None:
+    try:
+        queue.put(str(device.current()))
+    except RuntimeError as error:
+        queue.put(str(error))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_fork_is_refused_once_jax_has_started():
+    device.current()
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    worker = context.Process(target=answer, args=(queue,))
+    worker.start()
+    said = queue.get(timeout=60)
+    worker.join(60)
+    assert not worker.is_alive()
+    assert "get_context('spawn')" in said
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_method_minds_the_settings_of_the_session(name, gaps):
+    with jax.numpy_rank_promotion("raise"), jax.debug_infs(True), np.errstate(all="raise"):
+        found = METHODS[name](gaps, options_of(name))
+    assert np.isfinite(found.values).all()
 
 
 @pytest.mark.parametrize("penalty", [m_step.Penalty(), m_step.Penalty("l1", 0.2)], ids=lambda penalty: penalty.kind)

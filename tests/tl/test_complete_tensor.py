@@ -375,9 +375,9 @@ def test_memory(mdata, monkeypatch):
 
 
 @pytest.mark.parametrize("n_whole", [0, 8001])
-def test_variance_is_refused_before_work_starts(mdata, monkeypatch, n_whole):
+def test_variance_is_refused_before_work_starts(mdata, n_whole):
     if n_whole:
-        monkeypatch.setattr("kronax.solvers.tensor.wiener.variance.MOST_FIBERS", 3)
+        mdata = kx.datasets.drug_response(n_treatments=2100, n_contexts=4, n_genes=2, missing=0.01)
     else:
         for adata in mdata.mod.values():
             adata.X[:, 0] = np.nan

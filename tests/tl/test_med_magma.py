@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import sys
 import warnings
 from collections.abc import Mapping
 
@@ -13,10 +14,13 @@ import pytest
 import scanpy as sc
 from scipy import sparse
 from sklearn.metrics import adjusted_mutual_info_score
+from tqdm.auto import tqdm
 
 import kronax as kx
-from kronax._data import objects
+from kronax._data import graph_in, graph_out, objects
+from kronax.solvers.gaussian.m_step import Penalty
 from kronax.solvers.gaussian.precision import dense
+from kronax.solvers.graph.weights import affinity_graph
 from kronax.solvers.medmagma import em
 
 N, P = 150, 120
@@ -289,6 +293,176 @@ def test_a_stray_negative_value_is_counted(counts):
         kx.tl.med_magma(adata, power=0.5)  # as they were asked for
 
 
+NAMES = {
+    "missing": lambda names: pd.Index([*names[:-2], None, np.nan]),
+    "missing, categorical": lambda names: pd.CategoricalIndex([*names[:-1], np.nan]),
+    "dates": lambda names: pd.Index([*names[:-1], pd.Timestamp("2021-03-01")], dtype=object),
+    "integers": lambda names: pd.RangeIndex(len(names)),
+    "numbers": lambda names: pd.Index(np.arange(len(names)) / 2),
+    "more than once": lambda names: pd.Index([*names[:-1], names[0]]),
+}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+@pytest.mark.filterwarnings("ignore")
+def test_names_of_any_kind(kind, result, counts, tmp_path):
+    """A check that only warns never ends a call; what is empty is reported by whatever name it has."""
+    x = emptied(counts)
+    adata = annotated(x)
+    adata.obs.index, adata.var.index = NAMES[kind](adata.obs_names), NAMES[kind](adata.var_names)
+    with pytest.warns(UserWarning, match=r"4 of 150 cells \(.*\); 1 of 120 genes"):
+        kx.tl.med_magma(adata)
+    assert_same_graphs(adata, solved(x), 1e-12)
+    for function in (kx.tl.gmgm, kx.pp.quotient, kx.tl.module_activity):
+        if function is kx.tl.module_activity:
+            kx.tl.gene_modules(adata, n_runs=1)
+        function(adata)
+
+
+def masked(x) -> np.ma.MaskedArray:
+    return np.ma.masked_where(x == x.max(), x)
+
+
+@pytest.mark.parametrize(
+    "function", [kx.tl.med_magma, kx.tl.gmgm, kx.pp.quotient, kx.metrics.tail_dependence], ids=lambda f: f.__name__
+)
+def test_masked_values_are_refused(function, counts):
+    adata = annotated(counts)
+    adata.layers["masked"] = masked(counts)
+    with pytest.raises(
+        ValueError, match=r"`adata.layers\['masked'\]` is a masked array with 1 masked value;.*`.filled\(0\)`"
+    ):
+        function(adata, layer="masked")
+    assert not adata.uns and not adata.obsp
+    adata.layers["nothing masked"] = np.ma.masked_array(counts)
+    function(adata, layer="nothing masked")
+
+
+def test_matrices_that_are_passed_may_not_be_masked(counts):
+    with pytest.raises(ValueError, match="is a masked array with 1 masked value"):
+        kx.metrics.tail_dependence(masked(counts))
+    graph = np.ma.masked_equal(np.ones((4, 4)) - np.eye(4), 0)
+    with pytest.raises(ValueError, match="The graph is a masked array with 4 masked values"):
+        kx.metrics.assortativity(graph, labels=list("aabb"))
+
+
+@pytest.mark.parametrize("function", [kx.tl.med_magma, kx.tl.gmgm, kx.pp.quotient], ids=lambda f: f.__name__)
+def test_values_in_raw_are_pointed_out(function, counts):
+    adata = annotated(counts)
+    found = ad.AnnData(None, adata.obs, adata.var)
+    found.raw = adata
+    words = r"`adata.raw` holds values of 150 cells and 120 genes: to use them, pass `adata.raw.to_adata\(\)`"
+    with pytest.raises(ValueError, match=f"`adata.X` is None.*{words}"):
+        function(found)
+    with pytest.raises(KeyError, match=words):
+        function(found, layer="counts")
+    for spoilt in (np.zeros((N, P)), np.full((N, P), np.nan)):
+        found.X = spoilt
+        with pytest.raises(ValueError, match=words):
+            function(found)
+    function(found.raw.to_adata())
+
+
+def test_values_that_stand_for_zeros(counts, result):
+    """Pseudocounts: nearly the graphs without them, and it is said how many values were taken for zeros."""
+    adata, n_zeros = annotated(np.where(counts == 0, 1e-7, counts)), (counts == 0).sum()
+    words = r"^([\d,]+) of 18,000 non-zero values of `adata.X` are so small.*`adata.X\[adata.X < 0.5\] = 0`"
+    with pytest.warns(UserWarning, match=words) as caught:
+        kx.tl.med_magma(adata)
+    assert f"{adata.uns['med_magma']['n_near_zero']:,} of" in str(caught[0].message)
+    assert n_zeros <= adata.uns["med_magma"]["n_near_zero"] < 1.02 * n_zeros
+    assert adata.uns["med_magma"]["power"] == pytest.approx(result.uns["med_magma"]["power"], rel=0.03)
+    assert common(adata, result) > 0.8
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        kx.tl.med_magma(adata, power=0.9)  # as they are
+    assert adata.uns["med_magma"]["n_near_zero"] == 0
+    assert common(adata, result) < 0.7
+
+
+def common(one: ad.AnnData, other: ad.AnnData) -> float:
+    """The share that two cell graphs have in common of all their weights."""
+    a, b = (data.obsp["med_magma_connectivities"] for data in (one, other))
+    return a.minimum(b).sum() / a.maximum(b).sum()
+
+
+@pytest.mark.parametrize("method", [kx.tl.med_magma, kx.tl.gmgm], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("arguments", [{}, {"weights": "partial_correlation"}], ids=str)
+def test_umap_leaves_the_graph_alone(method, arguments, counts):
+    """It sets weights that it cannot see to 0 where they stand: clusters before and after would differ."""
+    adata = annotated(counts)
+    method(adata, **arguments)
+    key = method.__name__
+    before = snapshot(adata.obsp[f"{key}_connectivities"])
+    sc.tl.umap(adata, neighbors_key=key, init_pos="random")
+    assert snapshot(adata.obsp[f"{key}_connectivities"]) == before
+
+
+@pytest.mark.parametrize("penalty", ["shrinkage", "ridge"])
+def test_constant_genes_have_no_edge(penalty, counts):
+    adata = annotated(np.column_stack([np.log1p(counts), np.full(N, 3.0), np.full(N, 7.1)]))
+    with pytest.warns(UserWarning, match=r"^2 features \(gene120, gene121\) did not vary .* have no edge\.$"):
+        kx.tl.gmgm(adata, penalty=penalty)
+    edges = np.diff(adata.varp["gmgm_connectivities"].indptr)
+    assert not edges[-2:].any() and edges[:-2].all()
+    kx.tl.gene_modules(adata, neighbors_key="gmgm", n_runs=1)
+    assert adata.var["gene_module"].isna().tolist() == [False] * P + [True] * 2
+
+
+def test_a_cell_that_is_the_mean_has_no_partial_correlations(counts):
+    x = np.log1p(counts)
+    x[5] = np.delete(x, 5, 0).mean(0)
+    adata = annotated(x)
+    with pytest.warns(UserWarning, match=r"^1 cell \(cell5\) did not vary"):
+        kx.tl.gmgm(adata, weights="partial_correlation")
+    assert not adata.obsp["gmgm_connectivities"][5].nnz
+
+
+@pytest.mark.parametrize("key", ["neighbors", "mine"])
+def test_ingest_says_what_to_do(key, counts):
+    """It takes for granted that every cell has as many neighbours, and that new cells have coordinates."""
+    adata = annotated(counts)
+    kx.tl.med_magma(adata, key_added=key)
+    sc.tl.umap(adata, neighbors_key=key, maxiter=11, init_pos="random")
+    with pytest.raises(NotImplementedError, match="cannot use a graph of kronax.*`neighbors_key='for_ingest'`"):
+        sc.tl.ingest(annotated(counts[:20]), adata, neighbors_key=key, embedding_method="umap")
+    distances = adata.obsp["distances" if key == "neighbors" else f"{key}_distances"]
+    assert (distances.copy().tolil() != distances).nnz == 0
+
+
+def test_settings_of_the_session_do_not_matter(counts, result):
+    with (
+        jax.numpy_rank_promotion("raise"),
+        jax.debug_nans(True),
+        jax.debug_infs(True),
+        jax.transfer_guard("disallow_explicit"),
+        jax.set_mesh(jax.make_mesh((1,), ("x",))),
+        np.errstate(all="raise"),
+    ):
+        assert_same_graphs(solved(counts), result, 1e-12)
+        adata = solved(counts, max_iter=2, n_comps=2, tol=1.0)
+        kx.tl.gmgm(adata)
+        kx.pp.quotient(adata)
+
+
+@pytest.mark.parametrize("key", ["mine", "neighbors"])
+def test_nothing_of_an_earlier_result_stays(key, counts):
+    fresh = annotated(counts)
+    kx.tl.gmgm(fresh, key_added=key)
+    adata = annotated(counts)
+    kx.tl.med_magma(adata, key_added=key, n_neighbors=None)
+    kx.tl.gmgm(adata, key_added=key)
+    assert snapshot(adata) == snapshot(fresh)
+
+
+def test_what_is_not_of_kronax_stays(counts):
+    adata = annotated(counts)
+    adata.uns["med_magma"] = {"params": {"method": "mine"}}
+    adata.obs["med_magma_log_scale"] = adata.obs["other"] = 1.0
+    kx.tl.gmgm(adata, key_added="med_magma")
+    assert list(adata.obs) == ["med_magma_log_scale", "other"]
+
+
 EMPTY_CELLS, EMPTY_GENES = [3, 10, 11, 149], [0]
 
 
@@ -381,11 +555,8 @@ def test_what_is_written(counts):
         "metric": "cosine",
         "random_state": 0,
         "use_rep": "X_med_magma",
-        "layer": None,
-        "power": None,
         "weights": "affinity",
         "joint": False,
-        "strength": None,
         "laplace": False,
         "penalty": "shrinkage",
         "center": True,
@@ -394,7 +565,7 @@ def test_what_is_written(counts):
         "tol": 1e-3,
     }
     assert (uns["converged"], uns["n_iter"], uns["version"]) == (True, 1, kx.__version__)
-    for name in ("reason", "rank", "noise", "power", "dispersion"):
+    for name in ("reason", "rank", "noise", "power", "dispersion", "n_near_zero"):
         assert uns[name] == getattr(fit, name)
     np.testing.assert_allclose(uns["objective"], fit.objective, rtol=1e-12)
 
@@ -513,13 +684,9 @@ def test_all_neighbours(counts):
         np.testing.assert_allclose(
             pairs["med_magma_precision"].toarray(), dense(axis.precision), rtol=1e-12, atol=1e-15
         )
-    rows = fit.rows.embedding / np.linalg.norm(fit.rows.embedding, axis=1, keepdims=True)
-    cosine = rows @ rows.T
-    np.fill_diagonal(cosine, 0)
-    # a weight far down the kernel's tail may be too small for a number
-    found = adata.obsp["med_magma_connectivities"].toarray() > 0
-    assert not (found & (cosine <= 0)).any()
-    assert (found == (cosine > 0)).mean() > 0.99
+    weights = affinity_graph(fit.rows.embedding, N - 1).connectivities.toarray()
+    seen = np.where(weights < weights.max() / 500, 0.0, weights)  # by UMAP
+    np.testing.assert_allclose(adata.obsp["med_magma_connectivities"].toarray(), seen, atol=1e-12)
     signed = adata.varp["med_magma_precision"].toarray()
     np.fill_diagonal(signed, 0)
     np.testing.assert_array_equal(adata.varp["med_magma_connectivities"].toarray() > 0, signed < 0)
@@ -747,41 +914,45 @@ def test_memory(counts, monkeypatch):
     refused(furnished(counts), MemoryError, "a number for `n_neighbors`", n_neighbors=None)
 
 
-@pytest.mark.parametrize(
-    "place",
-    [
-        "kronax._data.graphs.read_counts",
-        "kronax.solvers.medmagma.em.quotient",
-        "kronax.solvers.medmagma.em.fit",
-        "kronax.solvers.scales.fiber.sinkhorn",
-        "kronax.solvers.scales.fiber.newton",
-        "kronax.solvers.gaussian.kronecker_sum.fit",
-        "kronax.solvers.medmagma.em.decompose",
-        "kronax.solvers.graph.graph._largest",
-        "kronax._data.graphs.affinity_graph",
-        "kronax._data.graphs.partial_correlation_graph",
-        "kronax._data.graphs.on_edges",
-    ],
-)
 @pytest.mark.parametrize("x64", [False, True])
-def test_interrupt(place, x64, counts, monkeypatch):
-    def interrupt(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(place, interrupt)
+def test_interrupt(x64, counts):
+    """Wherever a solver is when it comes."""
     adata = furnished(sparse.csr_matrix(counts))
-    before = snapshot(adata)
-    with jax.enable_x64(x64):
-        with pytest.raises(KeyboardInterrupt):
-            kx.tl.med_magma(adata, max_iter=2, n_comps=2)
-        assert jax.config.jax_enable_x64 == x64
-    assert snapshot(adata) == before
+    before, n_calls, stop_at = snapshot(adata), 0, np.inf
+
+    def watch(frame, event, _):
+        nonlocal n_calls
+        if event == "call" and "/kronax/solvers/" in frame.f_code.co_filename:
+            n_calls += 1
+            if n_calls >= stop_at:
+                raise KeyboardInterrupt
+
+    def learn():
+        sys.setprofile(watch)
+        try:
+            kx.tl.med_magma(adata, max_iter=2, n_comps=2, copy=True)
+        finally:
+            sys.setprofile(None)
+
+    with jax.enable_x64(x64), warnings.catch_warnings(action="ignore"):
+        learn()  # compiles, with more calls than later on
+        n_calls = 0
+        learn()
+        assert n_calls > 100
+        for place in np.linspace(1, n_calls, 12).astype(int):
+            n_calls, stop_at = 0, place
+            with pytest.raises(KeyboardInterrupt):
+                learn()
+            assert jax.config.jax_enable_x64 == x64
+            assert snapshot(adata) == before
 
 
 @pytest.mark.parametrize("what", ["embedding", "log_scale", "precision"])
 @pytest.mark.parametrize("side", ["rows", "cols"])
-def test_result_that_is_not_finite(side, what, counts, monkeypatch):
-    found = em.fit(sparse.csr_array(counts))
+def test_result_that_is_not_finite(side, what, counts):
+    adata = furnished(counts)
+    before, matrices = snapshot(adata), graph_in.read(adata, None)
+    found = em.fit(matrices.counts[""].matrix)
     axis = getattr(found, side)
     if what == "precision":
         spoilt = {side: dataclasses.replace(axis, precision=dataclasses.replace(axis.precision, base=np.nan))}
@@ -789,8 +960,12 @@ def test_result_that_is_not_finite(side, what, counts, monkeypatch):
         spoilt = {side: dataclasses.replace(axis, embedding=np.where(np.arange(N)[:, None] == 5, np.inf, 0.0))}
     else:
         spoilt = {f"log_{side}": np.full(5, np.inf)}
-    monkeypatch.setattr(em, "fit", lambda *_, **__: dataclasses.replace(found, **spoilt))
-    refused(furnished(counts), FloatingPointError, "not finite; nothing was written")
+    parts, settings = {"": dataclasses.replace(found, **spoilt)}, {"weights": "affinity", "layer": None}
+    with pytest.raises(FloatingPointError, match="not finite; nothing was written"):
+        graph_out.finish(
+            adata, "any", matrices, parts, Penalty(), 15, settings, key_added="key", copy=False, progress=False
+        )
+    assert snapshot(adata) == before
 
 
 def test_warns_where_it_did_not_converge(counts):
@@ -892,13 +1067,19 @@ def test_can_be_silenced(counts, log, capfd):
 
 
 def test_progress_follows_the_logger(counts, log, monkeypatch):
-    asked = []
-    fit = em.fit
-    monkeypatch.setattr(em, "fit", lambda *a, progress, **k: asked.append(progress) or fit(*a, progress=progress, **k))
-    solved(counts)
-    logging.getLogger("kronax").setLevel("WARNING")
-    solved(counts)
-    assert asked == [True, False]
+    silent, plain = [], tqdm.__init__
+
+    def noted(self, *iterable, disable=False, **others):
+        silent.append(disable)
+        plain(self, *iterable, disable=disable, **others)
+
+    monkeypatch.setattr(tqdm, "__init__", noted)
+    with warnings.catch_warnings(action="ignore"):
+        solved(counts, max_iter=2)
+        assert silent == [False]
+        logging.getLogger("kronax").setLevel("WARNING")
+        solved(counts, max_iter=2)
+    assert silent == [False, True]
 
 
 # Real cells

@@ -157,6 +157,18 @@ def test_files(tmp_path):
             np.testing.assert_array_equal(after["anova"][name], values)
 
 
+def test_modules_and_activities_under_one_name():
+    """The later result takes the place of the earlier one."""
+    adata = with_modules()
+    quietly(adata, key_added="mine")
+    modules = adata.copy()
+    modules.uns["mine"] = {"agreement": 1.0, "params": {}}
+    modules.var["mine"] = modules.var["gene_module"]
+    del modules.obsm["mine"]
+    quietly(modules, key_added="mine")
+    assert "mine" not in modules.var and "mine" in modules.obsm
+
+
 def test_what_is_refused():
     adata = with_modules()
     with pytest.raises(KeyError, match=r"'none' not found in `adata\.obs`"):

@@ -8,6 +8,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from kronax._data.matrix import Counts
+from kronax.solvers import checks
 
 
 def warn_of_isolated(adata: AnnData, counts: Counts, of: str = "", *, stacklevel: int = 3) -> None:
@@ -23,9 +24,8 @@ def warn_of_isolated(adata: AnnData, counts: Counts, of: str = "", *, stacklevel
 
 
 def _report(kind: str, names: pd.Index, kept: np.ndarray) -> str:
-    left = np.delete(np.asarray(names, dtype=str), kept)
-    shown = ", ".join(left[:3]) + (", …" if len(left) > 3 else "")
-    return f"{len(left)} of {len(names)} {kind} ({shown})"
+    left = names.delete(kept)
+    return f"{len(left)} of {len(names)} {kind} ({checks.listed(left, 3)})"
 
 
 def expand(values: np.ndarray, positions: np.ndarray, n: int, *, fill: float = 0.0) -> np.ndarray:

@@ -56,6 +56,11 @@ def graph_keys(key_added: str) -> GraphKeys:
     )
 
 
+def stability(key_added: str) -> str:
+    """Return the name, in var, of the stability of every gene in its module."""
+    return f"{key_added}_stability"
+
+
 def log_scale(key_added: str) -> str:
     """Give the name, in obs and var, of the logarithms of cell and gene scales."""
     return f"{key_added}_log_scale"

@@ -34,6 +34,7 @@ class Counts:
 def read_counts(adata: AnnData, layer: str | None, of: str = "adata") -> Counts:
     """Read a matrix of at least two cells and two genes that have non-zero values."""
     matrix, where = read_matrix(adata, layer, of)
+    raw = raw_instead(adata, of)
     if min(matrix.shape) < 2:
         n, p = matrix.shape
         msg = f"{where} has {checks.number(n, 'cell')} and {checks.number(p, 'gene')}; at least 2 of each are needed."
@@ -43,7 +44,7 @@ def read_counts(adata: AnnData, layer: str | None, of: str = "adata") -> Counts:
     if min(len(cells), len(genes)) < 2:
         msg = (
             f"{where} has non-zero values in {len(cells)} of {checks.number(matrix.shape[0], 'cell')} and {len(genes)} of "
-            f"{checks.number(matrix.shape[1], 'gene')}; at least 2 of each are needed. Check that the right layer was named."
+            f"{checks.number(matrix.shape[1], 'gene')}; at least 2 of each are needed. Check that the right layer was named.{raw}"
         )
         raise ValueError(msg)
     return Counts(sparse.csr_array(matrix[cells][:, genes]), cells, genes, matrix.shape)
@@ -52,15 +53,26 @@ def read_counts(adata: AnnData, layer: str | None, of: str = "adata") -> Counts:
 def read_matrix(adata: AnnData, layer: str | None, of: str = "adata") -> tuple[sparse.csr_array, str]:
     """Read X or a layer, all of it, and say where it stands; ``of`` is what the user calls the object."""
     where = place(layer, of)
+    raw = raw_instead(adata, of)
     if layer is not None:
-        objects.key_in(layer, adata.layers, f"{of}.layers")
+        objects.key_in(layer, adata.layers, f"{of}.layers", raw.strip())
     found = adata.X if layer is None else adata.layers[layer]
     if found is None:
-        msg = (
-            f"{where} is None. Name the layer to use with `layer=…`; available: {sorted(k for k in adata.layers if k)}."
-        )
+        layers = sorted(str(name) for name in adata.layers if name is not None)
+        msg = f"{where} is None. Name the layer to use with `layer=…`; available: {layers}.{raw}"
         raise ValueError(msg)
-    return real_matrix(found, where), where
+    return real_matrix(found, where, raw), where
+
+
+def raw_instead(adata: AnnData, of: str = "adata") -> str:
+    """Say how to use the values in `raw`, if there are any; graphs belong to the genes of the object that they are in."""
+    if adata.raw is None:
+        return ""
+    n, p = adata.raw.shape
+    return (
+        f" `{of}.raw` holds values of {checks.number(n, 'cell')} and {checks.number(p, 'gene')}: to use them, pass "
+        f"`{of}.raw.to_adata()`."
+    )
 
 
 def place(layer: str | None, of: str = "adata") -> str:
@@ -68,8 +80,12 @@ def place(layer: str | None, of: str = "adata") -> str:
     return f"`{of}.X`" if layer is None else f"`{of}.layers[{layer!r}]`"
 
 
-def real_matrix(found: Any, where: str) -> sparse.csr_array:
-    """Copy a dense or sparse matrix to CSR in float64, without stored zeros; require finite numbers."""
+def real_matrix(found: Any, where: str, instead: str = "") -> sparse.csr_array:
+    """Copy a dense or sparse matrix to CSR in float64, without stored zeros; require finite numbers.
+
+    ``instead`` is the sentence that says what else the user could pass.
+    """
+    require_no_mask(found, where)
     if not (isinstance(found, np.ndarray) or sparse.issparse(found)):
         msg = (
             f"{where} is a {type(found).__module__}.{type(found).__qualname__}, which is not in memory. "
@@ -77,7 +93,7 @@ def real_matrix(found: Any, where: str) -> sparse.csr_array:
         )
         raise TypeError(msg)
     if not (np.issubdtype(found.dtype, np.bool_) or np.isrealobj(found) and np.issubdtype(found.dtype, np.number)):
-        msg = f"{where} has dtype {found.dtype}; real numbers are needed. Convert it, e.g. with `.astype('float32')`."
+        msg = f"{where} has dtype {found.dtype}; real numbers are needed. Convert it, e.g. with `.astype('float32')`.{instead}"
         raise TypeError(msg)
     matrix = sparse.csr_array(found.astype(np.float64))
     matrix.sum_duplicates()
@@ -86,7 +102,18 @@ def real_matrix(found: Any, where: str) -> sparse.csr_array:
     if not finite.all():
         msg = (
             f"{where} has {int((~finite).sum())} NaN or infinite values. "
-            "Replace them, or remove the cells or genes that hold them."
+            f"Replace them, or remove the cells or genes that hold them.{instead}"
         )
         raise ValueError(msg)
     return matrix
+
+
+def require_no_mask(found: Any, where: str) -> None:
+    """Refuse a masked array that masks something: in a graph no value may be missing, and what lies beneath a mask is none."""
+    if isinstance(found, np.ma.MaskedArray) and np.ma.is_masked(found):
+        n_masked = int(np.ma.count_masked(found))
+        msg = (
+            f"{where} is a masked array with {checks.number(n_masked, 'masked value')}; every value is needed. Fill them "
+            "first, e.g. with `.filled(0)`, or remove the cells or genes that hold them."
+        )
+        raise ValueError(msg)

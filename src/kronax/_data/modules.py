@@ -10,10 +10,15 @@ from kronax._data.matrix import Counts
 MOST_GROUPS = 100  # in a figure
 
 
-def shares(counts: Counts, module_of: pd.Categorical) -> np.ndarray:
-    """Give every module's share of every cell's total: cells with counts × modules."""
+def shares(counts: Counts, module_of: pd.Categorical, instead: str = "") -> np.ndarray:
+    """Compute every module's share of every cell's total: cells with counts × modules.
+
+    ``instead`` is the sentence that says what else the user could pass.
+    """
     if (counts.matrix.data < 0).any():
-        msg = "Shares of a cell's total need a matrix without negative values. Name another one with `layer=…`."
+        msg = (
+            f"Shares of a cell's total need a matrix without negative values. Name another one with `layer=…`.{instead}"
+        )
         raise ValueError(msg)
     in_module = (counts.matrix @ indicator(module_of)[counts.genes]).toarray()
     return in_module / counts.matrix.sum(axis=1)[:, None]

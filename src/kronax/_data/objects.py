@@ -58,11 +58,17 @@ def is_multimodal(mdata: MuData) -> None:
         if not isinstance(adata, AnnData):
             msg = f"`mdata[{modality!r}]` is a {type(adata).__qualname__}; AnnData objects are needed."
             raise TypeError(msg)
+        if n_unnamed := int(adata.obs_names.isna().sum()):
+            msg = (
+                f"`mdata[{modality!r}]` has {checks.number(n_unnamed, 'cell')} without a name; cells are matched by name. Give "
+                "every cell its own in `obs_names`, then make the MuData object."
+            )
+            raise ValueError(msg)
         repeated = adata.obs_names[adata.obs_names.duplicated()].unique()
         if len(repeated):
             msg = (
                 f"`mdata[{modality!r}]` has {checks.number(len(repeated), 'cell name')} more than once "
-                f"({', '.join(repeated[:3])}); cells are matched by name. Run `obs_names_make_unique()`."
+                f"({checks.listed(repeated, 3)}); cells are matched by name. Run `obs_names_make_unique()`."
             )
             raise ValueError(msg)
         if not adata.obs_names.isin(mdata.obs_names).all():
@@ -83,6 +89,11 @@ def _cells_are_shared(names: Mapping[str, pd.Index]) -> None:
                 "modalities agree, then make the MuData object."
             )
             raise ValueError(msg)
+
+
+def texts(names: pd.Index) -> list[str]:
+    """Return names as text: an index may hold anything, such as NaN, dates or numbers."""
+    return [str(name) for name in names]
 
 
 def key_in(key: str, mapping: Mapping, name: str, remedy: str = "") -> None:

@@ -10,6 +10,7 @@ from mudata import MuData
 from scipy import sparse
 
 from kronax._data import objects
+from kronax._data.matrix import require_no_mask
 from kronax._data.stored_graph import AXES, Axis, require_weights, stored_graph
 from kronax.solvers import checks
 
@@ -37,6 +38,7 @@ def square(matrix: Any, place: str) -> sparse.csr_matrix:
     if not (isinstance(matrix, np.ndarray) or sparse.issparse(matrix)):
         msg = f"Expected an AnnData or MuData object, an array or a sparse matrix, found {type(matrix).__name__}."
         raise TypeError(msg)
+    require_no_mask(matrix, place)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         msg = f"{place} must be a square matrix, found shape {matrix.shape}."
         raise ValueError(msg)

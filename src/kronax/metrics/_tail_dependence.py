@@ -68,7 +68,7 @@ def tail_dependence(
     TypeError
         If the matrix is not numeric and real, or not in memory.
     ValueError
-        If a quantile is out of range, the matrix has NaN or infinite values, or fewer than two variables vary.
+        If a quantile is out of range, the matrix has masked, NaN or infinite values, or fewer than two variables vary.
 
     References
     ----------

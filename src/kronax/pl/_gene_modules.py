@@ -122,7 +122,7 @@ def gene_modules(
     group_of = categorical(adata.obs[groupby], f"adata.obs[{groupby!r}]")
     require_few(group_of, f"adata.obs[{groupby!r}]")
     module_of = categorical(adata.var[modules], f"adata.var[{modules!r}]")
-    names = adata.var_names.to_numpy(dtype=object)
+    names = np.array(objects.texts(adata.var_names), dtype=object)
     if gene_symbols is not None:
         symbols = adata.var[gene_symbols].to_numpy(dtype=object)
         names = np.where(pd.isna(symbols), names, symbols)

@@ -144,7 +144,7 @@ def _write_title(ax: Axes, module: str, found: sparse.csr_array, n_members: int,
 
 
 def _names(adata: AnnData, genes: np.ndarray, gene_symbols: str | None) -> list[str]:
-    names = adata.var_names.to_numpy(dtype=object)[genes]
+    names = np.array(objects.texts(adata.var_names[genes]), dtype=object)
     if gene_symbols is not None:
         symbols = adata.var[gene_symbols].to_numpy(dtype=object)[genes]
         names = np.where(pd.isna(symbols), names, symbols)

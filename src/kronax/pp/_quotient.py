@@ -54,7 +54,7 @@ def quotient(
     TypeError
         If the matrix is not numeric and real, or not in memory.
     ValueError
-        If `adata` is backed, or the matrix has NaN or infinite values, or fewer than two cells or genes with non-zero
+        If `adata` is backed, or the matrix has masked, NaN or infinite values, or fewer than two cells or genes with non-zero
         values.
 
     References

@@ -43,10 +43,10 @@ class Blocks:
         return replace(self, values=values)
 
 
-def from_csr(matrix: sparse.csr_array) -> Blocks:
-    """Deal the rows of a CSR matrix out to blocks."""
+def from_csr(matrix: sparse.csr_array, dense_block: int = _DENSE_BLOCK) -> Blocks:
+    """Deal the rows of a CSR matrix out to blocks of at most so many entries when dense, or of one row."""
     n, m = matrix.shape
-    n_blocks = -(-n // min(n, max(1, block_size(_DENSE_BLOCK) // m)))
+    n_blocks = -(-n // min(n, max(1, block_size(dense_block) // m)))
     parts = [matrix[block::n_blocks] for block in range(n_blocks)]
     shape = (n_blocks, _rounded_up(max(part.nnz for part in parts)))
     values = np.zeros(shape, matrix.dtype)

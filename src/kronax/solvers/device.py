@@ -1,4 +1,4 @@
-"""One place that knows the device: where eigenproblems are solved, what moves there and back, threads, and sizes of blocks.
+"""One place that knows the device: where eigenproblems are solved, what moves there and back, threads, sizes of blocks, and settings.
 
 Without an accelerator decompositions are LAPACK's, through NumPy, which is ten times as fast as the one that XLA calls on a
 CPU. With one they are solved there, and their results stay there until :func:`to_host` fetches them.
@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -25,6 +25,41 @@ _SHARE = 1 / 64  # of an accelerator's memory for one block
 Item, Result = TypeVar("Item"), TypeVar("Result")
 Matrix = np.ndarray | Array
 _one_at_a_time = threading.RLock()  # the limit belongs to the process: two that overlap would not restore it
+_processes: set[int] = set()  # in which JAX was started from here: a forked one inherits the set, not JAX's threads
+
+
+@contextmanager
+def computing() -> Iterator[None]:
+    """Compute with JAX's and NumPy's own settings, whatever those of the session are.
+
+    Checks of a session's own code (for NaN, for infinities, for promoted ranks, for transfers, for underflow) would stop
+    where nothing is wrong: an objective is infinite outside its domain, and a tiny weight becomes 0.
+    """
+    current()
+    with ExitStack() as settings:
+        settings.enter_context(jax.debug_nans(False))
+        settings.enter_context(jax.debug_infs(False))
+        settings.enter_context(jax.numpy_rank_promotion("allow"))
+        settings.enter_context(jax.transfer_guard("allow"))
+        settings.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
+        yield
+
+
+def current() -> jax.Device:
+    """Return the device that JAX computes on now; refuse a process forked from one in which it had started.
+
+    Its threads are not in the fork, and the first computation would wait for them without end.
+    """
+    if _processes and os.getpid() not in _processes:
+        msg = (
+            "kronax cannot compute in a process forked from one in which it has computed: JAX's threads are not copied, and "
+            "the call would never return. Start workers afresh, with `multiprocessing.get_context('spawn')` (or "
+            "'forkserver', or joblib's backend 'loky'), or call kronax in the workers alone."
+        )
+        raise RuntimeError(msg)
+    _processes.add(os.getpid())
+    with jax.transfer_guard("allow"):
+        return next(iter(jax.device_put(np.zeros((), np.float32)).devices()))
 
 
 def platform() -> str:
@@ -152,11 +187,6 @@ def threads_for(size: int) -> Iterator[None]:
 def _blas() -> ThreadpoolController:
     """Find the libraries once: looking for them takes longer than a small problem."""
     return ThreadpoolController()
-
-
-def current() -> jax.Device:
-    """Return the device that JAX computes on now."""
-    return next(iter(jax.device_put(np.zeros((), np.float32)).devices()))
 
 
 def _cores() -> int:

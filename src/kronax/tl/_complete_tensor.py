@@ -9,8 +9,7 @@ from kronax._data import tensor as tensors
 from kronax._data.measured import mark
 from kronax._data.tensor import Tensor
 from kronax._logging import logger, shows_progress
-from kronax.solvers import checks
-from kronax.solvers.device import current as current_device
+from kronax.solvers import checks, device
 from kronax.solvers.tensor.completion import Completion, without_work
 from kronax.solvers.tensor.connection import blocks_of, unlinked
 from kronax.solvers.tensor.method import Options
@@ -177,11 +176,11 @@ def _log_start(tensor: Tensor, method: str) -> None:
     n, c, p = tensor.values.shape
     missing = int((~tensor.measured).sum())
     single = tensor.missing_entries - missing * p
-    device = current_device()
+    where = device.current()
     text = (
         "complete_tensor (%s): %d treatments × %d contexts × %d genes; %d profiles and %d single entries missing; on %s"
     )
-    logger.info(text, method, n, c, p, missing, single, device)
+    logger.info(text, method, n, c, p, missing, single, where)
 
 
 def _warn_of_input(tensor: Tensor, measured: np.ndarray) -> None:

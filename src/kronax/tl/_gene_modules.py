@@ -4,6 +4,7 @@ from anndata import AnnData
 
 from kronax._data import keys, objects
 from kronax._data.stored_graph import stored_graph
+from kronax._data.written import forget
 from kronax._logging import logger, shows_progress
 from kronax.solvers import checks
 from kronax.solvers.communities.consensus import N_ITERATIONS, consensus
@@ -111,8 +112,9 @@ def gene_modules(
     )
 
     adata = adata.copy() if copy else adata
+    forget(adata, key_added)
     adata.var[key_added] = pd.Categorical.from_codes(modules, categories=categories)
-    adata.var[f"{key_added}_stability"] = stability
+    adata.var[keys.stability(key_added)] = stability
     adata.uns[key_added] = {
         "agreement": found.agreement,
         "params": {

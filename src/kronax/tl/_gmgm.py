@@ -5,7 +5,7 @@ import numpy as np
 from anndata import AnnData
 from mudata import MuData
 
-from kronax._data import graphs, keys
+from kronax._data import graph_in, graph_out, keys
 from kronax._logging import shows_progress
 from kronax.solvers import checks
 from kronax.solvers.medmagma import em
@@ -82,8 +82,10 @@ def gmgm(
         If the estimated memory exceeds what is free.
     TypeError
         If `layer` is a mapping and `data` an AnnData object, or a matrix is not numeric and real, or not in memory.
+    RuntimeError
+        If this process was forked from one in which kronax had computed.
     ValueError
-        If `data` is backed; a parameter is out of range; a matrix has NaN or infinite values, or fewer than two cells
+        If `data` is backed; a parameter is out of range; a matrix has masked, NaN or infinite values, or fewer than two cells
         or genes with non-zero values; nothing varies; or cell names of a modality are not unique, not in the object, or
         in no other modality.
 
@@ -99,7 +101,7 @@ def gmgm(
     >>> kx.tl.gmgm(adata)
     >>> sc.tl.leiden(adata, neighbors_key="gmgm", flavor="igraph", n_iterations=2, directed=False)
     """
-    graphs.check(
+    graph_in.check(
         key_added=key_added,
         weights=weights,
         center=center,
@@ -108,10 +110,10 @@ def gmgm(
         random_state=random_state,
     )
     checks.boolean(nonparanormal, "nonparanormal")
-    chosen = graphs.penalty(penalty, strength, joint=joint)
-    matrices = graphs.read(data, layer)
-    graphs.require(matrices, n_neighbors, chosen)
-    graphs.log_start("gmgm", matrices)
+    chosen = graph_in.penalty(penalty, strength, joint=joint)
+    matrices = graph_in.read(data, layer)
+    graph_in.require(matrices, n_neighbors, chosen)
+    graph_in.log_start("gmgm", matrices)
 
     settings = {
         "layer": dict(layer) if isinstance(layer, Mapping) else layer,
@@ -125,14 +127,14 @@ def gmgm(
         "random_state": int(random_state),
     }
     progress = shows_progress()
-    with graphs.threads(matrices):
+    with graph_in.computing(matrices):
         fits = {}
         for name, found in matrices.counts.items():
             matrix = normal_scores(found.matrix) if nonparanormal else found.matrix
             fits[name] = em.fit_without_noise(
-                matrix, center=center, penalty=graphs.of_each(matrices, chosen), n_comps=n_comps, progress=progress
+                matrix, center=center, penalty=graph_in.of_each(matrices, chosen), n_comps=n_comps, progress=progress
             )
-        return graphs.finish(
+        return graph_out.finish(
             data,
             "gmgm",
             matrices,

@@ -6,7 +6,7 @@ import numpy as np
 from anndata import AnnData
 from mudata import MuData
 
-from kronax._data import graphs, keys
+from kronax._data import graph_in, graph_out, keys
 from kronax._logging import shows_progress
 from kronax.solvers import checks
 from kronax.solvers.medmagma import em
@@ -75,7 +75,8 @@ def med_magma(
     n_neighbors
         Number of neighbours of every cell and of every gene, itself not counted; from 2 to one less than the number of
         cells. Genes get as many, or all others if there are fewer. None connects all pairs with a positive affinity or
-        partial correlation, and writes the complete precision matrices.
+        partial correlation, and writes the complete precision matrices. Edges of cells that are 500 times weaker than
+        the strongest (200 times above 10,000 cells) are left out in any case, because UMAP would delete them in place.
     weights
         How cells are connected. ``"affinity"``: by the cosine of their denoised profiles, with the edge weights of
         UMAP; it separates cell types best. ``"partial_correlation"``: by the largest positive partial correlations, as
@@ -105,6 +106,9 @@ def med_magma(
         Exponent :math:`γ`. If None: 1 if the matrix has any negative value; otherwise the largest :math:`γ ≤ 1` at
         which the root mean square of the quotient's logarithm is at most ½, as the Gaussian model needs. Data and any
         power of them then give nearly the same graphs.
+        Values so small beside the others of their cell and gene that they stand for zeros, as in estimated counts, and
+        that would decide the power for all, are taken for zeros, with a warning. A given power uses all values as they
+        are.
     center
         Whether to estimate a mean for every gene, after the scales, so that precision matrices describe deviations from
         it.
@@ -125,7 +129,8 @@ def med_magma(
     key_added
         Name of the results; ``key`` below. With ``"neighbors"``, graphs are written as ``connectivities`` and
         ``distances``, in place of those of :func:`scanpy.pp.neighbors`, and scanpy's functions find them without a
-        `neighbors_key`.
+        `neighbors_key`. An earlier result under the same name is removed. :func:`scanpy.tl.ingest` needs the same number
+        of neighbours for every cell and cannot use this graph: see :doc:`/what_is_written`.
     random_state
         Stored for the scanpy functions that read it. The method itself draws no random numbers.
     copy
@@ -157,8 +162,10 @@ def med_magma(
     ``adata.uns["key"]`` : dict
         What scanpy's ``neighbors_key`` needs (``connectivities_key``, ``distances_key``, ``params``), and
         ``precision_key``, ``converged``, ``reason``, ``n_iter``, ``objective`` (negative log-likelihood per entry after
-        every step, including a discarded one; with the penalty if it is a ridge), ``strength`` of the penalty, ``rank`` and ``noise`` (number of
-        directions above the noise, and its standard deviation), ``power``, ``dispersion``, ``version``.
+        every step, including a discarded one, with the penalty if it is a ridge; ½ for white noise; with shrinkage and
+        ``joint=False`` the mean over the separate fits of both axes), ``strength`` of the penalty, ``rank`` and ``noise``
+        (number of directions above the noise, and its standard deviation), ``power``, ``dispersion``, ``n_near_zero``
+        (values taken for zeros), ``version``. ``params`` leaves out arguments that are None.
 
     For a MuData object, results for the cells are written to the object itself, except for their scales, which belong
     to a modality. Scales and results for the features are written to the modality, with its own ``uns["key"]``. That of
@@ -166,8 +173,8 @@ def med_magma(
     (``n_cells``).
 
     Cells and genes without a non-zero value are left out, with a warning: they have no edges, coordinates of 0 and a
-    scale of NaN. Warnings are also given of spike-ins, if the non-zero values fall into blocks without a common cell or
-    gene, and if a graph has no edge.
+    scale of NaN. Warnings are also given of spike-ins, of what does not vary and therefore has no edge, if the non-zero
+    values fall into blocks without a common cell or gene, and if a graph has no edge.
 
     Raises
     ------
@@ -179,8 +186,10 @@ def med_magma(
         If the estimated memory exceeds what is free.
     TypeError
         If `layer` is a mapping and `data` an AnnData object, or a matrix is not numeric and real, or not in memory.
+    RuntimeError
+        If this process was forked from one in which kronax had computed.
     ValueError
-        If `data` is backed; a parameter is out of range; a matrix has NaN or infinite values, or fewer than two cells
+        If `data` is backed; a parameter is out of range; a matrix has masked, NaN or infinite values, or fewer than two cells
         or genes with non-zero values; nothing varies but the scales, or, with an l1 penalty, some cell or gene does
         not; or cell names of a modality are not unique, not in the object, or in no other modality.
 
@@ -203,7 +212,7 @@ def med_magma(
     >>> adata.obsp["med_magma_connectivities"].shape
     (700, 700)
     """
-    graphs.check(
+    graph_in.check(
         key_added=key_added,
         weights=weights,
         center=center,
@@ -218,12 +227,12 @@ def med_magma(
     if power is not None:
         checks.positive(power, "power")
         power = float(power)
-    chosen = graphs.penalty(penalty, strength, joint=joint)
-    matrices = graphs.read(data, layer)
-    graphs.require(matrices, n_neighbors, chosen, beyond)
-    graphs.log_start("med_magma", matrices)
-    graphs.warn_of_negative(data, matrices, layer, power)
-    graphs.warn_of_spike_ins(data, matrices)
+    chosen = graph_in.penalty(penalty, strength, joint=joint)
+    matrices = graph_in.read(data, layer)
+    graph_in.require(matrices, n_neighbors, chosen, beyond)
+    graph_in.log_start("med_magma", matrices)
+    graph_in.warn_of_negative(data, matrices, layer, power)
+    graph_in.warn_of_spike_ins(data, matrices)
 
     progress = shows_progress()
     settings = {
@@ -240,13 +249,13 @@ def med_magma(
         "tol": float(tol),
         "random_state": int(random_state),
     }
-    with graphs.threads(matrices):
+    with graph_in.computing(matrices):
         fits = {
             name: em.fit(
                 found.matrix,
                 power=power,
                 center=center,
-                penalty=graphs.of_each(matrices, chosen),
+                penalty=graph_in.of_each(matrices, chosen),
                 laplace=beyond,
                 n_comps=n_comps,
                 max_iter=max_iter,
@@ -255,7 +264,7 @@ def med_magma(
             )
             for name, found in matrices.counts.items()
         }
-        return graphs.finish(
+        return graph_out.finish(
             data,
             "med_magma",
             matrices,

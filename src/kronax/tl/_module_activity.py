@@ -11,6 +11,7 @@ from kronax._data import keys, objects
 from kronax._data.isolated import expand
 from kronax._data.matrix import read_counts
 from kronax._data.modules import categorical, learnt_from, shares
+from kronax._data.written import forget, without_none
 from kronax.solvers import checks
 
 _CONSTANT = 1e-12  # a spread smaller than this, relative to the mean, is rounding
@@ -67,7 +68,7 @@ def module_activity(
     KeyError
         If a column or the layer does not exist.
     ValueError
-        If `adata` is backed; no gene is in a module; the matrix has negative, NaN or infinite values; fewer than two
+        If `adata` is backed; no gene is in a module; the matrix has negative, masked, NaN or infinite values; fewer than two
         groups have cells with counts; or none of the groups has two.
 
     References
@@ -101,12 +102,13 @@ def module_activity(
     activity = expand(shares(counts, module_of), counts.cells, adata.n_obs, fill=np.nan)
     found: dict[str, Any] = {
         "modules": np.array(module_of.categories, dtype=str),
-        "params": {"groupby": groupby, "modules": modules, "layer": layer},
+        "params": without_none({"groupby": groupby, "modules": modules, "layer": layer}),
     }
     if groupby is not None:
         found["anova"] = _anova(activity, categorical(adata.obs[groupby], f"adata.obs[{groupby!r}]"), groupby)
 
     adata = adata.copy() if copy else adata
+    forget(adata, key_added)
     adata.obsm[key_added] = activity
     adata.uns[key_added] = found
     if (n_empty := adata.n_obs - len(counts.cells)) > 0:

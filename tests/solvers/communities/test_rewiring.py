@@ -54,6 +54,11 @@ def test_weights(rng):
     before = dict(zip(map(tuple, edges.tolist()), weights, strict=True))
     after = dict(zip(map(tuple, now.tolist()), carried, strict=True))
     assert all(after[edge] == before[edge] for edge in before.keys() & after.keys())
+    gone, new = (
+        np.array([at[edge] for edge in at if edge not in other]) for at, other in ((before, after), (after, before))
+    )
+    assert len(gone) == len(new) > 100
+    assert (gone == new).mean() < 0.1  # in random order
 
 
 def test_state_of_random_is_left_alone(rng):

@@ -138,12 +138,6 @@ def test_objective_of_separate_fits_is_the_likelihood_of_each_axis(rng):
     assert found.objective == pytest.approx(np.mean(expected), rel=1e-8)
 
 
-def test_objective_of_separate_fits_to_white_noise(rng):
-    assert m_step.estimate(spectrum(rng.normal(size=(60, 40))), m_step.Penalty()).objective == pytest.approx(
-        0.5, abs=0.02
-    )
-
-
 def partial_correlations(z: np.ndarray) -> np.ndarray:
     found = -dense(m_step.estimate(spectrum(z), m_step.Penalty()).cols[0])
     return found - np.diag(np.diag(found))

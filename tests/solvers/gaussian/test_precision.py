@@ -12,12 +12,12 @@ N, RANK = 40, 7
 DTYPES = pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-13), (np.float32, 1e-6)])
 
 
-def example(rng, dtype=np.float64) -> tuple[LowRank, np.ndarray]:
+def example(rng, dtype=np.float64, n: int = N, rank: int = RANK) -> tuple[LowRank, np.ndarray]:
     """The low-rank form and the matrix it stands for."""
-    vectors = np.linalg.qr(rng.normal(size=(N, RANK)))[0].astype(dtype)
-    weights = rng.normal(size=RANK)
+    vectors = np.linalg.qr(rng.normal(size=(n, rank)))[0].astype(dtype)
+    weights = rng.normal(size=rank)
     wide = vectors.astype(np.float64)
-    return LowRank(2.5, vectors, weights), 2.5 * np.eye(N) + wide @ np.diag(weights) @ wide.T
+    return LowRank(2.5, vectors, weights), 2.5 * np.eye(n) + wide @ np.diag(weights) @ wide.T
 
 
 @DTYPES
@@ -49,17 +49,18 @@ def test_eigenvalues_are_base_and_base_plus_weights(rng):
 
 
 @DTYPES
-@pytest.mark.parametrize("small", [0, 1024], ids=["entries alone", "from the whole matrix"])
-@pytest.mark.parametrize("chunk", [2**22, 10 * RANK], ids=["one chunk", "many chunks, the last one short"])
-def test_entries(dtype, tolerance, chunk, small, rng, monkeypatch):
-    monkeypatch.setattr(precision, "_CHUNK", chunk)
-    monkeypatch.setattr(precision, "_SMALL", small)
-    low_rank, full = example(rng, dtype)
-    rows = rng.integers(0, N, 123)
-    cols = (rows + rng.integers(1, N, 123)) % N
+@pytest.mark.parametrize(
+    ("n", "rank", "n_pairs"),
+    [(N, RANK, 123), (1100, RANK, 123), (1100, 60, 150_000)],
+    ids=["from the whole matrix", "one chunk", "three chunks, the last one short"],
+)
+def test_entries(dtype, tolerance, n, rank, n_pairs, rng):
+    low_rank, full = example(rng, dtype, n, rank)
+    rows = rng.integers(0, n, n_pairs)
+    cols = (rows + rng.integers(1, n, n_pairs)) % n
     found = precision.entries(low_rank, rows, cols)
     assert found.dtype == np.float64
-    assert found.shape == (123,)
+    assert found.shape == (n_pairs,)
     np.testing.assert_allclose(found, full[rows, cols], rtol=0, atol=tolerance)
 
 

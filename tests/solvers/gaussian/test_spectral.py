@@ -28,9 +28,9 @@ def in_blocks(z: np.ndarray) -> Blocks:
     return from_csr(sparse.csr_array(z))
 
 
-def decomposed(z: np.ndarray, center: int | None = None, n_comps: int = 50) -> tuple[Leading, Spectrum]:
+def decomposed(z: np.ndarray, center: int | None = None, n_comps: int = 50, **others: int) -> tuple[Leading, Spectrum]:
     blocks = in_blocks(z)
-    return spectral.decompose(blocks, gram(blocks), center=center, n_comps=n_comps)
+    return spectral.decompose(blocks, gram(blocks), center=center, n_comps=n_comps, **others)
 
 
 def test_leading_directions(rng):
@@ -99,10 +99,27 @@ def test_spectrum_leaves_out_what_is_not_there(rng):
     np.testing.assert_allclose((found.rows * np.sqrt(found.eigenvalues)) @ found.cols.T, z, atol=1e-8)
 
 
-def test_large_vectors_are_in_single_precision(rng, monkeypatch):
+def test_large_vectors_are_in_single_precision(rng):
     z = structured(rng)
-    double = decomposed(z, 0)[1]
-    monkeypatch.setattr(spectral, "_SINGLE_PRECISION", N)
-    single = decomposed(z, 0)[1]
+    double, single = (decomposed(z, 0, most_double=most)[1] for most in (N * M, N))
     assert (double.rows.dtype, single.rows.dtype, single.cols.dtype) == (np.float64, np.float32, np.float64)
     np.testing.assert_allclose(single.rows, double.rows, atol=1e-5)
+
+
+@pytest.mark.parametrize("center", [0, 1])
+def test_what_does_not_vary_is_along_no_direction(center, rng):
+    """Constants of all sizes: taking the means away leaves rounding, of which no direction is made."""
+    z = rng.gamma(1.0, 1.0, (N, M))
+    sizes = rng.lognormal(0.0, 2.0, 5)
+    if center == 0:
+        z[:, -5:] = sizes  # columns
+        z[3] = np.delete(z, 3, 0).mean(0)  # and a row that is the mean
+    else:
+        z[-5:] = sizes[:, None]
+        z[:, 3] = np.delete(z, 3, 1).mean(1)
+    found = decomposed(z, center)[1]
+    columns, row = (found.cols, found.rows[3]) if center == 0 else (found.rows, found.cols[3])
+    assert not columns[-5:].any() and columns[:-5].any(axis=1).all()
+    assert not row.any()
+    deviations = z - z.mean(axis=center, keepdims=True)
+    np.testing.assert_allclose((found.rows * np.sqrt(found.eigenvalues)) @ found.cols.T, deviations, atol=1e-9)

@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 from scipy import sparse
+from scipy.spatial.distance import cdist
 from umap.umap_ import fuzzy_simplicial_set
 
 from kronax.solvers.gaussian.precision import LowRank, Sparse, dense
-from kronax.solvers.graph import graph
-from kronax.solvers.graph.graph import Graph, absolute_graph, affinity_graph, on_edges, partial_correlation_graph
+from kronax.solvers.graph.graph import Graph, on_edges, without_weak
+from kronax.solvers.graph.partial_correlations import absolute_graph, partial_correlation_graph
+from kronax.solvers.graph.weights import affinity_graph
 
 N, K, WIDTH = 120, 7, 6
 
-# scores held at a time: all rows at once; a few rows, the last block reaching back; one row
-SIZES = pytest.mark.parametrize(
-    "size", [None, 2**23, 17 * N, 1], ids=["all at once", "one block", "several blocks", "row by row"]
-)
+ONE_BLOCK, TWO_BLOCKS = 1100, 2900  # rows: products made at once up to 1024, and 2²³ scores held at a time
+SIZES = pytest.mark.parametrize("n", [N, ONE_BLOCK, TWO_BLOCKS])
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -53,33 +53,24 @@ def precision(rng, n: int = N, rank: int = 30) -> LowRank:
     return LowRank(1.0, vectors, rng.uniform(-0.9, 3.0, rank))
 
 
-def search(monkeypatch, size: int | None):
-    """Search in blocks of so many scores; all at once if None."""
-    if size is not None:
-        monkeypatch.setattr(graph, "_SMALL", 0)
-        monkeypatch.setattr(graph, "_SCORES", size)
-
-
 @SIZES
-def test_neighbours_are_those_of_the_largest_cosines(size, rng, monkeypatch):
-    search(monkeypatch, size)
-    embedding = rng.normal(size=(N, WIDTH)) * rng.lognormal(0.0, 1.0, (N, 1))
+def test_neighbours_are_those_of_the_largest_cosines(n, rng):
+    embedding = rng.normal(size=(n, WIDTH)) * rng.lognormal(0.0, 1.0, (n, 1))
     found = affinity_graph(embedding, K)
-    assert_well_formed(found, N)
+    assert_well_formed(found, n)
     rows = unit(embedding)
     expected = brute_force(rows @ rows.T, K)
     np.testing.assert_array_equal(found.connectivities.toarray() > 0, expected)
-    distances = np.linalg.norm(rows[:, None] - rows, axis=2)
-    np.testing.assert_allclose(found.distances.toarray(), np.where(expected, distances, 0.0), rtol=1e-12)
+    np.testing.assert_allclose(found.distances.toarray(), np.where(expected, cdist(rows, rows), 0.0), rtol=1e-12)
 
 
-def test_neighbours_are_right_where_single_precision_is_not(rng, monkeypatch):
+def test_neighbours_are_right_where_single_precision_is_not(rng):
     """Ten rows around each centre, whose cosines differ in the ninth digit: float32 cannot rank them."""
-    search(monkeypatch, graph._SCORES)
-    embedding = np.repeat(rng.normal(size=(N // 10, WIDTH)), 10, axis=0) + 3e-5 * rng.normal(size=(N, WIDTH))
+    n = ONE_BLOCK
+    embedding = np.repeat(unit(rng.normal(size=(n // 10, WIDTH))), 10, axis=0) + 1e-5 * rng.normal(size=(n, WIDTH))
     rows = unit(embedding)
     cosine = rows @ rows.T
-    together = np.arange(N)[:, None] // 10 == np.arange(N) // 10
+    together = np.arange(n)[:, None] // 10 == np.arange(n) // 10
     assert 1e-10 < np.ptp(cosine[together]) < np.finfo(np.float32).eps / 10
     found = affinity_graph(embedding, 3)
     np.testing.assert_array_equal(found.connectivities.toarray() > 0, brute_force(cosine, 3))
@@ -191,14 +182,12 @@ def test_order_of_the_rows(rng):
         np.testing.assert_allclose(getattr(other, name).toarray(), expected, rtol=1e-10)
 
 
-@SIZES
-@pytest.mark.parametrize("k", [K, N - 1])
-def test_partial_correlations(size, k, rng, monkeypatch):
-    search(monkeypatch, size)
-    phi, shift = precision(rng), 0.8
+@pytest.mark.parametrize(("n", "k"), [(N, K), (N, N - 1), (ONE_BLOCK, K), (ONE_BLOCK, ONE_BLOCK - 1), (TWO_BLOCKS, K)])
+def test_partial_correlations(n, k, rng):
+    phi, shift = precision(rng, n), 0.8
     found = partial_correlation_graph(phi, shift, k)
-    assert_well_formed(found, N)
-    full = dense(phi) + shift * np.eye(N)
+    assert_well_formed(found, n)
+    full = dense(phi) + shift * np.eye(n)
     rho = -full / np.sqrt(np.outer(np.diag(full), np.diag(full)))
     np.fill_diagonal(rho, 0.0)
     assert (rho < 0).any()
@@ -229,15 +218,13 @@ def test_partial_correlations_do_not_see_the_split(rng):
     np.testing.assert_allclose(other.connectivities.toarray(), one.connectivities.toarray(), rtol=1e-12)
 
 
-@SIZES
-@pytest.mark.parametrize("k", [2, N - 1])
-def test_largest_absolute_values(size, k, rng, monkeypatch):
+@pytest.mark.parametrize(("n", "k"), [(N, 2), (N, N - 1), (ONE_BLOCK, 2), (TWO_BLOCKS, 2)])
+def test_largest_absolute_values(n, k, rng):
     """Neighbours, weights and distances by hand; both signs are among them, and no weight reaches 1."""
-    phi = precision(rng)
+    phi = precision(rng, n)
     full = dense(phi)
-    search(monkeypatch, size)
     found = absolute_graph(phi, 0.7, k)
-    assert_well_formed(found, N)
+    assert_well_formed(found, n)
     pattern = brute_force(np.abs(full), k)
     np.testing.assert_array_equal(found.connectivities.toarray() > 0, pattern)
     expected = np.where(pattern, np.abs(full), 0.0) / (np.diag(full).max() + 0.7)
@@ -281,6 +268,45 @@ def test_on_edges(dtype, rng):
     tolerance = 1e-12 if dtype == np.float64 else 1e-6
     np.testing.assert_allclose(found.toarray(), np.where(pattern, dense(phi), 0.0), atol=tolerance)
     assert (found.data < 0).any()
+
+
+def islands(rng) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of two kinds that have no coordinate in common, in a basis in which no coordinate is exactly 0."""
+    kind = np.arange(24) % 2
+    rows = rng.uniform(0.5, 1.0, (24, WIDTH)) * (kind[:, None] == np.arange(WIDTH) % 2)
+    return rows @ np.linalg.qr(rng.normal(size=(WIDTH, WIDTH)))[0], kind
+
+
+def test_rounding_makes_no_neighbours(rng):
+    """Between orthogonal rows there is nothing but rounding, half of it positive; there are 11 of a kind and 20 wanted."""
+    rows, kind = islands(rng)
+    unit_rows = unit(rows)
+    across = (unit_rows @ unit_rows.T)[kind[:, None] != kind]
+    assert 0 < across.max() < 1e-14
+    found = affinity_graph(rows, 20)
+    pairs = found.connectivities.nonzero()
+    np.testing.assert_array_equal(kind[pairs[0]], kind[pairs[1]])
+    assert (np.diff(found.connectivities.indptr) == 11).all()
+
+
+def test_rounding_makes_no_partial_correlations(rng):
+    rows, kind = islands(rng)
+    vectors, weights = np.linalg.svd(rows, full_matrices=False)[:2]
+    found = partial_correlation_graph(LowRank(1.0, vectors, -0.5 * weights / weights.max()), 0.5, 23).connectivities
+    pairs = found.nonzero()
+    assert found.nnz
+    np.testing.assert_array_equal(kind[pairs[0]], kind[pairs[1]])
+
+
+def test_weak_edges_are_dropped_in_both_matrices():
+    weights = np.array([[0, 1.0, 0.1], [1.0, 0, 0.002], [0.1, 0.002, 0]])
+    graph = Graph(sparse.csr_array(weights), sparse.csr_array(2 * weights))
+    found = without_weak(graph, 100)
+    np.testing.assert_array_equal(found.connectivities.toarray(), np.where(weights == 0.002, 0, weights))
+    np.testing.assert_array_equal(found.distances.toarray(), 2 * found.connectivities.toarray())
+    assert found.connectivities.nnz == found.distances.nnz == 4
+    empty = Graph(sparse.csr_array((3, 3)), sparse.csr_array((3, 3)))
+    assert without_weak(empty, 100).connectivities.nnz == 0
 
 
 def test_on_no_edges(rng):

@@ -1,5 +1,7 @@
 """MED-MAGMA as a whole: what its answer must not depend on, and what it must be."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,15 +10,18 @@ from scipy import sparse
 
 from kronax.solvers.blocks import from_csr
 from kronax.solvers.gaussian import kronecker_sum, m_step
-from kronax.solvers.gaussian.lasso import newton, splitting
+from kronax.solvers.gaussian.lasso import newton
 from kronax.solvers.gaussian.precision import LowRank, dense, mean_diagonal
 from kronax.solvers.gaussian.shrinkage import leave_one_out, noise_level, shrink_singular_values
-from kronax.solvers.graph.graph import on_edges, partial_correlation_graph
+from kronax.solvers.graph.graph import on_edges
+from kronax.solvers.graph.partial_correlations import partial_correlation_graph
 from kronax.solvers.medmagma import em
+from kronax.solvers.medmagma.steps import Steps
 from kronax.solvers.scales import fiber, laplace
+from kronax.solvers.scales.near_zero import GAUSSIAN_DISPERSION
 from kronax.solvers.scales.quotient import pattern_counts, quotient
 
-TALL, WIDE = (40, 30), (30, 40)
+TALL, WIDE, SMALL = (40, 30), (30, 40), (24, 18)
 SHAPES = pytest.mark.parametrize("shape", [TALL, WIDE], ids=["tall", "wide"])
 
 
@@ -195,17 +200,17 @@ def test_is_what_the_equations_give(shape, center, rng):
 def test_signed_data_are_gaussian_as_they_are(rng):
     x = matrix(rng, signed=True)
     found = fit(x)
-    assert found.dispersion > em.GAUSSIAN_DISPERSION
+    assert found.dispersion > GAUSSIAN_DISPERSION
     assert found.power == 1.0
-    assert fit(np.abs(x)).power == pytest.approx(em.GAUSSIAN_DISPERSION / found.dispersion, rel=1e-12)
+    assert fit(np.abs(x)).power == pytest.approx(GAUSSIAN_DISPERSION / found.dispersion, rel=1e-12)
 
 
 def test_power_brings_the_dispersion_down(rng):
     x = matrix(rng)
     found = fit(x)
-    assert found.dispersion > em.GAUSSIAN_DISPERSION and found.power < 1
+    assert found.dispersion > GAUSSIAN_DISPERSION and found.power < 1
     again = fit(x**found.power)
-    assert again.dispersion == pytest.approx(em.GAUSSIAN_DISPERSION, rel=1e-10)
+    assert again.dispersion == pytest.approx(GAUSSIAN_DISPERSION, rel=1e-10)
     assert again.power == pytest.approx(1.0, rel=1e-10)
     assert fit(x**0.1).power == 1.0
 
@@ -214,7 +219,7 @@ def test_power_brings_the_dispersion_down(rng):
 def test_powers_of_the_data_give_the_same_graphs(shape, rng):
     x = matrix(rng, shape)
     one, squared = fit(x), fit(x**2)
-    assert min(one.dispersion, squared.dispersion) >= em.GAUSSIAN_DISPERSION
+    assert min(one.dispersion, squared.dispersion) >= GAUSSIAN_DISPERSION
     assert squared.power == pytest.approx(0.5 * one.power, rel=1e-10)
     for side in ("rows", "cols"):
         assert_close(getattr(squared, side).embedding, getattr(one, side).embedding, 1e-7)
@@ -283,40 +288,55 @@ def test_convergence_is_a_step_that_changes_little(rng):
     assert np.sqrt(np.mean(change**2)) < 1e-3
 
 
-def test_step_that_moves_further_than_the_one_before_is_dropped(rng, monkeypatch):
+class Scripted(Steps):
+    """Steps of EM, of which some are said to move as far as asked for, or to be left unsolved from some step on."""
+
+    def __init__(self, x: np.ndarray, moves=(), n_solved: int = 10) -> None:
+        super().__init__(quotient(sparse.csr_array(x)).matrix, 50, 0, m_step.Penalty(), progress=False)
+        self.moves, self.left = iter(moves), n_solved
+
+    def _from(self, *start):
+        step = super()._from(*start)
+        self.left -= 1
+        return step if self.left >= 0 else replace(step, shortfall="it was left unsolved")
+
+    def distance(self, old, new) -> float:
+        return next(self.moves, 0.0)
+
+    def run(self, max_iter: int):
+        with jax.enable_x64(True):
+            return em._iterate(self, max_iter, 1e-12, False)
+
+
+def assert_same_step(found, expected):
+    np.testing.assert_array_equal(found.step.lead.rows, expected.step.lead.rows)
+    np.testing.assert_array_equal(dense(found.step.estimate.cols[0]), dense(expected.step.estimate.cols[0]))
+
+
+def test_step_that_moves_further_than_the_one_before_is_dropped(rng):
     x = matrix(rng)
-    second = fit(x, max_iter=2, tol=1e-12)
-    distances = iter([0.1, 0.2])
-    monkeypatch.setattr(fiber, "distance", lambda *_: jnp.asarray(next(distances)))
-    found = fit(x, max_iter=10, tol=1e-12)
+    found = Scripted(x, moves=[0.1, 0.2]).run(10)
     assert not found.converged
     assert found.n_iter == 2
     assert len(found.objective) == 3  # the dropped one included
     assert "step 3 was dropped" in found.reason
-    assert_close(found.rows.embedding, second.rows.embedding, 1e-12)
-    assert_close(dense(found.cols.precision), dense(second.cols.precision), 1e-12)
+    assert_same_step(found, Scripted(x, moves=[0.1]).run(2))
 
 
-def test_step_that_was_not_solved_is_dropped(rng, monkeypatch):
+def test_step_that_was_not_solved_is_dropped(rng):
     x = matrix(rng)
-
-    def unsolved(quotient, omega, row_counts, col_counts, a, b, tol):
-        return fiber.Mode(a + 1.0, b, jnp.asarray(0.5), jnp.asarray(100))
-
-    monkeypatch.setattr(fiber, "newton", unsolved)
-    found = fit(x, max_iter=10)
+    found = Scripted(x, n_solved=1).run(10)
     assert not found.converged
     assert found.n_iter == 1
-    assert "step 2 was dropped" in found.reason
-    assert_close(found.rows.embedding, fit(x).rows.embedding, 1e-12)
+    assert "step 2 was dropped: it was left unsolved" in found.reason
+    assert_same_step(found, Scripted(x).run(1))
 
 
-def test_first_step_that_was_not_solved_is_no_convergence(rng, monkeypatch):
-    monkeypatch.setattr("kronax.solvers.medmagma.steps.FIBER_ACCEPTED", 0.0)  # which rounding does not let it meet
-    found = fit(matrix(rng))
+def test_first_step_that_was_not_solved_is_no_convergence(rng):
+    found = Scripted(matrix(rng), n_solved=0).run(1)
     assert not found.converged
     assert found.n_iter == 1
-    assert found.reason != "the one step asked for was taken"
+    assert found.reason == "it was left unsolved"
 
 
 @SHAPES
@@ -428,7 +448,7 @@ def test_patterns_that_hang_together_loosely(rng):
 @pytest.mark.parametrize("center", [False, True])
 def test_l1_solves_its_problem_for_z(center, rng):
     """Exactly sparse, and the solver's own answer for S₁ and S₂ of the noise-free matrix."""
-    x = matrix(rng, (24, 18))
+    x = matrix(rng, SMALL)
     found = fit(x, center=center, penalty=m_step.Penalty("l1", 0.2))
     z = noise_free(x, found)
     z = z - z.mean(0) if center else z
@@ -478,7 +498,7 @@ def test_ridge_that_held_out_data_choose(rng):
 
 def test_moments_beyond_the_mode(rng):
     """What is added to ZZᵀ and ZᵀZ is the difference to Laplace's moments, of no trace, and changes the estimate."""
-    x = matrix(rng, (24, 18))
+    x = matrix(rng, SMALL)
     mode, found = fit(x), fit(x, laplace=laplace.Laplace())
     z = noise_free(x, found)
     expected = laplace.moments(z, 0.5 * np.eye(24), 0.5 * np.eye(18))
@@ -490,7 +510,7 @@ def test_moments_beyond_the_mode(rng):
         assert abs(np.trace(added)) < 1e-9 * unit
         assert 1e-3 < np.abs(added).max() / np.abs(square).max() < 0.5
     assert mode.spectrum.beyond is None
-    assert_sound(found, (24, 18))
+    assert_sound(found, SMALL)
     assert np.abs(dense(found.rows.precision) - dense(mode.rows.precision)).max() > 1e-4
 
 
@@ -536,14 +556,14 @@ def test_where_em_with_one_objective_ends(shape, rng):
 @pytest.mark.parametrize("strength", [0.3, 100.0])
 def test_em_with_one_objective_never_raises_it(strength, beyond, rng):
     penalty = m_step.Penalty("ridge", strength)
-    found = fit(matrix(rng, (24, 18)), center=False, penalty=penalty, laplace=beyond, max_iter=12, tol=1e-12)
+    found = fit(matrix(rng, SMALL), center=False, penalty=penalty, laplace=beyond, max_iter=12, tol=1e-12)
     assert found.n_iter == 12 and "max_iter=12" in found.reason
     assert (np.diff(found.objective) < 0).all()
-    assert_sound(found, (24, 18))
+    assert_sound(found, SMALL)
 
 
 def test_scales_do_not_change_em_with_one_objective(rng):
-    x = matrix(rng, (24, 18))
+    x = matrix(rng, SMALL)
     r, c = rng.lognormal(0.0, 1.5, 24), rng.lognormal(0.0, 1.5, 18)
     penalty = m_step.Penalty("ridge", 10.0)
     clean, noisy = (
@@ -565,29 +585,16 @@ def test_step_without_second_moments_is_dropped(rng):
     assert_sound(found, (12, 12))
 
 
-def test_l1_goes_on_from_the_step_before(rng, monkeypatch):
+def test_l1_goes_on_from_the_step_before(rng):
     """The second step of EM solves for a Z nearby: it starts where the first one ended, and ends where a cold start does."""
-    solves, solve, steps, step = [], newton.solve, [], splitting._likely
-
-    def recorded(*problem, start, progress=False):
-        steps.clear()
-        solves.append((problem, start, solve(*problem, start=start), len(steps)))
-        return solves[-1][2]
-
-    def counted(*args):
-        steps.append(1)
-        return step(*args)
-
-    monkeypatch.setattr(newton, "solve", recorded)
-    monkeypatch.setattr(splitting, "_likely", counted)
-    fit(matrix(rng, (24, 18)), penalty=m_step.Penalty("l1", 0.2), max_iter=2, tol=1e-12)
-    (_, cold, first, _), (problem, start, second, n_steps) = solves
-    assert cold is None
-    for found, expected in zip(start, (first.rows, first.cols), strict=True):
-        np.testing.assert_array_equal(found, expected)
-    expected = recorded(*problem, start=None)
-    assert second.status.objective[-1] == pytest.approx(expected.status.objective[-1], rel=1e-9)
-    assert n_steps < solves[-1][3]
+    x, penalty = matrix(rng, SMALL), m_step.Penalty("l1", 0.2)
+    first, second = (fit(x, penalty=penalty, max_iter=n, tol=1e-12) for n in (1, 2))
+    moments = [m_step._second_moments(side(second.spectrum)) for side in (m_step._rows, m_step._cols)]
+    before = dense(first.rows.precision), dense(first.cols.precision)
+    warm, cold = (newton.solve(*moments, (0.2, 0.2), start=start) for start in (before, None))
+    np.testing.assert_array_equal(dense(second.rows.precision), warm.rows)
+    assert not np.array_equal(warm.rows, cold.rows)  # by another way
+    assert warm.status.objective[-1] == pytest.approx(cold.status.objective[-1], rel=1e-9)
 
 
 def test_l1_needs_variances(rng):
@@ -598,7 +605,7 @@ def test_l1_needs_variances(rng):
 
 
 def test_l1_that_leaves_no_edge(rng):
-    found = fit(matrix(rng, (24, 18)), penalty=m_step.Penalty("l1", 1.0))
+    found = fit(matrix(rng, SMALL), penalty=m_step.Penalty("l1", 1.0))
     assert found.converged
     graph = partial_correlation_graph(found.cols.precision, 0.5, 5)
     assert graph.connectivities.nnz == 0
@@ -606,21 +613,21 @@ def test_l1_that_leaves_no_edge(rng):
 
 
 def test_moments_beyond_the_mode_of_a_transposed_matrix(rng):
-    x = matrix(rng, (24, 18))
+    x = matrix(rng, SMALL)
     straight, transposed = (fit(one, center=False, laplace=laplace.Laplace()) for one in (x, x.T))
     for one, other in zip(straight.spectrum.beyond, transposed.spectrum.beyond[::-1], strict=True):
         assert_close(one, other, 1e-6)
 
 
 def test_goes_beyond_the_mode_where_it_is_worth_it(rng):
-    assert fit(matrix(rng, (24, 18)), laplace=laplace.Laplace(required=False)).spectrum.beyond is not None
-    assert fit(matrix(rng, (24, 18))).spectrum.beyond is None
+    assert fit(matrix(rng, SMALL), laplace=laplace.Laplace(required=False)).spectrum.beyond is not None
+    assert fit(matrix(rng, SMALL)).spectrum.beyond is None
     assert not laplace.worthwhile(300, 300, 90_000)
     assert not laplace.worthwhile(20, 5000, 100_000)
     assert not laplace.worthwhile(30, 30, 100)
 
 
 def test_steps_with_moments_beyond_the_mode(rng):
-    found = fit(matrix(rng, (24, 18)), laplace=laplace.Laplace(), max_iter=3, n_comps=2)
+    found = fit(matrix(rng, SMALL), laplace=laplace.Laplace(), max_iter=3, n_comps=2)
     assert len(found.objective) >= 2
-    assert_sound(found, (24, 18))
+    assert_sound(found, SMALL)

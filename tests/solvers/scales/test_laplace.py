@@ -36,9 +36,12 @@ def pattern_with_zeros(rng, n: int, p: int, density: float) -> np.ndarray:
     return pattern
 
 
+COMPILED = jax.jit(laplace.hessian)
+
+
 def hessian(z, psi, phi) -> np.ndarray:
     with jax.enable_x64(True):
-        return np.asarray(laplace.hessian(jnp.zeros(sum(z.shape)), *map(jnp.asarray, (z, psi, phi))))
+        return np.asarray(COMPILED(jnp.zeros(sum(z.shape)), *map(jnp.asarray, (z, psi, phi))))
 
 
 def null_vectors(pattern: np.ndarray) -> np.ndarray:
@@ -126,7 +129,7 @@ def two_blocks(seed: int) -> Problem:
     )
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
     ("build", "tolerance"),
     [
@@ -162,7 +165,8 @@ def test_hessian_agrees_with_autodiff():
             return 0.5 * jnp.sum(x * (psi @ x + x @ phi))
 
         theta = jnp.linspace(-0.3, 0.4, n + p)
-        np.testing.assert_allclose(laplace.hessian(theta, z, psi, phi), jax.hessian(of_theta)(theta), atol=1e-10)
+        expected = jax.jit(jax.hessian(of_theta))(theta)
+        np.testing.assert_allclose(COMPILED(theta, z, psi, phi), expected, atol=1e-10)
 
 
 @pytest.mark.parametrize("density", [1.0, 0.5])

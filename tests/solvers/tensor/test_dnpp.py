@@ -30,6 +30,7 @@ def test_constant_profiles_have_no_correlation():
 def test_similarities_over_the_shared_genes(rng):
     x = rng.normal(size=(5, 3, 12)) + 50.0
     x[rng.random(x.shape) < 0.3] = NAN
+    x[0, 0, 1:], x[1, 0, 0] = NAN, 50.0  # one gene in common: no correlation in this context
     s = similarities(x)
     for i in range(5):
         for j in range(5):

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import linalg, sparse
 
-from kronax.solvers.device import eigh_all, eigvalsh, side_by_side, to_host
+from kronax.solvers.device import eigh_all, eigvalsh, side_by_side, to_device, to_host
 from kronax.solvers.gaussian import kronecker_sum, ridge
 from kronax.solvers.gaussian.lasso import newton
 from kronax.solvers.gaussian.precision import LowRank, Precision, Sparse, dense, diagonal, mean_diagonal, shifted
@@ -339,7 +339,7 @@ def _precision(side: _Side, eigenvalues: np.ndarray) -> LowRank:
     null = float(eigenvalues[-1])
     if side.dim == n:
         return LowRank(null, side.vectors.copy(), eigenvalues[:kept] - null)
-    means = np.full(n, n**-0.5, side.vectors.dtype)
+    means = np.where(side.vectors.any(axis=1), n**-0.5, 0.0).astype(side.vectors.dtype)  # 0 of what does not vary
     return LowRank(null, np.column_stack([side.vectors, means]), np.append(eigenvalues[:kept], mean) - null)
 
 
@@ -378,4 +378,4 @@ def spiked(lead: Leading, energy: float, n_comps: int) -> Omega:
 
 def _padded(vectors: np.ndarray, weights: np.ndarray, size: int) -> tuple[jax.Array, jax.Array]:
     missing = (0, size - len(weights))
-    return jnp.asarray(np.pad(vectors, ((0, 0), missing))), jnp.asarray(np.pad(weights, missing))
+    return to_device(np.pad(vectors, ((0, 0), missing))), to_device(np.pad(weights, missing))

@@ -12,26 +12,27 @@ _CHUNK = 2**17  # complex numbers held at a time: 2 MiB, which caches hold
 
 
 def leave_one_out(eigenvalues: np.ndarray, dim: int, n_samples: int) -> np.ndarray:
-    r"""Compute the variances that samples left out show along the eigenvectors of the others.
+    """Compute the variances that a sample left out shows along the eigenvectors of the others.
 
-    For eigenvectors ``u_i`` of a sample covariance matrix the best eigenvalues are ``u_iᵀ Σ u_i``; a sample that had no
-    part in finding ``u_i`` estimates them without bias. The average sample has the squares ``e_j/n`` along the
-    eigenvectors of ``S``, of which the ``e_j`` are eigenvalues. Without it, ``S`` has the eigenvalues ``d_i``, and along
-    their eigenvectors the sample shows the squares ``s_i``. Both are the poles and residues of two functions,
+    For eigenvectors ``u_i`` of a sample covariance matrix the best eigenvalues are ``u_iᵀΣu_i``, and a sample that had no
+    part in finding ``u_i`` shows them without bias. Along the eigenvectors of ``S``, with eigenvalues ``e_j``, the squares of
+    the average sample are ``e_j/n``. Without it, ``S`` has the eigenvalues ``d_i``, along whose eigenvectors its squares are
+    ``s_i``. These are the poles and residues of
 
         ``F(z) = Σ_i s_i/(d_i − z) = h/(1 − h)``,  ``D(z) = Σ_i 1/(d_i − z) = Σ_j 1/(e_j − z) + h′/(1 − h)``,      (9)
 
-    with ``h(z) = (1/n) Σ_j e_j/(e_j − z)``, so that no other eigenproblem needs to be solved. The single ``n s_i`` are
-    noisy where eigenvalues are close to each other. Their average over the neighbourhood of an eigenvalue, with the
-    weights ``1/((d_i − e)² + η²)²``, again needs only ``F`` and ``D``, at ``z = e + iη``:
+    with ``h(z) = (1/n) Σ_j e_j/(e_j − z)``: no further eigenproblem is solved. A single ``n s_i`` is noisy where eigenvalues
+    are close to each other. Its average over the neighbourhood of an eigenvalue, with the weights
+    ``1/((d_i − e)² + η²)²``, again needs only ``F`` and ``D``, at ``z = e + iη``:
 
         ``δ(e) = n Im[F − iη F′] / Im[D − iη D′]``.                                                              (10)
 
-    The neighbourhood is as wide as a variance from ``n`` samples is uncertain, ``η = δ √(2/n)``: a few repetitions of
-    Eq. 10 make the two agree. Isotonic regression keeps the order.
+    The neighbourhood is as wide as the standard error of a variance from ``n`` samples, ``η = δ√(2/n)``; since ``δ`` stands
+    on both sides, Eq. 10 is repeated. Isotonic regression keeps the order.
 
-    For ``n`` and ``p`` that grow together, ``δ`` tends to the formula of Ledoit and Péché (2011); it is as good where
-    ``S`` is nearly singular, because ``F`` and ``D`` tell the directions that the sample alone spans from small ones.
+    For large ``n`` and ``p``, this is the formula of Ledoit and Péché (Probability Theory and Related Fields 2011), for
+    which ``D`` has no last term. That term counts a direction that the sample alone spans; where ``n`` and ``p`` are about
+    equal, it decides what the smallest eigenvalues become.
 
     Parameters
     ----------
@@ -41,7 +42,7 @@ def leave_one_out(eigenvalues: np.ndarray, dim: int, n_samples: int) -> np.ndarr
         Number of variables ``p ≥ m``; ``p − m`` eigenvalues are zero.
     n_samples
         Number of samples ``n ≥ m``. Where ``m`` is less than both, some variables, or some samples, are combinations of
-        others: as many of both do not count, and directions that show no variance get the least of the others.
+        others: as many of both do not count. Directions that show no variance get the least of the others.
 
     Returns
     -------
@@ -51,17 +52,19 @@ def leave_one_out(eigenvalues: np.ndarray, dim: int, n_samples: int) -> np.ndarr
     m = len(eigenvalues)
     n = n_samples + m - min(dim, n_samples)
     n_null = max(dim - n_samples, 0)
-    points, counts = (np.append(x, [null] * (n_null > 0)) for x, null in ((eigenvalues, 0.0), (np.ones(m), n_null)))
-    scale = np.full(
-        len(points), eigenvalues.sum() / counts.sum()
-    )  # from above: one tiny value by chance stays with others
+    points, counts = eigenvalues, np.ones(m)
+    if n_null:
+        points, counts = np.append(points, 0.0), np.append(counts, n_null)
+    # from the mean on: an eigenvalue that is tiny by chance starts among its neighbours and stays there
+    scale = np.full(len(points), eigenvalues.sum() / counts.sum())
     for _ in range(_STEPS):
         found = _around(points, np.sqrt(2.0 / n) * scale, eigenvalues, n, n_null)
         found = isotonic_regression(found, weights=counts, increasing=False).x
         scale = scale ** (1.0 - _STEP) * found**_STEP
-    shrunk = np.append(found, [found[-1]] * (dim > m and not n_null))
-    n_last = dim - len(shrunk) + 1
-    return shrunk * (eigenvalues.sum() / (shrunk[:-1].sum() + n_last * shrunk[-1]))
+    if dim > m and not n_null:
+        found = np.append(found, found[-1])
+    trace = found.sum() + (dim - len(found)) * found[-1]
+    return found * (eigenvalues.sum() / trace)
 
 
 def _around(points: np.ndarray, width: np.ndarray, e: np.ndarray, n: int, n_null: int) -> np.ndarray:

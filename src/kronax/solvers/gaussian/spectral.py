@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from kronax.solvers.blocks import Blocks, col_sums, matmul
+from kronax.solvers.blocks import Blocks, col_sums, matmul, row_sums
 from kronax.solvers.device import eigh_all, to_device, to_host
+from kronax.solvers.gaussian.precision import LowRank, diagonal
 from kronax.solvers.gaussian.shrinkage import noise_level, shrink_singular_values
 
-_SINGLE_PRECISION = 2**24  # numbers in U beyond which it is kept in float32: 128 MiB in float64
+_MOST_DOUBLE = 2**24  # numbers in U: 128 MiB
 _ROUNDING = 1e-12  # eigenvalues below this share of the largest count as zero
 
 
@@ -64,7 +65,9 @@ class Leading:
     rank: int
 
 
-def decompose(z: Blocks, square: jax.Array, *, center: int | None, n_comps: int) -> tuple[Leading, Spectrum]:
+def decompose(
+    z: Blocks, square: jax.Array, *, center: int | None, n_comps: int, most_double: int = _MOST_DOUBLE
+) -> tuple[Leading, Spectrum]:
     """Find the directions of ``Z`` above the noise, and the spectrum of its deviations from its means.
 
     Parameters
@@ -78,11 +81,15 @@ def decompose(z: Blocks, square: jax.Array, *, center: int | None, n_comps: int)
         every row its mean over the columns; None, none. That axis loses one degree of freedom.
     n_comps
         Directions kept, at most.
+    most_double
+        Numbers in ``U``, beyond which it is kept in float32.
     """
     mean, square = _mean(z, center), to_host(square)
     centred = _centred(z, square, mean, center)
+    still = _without_variance(np.diag(centred), np.diag(square), z.shape[0] * np.finfo(np.float64).eps)
+    centred[still] = centred[:, still] = 0.0
     solved = eigh_all([square, centred] if center is not None else [square])
-    return _leading(z, *solved[0], n_comps), _spectrum(z, centred, mean, *solved[-1], center)
+    return _leading(z, *solved[0], n_comps), _spectrum(z, centred, mean, *solved[-1], center, most_double)
 
 
 def _leading(z: Blocks, values: np.ndarray, vectors: np.ndarray, n_comps: int) -> Leading:
@@ -103,7 +110,13 @@ def _leading(z: Blocks, values: np.ndarray, vectors: np.ndarray, n_comps: int) -
 
 
 def _spectrum(
-    z: Blocks, square: np.ndarray, mean: np.ndarray, values: np.ndarray, cols: np.ndarray, center: int | None
+    z: Blocks,
+    square: np.ndarray,
+    mean: np.ndarray,
+    values: np.ndarray,
+    cols: np.ndarray,
+    center: int | None,
+    most_double: int,
 ) -> Spectrum:
     n, m = z.shape
     dims = (n - (center == 0), m - (center == 1))
@@ -112,10 +125,31 @@ def _spectrum(
         raise ValueError(msg)
     kept = min(*dims, int((values > _ROUNDING * values[0]).sum()))
     values, cols = values[:kept], cols[:, :kept]
+    if center == 1:  # rounding aside, they are orthogonal to it
+        cols = cols - cols.mean(0)
+    cols = np.where(np.diag(square)[:, None] > 0, cols, 0.0)  # a column without variance has none along any direction
     scaled = cols / np.sqrt(values)
-    dtype = np.float32 if n * kept > _SINGLE_PRECISION else np.float64
+    dtype = np.float32 if n * kept > most_double else np.float64
     rows = to_host(matmul(z, to_device(scaled, dtype), to_device(mean @ scaled, dtype)))
+    left, whole = diagonal(LowRank(0.0, rows, values)), to_host(_row_squares(z))
+    still = _without_variance(left, whole, (m * float(np.finfo(dtype).eps)) ** 2)
+    if still.any():
+        rows = np.where(still[:, None], dtype(0.0), rows)
     return Spectrum(rows, cols, values, dims)
+
+
+def _without_variance(centred: np.ndarray, squares: np.ndarray, rounding: float) -> np.ndarray:
+    """Tell of which rows or columns taking the means away left rounding alone.
+
+    Both are sums of squares, after and before; a sum of ``n`` products is good to a share of ``n`` units in the last place.
+    """
+    return centred <= rounding * squares
+
+
+@jax.jit
+def _row_squares(z: Blocks) -> jax.Array:
+    """Sum the squares of every row."""
+    return row_sums(z.with_values(z.values**2))
 
 
 def _mean(z: Blocks, center: int | None) -> np.ndarray:
@@ -133,4 +167,4 @@ def _centred(z: Blocks, square: np.ndarray, mean: np.ndarray, center: int | None
     if center == 1:  # J ZᵀZ J, J = I − 11ᵀ/m
         means = square.mean(0)
         return square - means - (means - means.mean())[:, None]
-    return square
+    return square.copy()

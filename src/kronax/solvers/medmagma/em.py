@@ -17,15 +17,15 @@ import numpy as np
 from scipy import sparse
 from tqdm.auto import tqdm
 
+from kronax.solvers.device import to_host
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.precision import Precision
 from kronax.solvers.gaussian.spectral import Spectrum
 from kronax.solvers.medmagma.penalised import Penalised
 from kronax.solvers.medmagma.steps import Step, Steps
 from kronax.solvers.scales.laplace import Laplace
+from kronax.solvers.scales.near_zero import as_good_as_zero, power_for, without
 from kronax.solvers.scales.quotient import quotient
-
-GAUSSIAN_DISPERSION = 0.5  # of log|Y|: the most for which Z is treated as Gaussian as it is
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,15 @@ class Fit(Structure):
         ``γ`` of Eq. 4.
     dispersion
         Root mean square of ``log|Y|`` over the non-zero entries of ``X``.
+    n_near_zero
+        How many of these were as good as zeros, and left out.
     """
 
     log_rows: np.ndarray
     log_cols: np.ndarray
     power: float
     dispersion: float
+    n_near_zero: int
 
 
 class _Run(NamedTuple):
@@ -128,7 +131,8 @@ def fit(
         ``X``: CSR, float64, no stored zeros, a non-zero entry in every row and column, at least 2 × 2.
     power
         ``γ``. If None: 1 where ``X`` has negative values, which a Gaussian ``Z`` has; otherwise the largest ``γ ≤ 1``
-        that brings the dispersion of ``log|Y|^γ`` down to ½, because a Gaussian cannot have the tails beyond.
+        that brings the dispersion of ``log|Y|^γ`` down to ½, because a Gaussian cannot have the tails beyond. Entries that
+        are as good as zeros, and would decide it, are then taken for zeros.
     center
         Whether the location ``m`` is estimated, or 0.
     penalty
@@ -144,10 +148,13 @@ def fit(
     progress
         Whether long work shows a progress bar.
     """
-    free = quotient(matrix)
+    free, n_near_zero = quotient(matrix), 0
     if power is None:
         signed = bool((matrix.data < 0).any())
-        power = 1.0 if signed else min(1.0, GAUSSIAN_DISPERSION / max(free.dispersion, GAUSSIAN_DISPERSION))
+        near_zero = np.zeros(matrix.nnz, bool) if signed else as_good_as_zero(free.matrix, free.dispersion)
+        if n_near_zero := int(near_zero.sum()):
+            free = quotient(without(matrix, near_zero))
+        power = 1.0 if signed else power_for(free.dispersion)
     transposed = matrix.shape[0] < matrix.shape[1]
     tall = _tall(free.matrix, power, transposed)
     axis, penalty = int(transposed) if center else None, _oriented(penalty, transposed)
@@ -155,7 +162,7 @@ def fit(
     kind = Penalised if penalty.kind == "ridge" and penalty.strength is not None and not center else Steps
     with jax.enable_x64(True):
         run = _iterate(kind(tall, n_comps, axis, penalty, laplace, progress=progress), max_iter, tol, progress)
-    a, b = np.asarray(run.step.mode.a), np.asarray(run.step.mode.b)
+    a, b = to_host(run.step.mode.a), to_host(run.step.mode.b)
     if transposed:
         a, b = b, a
     # |X| = exp(α + β)·|Y| and |Z| = |Y|^γ·exp(a + b), so log r = α − a/γ and log c = β − b/γ
@@ -166,6 +173,7 @@ def fit(
         log_cols=log_cols - shift,
         power=power,
         dispersion=free.dispersion,
+        n_near_zero=n_near_zero,
         **_structure(run, transposed),
     )
 

@@ -18,6 +18,7 @@ import numpy as np
 from scipy import sparse
 
 from kronax.solvers.blocks import gram
+from kronax.solvers.device import to_host
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.spectral import Leading, Spectrum, decompose
 from kronax.solvers.medmagma.steps import Step, Steps
@@ -63,7 +64,7 @@ class Penalised(Steps):
 
     def _from(self, mode: fiber.Mode, omega: fiber.Omega | None, last: m_step.Estimate | None = None) -> Step:
         rows, cols = self.counts
-        log_mean = float(rows @ np.asarray(mode.a) + cols @ np.asarray(mode.b)) / self.n_entries
+        log_mean = float(rows @ to_host(mode.a) + cols @ to_host(mode.b)) / self.n_entries
         if last is None:
             self.log_mean = log_mean
         return super()._from(replace(mode, a=mode.a - (log_mean - self.log_mean)), omega, last)

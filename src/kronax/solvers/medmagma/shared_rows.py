@@ -91,6 +91,7 @@ def side_by_side(spectra: Sequence[Spectrum], members: Sequence[np.ndarray], n: 
     values, vectors = values[:kept], vectors[:, :kept]
     others = (coordinates.T if wide else coordinates) @ (vectors / np.sqrt(values))
     rows, weights = (vectors, others) if wide else (others, vectors)
+    rows = np.where(coordinates.any(axis=1)[:, None], rows, 0.0)  # what does not vary does so along no direction
     ends = np.cumsum([part.shape[1] for part in parts])[:-1]
     cols = [part.cols @ weight for part, weight in zip(spectra, np.split(weights, ends), strict=True)]
     return Spectrum(rows, np.vstack(cols), values, dims, _beyond(spectra, members, n))

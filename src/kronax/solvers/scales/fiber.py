@@ -20,6 +20,7 @@ from jax import Array
 from scipy import sparse
 
 from kronax.solvers.blocks import Blocks, add_on_pattern, col_sums, outer_sum, rmatmul, row_sums
+from kronax.solvers.device import to_host
 
 _SINKHORN_SWEEPS = 300
 _NEWTON_STEPS = 100
@@ -67,7 +68,7 @@ def identity(n: int, m: int) -> Omega:
 def precisions(omega: Omega) -> tuple[np.ndarray, np.ndarray]:
     """Give ``Ψ`` and ``Φ`` of a small ``Ω``, which share its multiple of the identity."""
     return tuple(
-        np.asarray(0.5 * omega.scale * jnp.eye(len(vectors)) + (vectors * weights) @ vectors.T)
+        to_host(0.5 * omega.scale * jnp.eye(len(vectors)) + (vectors * weights) @ vectors.T)
         for vectors, weights in (
             (omega.row_vectors, omega.row_weights),
             (omega.col_vectors, omega.col_weights),
@@ -113,6 +114,14 @@ def _deviation(sums: tuple[Array, Array], targets: tuple[Array, Array]) -> Array
 
 def sinkhorn(quotient: sparse.csr_array, row_counts: np.ndarray, col_counts: np.ndarray, tol: float) -> Mode:
     """Find the mode for ``Ω = I``: scale ``Y∘Y`` until its row and column sums are the counts."""
+    rows, cols, residual, n_iter = scaled(quotient, row_counts, col_counts, tol)
+    return Mode(*map(jnp.asarray, (0.5 * np.log(rows), 0.5 * np.log(cols), residual, n_iter)))
+
+
+def scaled(
+    quotient: sparse.csr_array, row_counts: np.ndarray, col_counts: np.ndarray, tol: float
+) -> tuple[np.ndarray, np.ndarray, float, int]:
+    """Return the factors of the rows and columns of ``Y∘Y`` that make its sums the counts, how far off they are, and sweeps."""
     squares = sparse.csr_array((quotient.data**2, quotient.indices, quotient.indptr), quotient.shape)
     cols, residual, n_iter = np.ones(len(col_counts)), np.inf, 0
     while residual > tol and n_iter < _SINKHORN_SWEEPS:
@@ -122,7 +131,7 @@ def sinkhorn(quotient: sparse.csr_array, row_counts: np.ndarray, col_counts: np.
         residual = float(np.abs(cols * sums / col_counts - 1.0).max())
         cols = col_counts / sums
         n_iter += 1
-    return Mode(*map(jnp.asarray, (0.5 * np.log(rows), 0.5 * np.log(cols), residual, n_iter)))
+    return rows, cols, residual, n_iter
 
 
 @jax.jit

@@ -24,6 +24,8 @@ import numpy as np
 from jax import Array
 from scipy import sparse
 
+from kronax.solvers.device import to_device, to_host
+
 _MATRICES = 16  # of the Hessian's size, alive at a time
 _WORTHWHILE = 0.01  # a relative change of the second moments
 _SMALL = 1000  # rows and columns: their Hessian is inverted
@@ -93,8 +95,8 @@ def moments(z: np.ndarray, psi: np.ndarray, phi: np.ndarray) -> Moments:
     """
     fixed = _fixed_directions(z != 0)
     with jax.enable_x64(True):
-        z, psi, phi, fixed = (jnp.asarray(x, jnp.float64) for x in (z, psi, phi, fixed))
-        rows, cols, log_det = map(np.asarray, _moments(z, psi, phi, fixed))
+        z, psi, phi, fixed = (to_device(x, np.float64) for x in (z, psi, phi, fixed))
+        rows, cols, log_det = map(to_host, _moments(z, psi, phi, fixed))
     if not (np.isfinite(rows).all() and np.isfinite(cols).all() and np.isfinite(log_det)):
         msg = "The Hessian at Z is not positive definite: Z is not the mode for this Ψ and Φ. Find the mode first."
         raise ValueError(msg)

@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from kronax.solvers.tensor.completion import whole_fibers
 
 FEWEST = 3  # linking treatments: with fewer, nothing tells how far a prediction can be trusted
-_FEW, _THIN = 0.05, 0.6  # see :func:`blocks_of`
+_FEW, _THIN = 0.05, 0.75  # see :func:`blocks_of`
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def blocks_of(some: np.ndarray) -> Blocks:
 
     A measured fiber, were it held out, is best linked through the context of its treatment that shares most treatments
     with its own. All but 5% of the measured fibers have such a context that shares ``q`` treatments or more. Contexts that
-    share ``0.6 q`` are of one block, and so are those that a chain of such contexts connects.
+    share ``¾ q`` are of one block, and so are those that a chain of such contexts connects.
 
     Parameters
     ----------
@@ -57,9 +57,7 @@ def blocks_of(some: np.ndarray) -> Blocks:
     shared = _products(some.T)
     np.fill_diagonal(shared, 0.0)
     twice = some & (some.sum(axis=1, keepdims=True) > 1)
-    best = (
-        np.stack([(some * n).max(axis=1, initial=0.0) for n in shared], axis=1) - 1.0
-    )  # without the fiber's treatment
+    best = np.stack([(some * n).max(axis=1, initial=0.0) for n in shared], axis=1) - 1.0  # its treatment does not count
     usual = np.quantile(best[twice], _FEW) if twice.any() else 0.0
     alike = (shared > 0) & (shared >= _THIN * usual)
     label = connected_components(alike, directed=False)[1]

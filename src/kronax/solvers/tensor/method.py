@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from kronax.solvers.device import computing
 from kronax.solvers.tensor.completion import Completion, whole_fibers
 
 
@@ -57,7 +58,8 @@ class Method:
 
     def __call__(self, values: np.ndarray, options: Any, *, progress: bool = False) -> Completion:
         """Complete a tensor."""
-        return self.solve(values, options, progress=progress)
+        with computing():
+            return self.solve(values, options, progress=progress)
 
 
 def tensors(copies: int, *, with_gaps: int = 0) -> Callable[[np.ndarray, Any], Memory]:

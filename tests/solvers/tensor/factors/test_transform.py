@@ -43,6 +43,10 @@ def test_outliers_are_clipped_and_counted(values, per_context):
     others = np.ones(values.shape, bool)
     others[2, 0, :2] = False
     np.testing.assert_array_equal(new[others], values[others])
+    axes = (0, 2) if per_context else (0, 1, 2)
+    unit, _ = scaled(values, "minmax", per_context=per_context, outlier_z=3.0)  # of what is left after clipping
+    np.testing.assert_allclose(np.nanmin(unit, axis=axes), 0.0, atol=1e-13)
+    np.testing.assert_allclose(np.nanmax(unit, axis=axes), 1.0, rtol=1e-12)
 
 
 def test_a_constant_context_and_an_empty_one(values):

@@ -1,32 +1,24 @@
-"""What the graph methods share: matrices in, one graph of the cells and one of the features of every matrix out.
+"""What the graph methods take: arguments, and one matrix of cells × features, or one of every modality.
 
-An AnnData object holds one matrix. A MuData object holds one for every modality; what is learnt of its cells goes to the
-object itself, what is learnt of features to their modality.
+An AnnData object holds one matrix. A MuData object holds one for every modality, whose cells are matched by name.
 """
 
+import re
 import warnings
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
-from kronax._data import keys, objects
-from kronax._data.isolated import expand, expand_square, warn_of_isolated
+from kronax._data import objects
 from kronax._data.matrix import Counts, place, read_counts
 from kronax._logging import logger
-from kronax.solvers import checks
-from kronax.solvers.device import current as current_device
-from kronax.solvers.device import threads_for
+from kronax.solvers import checks, device
 from kronax.solvers.gaussian import m_step
-from kronax.solvers.gaussian.precision import Precision, mean_diagonal
-from kronax.solvers.gaussian.precision import complete as all_entries
-from kronax.solvers.graph.graph import Graph, absolute_graph, affinity_graph, on_edges, partial_correlation_graph
 from kronax.solvers.medmagma import em, shared_rows
 from kronax.solvers.scales.laplace import Laplace
 
@@ -36,9 +28,6 @@ Layer = str | None | Mapping[str, str | None]  # in every modality, or by its na
 STRONGEST_RIDGE = 1e10  # beyond it, rounding is all that is left of the structure
 FEWEST_NEIGHBORS = 2
 _SPIKE_INS = r"ERCC[-_]\d{5}"  # External RNA Controls Consortium; the genes ERCC1 to ERCC8 are none
-FEWEST_FOR_NOISE = (
-    20  # cells and features; in fewer, structure may reach the median direction, which is taken for noise
-)
 
 
 @dataclass(frozen=True)
@@ -61,19 +50,6 @@ class Matrices:
     members: dict[str, np.ndarray]
     cells: np.ndarray
     n_obs: int
-
-
-@dataclass(frozen=True)
-class Learnt:
-    """Cells and, of every matrix, the structure; with the precisions that go together."""
-
-    cells: em.Axis
-    parts: dict[str, em.Structure]
-    features: dict[str, Precision]
-    strength: tuple[float, ...]
-    objective: np.ndarray
-    converged: bool
-    reason: str
 
 
 def modalities(data: AnnData | MuData) -> dict[str, AnnData]:
@@ -197,27 +173,28 @@ def of_each(matrices: Matrices, penalty: m_step.Penalty) -> m_step.Penalty:
     return penalty if quick or len(matrices.counts) == 1 else m_step.Penalty()
 
 
-def threads(matrices: Matrices) -> AbstractContextManager[None]:
-    """Give LAPACK as many threads as the matrices are worth."""
-    return threads_for(max(min(found.matrix.shape) for found in matrices.counts.values()))
+@contextmanager
+def computing(matrices: Matrices) -> Iterator[None]:
+    """Compute with the settings that kronax needs, and as many threads of LAPACK as the matrices are worth."""
+    size = max(min(found.matrix.shape) for found in matrices.counts.values())
+    with device.computing(), device.threads_for(size):
+        yield
 
 
 def log_start(method: str, matrices: Matrices) -> None:
     """Say in one line what is worked on and where."""
-    device = current_device()
+    where = device.current()
     for name, found in matrices.counts.items():
         (n, p), of = found.matrix.shape, f" {name}:" if name else ""
-        logger.info(
-            "%s:%s %d cells × %d genes, %d non-zeros, float64 on %s", method, of, n, p, found.matrix.nnz, device
-        )
+        logger.info("%s:%s %d cells × %d genes, %d non-zeros, float64 on %s", method, of, n, p, found.matrix.nnz, where)
 
 
 def warn_of_spike_ins(data: AnnData | MuData, matrices: Matrices) -> None:
     """Warn of features that noise does not multiply as it does a cell's own: relative to these, they show its content."""
     for name in matrices.counts:
-        names = (data[name] if name else data).var_names
-        spikes = names[names.str.match(_SPIKE_INS)]
-        if len(spikes):
+        names = objects.texts((data[name] if name else data).var_names)
+        spikes = [text for text in names if re.match(_SPIKE_INS, text)]
+        if spikes:
             msg = (
                 f"{checks.number(len(spikes), 'feature')}{f' of {name!r}' if name else ''} "
                 f"{'is a spike-in' if len(spikes) == 1 else 'are spike-ins'} ({checks.listed(spikes, 3)}). The same amount was "
@@ -254,210 +231,6 @@ def warn_of_negative(data: AnnData | MuData, matrices: Matrices, layer: Layer, p
         "Set a few stray ones to 0."
     )
     warnings.warn(msg, UserWarning, stacklevel=3)
-
-
-def combine(
-    matrices: Matrices, parts: dict[str, em.Structure], penalty: m_step.Penalty, *, progress: bool = False
-) -> Learnt:
-    """Let the matrices agree on one structure of the cells."""
-    if len(parts) == 1:
-        ((name, part),) = parts.items()
-        features = {name: part.cols.precision}
-        return Learnt(part.rows, parts, features, part.strength, part.objective, part.converged, part.reason)
-    shared = shared_rows.combine(
-        [part.spectrum for part in parts.values()],
-        [part.rows.embedding for part in parts.values()],
-        list(matrices.members.values()),
-        len(matrices.cells),
-        penalty=penalty,
-        progress=progress,
-    )
-    short = [f"{name}: {part.reason}" for name, part in parts.items() if not part.converged]
-    short += [f"all together: {shared.shortfall}"] if shared.shortfall else []
-    return Learnt(
-        em.Axis(shared.embedding, shared.rows),
-        parts,
-        dict(zip(parts, shared.cols, strict=True)),
-        shared.strength,
-        np.array([shared.objective]),
-        not short,
-        "; ".join(short) or "every modality's solve and the joint one reached their goals",
-    )
-
-
-def cell_graph(learnt: Learnt, n_neighbors: int | None, weights: str, *, progress: bool) -> dict[str, sparse.csr_array]:
-    """Return connectivities, distances and signed precision of the cells; complete if ``n_neighbors`` is None."""
-    precision, n = learnt.cells.precision, len(learnt.cells.embedding)
-    k = n - 1 if n_neighbors is None else n_neighbors
-    if weights == "affinity":
-        graph = affinity_graph(learnt.cells.embedding, k, progress=progress)
-    else:
-        sizes = [len(phi) for phi in learnt.features.values()]
-        shift = np.average([mean_diagonal(phi) for phi in learnt.features.values()], weights=sizes)
-        graph = _precision_graph(precision, float(shift), k, weights, progress)
-    return _matrices(graph, precision, complete=n_neighbors is None)
-
-
-def feature_graph(
-    learnt: Learnt, name: str, n_neighbors: int | None, weights: str, *, progress: bool
-) -> dict[str, sparse.csr_array]:
-    """Return connectivities, distances and signed precision of the features of one matrix."""
-    precision = learnt.features[name]
-    p = len(precision)
-    k = p - 1 if n_neighbors is None else min(n_neighbors, p - 1)
-    graph = _precision_graph(precision, mean_diagonal(learnt.cells.precision), k, weights, progress)
-    return _matrices(graph, precision, complete=n_neighbors is None)
-
-
-def _precision_graph(precision: Precision, shift: float, k: int, weights: str, progress: bool) -> Graph:
-    connect = absolute_graph if weights == "absolute" else partial_correlation_graph
-    return connect(precision, shift, k, progress=progress)
-
-
-def _matrices(graph: Graph, precision: Precision, *, complete: bool) -> dict[str, sparse.csr_array]:
-    signed = all_entries(precision) if complete else on_edges(precision, graph)
-    return {"connectivities": graph.connectivities, "distances": graph.distances, "precision": signed}
-
-
-def _require_finite(*arrays: np.ndarray) -> None:
-    if not all(np.isfinite(array).all() for array in arrays):
-        msg = (
-            "The estimate is not finite; nothing was written. Values that differ by very many orders of magnitude can "
-            "be the cause: try a smaller `power`, or look for outliers."
-        )
-        raise FloatingPointError(msg)
-
-
-def write(
-    data: AnnData | MuData,
-    key_added: str,
-    matrices: Matrices,
-    learnt: Learnt,
-    cells: dict[str, sparse.csr_array],
-    features: dict[str, dict[str, sparse.csr_array]],
-    params: dict[str, Any],
-) -> None:
-    """Write what was learnt, all at once; :func:`kronax.tl.med_magma` lists it."""
-    names = keys.graph_keys(key_added)
-    for kind, matrix in cells.items():
-        data.obsp[getattr(names, kind)] = expand_square(matrix, matrices.cells, matrices.n_obs)
-    data.obsm[names.obsm] = expand(learnt.cells.embedding, matrices.cells, matrices.n_obs)
-    common = {
-        "connectivities_key": names.connectivities,
-        "distances_key": names.distances,
-        "precision_key": names.precision,
-        "params": params,
-        "version": version("kronax"),
-    }
-    layers = layers_of(data, params["layer"])
-    for name, part in modalities(data).items():
-        found, fit = matrices.counts[name], learnt.parts[name]
-        _write_features(part, names, found, fit, features[name])
-        part.uns[names.uns] = (
-            common | {"params": params | {"layer": layers[name]}, "strength": np.array(learnt.strength)} | _report(fit)
-        )
-    if isinstance(data, MuData):
-        data.uns[names.uns] = common | {
-            "converged": learnt.converged,
-            "reason": learnt.reason,
-            "strength": np.array(learnt.strength),
-            "objective": learnt.objective,
-            "modalities": np.array(list(learnt.parts), dtype=str),
-            "n_cells": np.array([len(found.cells) for found in matrices.counts.values()]),
-        }
-
-
-def _write_features(
-    adata: AnnData,
-    names: keys.GraphKeys,
-    found: Counts,
-    fit: em.Structure,
-    graph: dict[str, sparse.csr_array],
-) -> None:
-    n, p = found.shape
-    for kind, matrix in graph.items():
-        adata.varp[getattr(names, kind)] = expand_square(matrix, found.genes, p)
-    adata.varm[names.varm] = expand(fit.cols.embedding, found.genes, p)
-    if isinstance(fit, em.Fit):
-        adata.obs[names.log_scale] = expand(fit.log_rows, found.cells, n, fill=np.nan)
-        adata.var[names.log_scale] = expand(fit.log_cols, found.genes, p, fill=np.nan)
-
-
-def _report(fit: em.Structure) -> dict[str, Any]:
-    """Tell what ``uns`` holds of one fit."""
-    names = ["converged", "reason", "n_iter", "objective", "rank", "noise"]
-    names += ["power", "dispersion"] if isinstance(fit, em.Fit) else []
-    return {name: getattr(fit, name) for name in names}
-
-
-def finish(
-    data: AnnData | MuData,
-    method: str,
-    matrices: Matrices,
-    parts: dict[str, em.Structure],
-    penalty: m_step.Penalty,
-    n_neighbors: int | None,
-    settings: dict[str, Any],
-    *,
-    key_added: str,
-    copy: bool,
-    progress: bool,
-) -> AnnData | MuData | None:
-    """Go from the structure of every matrix to the graphs in the object, or in a copy of it."""
-    for part in parts.values():
-        scales = (part.log_rows, part.log_cols) if isinstance(part, em.Fit) else ()
-        _require_finite(part.rows.embedding, part.cols.embedding, *scales)
-    learnt = combine(matrices, parts, penalty, progress=progress)
-    cells = cell_graph(learnt, n_neighbors, settings["weights"], progress=progress)
-    features = {
-        name: feature_graph(learnt, name, n_neighbors, settings["weights"], progress=progress) for name in parts
-    }
-    _require_finite(*(matrix.data for graph in (cells, *features.values()) for matrix in graph.values()))
-    params = {
-        "method": method,
-        "n_neighbors": len(matrices.cells) - 1 if n_neighbors is None else int(n_neighbors),
-        "metric": METRICS[settings["weights"]],
-        "use_rep": keys.graph_keys(key_added).obsm,
-        **settings,
-    }
-    data = data.copy() if copy else data
-    write(data, key_added, matrices, learnt, cells, features, params)
-    for name, part in modalities(data).items():
-        warn_of_isolated(part, matrices.counts[name], name, stacklevel=4)
-    _warn(method, matrices, learnt, cells, features, penalty)
-    return data if copy else None
-
-
-def _warn(
-    method: str,
-    matrices: Matrices,
-    learnt: Learnt,
-    cells: dict[str, sparse.csr_array],
-    features: dict[str, dict[str, sparse.csr_array]],
-    penalty: m_step.Penalty,
-) -> None:
-    """Warn of what the user should know about the result."""
-    found = [] if learnt.converged else [f"{method} did not converge: {learnt.reason}."]
-    remedy = " A smaller `strength` of the l1 penalty leaves some." if penalty.kind == "l1" else ""
-    for name, part in learnt.parts.items():
-        genes = f"features of {name!r}" if name else "genes"
-        if part.rank < 2 and min(matrices.counts[name].matrix.shape) >= FEWEST_FOR_NOISE:
-            found.append(
-                f"{'Only one' if part.rank else 'No'} direction{name and f' of {name!r}'} rises above the noise: cells and "
-                f"{genes} show no structure, and {'its graph means' if name else 'the graphs mean'} little."
-            )
-        if not features[name]["connectivities"].nnz:
-            found.append(f"The graph of the {genes} has no edge.{remedy}")
-    if not cells["connectivities"].nnz:
-        found.append(f"The graph of the cells has no edge.{remedy}")
-    n_blocks = count_blocks(matrices)
-    if n_blocks > 1:
-        found.append(
-            f"The non-zero values form {n_blocks} blocks without a cell or gene in common. Nothing can be compared between "
-            "different blocks, including scales."
-        )
-    for msg in found:
-        warnings.warn(msg, UserWarning, stacklevel=4)
 
 
 def count_blocks(matrices: Matrices) -> int:

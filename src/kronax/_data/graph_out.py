@@ -1,0 +1,315 @@
+"""What the graph methods write: one graph of the cells and one of the features of every matrix.
+
+What is learnt of the cells of a MuData object goes to the object itself, what is learnt of features to their modality.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+from mudata import MuData
+from scipy import sparse
+
+from kronax._data import keys
+from kronax._data.graph_in import METRICS, Matrices, count_blocks, layers_of, modalities
+from kronax._data.isolated import expand, expand_square, warn_of_isolated
+from kronax._data.matrix import Counts, place
+from kronax._data.written import forget, without_none
+from kronax.solvers import checks
+from kronax.solvers.gaussian import m_step
+from kronax.solvers.gaussian.precision import Precision, mean_diagonal
+from kronax.solvers.gaussian.precision import complete as all_entries
+from kronax.solvers.graph.graph import Graph, on_edges, without_weak
+from kronax.solvers.graph.partial_correlations import absolute_graph, partial_correlation_graph
+from kronax.solvers.graph.weights import affinity_graph
+from kronax.solvers.medmagma import em, shared_rows
+
+# cells and features; in fewer, structure may reach the median direction, which is taken for noise
+FEWEST_FOR_NOISE = 20
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """Cells and, of every matrix, the structure; with the precisions that go together."""
+
+    cells: em.Axis
+    parts: dict[str, em.Structure]
+    features: dict[str, Precision]
+    strength: tuple[float, ...]
+    objective: np.ndarray
+    converged: bool
+    reason: str
+
+
+def combine(
+    matrices: Matrices, parts: dict[str, em.Structure], penalty: m_step.Penalty, *, progress: bool = False
+) -> Learnt:
+    """Let the matrices agree on one structure of the cells."""
+    if len(parts) == 1:
+        ((name, part),) = parts.items()
+        features = {name: part.cols.precision}
+        return Learnt(part.rows, parts, features, part.strength, part.objective, part.converged, part.reason)
+    shared = shared_rows.combine(
+        [part.spectrum for part in parts.values()],
+        [part.rows.embedding for part in parts.values()],
+        list(matrices.members.values()),
+        len(matrices.cells),
+        penalty=penalty,
+        progress=progress,
+    )
+    short = [f"{name}: {part.reason}" for name, part in parts.items() if not part.converged]
+    short += [f"all together: {shared.shortfall}"] if shared.shortfall else []
+    return Learnt(
+        em.Axis(shared.embedding, shared.rows),
+        parts,
+        dict(zip(parts, shared.cols, strict=True)),
+        shared.strength,
+        np.array([shared.objective]),
+        not short,
+        "; ".join(short) or "every modality's solve and the joint one reached their goals",
+    )
+
+
+def cell_graph(
+    learnt: Learnt, n_obs: int, n_neighbors: int | None, weights: str, *, progress: bool
+) -> dict[str, sparse.csr_array]:
+    """Return connectivities, distances and signed precision of the cells; complete if ``n_neighbors`` is None."""
+    precision, n = learnt.cells.precision, len(learnt.cells.embedding)
+    k = n - 1 if n_neighbors is None else n_neighbors
+    if weights == "affinity":
+        graph = affinity_graph(learnt.cells.embedding, k, progress=progress)
+    else:
+        sizes = [len(phi) for phi in learnt.features.values()]
+        shift = np.average([mean_diagonal(phi) for phi in learnt.features.values()], weights=sizes)
+        graph = _precision_graph(precision, float(shift), k, weights, progress)
+    return _matrices(without_weak(graph, _epochs_of_umap(n_obs)), precision, complete=n_neighbors is None)
+
+
+def _epochs_of_umap(n_obs: int) -> int:
+    """Return how many epochs UMAP takes by default: edges so many times weaker than the strongest it deletes in place."""
+    return 500 if n_obs <= 10_000 else 200
+
+
+def feature_graph(
+    learnt: Learnt, name: str, n_neighbors: int | None, weights: str, *, progress: bool
+) -> dict[str, sparse.csr_array]:
+    """Return connectivities, distances and signed precision of the features of one matrix."""
+    precision = learnt.features[name]
+    p = len(precision)
+    k = p - 1 if n_neighbors is None else min(n_neighbors, p - 1)
+    graph = _precision_graph(precision, mean_diagonal(learnt.cells.precision), k, weights, progress)
+    return _matrices(graph, precision, complete=n_neighbors is None)
+
+
+def _precision_graph(precision: Precision, shift: float, k: int, weights: str, progress: bool) -> Graph:
+    connect = absolute_graph if weights == "absolute" else partial_correlation_graph
+    return connect(precision, shift, k, progress=progress)
+
+
+def _matrices(graph: Graph, precision: Precision, *, complete: bool) -> dict[str, sparse.csr_array]:
+    signed = all_entries(precision) if complete else on_edges(precision, graph)
+    return {"connectivities": graph.connectivities, "distances": graph.distances, "precision": signed}
+
+
+def _require_finite(*arrays: np.ndarray) -> None:
+    if not all(np.isfinite(array).all() for array in arrays):
+        msg = (
+            "The estimate is not finite; nothing was written. Values that differ by very many orders of magnitude can "
+            "be the cause: try a smaller `power`, or look for outliers."
+        )
+        raise FloatingPointError(msg)
+
+
+def write(
+    data: AnnData | MuData,
+    key_added: str,
+    matrices: Matrices,
+    learnt: Learnt,
+    cells: dict[str, sparse.csr_array],
+    features: dict[str, dict[str, sparse.csr_array]],
+    params: dict[str, Any],
+) -> None:
+    """Write what was learnt, all at once; :func:`kronax.tl.med_magma` lists it."""
+    forget(data, key_added)
+    names = keys.graph_keys(key_added)
+    for kind, matrix in cells.items():
+        data.obsp[getattr(names, kind)] = expand_square(matrix, matrices.cells, matrices.n_obs)
+    _refuse_ingest(data.obsp[names.distances])
+    data.obsm[names.obsm] = expand(learnt.cells.embedding, matrices.cells, matrices.n_obs)
+    common = {
+        "connectivities_key": names.connectivities,
+        "distances_key": names.distances,
+        "precision_key": names.precision,
+        "params": without_none(params),
+        "version": version("kronax"),
+    }
+    layers = layers_of(data, params["layer"])
+    for name, part in modalities(data).items():
+        found, fit = matrices.counts[name], learnt.parts[name]
+        _write_features(part, names, found, fit, features[name])
+        part.uns[names.uns] = (
+            common
+            | {"params": without_none(params | {"layer": layers[name]}), "strength": np.array(learnt.strength)}
+            | _report(fit)
+        )
+    if isinstance(data, MuData):
+        data.uns[names.uns] = common | {
+            "converged": learnt.converged,
+            "reason": learnt.reason,
+            "strength": np.array(learnt.strength),
+            "objective": learnt.objective,
+            "modalities": np.array(list(learnt.parts), dtype=str),
+            "n_cells": np.array([len(found.cells) for found in matrices.counts.values()]),
+        }
+
+
+def _refuse_ingest(distances: sparse.csr_matrix) -> None:
+    """Have scanpy's ingest, which takes rows of one length for granted, say why it fails: it asks for lists of rows first.
+
+    Only this object refuses. Copies, parts, and what is read from a file are as all matrices are.
+    """
+    distances.tolil = _no_lists
+
+
+def _no_lists(*_: Any, **__: Any) -> None:
+    msg = (
+        "scanpy.tl.ingest cannot use a graph of kronax: it needs the same number of neighbours for every cell, and coordinates "
+        "of new cells, which kronax does not have. Run `sc.pp.neighbors(adata, key_added='for_ingest')` and pass "
+        "`neighbors_key='for_ingest'`. To edit the distances as lists, take `.copy().tolil()`."
+    )
+    raise NotImplementedError(msg)
+
+
+def _write_features(
+    adata: AnnData,
+    names: keys.GraphKeys,
+    found: Counts,
+    fit: em.Structure,
+    graph: dict[str, sparse.csr_array],
+) -> None:
+    n, p = found.shape
+    for kind, matrix in graph.items():
+        adata.varp[getattr(names, kind)] = expand_square(matrix, found.genes, p)
+    adata.varm[names.varm] = expand(fit.cols.embedding, found.genes, p)
+    if isinstance(fit, em.Fit):
+        adata.obs[names.log_scale] = expand(fit.log_rows, found.cells, n, fill=np.nan)
+        adata.var[names.log_scale] = expand(fit.log_cols, found.genes, p, fill=np.nan)
+
+
+def _report(fit: em.Structure) -> dict[str, Any]:
+    """Tell what ``uns`` holds of one fit."""
+    names = ["converged", "reason", "n_iter", "objective", "rank", "noise"]
+    names += ["power", "dispersion", "n_near_zero"] if isinstance(fit, em.Fit) else []
+    return {name: getattr(fit, name) for name in names}
+
+
+def finish(
+    data: AnnData | MuData,
+    method: str,
+    matrices: Matrices,
+    parts: dict[str, em.Structure],
+    penalty: m_step.Penalty,
+    n_neighbors: int | None,
+    settings: dict[str, Any],
+    *,
+    key_added: str,
+    copy: bool,
+    progress: bool,
+) -> AnnData | MuData | None:
+    """Go from the structure of every matrix to the graphs in the object, or in a copy of it."""
+    for part in parts.values():
+        scales = (part.log_rows, part.log_cols) if isinstance(part, em.Fit) else ()
+        _require_finite(part.rows.embedding, part.cols.embedding, *scales)
+    learnt = combine(matrices, parts, penalty, progress=progress)
+    cells = cell_graph(learnt, matrices.n_obs, n_neighbors, settings["weights"], progress=progress)
+    features = {
+        name: feature_graph(learnt, name, n_neighbors, settings["weights"], progress=progress) for name in parts
+    }
+    _require_finite(*(matrix.data for graph in (cells, *features.values()) for matrix in graph.values()))
+    params = {
+        "method": method,
+        "n_neighbors": len(matrices.cells) - 1 if n_neighbors is None else int(n_neighbors),
+        "metric": METRICS[settings["weights"]],
+        "use_rep": keys.graph_keys(key_added).obsm,
+        **settings,
+    }
+    data = data.copy() if copy else data
+    write(data, key_added, matrices, learnt, cells, features, params)
+    for name, part in modalities(data).items():
+        warn_of_isolated(part, matrices.counts[name], name, stacklevel=4)
+    _warn(data, params, matrices, learnt, cells, features, penalty)
+    return data if copy else None
+
+
+def _warn(
+    data: AnnData | MuData,
+    params: dict[str, Any],
+    matrices: Matrices,
+    learnt: Learnt,
+    cells: dict[str, sparse.csr_array],
+    features: dict[str, dict[str, sparse.csr_array]],
+    penalty: m_step.Penalty,
+) -> None:
+    """Warn of what the user should know about the result."""
+    found = [] if learnt.converged else [f"{params['method']} did not converge: {learnt.reason}."]
+    remedy = " A smaller `strength` of the l1 penalty leaves some." if penalty.kind == "l1" else ""
+    for name, part in learnt.parts.items():
+        genes = f"features of {name!r}" if name else "genes"
+        found += _near_zero(matrices, part, name, params) + _without_variance(data, matrices, part, name, params)
+        if part.rank < 2 and min(matrices.counts[name].matrix.shape) >= FEWEST_FOR_NOISE:
+            found.append(
+                f"{'Only one' if part.rank else 'No'} direction{name and f' of {name!r}'} rises above the noise: cells and "
+                f"{genes} show no structure, and {'its graph means' if name else 'the graphs mean'} little."
+            )
+        if not features[name]["connectivities"].nnz:
+            found.append(f"The graph of the {genes} has no edge.{remedy}")
+    if not cells["connectivities"].nnz:
+        found.append(f"The graph of the cells has no edge.{remedy}")
+    n_blocks = count_blocks(matrices)
+    if n_blocks > 1:
+        found.append(
+            f"The non-zero values form {n_blocks} blocks without a cell or gene in common. Nothing can be compared between "
+            "different blocks, including scales."
+        )
+    for msg in found:
+        warnings.warn(msg, UserWarning, stacklevel=4)
+
+
+def _near_zero(matrices: Matrices, part: em.Structure, name: str, params: dict[str, Any]) -> list[str]:
+    """Say of how many values it was found that they stand for zeros."""
+    if not isinstance(part, em.Fit) or not part.n_near_zero:
+        return []
+    n_entries = matrices.counts[name].matrix.nnz
+    layer = params["layer"].get(name) if isinstance(params["layer"], Mapping) else params["layer"]
+    where = place(layer, f"mdata[{name!r}]" if name else "adata")
+    return [
+        f"{part.n_near_zero:,} of {n_entries:,} non-zero values of {where} are so small beside the others of their cell and "
+        "gene that they were taken for zeros: their logarithms would have decided the power for all. Estimated or corrected "
+        "counts and pseudocounts have such values where counts have 0. Set them to 0, in counts with "
+        f"`{where.strip('`')}[{where.strip('`')} < 0.5] = 0`, to be sure which are meant; with `power=…` all are used as "
+        "they are."
+    ]
+
+
+def _without_variance(
+    data: AnnData | MuData, matrices: Matrices, part: em.Structure, name: str, params: dict[str, Any]
+) -> list[str]:
+    """Name the cells and features that show no deviation, and so have no partial correlation with any other."""
+    adata, found = (data[name] if name else data), matrices.counts[name]
+    sides = [("feature", adata.var_names, found.genes, part.spectrum.cols)]
+    if params["weights"] != "affinity" and len(matrices.counts) == 1:
+        sides.append(("cell", adata.obs_names, found.cells, part.spectrum.rows))
+    said = []
+    for kind, names, positions, vectors in sides:
+        still = positions[~vectors.any(axis=1)]
+        if len(still):
+            of = f" of {name!r}" if name else ""
+            said.append(
+                f"{checks.number(len(still), kind)}{of} ({checks.listed(names[still], 3)}) did not vary once scales and means "
+                f"were taken away, and {'has' if len(still) == 1 else 'have'} no edge."
+            )
+    return said

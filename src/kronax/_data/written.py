@@ -1,0 +1,47 @@
+"""What results have in common: what of them a file can hold, and that nothing of an earlier one stays beside them."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from anndata import AnnData
+from mudata import MuData
+
+from kronax._data import keys
+
+
+def without_none(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was given: None is left out, for older versions of anndata cannot read a file that holds it."""
+    return {
+        name: without_none(value) if isinstance(value, Mapping) else value
+        for name, value in params.items()
+        if value is not None
+    }
+
+
+def forget(data: AnnData | MuData, key: str) -> None:
+    """Remove what a function of kronax wrote under a key; a MuData object's modalities too."""
+    for adata in getattr(data, "mod", {}).values():
+        if isinstance(adata, AnnData):
+            forget(adata, key)
+    entry = data.uns.get(key)
+    if not isinstance(entry, Mapping):
+        return
+    for part, name in _places(entry, key):
+        stored = getattr(data, part)
+        if name in stored:
+            del stored[name]
+    del data.uns[key]
+
+
+def _places(entry: Mapping[str, Any], key: str) -> Iterator[tuple[str, str]]:
+    """Name the places, besides ``uns``, of the result that an entry of ``uns`` describes; none if it is not kronax's."""
+    params = entry.get("params", {})
+    if params.get("method") in (keys.MED_MAGMA, keys.GMGM) and "precision_key" in entry:
+        names = keys.graph_keys(key)
+        for part in ("obsp", "varp"):
+            yield from ((part, name) for name in (names.connectivities, names.distances, names.precision))
+        yield from (("obsm", names.obsm), ("varm", names.varm), ("obs", names.log_scale), ("var", names.log_scale))
+    elif "agreement" in entry:
+        yield from (("var", key), ("var", keys.stability(key)))
+    elif "modules" in entry:
+        yield "obsm", key
