@@ -25,7 +25,7 @@ MED_MAGMA_2026: Mapping[str, Any]
 
 ``kx.tl.med_magma(adata, **kx.tl.MED_MAGMA_2026)``: E-steps with Laplace's second moments under the whole estimate of the
 step before, joint M-steps, as many as it takes to converge, and edges by the absolute values of the precision. It is for
-comparison with the paper; the defaults gave better graphs in our benchmarks.
+comparison with the paper: on simulated trees it is level with the defaults, on block graphs and real cells behind.
 
 Corrected (see :doc:`/methods`): the quotient, where there are zeros; the second moments; and the M-step, which without a
 penalty has no solution unless there are as many cells as genes, and has a ridge here.
