@@ -26,6 +26,7 @@ RATIOS = (0.1, 0.25, 0.5, 0.9, 1.0, 1.1, 2.0, 4.0, 10.0, 50.0)
 VARIABLES = 100
 FOLDS = 10
 STEPS = 20
+NULL = 1e-9  # eigenvalues below this share of the largest count as zero
 CELLS, DROPS, GENES, NEIGHBORS = (300, 500, 650), 8, 200, 15
 
 
@@ -72,6 +73,8 @@ def around(factor: float) -> Estimator:
         average = np.sqrt(full / n)
         d, u = np.linalg.eigh(np.diag(full) - np.outer(average, average))
         d, shown = d[::-1], (n * (u.T @ average) ** 2)[::-1]
+        if (null := d < NULL * d[0]).any():  # directions that cannot be told apart
+            shown[null] = shown[null].mean()
         values = np.full(dim, full.mean())
         for _ in range(STEPS if factor else 0):
             width = factor * np.sqrt(2.0 / n) * values
