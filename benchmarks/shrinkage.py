@@ -53,7 +53,8 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true", help="tables in Markdown")
     args = parser.parse_args()
     print(header())
-    for title, head, rows in (losses(args.seeds), precisions(args.seeds, args.grn), changes()):
+    for compare in (lambda: losses(args.seeds), lambda: precisions(args.seeds, args.grn), changes):
+        title, head, rows = compare()
         print("\n" + table(title, [head, *ESTIMATORS], rows, markdown=args.markdown), flush=True)
 
 

@@ -488,7 +488,12 @@ def with_factors(n_contexts: int) -> MuData:
     for adata in mdata.mod.values():
         adata.obsm["X_completion"], adata.varm["completion"] = np.ones((3, 5)), np.ones((4, 5))
     factors = np.random.default_rng(0).normal(size=(n_contexts, 5))
-    mdata.uns["completion"] = {"method": "cp", "context_factors": factors, "contexts": np.array(list(mdata.mod))}
+    mdata.uns["completion"] = {
+        "method": "cp",
+        "params": {},
+        "context_factors": factors,
+        "contexts": np.array(list(mdata.mod)),
+    }
     return mdata
 
 

@@ -186,5 +186,5 @@ def test_graphs_are_learnt_without_decomposing_on_the_host(rng, penalty):
         found = em.fit(counts, penalty=penalty)
     assert on_cpu.on_device == on_gpu.on_host == 0
     assert on_cpu.on_host == on_gpu.on_device > 0
-    np.testing.assert_allclose(found.objective, expected.objective, rtol=1e-9)
+    np.testing.assert_allclose(found.status.objective, expected.status.objective, rtol=1e-9)
     np.testing.assert_allclose(found.rows.embedding, expected.rows.embedding, atol=1e-7)

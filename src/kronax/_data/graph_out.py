@@ -5,7 +5,7 @@ What is learnt of the cells of a MuData object goes to the object itself, what i
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -27,6 +27,7 @@ from kronax.solvers.graph.graph import Graph, on_edges, without_weak
 from kronax.solvers.graph.partial_correlations import absolute_graph, partial_correlation_graph
 from kronax.solvers.graph.weights import affinity_graph
 from kronax.solvers.medmagma import em, shared_rows
+from kronax.solvers.status import Status
 
 # cells and features; in fewer, structure may reach the median direction, which is taken for noise
 FEWEST_FOR_NOISE = 20
@@ -40,9 +41,7 @@ class Learnt:
     parts: dict[str, em.Structure]
     features: dict[str, Precision]
     strength: tuple[float, ...]
-    objective: np.ndarray
-    converged: bool
-    reason: str
+    status: Status
 
 
 def combine(
@@ -52,7 +51,7 @@ def combine(
     if len(parts) == 1:
         ((name, part),) = parts.items()
         features = {name: part.cols.precision}
-        return Learnt(part.rows, parts, features, part.strength, part.objective, part.converged, part.reason)
+        return Learnt(part.rows, parts, features, part.strength, part.status)
     shared = shared_rows.combine(
         [part.spectrum for part in parts.values()],
         [part.rows.embedding for part in parts.values()],
@@ -61,16 +60,18 @@ def combine(
         penalty=penalty,
         progress=progress,
     )
-    short = [f"{name}: {part.reason}" for name, part in parts.items() if not part.converged]
-    short += [f"all together: {shared.shortfall}"] if shared.shortfall else []
+    ends = {name: part.status for name, part in parts.items()} | {"all together": shared.status}
+    short = [f"{name}: {status.reason}" for name, status in ends.items() if not status.converged]
     return Learnt(
         em.Axis(shared.embedding, shared.rows),
         parts,
         dict(zip(parts, shared.cols, strict=True)),
         shared.strength,
-        np.array([shared.objective]),
-        not short,
-        "; ".join(short) or "every modality's solve and the joint one reached their goals",
+        replace(
+            shared.status,
+            converged=not short,
+            reason="; ".join(short) or "every modality's solve and the joint one reached their goals",
+        ),
     )
 
 
@@ -158,10 +159,8 @@ def write(
         )
     if isinstance(data, MuData):
         data.uns[names.uns] = common | {
-            "converged": learnt.converged,
-            "reason": learnt.reason,
+            **learnt.status.stored(),
             "strength": np.array(learnt.strength),
-            "objective": learnt.objective,
             "modalities": np.array(list(learnt.parts), dtype=str),
             "n_cells": np.array([len(found.cells) for found in matrices.counts.values()]),
         }
@@ -202,9 +201,9 @@ def _write_features(
 
 def _report(fit: em.Structure) -> dict[str, Any]:
     """Tell what ``uns`` holds of one fit."""
-    names = ["converged", "reason", "n_iter", "objective", "rank", "noise"]
+    names = ["rank", "noise"]
     names += ["power", "dispersion", "n_near_zero"] if isinstance(fit, em.Fit) else []
-    return {name: getattr(fit, name) for name in names}
+    return fit.status.stored() | {name: getattr(fit, name) for name in names}
 
 
 def finish(
@@ -255,7 +254,7 @@ def _warn(
     penalty: m_step.Penalty,
 ) -> None:
     """Warn of what the user should know about the result."""
-    found = [] if learnt.converged else [f"{params['method']} did not converge: {learnt.reason}."]
+    found = [] if learnt.status.converged else [f"{params['method']} did not converge: {learnt.status.reason}."]
     remedy = " A smaller `strength` of the l1 penalty leaves some." if penalty.kind == "l1" else ""
     for name, part in learnt.parts.items():
         genes = f"features of {name!r}" if name else "genes"

@@ -1,6 +1,7 @@
 """How a solve ended: one record for every solver."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,15 @@ class Status:
     reason: str
     n_iter: int = 0
     objective: np.ndarray = field(default_factory=lambda: np.empty(0))
+
+    def stored(self) -> dict[str, Any]:
+        """Return the record as plain values that every file format holds."""
+        return {
+            "converged": bool(self.converged),
+            "reason": self.reason,
+            "n_iter": int(self.n_iter),
+            "objective": np.asarray(self.objective, np.float64),
+        }
 
 
 CLOSED_FORM = Status(True, "computed in closed form")

@@ -20,6 +20,7 @@ from kronax.solvers.medmagma.steps import Steps
 from kronax.solvers.scales import fiber, laplace
 from kronax.solvers.scales.near_zero import GAUSSIAN_DISPERSION
 from kronax.solvers.scales.quotient import pattern_counts, quotient
+from kronax.solvers.status import Status
 
 TALL, WIDE, SMALL = (40, 30), (30, 40), (24, 18)
 SHAPES = pytest.mark.parametrize("shape", [TALL, WIDE], ids=["tall", "wide"])
@@ -53,10 +54,10 @@ def assert_close(found, expected, tolerance: float):
 def assert_same(found: em.Fit, expected: em.Fit, tolerance: float = 1e-7, *, rows=slice(None), cols=slice(None)):
     """Same embeddings and precisions, the expected ones' rows and columns rearranged."""
     assert found.rank == expected.rank
-    assert found.n_iter == expected.n_iter
+    assert found.status.n_iter == expected.status.n_iter
     assert found.power == pytest.approx(expected.power, rel=1e-9)
     assert found.noise == pytest.approx(expected.noise, rel=tolerance)
-    np.testing.assert_allclose(found.objective, expected.objective, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(found.status.objective, expected.status.objective, rtol=tolerance, atol=tolerance)
     for one, other, order in ((found.rows, expected.rows, rows), (found.cols, expected.cols, cols)):
         assert_close(one.embedding, other.embedding[order], tolerance)
         assert_close(dense(one.precision), dense(other.precision)[order][:, order], tolerance)
@@ -77,8 +78,8 @@ def assert_sound(found: em.Fit, shape: tuple[int, int]):
     assert min(np.linalg.eigvalsh(psi)[0], np.linalg.eigvalsh(phi)[0]) + mean > 0
     np.testing.assert_allclose(np.diag(phi).mean(), mean, rtol=1e-9)
     np.testing.assert_allclose(found.log_cols.mean(), 0.0, atol=1e-12 * max(1, np.abs(found.log_cols).max()))
-    assert np.isfinite(found.objective).all()
-    assert found.reason
+    assert np.isfinite(found.status.objective).all()
+    assert found.status.reason
 
 
 @SHAPES
@@ -264,11 +265,11 @@ def test_more_steps(shape, rng):
     x = matrix(rng, shape)
     found = fit(x, max_iter=3, tol=1e-12)
     assert_sound(found, shape)
-    assert (found.n_iter, len(found.objective)) == (3, 3)
-    assert not found.converged
+    assert (found.status.n_iter, len(found.status.objective)) == (3, 3)
+    assert not found.status.converged
     one = fit(x)
-    assert (one.n_iter, len(one.objective), one.converged) == (1, 1, True)
-    assert one.objective[0] == pytest.approx(found.objective[0], rel=1e-12)
+    assert (one.status.n_iter, len(one.status.objective), one.status.converged) == (1, 1, True)
+    assert one.status.objective[0] == pytest.approx(found.status.objective[0], rel=1e-12)
     moved = np.log(np.abs(noise_free(x, found)[x != 0] / noise_free(x, one)[x != 0]))
     assert np.sqrt(np.mean(moved**2)) > 1e-4
     # not the mode for Ω = I any more, but of the same size
@@ -278,10 +279,10 @@ def test_more_steps(shape, rng):
 def test_convergence_is_a_step_that_changes_little(rng):
     x = matrix(rng)
     found = fit(x, max_iter=50, tol=1e-3)
-    assert found.converged
-    assert 2 <= found.n_iter < 50
-    assert len(found.objective) == found.n_iter
-    before, last = (fit(x, max_iter=n, tol=1e-12) for n in (found.n_iter - 1, found.n_iter))
+    assert found.status.converged
+    assert 2 <= found.status.n_iter < 50
+    assert len(found.status.objective) == found.status.n_iter
+    before, last = (fit(x, max_iter=n, tol=1e-12) for n in (found.status.n_iter - 1, found.status.n_iter))
     assert_same(last, found)
     pattern = x != 0
     change = np.log(np.abs(noise_free(x, last)[pattern] / noise_free(x, before)[pattern]))
@@ -298,7 +299,11 @@ class Scripted(Steps):
     def _from(self, *start):
         step = super()._from(*start)
         self.left -= 1
-        return step if self.left >= 0 else replace(step, shortfall="it was left unsolved")
+        return (
+            step
+            if self.left >= 0
+            else replace(step, status=Status(False, "it was left unsolved", 1, step.status.objective))
+        )
 
     def distance(self, old, new) -> float:
         return next(self.moves, 0.0)
@@ -316,27 +321,27 @@ def assert_same_step(found, expected):
 def test_step_that_moves_further_than_the_one_before_is_dropped(rng):
     x = matrix(rng)
     found = Scripted(x, moves=[0.1, 0.2]).run(10)
-    assert not found.converged
-    assert found.n_iter == 2
-    assert len(found.objective) == 3  # the dropped one included
-    assert "step 3 was dropped" in found.reason
+    assert not found.status.converged
+    assert found.status.n_iter == 2
+    assert len(found.status.objective) == 3  # the dropped one included
+    assert "step 3 was dropped" in found.status.reason
     assert_same_step(found, Scripted(x, moves=[0.1]).run(2))
 
 
 def test_step_that_was_not_solved_is_dropped(rng):
     x = matrix(rng)
     found = Scripted(x, n_solved=1).run(10)
-    assert not found.converged
-    assert found.n_iter == 1
-    assert "step 2 was dropped: it was left unsolved" in found.reason
+    assert not found.status.converged
+    assert found.status.n_iter == 1
+    assert "step 2 was dropped: it was left unsolved" in found.status.reason
     assert_same_step(found, Scripted(x).run(1))
 
 
 def test_first_step_that_was_not_solved_is_no_convergence(rng):
     found = Scripted(matrix(rng), n_solved=0).run(1)
-    assert not found.converged
-    assert found.n_iter == 1
-    assert found.reason == "it was left unsolved"
+    assert not found.status.converged
+    assert found.status.n_iter == 1
+    assert found.status.reason == "it was left unsolved"
 
 
 @SHAPES
@@ -380,7 +385,7 @@ def test_pattern_in_two_islands(rng):
     r, c = rng.lognormal(0.0, 1.5, 40), rng.lognormal(0.0, 1.5, 30)
     clean, noisy = fit(x), fit(r[:, None] * x * c)
     assert_sound(clean, TALL)
-    assert clean.converged
+    assert clean.status.converged
     assert_same(noisy, clean)
 
 
@@ -439,7 +444,7 @@ def test_patterns_that_hang_together_loosely(rng):
         mode = fiber.newton(from_csr(y), fiber.identity(n, n), *map(jnp.asarray, counts), slow.a, slow.b, 1e-9)
     assert float(slow.residual) > 1e-6
     assert float(mode.residual) < 1e-9
-    assert fit(x).converged
+    assert fit(x).status.converged
 
 
 # Penalties, and moments beyond the mode
@@ -454,7 +459,7 @@ def test_l1_solves_its_problem_for_z(center, rng):
     z = z - z.mean(0) if center else z
     s1, s2 = z @ z.T, z.T @ z
     expected = newton.fit(s1, s2, newton.penalties(s1, s2, 0.2))
-    assert found.converged and expected.status.converged and found.strength == (0.2, 0.2)
+    assert found.status.converged and expected.status.converged and found.strength == (0.2, 0.2)
     for axis, other in ((found.rows, expected.rows), (found.cols, expected.cols)):
         np.testing.assert_array_equal(dense(axis.precision) != 0, other != 0)
         assert_close(dense(axis.precision), other, 1e-3)
@@ -486,14 +491,14 @@ def test_ridge_solves_its_problem_for_z(rng):
     blocks = inverse.reshape(30, 12, 30, 12)
     assert_close(np.einsum("ijkj->ik", blocks), z @ z.T, 1e-6)
     assert_close(np.einsum("ijil->jl", blocks), z.T @ z, 1e-6)
-    assert found.converged and found.strength == (0.05,)
+    assert found.status.converged and found.strength == (0.05,)
 
 
 def test_ridge_that_held_out_data_choose(rng):
     x = matrix(rng)
     found = fit(x, penalty=m_step.Penalty("ridge"))
     assert_sound(found, TALL)
-    assert found.converged and 1e-7 < found.strength[0] < 1e2
+    assert found.status.converged and 1e-7 < found.strength[0] < 1e2
 
 
 def test_moments_beyond_the_mode(rng):
@@ -520,7 +525,7 @@ def test_penalties_with_moments_beyond_the_mode(kind, center, rng):
     """Both axes' moments keep one trace, without which the problem has no end, also where some eigenvalue had to be cut."""
     penalty = m_step.Penalty(kind, 0.3)
     found = fit(matrix(rng, (30, 14)), center=center, laplace=laplace.Laplace(), penalty=penalty)
-    assert found.spectrum.beyond is not None and found.converged
+    assert found.spectrum.beyond is not None and found.status.converged
     assert_sound(found, (30, 14))
 
 
@@ -540,7 +545,7 @@ def test_where_em_with_one_objective_ends(shape, rng):
     n, p = shape
     penalty = m_step.Penalty("ridge", strength)
     found = fit(x, center=False, penalty=penalty, laplace=laplace.Laplace(), max_iter=300, tol=1e-8)
-    assert found.converged and found.n_iter > 2
+    assert found.status.converged and found.status.n_iter > 2
     omega = np.kron(dense(found.rows.precision), np.eye(p)) + np.kron(np.eye(n), dense(found.cols.precision))
     unit = (np.count_nonzero(x) / x.size) ** 2
     right = (np.linalg.inv(omega) - 2.0 * strength * unit * omega).reshape(n, p, n, p)
@@ -557,8 +562,8 @@ def test_where_em_with_one_objective_ends(shape, rng):
 def test_em_with_one_objective_never_raises_it(strength, beyond, rng):
     penalty = m_step.Penalty("ridge", strength)
     found = fit(matrix(rng, SMALL), center=False, penalty=penalty, laplace=beyond, max_iter=12, tol=1e-12)
-    assert found.n_iter == 12 and "max_iter=12" in found.reason
-    assert (np.diff(found.objective) < 0).all()
+    assert found.status.n_iter == 12 and "max_iter=12" in found.status.reason
+    assert (np.diff(found.status.objective) < 0).all()
     assert_sound(found, SMALL)
 
 
@@ -580,8 +585,8 @@ def test_step_without_second_moments_is_dropped(rng):
     x[i, (i + 1) % 12] = rng.lognormal(0.0, 3.0, 12)
     penalty = m_step.Penalty("ridge", 1e-3)
     found = fit(x, center=False, penalty=penalty, laplace=laplace.Laplace(), max_iter=40, tol=1e-9, power=1.0)
-    assert not found.converged and "was dropped" in found.reason
-    assert len(found.objective) == found.n_iter + 1
+    assert not found.status.converged and "was dropped" in found.status.reason
+    assert len(found.status.objective) == found.status.n_iter + 1
     assert_sound(found, (12, 12))
 
 
@@ -606,7 +611,7 @@ def test_l1_needs_variances(rng):
 
 def test_l1_that_leaves_no_edge(rng):
     found = fit(matrix(rng, SMALL), penalty=m_step.Penalty("l1", 1.0))
-    assert found.converged
+    assert found.status.converged
     graph = partial_correlation_graph(found.cols.precision, 0.5, 5)
     assert graph.connectivities.nnz == 0
     np.testing.assert_array_equal(on_edges(found.cols.precision, graph).toarray(), dense(found.cols.precision))
@@ -629,5 +634,5 @@ def test_goes_beyond_the_mode_where_it_is_worth_it(rng):
 
 def test_steps_with_moments_beyond_the_mode(rng):
     found = fit(matrix(rng, SMALL), laplace=laplace.Laplace(), max_iter=3, n_comps=2)
-    assert len(found.objective) >= 2
+    assert len(found.status.objective) >= 2
     assert_sound(found, SMALL)

@@ -48,7 +48,7 @@ def test_solves_the_equations_of_the_shared_model(rng):
     spectra = [fitted(x, center=False).spectrum for x in matrices(rng)]
     joint = shared_rows.side_by_side(spectra, everywhere(), N)
     found = m_step.estimate_shared(joint, spectra, m_step.Penalty(joint=True))
-    assert not found.shortfall
+    assert found.status.converged
     psi, phis = dense(found.rows), [dense(phi) for phi in found.cols]
     lam, u = np.linalg.eigh(psi)
     mus = [np.linalg.eigvalsh(phi) for phi in phis]
@@ -73,7 +73,7 @@ def test_one_matrix_is_the_model_of_one_matrix(joint, rng):
     np.testing.assert_allclose(
         found.embedding @ found.embedding.T, fit.rows.embedding @ fit.rows.embedding.T, atol=1e-8
     )
-    assert found.objective == pytest.approx(float(fit.objective[-1]), rel=1e-8)
+    assert found.status.objective[-1] == pytest.approx(float(fit.status.objective[-1]), rel=1e-8)
 
 
 def test_order_of_the_matrices(rng):

@@ -10,7 +10,7 @@ l1 penalty are fitted jointly to the eigenvalues, and the matrices, as they are.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import jax
@@ -25,6 +25,7 @@ from kronax.solvers.gaussian.precision import LowRank, Precision, Sparse, dense,
 from kronax.solvers.gaussian.shrinkage import leave_one_out
 from kronax.solvers.gaussian.spectral import Leading, Spectrum
 from kronax.solvers.scales.fiber import Omega
+from kronax.solvers.status import CLOSED_FORM, Status
 
 _DAMPING = 0.5  # share of the spikes in the Ω that the E-step sees
 _CONSTANT = 1e-10  # variances below this share of the mean count as zero
@@ -57,15 +58,14 @@ class Penalty:
 class Estimate(NamedTuple):
     """Precisions of the rows and of the columns of every matrix, with equal mean diagonals, and how they were reached.
 
-    ``strength`` is that of the penalty, NaN for shrinkage; ``objective`` the negative log-likelihood per entry, with that of
-    a ridge, up to a constant; ``shortfall`` says in words how far from its goal the solve stopped; empty if it got there.
+    ``strength`` is that of the penalty, NaN for shrinkage; the objective in ``status`` the negative log-likelihood per entry,
+    with that of a ridge, up to a constant.
     """
 
     rows: Precision
     cols: list[Precision]
     strength: tuple[float, ...]
-    objective: float
-    shortfall: str
+    status: Status
 
 
 def estimate(found: Spectrum, penalty: Penalty, last: Estimate | None = None, *, progress: bool = False) -> Estimate:
@@ -135,10 +135,12 @@ def _shrinkage(sides: Sequence[_Side], *, joint: bool) -> Estimate:
     ]
     if not joint:
         rows, *cols = map(_apart, sides, shrunk)
-        return Estimate(rows, cols, (np.nan,), _objective_apart(sides, shrunk), "")
+        return Estimate(
+            rows, cols, (np.nan,), replace(CLOSED_FORM, objective=np.array([_objective_apart(sides, shrunk)]))
+        )
     solved, eigenvalues = _solve(shrunk, sides)
     rows, *cols = _together(sides, eigenvalues)
-    return Estimate(rows, cols, (np.nan,), _objective(sides, eigenvalues), _shortfall(solved))
+    return Estimate(rows, cols, (np.nan,), _status(solved.status, _objective(sides, eigenvalues)))
 
 
 def _ridge(sides: Sequence[_Side], penalty: Penalty) -> Estimate:
@@ -153,7 +155,7 @@ def _ridge(sides: Sequence[_Side], penalty: Penalty) -> Estimate:
     sample = [_sample(side) for side in sides]
     solved = kronecker_sum.fit(*_in_a_row(sample, sides), ridge=strength * unit)
     rows, *cols = _together(sides, _split(solved, sample))
-    return Estimate(rows, cols, (strength,), 0.5 * solved.objective / size, _shortfall(solved))
+    return Estimate(rows, cols, (strength,), _status(solved.status, 0.5 * solved.objective / size))
 
 
 def _sparse(
@@ -173,17 +175,15 @@ def _sparse(
     total = np.add.outer(*(to_host(eigvalsh(side)) for side in (solved.rows, solved.cols)))
     objective = np.vdot(s1, solved.rows) + np.vdot(s2, solved.cols) - np.log(total).sum()
     rows, *cols = (Sparse(sparse.csr_array(matrix)) for matrix in (solved.rows, *blocks))
-    return Estimate(rows, cols, both, 0.5 * float(objective) / total.size, _shortfall_of_l1(solved))
+    status = _status(solved.status, 0.5 * float(objective) / total.size)
+    if not status.converged:
+        status = replace(status, reason=f"{status.reason}; a larger `strength` is easier to solve for")
+    return Estimate(rows, cols, both, status)
 
 
-def _shortfall(solved: kronecker_sum.KroneckerSum) -> str:
-    return "" if solved.status.converged else f"in the M-step {solved.status.reason}"
-
-
-def _shortfall_of_l1(solved: newton.KroneckerLasso) -> str:
-    if solved.status.converged:
-        return ""
-    return f"in the M-step with an l1 penalty {solved.status.reason}; a larger `strength` is easier to solve for"
+def _status(solved: Status, objective: float) -> Status:
+    """Return the status of an estimate: that of its solve, with the objective per entry."""
+    return replace(solved, reason=f"in the M-step {solved.reason}", objective=np.array([objective]))
 
 
 def bytes_for_l1(n: int, p: int) -> int:

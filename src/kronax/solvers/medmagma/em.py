@@ -26,6 +26,7 @@ from kronax.solvers.medmagma.steps import Step, Steps
 from kronax.solvers.scales.laplace import Laplace
 from kronax.solvers.scales.near_zero import as_good_as_zero, power_for, without
 from kronax.solvers.scales.quotient import quotient
+from kronax.solvers.status import Status, ended
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,9 @@ class Structure:
         Standard deviation of the noise in ``Z``, and the number of directions above it.
     strength
         Of the penalty, rows before columns if there are two; NaN for shrinkage.
-    objective
-        Negative log-likelihood per entry of ``Z``, up to a constant, at every step of EM.
-    n_iter
-        Step of EM whose ``Z`` was kept.
-    converged, reason
-        Whether every solve reached its goal, and in words why EM ended.
+    status
+        Of EM: its ``n_iter`` is the step whose ``Z`` was kept, its objective the negative log-likelihood per entry of ``Z``, up
+        to a constant, at every step, a dropped one included.
     """
 
     rows: Axis
@@ -72,10 +70,7 @@ class Structure:
     noise: float
     rank: int
     strength: tuple[float, ...]
-    objective: np.ndarray
-    n_iter: int
-    converged: bool
-    reason: str
+    status: Status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,13 +97,10 @@ class Fit(Structure):
 
 
 class _Run(NamedTuple):
-    """Where EM ended: the last step to be trusted, its number, the objectives of all, and why."""
+    """Where EM ended: the last step to be trusted, and why there."""
 
     step: Step
-    n_iter: int
-    objective: list[float]
-    converged: bool
-    reason: str
+    status: Status
 
 
 def fit(
@@ -195,8 +187,7 @@ def fit_without_noise(
     axis, penalty = int(transposed) if center else None, _oriented(penalty, transposed)
     with jax.enable_x64(True):
         step = Steps(tall, n_comps, axis, penalty, progress=progress).without_noise()
-    reason = step.shortfall or "there is no noise to take away"
-    return Structure(**_structure(_Run(step, 1, [step.objective], step.converged, reason), transposed))
+    return Structure(**_structure(_Run(step, _of_one(step, "there is no noise to take away")), transposed))
 
 
 def _structure(run: "_Run", transposed: bool) -> dict[str, Any]:
@@ -211,10 +202,7 @@ def _structure(run: "_Run", transposed: bool) -> dict[str, Any]:
         "noise": lead.noise,
         "rank": lead.rank,
         "strength": estimate.strength[::-1] if transposed else estimate.strength,
-        "objective": np.array(run.objective),
-        "n_iter": run.n_iter,
-        "converged": run.converged,
-        "reason": run.reason,
+        "status": run.status,
     }
 
 
@@ -244,21 +232,26 @@ def _tall(y: sparse.csr_array, power: float, transposed: bool) -> sparse.csr_arr
 def _iterate(steps: Steps, max_iter: int, tol: float, progress: bool) -> _Run:
     """Take steps of EM until they change nothing, or cannot be trusted: such a step is dropped."""
     step = steps.first()
-    objective, last_change = [step.objective], np.inf
     if max_iter == 1:
-        return _Run(
-            steps.final(step), 1, objective, step.converged, step.shortfall or "the one step asked for was taken"
-        )
+        return _Run(steps.final(step), _of_one(step, "the one step asked for was taken"))
+    objective, last_change = [*step.status.objective], np.inf
     for n_iter in tqdm(range(2, max_iter + 1), desc="EM", unit="step", delay=2, leave=False, disable=not progress):
         new = steps.after(step)
-        objective.append(new.objective)
+        objective += [*new.status.objective]
         change = steps.distance(step, new)
-        doubt = new.shortfall or steps.doubt(step, new, change, last_change)
+        doubt = steps.doubt(step, new, change, last_change) if new.status.converged else new.status.reason
         if doubt:
-            return _Run(steps.final(step), n_iter - 1, objective, False, f"step {n_iter} was dropped: {doubt}")
+            reason = f"step {n_iter} was dropped: {doubt}"
+            return _Run(steps.final(step), Status(False, reason, n_iter - 1, np.array(objective)))
         step, last_change = new, change
         if change < tol:
             reason = f"log|Z| changed by {change:.2g}, less than tol={tol:g}"
-            return _Run(steps.final(step), n_iter, objective, True, reason)
+            return _Run(steps.final(step), ended(True, reason, objective))
     reason = f"log|Z| still changed by {change:.2g}, tol={tol:g}, in the last of max_iter={max_iter} steps; allow more"
-    return _Run(steps.final(step), max_iter, objective, False, reason)
+    return _Run(steps.final(step), ended(False, reason, objective))
+
+
+def _of_one(step: Step, reason: str) -> Status:
+    """Return the status of EM that ends after one step, for this reason if the step reached its goals."""
+    converged = step.status.converged
+    return Status(converged, reason if converged else step.status.reason, 1, step.status.objective)

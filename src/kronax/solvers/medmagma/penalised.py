@@ -47,7 +47,7 @@ class Penalised(Steps):
 
     def doubt(self, old: Step, new: Step, change: float, last_change: float) -> str:
         """Return why a step cannot be trusted: the objective rose, so Laplace's approximation does not hold."""
-        rise = new.objective - old.objective
+        rise = float(new.status.objective[-1] - old.status.objective[-1])
         return f"it raised the objective by {rise:.2g}" if rise > _ROUNDING else ""
 
     def final(self, step: Step) -> Step:

@@ -14,6 +14,7 @@ from kronax.solvers.device import block_size, eigh_all
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.precision import Precision
 from kronax.solvers.gaussian.spectral import Spectrum
+from kronax.solvers.status import Status
 
 _ROUNDING = 1e-12  # eigenvalues below this share of the largest count as zero
 _SCORES = 2**23  # cosines held at a time: 64 MiB
@@ -31,18 +32,15 @@ class SharedRows:
         ``Ψ``, and ``Φ_k`` of every matrix.
     strength
         That of the penalty.
-    objective
-        Negative log-likelihood per entry, up to a constant.
-    shortfall
-        How far from its goal the fit stopped, in words; empty if it got there.
+    status
+        Of the fit; its objective is the negative log-likelihood per entry, up to a constant.
     """
 
     embedding: np.ndarray
     rows: Precision
     cols: list[Precision]
     strength: tuple[float, ...]
-    objective: float
-    shortfall: str
+    status: Status
 
 
 def combine(

@@ -17,6 +17,7 @@ from kronax.solvers.gaussian.spectral import Leading, Spectrum, decompose
 from kronax.solvers.scales import fiber
 from kronax.solvers.scales.laplace import Laplace, Moments
 from kronax.solvers.scales.quotient import pattern_counts
+from kronax.solvers.status import Status
 
 FIBER_TOLERANCE = 1e-9  # of row and column sums: what is aimed at ...
 FIBER_ACCEPTED = 1e-6  # ... and what will do
@@ -36,10 +37,8 @@ class Step:
         Directions and spectrum of ``Z``.
     estimate
         What the M-step made of it.
-    objective
-        After the step, per entry of ``Z``.
-    shortfall
-        How far from its goal a solve stopped, in words; empty if all got there.
+    status
+        Whether E-step and M-step reached their goals; the objective is that after the step, per entry of ``Z``.
     """
 
     mode: fiber.Mode
@@ -47,13 +46,7 @@ class Step:
     lead: Leading
     found: Spectrum
     estimate: m_step.Estimate
-    objective: float
-    shortfall: str
-
-    @property
-    def converged(self) -> bool:
-        """Tell whether every solve got to its goal."""
-        return not self.shortfall
+    status: Status
 
 
 class Steps:
@@ -131,8 +124,10 @@ class Steps:
         mode, lead, found = self._decomposed(mode, moments)
         estimate = m_step.estimate(found, self.penalty, last, progress=self.progress)
         curvature = 0.5 * moments.log_det / np.prod(self.y.shape) if moments else 0.0  # Eq. 7
-        objective, shortfall = estimate.objective + curvature, off or estimate.shortfall
-        return Step(mode, moments, lead, found, estimate, objective, shortfall)
+        status = replace(estimate.status, objective=estimate.status.objective + curvature)
+        if off:
+            status = replace(status, converged=False, reason=off)
+        return Step(mode, moments, lead, found, estimate, status)
 
     def _decomposed(self, mode: fiber.Mode, moments: Moments | None) -> tuple[fiber.Mode, Leading, Spectrum]:
         """Move a mode to where the mean square of ``Z`` is 1, and decompose ``Z``."""

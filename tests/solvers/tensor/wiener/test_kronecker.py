@@ -385,6 +385,13 @@ def test_descent_over_a_grid():
     assert len({folds[0] for folds in looked_at}) == len(looked_at)  # none twice
 
 
+@pytest.mark.parametrize(("errors", "chosen"), [([4.0, 1.0, 1.0, 1.0], 1), ([4.0, 4.0, 0.0, 0.0], 0)])
+def test_one_bad_fold_is_no_reason_to_give_up(errors, chosen):
+    """Two are, whatever comes after them."""
+    known = [[3.0] * 4, errors]
+    assert descend(lambda place: iter(known[place[0]]), (2,), (0,)) == (chosen,)
+
+
 @pytest.mark.parametrize(("shape", "n_ranked"), [((500, 2, 3), 400), ((300, 20, 3000), 223)])
 def test_large_tensors_are_ranked_on_some_treatments(shape, n_ranked):
     """Drawn at random, in their order, as single numbers; and so few that a product with them stays affordable."""
