@@ -135,7 +135,8 @@ def write(
     params: dict[str, Any],
 ) -> None:
     """Write what was learnt, all at once; :func:`kronax.tl.med_magma` lists it."""
-    forget(data, key_added)
+    for part in {id(part): part for part in (data, *modalities(data).values())}.values():
+        forget(part, key_added)
     names = keys.graph_keys(key_added)
     for kind, matrix in cells.items():
         data.obsp[getattr(names, kind)] = expand_square(matrix, matrices.cells, matrices.n_obs)

@@ -6,6 +6,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from kronax._data.matrix import Counts
+from kronax._data.written import params_of
 
 MOST_GROUPS = 100  # in a figure
 
@@ -28,18 +29,18 @@ def graph_of(adata: AnnData, modules: str, neighbors_key: str | None) -> str:
     """Name the graph that was asked for or, without one, that in which the modules were found."""
     if neighbors_key is not None:
         return neighbors_key
-    if modules not in adata.uns:
+    if "neighbors_key" not in (params := params_of(adata, modules)):
         msg = (
             f"`adata.uns` does not say in which graph the modules of `adata.var[{modules!r}]` were found. Name it with "
             "`neighbors_key=…`, or run kx.tl.gene_modules."
         )
         raise KeyError(msg)
-    return adata.uns[modules]["params"]["neighbors_key"]
+    return params["neighbors_key"]
 
 
 def learnt_from(adata: AnnData, neighbors_key: str) -> str | None:
     """Name the layer that a graph was learnt from, if it is there."""
-    layer = adata.uns[neighbors_key].get("params", {}).get("layer")
+    layer = params_of(adata, neighbors_key).get("layer")
     return layer if isinstance(layer, str) and layer in adata.layers else None
 
 

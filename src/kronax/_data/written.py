@@ -7,6 +7,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from kronax._data import keys
+from kronax._data.measured import make_room
 
 
 def without_none(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -18,15 +19,21 @@ def without_none(params: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def forget(data: AnnData | MuData, key: str) -> None:
-    """Remove what a function of kronax wrote under a key; a MuData object's modalities too."""
-    for adata in getattr(data, "mod", {}).values():
-        if isinstance(adata, AnnData):
-            forget(adata, key)
+def params_of(data: AnnData | MuData, key: str) -> Mapping[str, Any]:
+    """Return the parameters of the result that an entry of uns describes; none if it describes no result."""
     entry = data.uns.get(key)
-    if not isinstance(entry, Mapping):
+    params = entry.get("params") if isinstance(entry, Mapping) else None
+    return params if isinstance(params, Mapping) else {}
+
+
+def forget(data: AnnData | MuData, key: str) -> None:
+    """Remove the result that an entry of uns describes; an entry that is the user's own gets another name, which is told."""
+    if key not in data.uns:
         return
-    for part, name in _places(entry, key):
+    if not params_of(data, key):
+        make_room(data.uns, key, "uns")
+        return
+    for part, name in _places(data.uns[key], key):
         stored = getattr(data, part)
         if name in stored:
             del stored[name]
@@ -35,8 +42,7 @@ def forget(data: AnnData | MuData, key: str) -> None:
 
 def _places(entry: Mapping[str, Any], key: str) -> Iterator[tuple[str, str]]:
     """Name the places, besides ``uns``, of the result that an entry of ``uns`` describes; none if it is not kronax's."""
-    params = entry.get("params", {})
-    if params.get("method") in (keys.MED_MAGMA, keys.GMGM) and "precision_key" in entry:
+    if entry["params"].get("method") in (keys.MED_MAGMA, keys.GMGM) and "precision_key" in entry:
         names = keys.graph_keys(key)
         for part in ("obsp", "varp"):
             yield from ((part, name) for name in (names.connectivities, names.distances, names.precision))

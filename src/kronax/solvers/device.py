@@ -126,12 +126,6 @@ def eigh_all(matrices: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarra
     return [_ordered(*solved) for solved in eigh_each(matrices)]
 
 
-def eigh_of_platform() -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Return what solves one eigenproblem as :func:`eigh_all` does, in any thread."""
-    solve = _on_this_thread if platform() == "cpu" else eigh
-    return lambda matrix: _ordered(*solve(matrix))
-
-
 def _on_this_thread(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return what LAPACK finds; whoever shares the threads out has set their limit."""
     _note("on_host")

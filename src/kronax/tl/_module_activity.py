@@ -11,7 +11,7 @@ from kronax._data import keys, objects
 from kronax._data.isolated import expand
 from kronax._data.matrix import read_counts
 from kronax._data.modules import categorical, learnt_from, shares
-from kronax._data.written import forget, without_none
+from kronax._data.written import forget, params_of, without_none
 from kronax.solvers import checks
 
 _CONSTANT = 1e-12  # a spread smaller than this, relative to the mean, is rounding
@@ -88,7 +88,7 @@ def module_activity(
     """
     objects.is_anndata(adata)
     checks.name(key_added, "key_added")
-    for key in (modules, adata.uns.get(modules, {}).get("params", {}).get("neighbors_key")):
+    for key in (modules, params_of(adata, modules).get("neighbors_key")):
         if key == key_added:
             msg = f"`key_added` must not be {key!r}, whose entry in `adata.uns` would be lost."
             raise ValueError(msg)
@@ -119,7 +119,7 @@ def module_activity(
 
 def _layer_of(adata: AnnData, modules: str) -> str | None:
     """Name the layer that the modules' graph was learnt from, if all that is known and there."""
-    neighbors_key = adata.uns.get(modules, {}).get("params", {}).get("neighbors_key")
+    neighbors_key = params_of(adata, modules).get("neighbors_key")
     return learnt_from(adata, neighbors_key) if neighbors_key in adata.uns else None
 
 
