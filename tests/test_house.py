@@ -287,3 +287,8 @@ def test_import_is_light_and_changes_nothing(x64):
     # the last answer makes sure that a start would have been noticed
     expected = {"heavy": [], "settings": True, "x64": x64, "version": True, "backend": None}
     assert json.loads(result.stdout) == expected
+
+
+@pytest.mark.parametrize("file", EVERY_FILE)
+def test_warnings_are_given_by_the_one_function_that_finds_the_users_line(file):
+    assert file.name == "_logging.py" or not paths_used(file.read_text(encoding="utf-8")) & {"warnings.warn"}

@@ -4,7 +4,6 @@ An AnnData object holds one matrix. A MuData object holds one for every modality
 """
 
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from scipy import sparse
 
 from kronax._data import objects
 from kronax._data.matrix import Counts, place, read_counts
-from kronax._logging import logger
+from kronax._logging import logger, warn
 from kronax.solvers import checks, device
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.medmagma import em, shared_rows
@@ -202,7 +201,7 @@ def warn_of_spike_ins(data: AnnData | MuData, matrices: Matrices) -> None:
                 "follow that. Leave them out before choosing variable genes: "
                 '`adata = adata[:, ~adata.var_names.str.startswith("ERCC-")].copy()`.'
             )
-            warnings.warn(msg, UserWarning, stacklevel=3)
+            warn(msg)
 
 
 def warn_of_negative(data: AnnData | MuData, matrices: Matrices, layer: Layer, power: float | None) -> None:
@@ -230,7 +229,7 @@ def warn_of_negative(data: AnnData | MuData, matrices: Matrices, layer: Layer, p
         f"{'take them from `adata.raw.to_adata()`, ' if raw else ''}or use kx.tl.gmgm, whose model has no such noise. "
         "Set a few stray ones to 0."
     )
-    warnings.warn(msg, UserWarning, stacklevel=3)
+    warn(msg)
 
 
 def count_blocks(matrices: Matrices) -> int:

@@ -3,7 +3,6 @@
 What is learnt of the cells of a MuData object goes to the object itself, what is learnt of features to their modality.
 """
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -19,6 +18,7 @@ from kronax._data.graph_in import METRICS, Matrices, count_blocks, layers_of, mo
 from kronax._data.isolated import expand, expand_square, warn_of_isolated
 from kronax._data.matrix import Counts, place
 from kronax._data.written import forget, without_none
+from kronax._logging import warn
 from kronax.solvers import checks
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.precision import Precision, mean_diagonal
@@ -240,7 +240,7 @@ def finish(
     data = data.copy() if copy else data
     write(data, key_added, matrices, learnt, cells, features, params)
     for name, part in modalities(data).items():
-        warn_of_isolated(part, matrices.counts[name], name, stacklevel=4)
+        warn_of_isolated(part, matrices.counts[name], name)
     _warn(data, params, matrices, learnt, cells, features, penalty)
     return data if copy else None
 
@@ -276,7 +276,7 @@ def _warn(
             "different blocks, including scales."
         )
     for msg in found:
-        warnings.warn(msg, UserWarning, stacklevel=4)
+        warn(msg)
 
 
 def _near_zero(matrices: Matrices, part: em.Structure, name: str, params: dict[str, Any]) -> list[str]:

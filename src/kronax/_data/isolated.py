@@ -1,17 +1,16 @@
 """Cells and genes without a non-zero value: they take no part in a solve and come back as isolated vertices."""
 
-import warnings
-
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
 from kronax._data.matrix import Counts
+from kronax._logging import warn
 from kronax.solvers import checks
 
 
-def warn_of_isolated(adata: AnnData, counts: Counts, of: str = "", *, stacklevel: int = 3) -> None:
+def warn_of_isolated(adata: AnnData, counts: Counts, of: str = "") -> None:
     """Report the cells and genes that have no non-zero value; ``of`` names the modality."""
     reports = [
         _report(kind, names, kept)
@@ -20,7 +19,7 @@ def warn_of_isolated(adata: AnnData, counts: Counts, of: str = "", *, stacklevel
     ]
     if reports:
         msg = f"Without a non-zero value, and therefore isolated{of and f' in {of!r}'}: {'; '.join(reports)}."
-        warnings.warn(msg, UserWarning, stacklevel=stacklevel)
+        warn(msg)
 
 
 def _report(kind: str, names: pd.Index, kept: np.ndarray) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
+
+from kronax._logging import warn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +30,7 @@ def group_colors(uns: Mapping, groupby: str, column: pd.Series, group_of: pd.Cat
             f"`uns[{key!r}]` holds something that matplotlib does not know as a colour for each group, found "
             f"{list(stored)[:3]}; the groups' colours are left out. Store names or hexadecimal codes."
         )
-        warnings.warn(msg, stacklevel=3)
+        warn(msg)
         return None
     return [of[name] for name in group_of.categories]
 

@@ -1,4 +1,3 @@
-import warnings
 from dataclasses import fields, replace
 
 import numpy as np
@@ -8,7 +7,7 @@ from kronax._data import completion_out, doubts, keys, objects
 from kronax._data import tensor as tensors
 from kronax._data.measured import mark
 from kronax._data.tensor import Tensor
-from kronax._logging import logger, shows_progress
+from kronax._logging import logger, shows_progress, warn
 from kronax.solvers import checks, device
 from kronax.solvers.tensor.completion import Completion, without_work
 from kronax.solvers.tensor.connection import blocks_of, unlinked
@@ -193,7 +192,7 @@ def _warn_of_input(tensor: Tensor, measured: np.ndarray) -> None:
             f"Fewer than {_FEWEST} profiles were measured in contexts {checks.listed(names)}. That is too little to learn "
             "how they differ from the others: predictions will mostly repeat what was measured elsewhere."
         )
-        warnings.warn(msg, UserWarning, stacklevel=3)
+        warn(msg)
     doubts.of_input(tensor)
 
 
@@ -243,7 +242,7 @@ def _warn(tensor: Tensor, measured: np.ndarray, result: Completion, method: str,
         messages.append(f"Nothing was measured of {never}; {result.stand_in} were predicted in their place.")
     messages += _missing_links(tensor, measured)
     for msg in messages:
-        warnings.warn(msg, UserWarning, stacklevel=3)
+        warn(msg)
     for note in result.notes:
         logger.info(note)
     if n_fallbacks := {kind: n for kind, n in completion_out.fallbacks(tensor, result).items() if n}:

@@ -12,6 +12,7 @@ from kronax._data.isolated import expand
 from kronax._data.matrix import read_counts
 from kronax._data.modules import categorical, learnt_from, shares
 from kronax._data.written import forget, params_of, without_none
+from kronax._logging import warn
 from kronax.solvers import checks
 
 _CONSTANT = 1e-12  # a spread smaller than this, relative to the mean, is rounding
@@ -113,7 +114,7 @@ def module_activity(
     adata.uns[key_added] = found
     if (n_empty := adata.n_obs - len(counts.cells)) > 0:
         msg = f"{n_empty} of {adata.n_obs} cells have no non-zero value: their activities are NaN, and they are not tested."
-        warnings.warn(msg, UserWarning, stacklevel=2)
+        warn(msg)
     return adata if copy else None
 
 
