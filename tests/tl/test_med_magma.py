@@ -985,6 +985,12 @@ def test_warns_where_there_is_no_structure(counts, rng):
     assert adata.uns["gmgm"]["rank"] == 0
 
 
+def test_warns_of_two_blocks(counts):
+    x = sparse.block_diag([counts[:60, :40] + 1, counts[60:120, 40:80] + 1]).toarray()
+    with pytest.warns(UserWarning, match="form 2 blocks without a cell or gene in common"):
+        kx.tl.med_magma(annotated(x))
+
+
 def test_few_features_may_be_all_structure(rng):
     """One of four kinds in every cell: each feature is a direction of its own, and none is noise."""
     kind = np.arange(N) % 4
