@@ -1,4 +1,4 @@
-"""The folder of results: the data make it, whole or not at all; what follows is added, and nothing can undo the data."""
+"""The folder of results: it is made with the data, whole or not at all; later files are added and cannot harm the data."""
 
 import os
 import shutil

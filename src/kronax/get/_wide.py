@@ -82,7 +82,7 @@ def wide(mdata: MuData, *, layer: str | None = keys.COMPLETED) -> AnnData:
 def _known(
     mdata: MuData, context: str, shape: tuple[int, int], layer: str | None, treatments: pd.Index, genes: pd.Index
 ) -> np.ndarray:
-    """Say what of a modality nothing calls a prediction, genes × treatments."""
+    """Mark the entries of a modality that are not known to be predictions, genes × treatments."""
     predicted = marks.predicted_of(mdata, context, layer)
     known = np.ones(shape, bool) if predicted is None else np.broadcast_to(~predicted, shape)
     return _laid_out(mdata.mod[context], known, treatments, genes, False)

@@ -286,7 +286,7 @@ def cross_validate(
 
 
 def _deal(measured: np.ndarray, split: str, n_folds: int, keep: int, random_state: int) -> np.ndarray:
-    """Give the fold of every fiber ``(D, C)``, or of every entry ``(D, C, G)``, negative where none."""
+    """Draw the fold of every fiber ``(D, C)``, or of every entry ``(D, C, G)``; negative where there is none."""
     if split == "entry":
         return entry_folds(measured, n_folds, random_state)
     fibers = measured.any(axis=2)
@@ -458,7 +458,7 @@ def _row(
     specificity: pd.DataFrame,
     parameters: dict[str, Any],
 ) -> dict[str, float]:
-    """Give the scores of one method over all held-out entries."""
+    """Compute the scores of one method over all held-out entries."""
     measured, predicted = specificity.to_numpy().T
     return {
         "pct": pooled_correlation(truth, scaled),

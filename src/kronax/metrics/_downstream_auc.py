@@ -170,7 +170,7 @@ def downstream_auc(
 
 
 def _classifiers(models: Iterable[str] | Mapping[str, Any], random_state: int) -> dict[str, Any]:
-    """Give unfitted classifiers by name."""
+    """Make unfitted classifiers, by name."""
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
@@ -205,7 +205,7 @@ def _require_table(labels: Any, mdata: Any) -> None:
 
 
 def _tasks(labels: pd.DataFrame | pd.Series, treatments: pd.Index) -> pd.DataFrame:
-    """Give labels as 0 and 1, NaN where missing, in the order of the treatments."""
+    """Return labels as 0 and 1, NaN where missing, in the order of the treatments."""
     table = labels.to_frame() if isinstance(labels, pd.Series) else labels
     if not table.index.is_unique:
         msg = f"Treatments occur more than once in `labels`: {checks.listed(table.index[table.index.duplicated()])}."
@@ -234,7 +234,7 @@ def _measured(mdata: MuData, completed: tensors.Tensor, layer: str | None) -> np
 
 
 def _why_few(measured: np.ndarray) -> str:
-    """Say how many measured profiles have gaps, and what to do about it; nothing if none has."""
+    """Return a sentence that counts the measured profiles with gaps and names the remedy; empty if there are none."""
     gaps = np.isnan(measured)
     partly = gaps.any(axis=2) & ~gaps.all(axis=2)
     if not partly.any():
@@ -271,7 +271,7 @@ def _inputs(
 def _experiments(
     inputs: dict[str, tuple[np.ndarray, np.ndarray]], tasks: pd.DataFrame
 ) -> Iterator[tuple[str, str, np.ndarray, np.ndarray, np.ndarray]]:
-    """Give profile, task, measured and completed profiles, and labels, of all labelled treatments."""
+    """Yield profile, task, measured and completed profiles, and labels, of all labelled treatments."""
     for profile, (few, many) in inputs.items():
         for task, column in tasks.items():
             labelled = column.notna().to_numpy()
@@ -284,7 +284,7 @@ def _experiments(
 def _compare(
     classifier: Any, few: np.ndarray, many: np.ndarray, y: np.ndarray, n_folds: int, random_state: int
 ) -> tuple[float, float]:
-    """Give the areas under the curve on the measured profiles, after training on these and on all."""
+    """Compute the areas under the curve on the measured profiles, after training on these and on all."""
     from sklearn.base import clone
     from sklearn.metrics import roc_auc_score
     from sklearn.model_selection import StratifiedKFold

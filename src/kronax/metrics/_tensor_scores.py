@@ -55,7 +55,7 @@ def deg_auc(truth: np.ndarray, predicted: np.ndarray, *, top: float = 0.01) -> f
 
 
 def deg_labels(truth: np.ndarray, predicted: np.ndarray, *, top: float) -> tuple[np.ndarray, np.ndarray]:
-    """Say of every gene of every profile whether it is differentially expressed, and how strongly that is predicted.
+    """Return, for every gene of every profile, whether it is differentially expressed, and the predicted score of that.
 
     Both are flat and leave out what either array misses. The score is the rank within the profile divided by the number
     of its genes, ties at their mean.
@@ -185,7 +185,7 @@ def _pair(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _compared(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give the entries that neither array misses, flat."""
+    """Return the entries that neither array misses, flat."""
     truth, predicted = _pair(truth, predicted)
     both = ~(np.isnan(truth) | np.isnan(predicted))
     return truth[both], predicted[both]

@@ -143,7 +143,7 @@ def _point_out(ax: Axes, places: pd.Series) -> None:
 
 
 def _table(data: MuData | CrossValidation, layer: str | None, methods: str | Iterable[str] | None) -> pd.DataFrame:
-    """Give treatments × what is shown."""
+    """Return a table: treatments × what is shown."""
     if isinstance(data, CrossValidation):
         return data.cell_specificity[[TRUTH, *chosen_methods(data, methods)]]
     if methods is not None:

@@ -10,7 +10,7 @@ from kronax._data.measured import description
 
 
 def completion_of(mdata: MuData, part: str) -> dict[str, Any]:
-    """Give the description of a completion that has this part."""
+    """Return the description of a completion that has this part."""
     tensors.check(mdata)
     objects.key_in(keys.COMPLETION, mdata.uns, "mdata.uns", "Run kx.tl.complete_tensor first.")
     found = description(mdata)

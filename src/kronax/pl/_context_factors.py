@@ -99,14 +99,14 @@ def context_factors(
 
 
 def _strengths(mdata: MuData, contexts: list[str], factors: np.ndarray) -> np.ndarray:
-    """Give the product of the norms of a component's three factors."""
+    """Compute the product of the norms of every component's three factors."""
     adata = mdata.mod[contexts[0]]
     others = adata.obsm[keys.TREATMENT_FACTORS], np.nan_to_num(adata.varm[keys.GENE_FACTORS])
     return np.prod([np.linalg.norm(np.asarray(f, np.float64), axis=0) for f in (factors, *others)], axis=0)
 
 
 def _leaves(factors: np.ndarray) -> list[int]:
-    """Give the contexts in an order in which similar ones are neighbours; those without factors last."""
+    """Return an order of the contexts in which similar ones are neighbours; those without factors come last."""
     has = np.flatnonzero(factors.any(axis=1))
     rest = np.flatnonzero(~factors.any(axis=1))
     if len(has) > 2:

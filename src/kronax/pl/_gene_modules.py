@@ -254,7 +254,7 @@ def _points(text: str) -> float:
 
 
 def _room(ax: Axes) -> float:
-    """Measure what is free on the left of the user's axes, in inches, or what a layout engine is to make free."""
+    """Measure the room on the left of the user's axes, in inches, or what a layout engine shall make there."""
     figure = whole(ax.figure)
     if figure.get_layout_engine() is not None:
         return _ASIDE * inches(ax)[0]

@@ -132,7 +132,7 @@ def gene_network(
 
 
 def _write_title(ax: Axes, module: str, found: sparse.csr_array, n_members: int, what: str) -> None:
-    """Say which genes and edges are drawn, of how many."""
+    """Write as title how many genes and edges are drawn, and of how many."""
     n = found.shape[0]
     n_edges, graph = sparse.triu(found, k=1).nnz, strongest(found)
     title = f"module {module}: {n:,} of {n_members:,} {what}" if n < n_members else f"module {module}: {n:,} {what}"

@@ -32,14 +32,14 @@ class Style:
 
     @property
     def line(self) -> dict[str, Any]:
-        """What matplotlib has to know of a line."""
+        """The options of a line for matplotlib."""
         return {"color": self.color, "linestyle": self.dashes, "linewidth": self.width, "zorder": self.layer}
 
 
 def styles_of(names: Iterable[str], argument: str = "methods") -> dict[str, Style]:
-    """Give every method a colour and a line: kronax's own always the same, others what is left of them.
+    """Choose a colour and a line for every method: kronax's own always the same, the others from those that are left.
 
-    The argument that chooses some of the methods is the remedy for too many.
+    ``argument`` is the option that selects methods; the error about too many names it.
     """
     names = list(names)
     if len(names) > len(COLORS):

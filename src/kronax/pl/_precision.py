@@ -142,7 +142,7 @@ def _ordered(found: sparse.csr_array, group_of: pd.Categorical) -> tuple[np.ndar
 
 
 def _fields(found: sparse.csr_array) -> tuple[np.ndarray, str]:
-    """Give the value of every field, and what it is of several entries: the mean of a complete graph, else the largest."""
+    """Return the fields' values, and how entries that share one are merged: mean of a complete graph, else largest."""
     n = found.shape[0]
     n_fields = min(n, _MOST_FIELDS)
     edges = found.tocoo()
@@ -191,7 +191,7 @@ def _name_groups(ax: Axes, names: list[str], bounds: np.ndarray, strip: float) -
 
 
 def _names_within(ax: Axes, size: np.ndarray, names: list[str], bounds: np.ndarray, strip: float) -> list[Artist]:
-    """Write names where axes of this size have room; lines lead to those that have none at their place."""
+    """Write the names for which axes of this size have room, with lines to those that had to move."""
     n = bounds[-1]
     centres = (bounds[: len(names)] + bounds[1 : len(names) + 1]) / 2
     width, height = size

@@ -140,14 +140,14 @@ def prediction_distributions(
 
 
 def _held_out(result: CrossValidation, methods: str | Iterable[str] | None) -> tuple[NamedArray, dict[str, NamedArray]]:
-    """Give what was held out, and the predictions of methods."""
+    """Return the held-out values, and the predictions of the methods."""
     methods = styles_of(chosen_methods(result, methods), "predicted")
     predicted = {method: named.of_held_out(result.profiles, method) for method in methods}
     return named.of_held_out(result.profiles, None), predicted
 
 
 def _edges(truth: np.ndarray, *others: np.ndarray, n_bins: int) -> np.ndarray:
-    """Give the limits of bins over the range of all values, as far as the truth reaches on either side."""
+    """Return the limits of bins over the range of all values, cut at the 99.9% quantile of the true sizes."""
     reach = np.quantile(np.abs(truth), 0.999)
     low = max(-reach, min(values.min() for values in (truth, *others)))
     high = min(reach, max(values.max() for values in (truth, *others)))

@@ -105,7 +105,7 @@ def treatment_profiles(
 
 
 def _clustered(rows: np.ndarray) -> np.ndarray:
-    """Give an order in which similar rows stand beside each other."""
+    """Return an order of the rows in which similar ones are neighbours."""
     return (
         leaves_list(linkage(rows, "average", optimal_ordering=len(rows) <= 500))
         if len(rows) > 2

@@ -116,12 +116,12 @@ def tensor(
     values = _aggregated(matrix, group, len(pairs), aggregate)
     counts = np.bincount(group[tensors.has_value(matrix)], minlength=len(pairs))
     dropped = [*(by_treatment if len(by_treatment) == 1 else []), *by_context]
-    described = _of_treatments(table.drop(columns=dropped), treatments)
+    properties = _of_treatments(table.drop(columns=dropped), treatments)
     modalities = {}
     for c, context in enumerate(contexts.categories):
         here = pairs // len(treatments.categories) == c
         names = treatments.categories[pairs[here] % len(treatments.categories)]
-        obs = pd.DataFrame({keys.N_PROFILES: counts[here]}, index=names).join(described)
+        obs = pd.DataFrame({keys.N_PROFILES: counts[here]}, index=names).join(properties)
         modalities[context] = AnnData(values[here], obs=obs, var=adata.var.copy())
     with tensors.without_pulling():
         return MuData(modalities, axis=-1)

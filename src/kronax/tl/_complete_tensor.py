@@ -252,7 +252,7 @@ def _warn(tensor: Tensor, measured: np.ndarray, result: Completion, method: str,
 
 
 def _not_converged(reason: str, method: str, options: Options) -> str:
-    """Say why, and what to change."""
+    """Return a sentence on why a method did not converge, and what to change."""
     advice = METHODS[method].advice(options)
     option = " --option ".join(f"{name}={value}" for name, value in advice.options.items())
     return (
@@ -262,7 +262,7 @@ def _not_converged(reason: str, method: str, options: Options) -> str:
 
 
 def _missing_links(tensor: Tensor, measured: np.ndarray) -> list[str]:
-    """Say which blocks of treatments and contexts nothing links, or hardly anything."""
+    """Return a warning that names the blocks of treatments and contexts with no link, or hardly any, between them."""
     some = measured.any(axis=2)
     blocks = blocks_of(some)
     enough = some.sum(axis=0) >= _FEWEST  # of the others the input's warning tells

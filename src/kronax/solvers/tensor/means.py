@@ -1,4 +1,4 @@
-"""The two baselines: means over what was measured of the treatment, and in the context."""
+"""The two baselines: means over what was measured of the treatment and of the context."""
 
 from dataclasses import dataclass
 
@@ -87,7 +87,7 @@ def means(values: np.ndarray) -> Means:
 
 
 def _means_of_fibers(values: np.ndarray, measured: np.ndarray) -> Means:
-    """Take the means where fibers are measured whole or not at all: most of a tensor need not be looked at."""
+    """Take the means if fibers are measured whole or not at all, so that most of a tensor need not be read."""
     of_treatment = np.array([x[has].sum(axis=0, dtype=np.float64) for x, has in zip(values, measured, strict=True)])
     of_context = np.array([values[has, c].sum(axis=0, dtype=np.float64) for c, has in enumerate(measured.T)])
     gene = of_context.sum(axis=0) / measured.sum()

@@ -64,13 +64,12 @@ def kronecker(
     Starts at ``mean_2d``. Where fibers are missing whole, the genes are first rotated to the principal axes of the
     measured ones, which changes nothing but the time. Single missing entries are filled in the same way; the genes'
     kernel then has the eigenvectors of the first filled tensor. A treatment never measured is predicted by its
-    context's mean, a context never measured by the treatment's mean, and flagged. So are fibers whose treatment no
-    measurement links with their context: their predictions suppose the usual correlation ``ρ̄`` of contexts.
+    context's mean, a context never measured by the treatment's mean, and flagged. So are fibers without a link
+    between treatment and context: their predictions assume the usual correlation ``ρ̄`` of contexts.
 
-    The confidence is the cosine of a predicted profile and its measurement that is to be expected. The norm of a
-    prediction relative to that of measured profiles ranks predictions; what held-out fibers of that rank reached, in a
-    cross-validation, is the confidence; across blocks of contexts that few treatments link, what fibers reached that
-    were held out across blocks.
+    The confidence is the expected cosine of a predicted profile and its measurement. Predictions are ranked by their norm
+    relative to that of measured profiles. The confidence is what held-out fibers of the same rank reached in a
+    cross-validation; across blocks of contexts that few treatments link, what fibers held out across blocks reached.
 
     Parameters
     ----------
@@ -120,7 +119,7 @@ def _fall_back(values: np.ndarray, measured: np.ndarray, predicted: np.ndarray) 
 
 
 def needs(measured: np.ndarray, options: KroneckerOptions) -> Memory:
-    """Estimate the memory of a solve; require as many fibers without gaps as the variance is offered for."""
+    """Estimate the memory of a solve; for the variance, require a number of fibers without gaps that it allows."""
     memory = tensors(11, with_gaps=22)(measured, options)
     if not options.variance:
         return memory
