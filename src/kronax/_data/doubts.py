@@ -84,8 +84,8 @@ def of_scales(tensor: Tensor) -> None:
         where = "X" if tensor.layer is None else f"layers[{tensor.layer!r}]"
         warn(
             f"Contexts are on scales that differ {max(sizes.values()) / min(sizes.values()):.0f}-fold (typical root mean square of a "
-            f"profile: {listed}{', the others between' if len(shown) < len(ordered) else ''}). The largest rule what is learnt of "
-            "all. If their units differ, convert them, or bring all to one scale: "
+            f"profile: {listed}{', the others between' if len(shown) < len(ordered) else ''}). The largest dominate the fit. "
+            "If their units differ, convert them, or bring all to one scale: "
             f"`for a in mdata.mod.values(): a.{where} = a.{where} / np.sqrt(np.nanmean(a.{where} ** 2))`."
         )
 

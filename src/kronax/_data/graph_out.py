@@ -287,7 +287,7 @@ def _near_zero(matrices: Matrices, part: em.Structure, name: str, params: dict[s
     where = place(layer, f"mdata[{name!r}]" if name else "adata")
     return [
         f"{part.n_near_zero:,} of {n_entries:,} non-zero values of {where} are so small beside the others of their cell and "
-        "gene that they were taken for zeros: their logarithms would have decided the power for all. Estimated or corrected "
+        "gene that they were taken for zeros: otherwise, their logarithms would have decided the power for all. Estimated or corrected "
         "counts and pseudocounts have such values where counts have 0. Set them to 0, in counts with "
         f"`{where.strip('`')}[{where.strip('`')} < 0.5] = 0`, to be sure which are meant; with `power=…` all are used as "
         "they are."
@@ -309,6 +309,6 @@ def _without_variance(
             of = f" of {name!r}" if name else ""
             said.append(
                 f"{checks.number(len(still), kind)}{of} ({checks.listed(names[still], 3)}) did not vary once scales and means "
-                f"were taken away, and {'has' if len(still) == 1 else 'have'} no edge."
+                f"were removed, and {'has' if len(still) == 1 else 'have'} no edge."
             )
     return said

@@ -33,8 +33,7 @@ def wide(mdata: MuData, *, layer: str | None = keys.COMPLETED) -> AnnData:
     ``obs["context"]``, ``obs["gene"]`` : categorical
         The context and gene of the row.
     ``layers["measured"]`` : bool
-        Whether the value was measured; only if some of the layer's values were not, as in a completed one. A completion
-        has written which, from the layer that it read.
+        Whether the value was measured, as a completion has written; only if some of the layer's values were predicted.
 
     ``var`` has the columns of ``obs`` on which all modalities agree, without those that
     :func:`kronax.tl.complete_tensor` writes for single profiles.

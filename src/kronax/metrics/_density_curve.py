@@ -184,7 +184,7 @@ def _checked(densities: Iterable[float]) -> list[float]:
 
 
 def _within(most: float, n_fibers: int) -> list[float]:
-    """Choose densities up to the largest that can be had."""
+    """Choose densities up to the largest possible one."""
     usual = [density for density in _DENSITIES if round(density * n_fibers) <= round(most * n_fibers)]
     if len(usual) > 1:
         return usual

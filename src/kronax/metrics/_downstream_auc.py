@@ -92,8 +92,8 @@ def downstream_auc(
     layer
         Layer with measured and predicted profiles, without gaps.
     measured_layer
-        Layer with the measured profiles alone. If None, those values of `layer` that were measured, where a completion
-        has written which; `X` otherwise.
+        Layer with the measured profiles alone. If None, the values of `layer` that a completion marked as measured; without
+        such marks, `X`.
     profiles
         What to classify: contexts, or ``"mean"`` or ``"max"`` of each gene over contexts (of the measured ones, against
         all). None stands for all contexts, the mean and the maximum. A context that is called ``"mean"`` itself is named
@@ -109,7 +109,7 @@ def downstream_auc(
     Returns
     -------
     :class:`DownstreamAuc`. Experiments with fewer than 3 measured profiles of either label are left out. Measured profiles
-    are those without gaps: a classifier needs a value of every gene. How many have some are left out is told by a warning.
+    are those without gaps: a classifier needs a value of every gene. A warning counts those left out.
 
     Raises
     ------
@@ -226,7 +226,7 @@ def _tasks(labels: pd.DataFrame | pd.Series, treatments: pd.Index) -> pd.DataFra
 
 
 def _measured(mdata: MuData, completed: tensors.Tensor, layer: str | None) -> np.ndarray:
-    """Return the measured values of the completed tensor, NaN elsewhere: those of a layer, or else as the completion marked them."""
+    """Return the measured values of the completed tensor, NaN elsewhere: of a layer, or as the completion marked them."""
     if layer is None and marks.is_completed(mdata, completed.layer):
         return tensors.without_predictions(mdata, completed).values
     found = tensors.read_measured(mdata, layer)

@@ -122,7 +122,7 @@ def calibration_slope(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def variance_ratio(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Divide the variance of predictions by that of what was measured: near 0 where predictions tend to the centre."""
+    """Divide the variance of predictions by that of measured values: near 0 if predictions shrink to the mean."""
     t, p = _compared(truth, predicted)
     variance = t.var() if t.size else 0.0
     return float(p.var() / variance) if variance > 0 else float("nan")
@@ -164,7 +164,7 @@ def _members(group: np.ndarray, n_groups: int) -> list[np.ndarray]:
 def mean_cosine_distance(profiles: np.ndarray) -> float:
     """Average the cosine distance of all pairs of profiles ``(n, G)``: from 0 (all alike) to 2.
 
-    Over the genes that both profiles of a pair have. Pairs count in which neither is 0; NaN if there is none.
+    Over the genes that both profiles of a pair have. Pairs with a zero profile are left out; NaN if none is left.
     """
     has = ~np.isnan(profiles)
     x = np.where(has, profiles, 0.0).astype(np.float64)

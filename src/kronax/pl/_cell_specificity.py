@@ -54,7 +54,7 @@ def cell_specificity(
         Treatments to point out, at most 7, by vertical lines with markers, where they were measured. Those without two profiles
         have none.
     ax
-        Axes to draw into; if None, a figure is made. Make their figure with ``layout="constrained"``, which makes room for the
+        Axes to draw into; if None, a figure is made. Give their figure ``layout="constrained"``, which makes room for the
         legend on the right.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.

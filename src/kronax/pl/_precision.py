@@ -52,8 +52,7 @@ def precision(
     in the order of their categories; within a group, those with the strongest ties to it come first. A good clustering
     has its colour in the blocks. Up to 60 groups are all named, in a figure that grows with them: lines lead to the names
     of those too narrow for one. With more than 400 cells (genes), several entries share a field. It shows the largest
-    absolute value, or the mean where most entries are not zero, as the largest of these would be noise; the colour bar says
-    which.
+    absolute value; if most entries are not zero, the mean, because the largest would be noise. The colour bar says which.
 
     Parameters
     ----------
@@ -67,9 +66,9 @@ def precision(
     axis
         ``"obs"`` for the cells, ``"var"`` for the genes.
     neighbors_key
-        Where in ``uns`` the graph is described.
+        Key in ``uns`` of the graph.
     ax
-        Axes to draw into; if None, a figure is made. Make their figure with ``layout="constrained"``, which makes room for
+        Axes to draw into; if None, a figure is made. Give their figure ``layout="constrained"``, which makes room for
         the names on the left. Groups are named as far as the axes have room.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.
@@ -81,7 +80,7 @@ def precision(
     Returns
     -------
     The figure, None if `return_fig` is False. Nothing is written to `data`. The colours beside the groups are those of
-    ``data.uns[f"{groupby}_colors"]``, where they are; with a warning, none if these are no colours.
+    ``data.uns[f"{groupby}_colors"]``, if there are any; if those are not colours, there are none, with a warning.
 
     Raises
     ------

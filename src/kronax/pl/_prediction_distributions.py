@@ -38,8 +38,8 @@ def prediction_distributions(
     """Show how predictions are distributed beside the truth, context by context.
 
     Where predictions crowd around zero and the truth does not, a method tends to the centre. Counts have a logarithmic
-    axis, since the large values are few. The axis of values reaches from the least to the largest value, predicted ones too; but not
-    beyond the 99.9th percentile of the truth's size: what lies there is in the last bins, and the legend says so. The number
+    axis, since the large values are few. The axis of values reaches from the smallest to the largest value, predicted or true, but
+    not beyond the 99.9th percentile of the true sizes: larger values are in the last bins, and the legend says so. The number
     of bins grows with that of the entries.
 
     Parameters
@@ -48,9 +48,9 @@ def prediction_distributions(
         Measured values, treatments × contexts × genes, as from :func:`kronax.get.array`. NaN where not measured. Or the
         result of :func:`kronax.metrics.cross_validate`, for what was held out.
     predicted
-        Predictions, of the same shape, by the name of the method; at most seven. NaN where there is no prediction:
-        entries count that neither `truth` nor any of them misses. A method that predicts nothing of what was measured is
-        left out. Of a cross-validation, the methods; all if None.
+        Predictions, of the same shape, by the name of the method; at most seven. NaN where there is no prediction.
+        Only entries that neither `truth` nor any method misses are compared. A method without a prediction for any measured
+        entry is left out. Of a cross-validation, the methods; all if None.
     contexts
         Names of the contexts. If None, those of `truth` where it has names, else their numbers.
     save

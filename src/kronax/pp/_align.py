@@ -34,8 +34,8 @@ def align(mdata: MuData, *, copy: bool = False) -> MuData | None:
     ``mdata[context].obsm``, ``obsp``
         Missing values in new rows; no neighbours in ``obsp``.
     ``mdata[context].obs["measured"]`` : bool
-        Whether the context had the treatment and X, if there is one, has a value in its row. After a completion, what
-        that has written, for the layer that it read. A column of that name that says neither true nor false is kept as
+        Whether the context had the treatment, with a value in its row of X, if there is an X. After a completion: as that
+        has written, for the layer that it read. A column of that name that says neither true nor false is kept as
         ``obs["measured_before"]``, with a warning.
 
     Raises

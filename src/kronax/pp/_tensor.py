@@ -27,16 +27,16 @@ def tensor(
     """Arrange profiles by treatment and context: from one long table to one modality per context.
 
     The numbers of treatments and contexts are logged. Predictions, as in the result of :func:`kronax.get.profiles`, are
-    left out. That is told by a warning, and so is what may not be meant: more contexts than treatments; raw counts, or
-    levels of expression in place of differences; a control among the treatments; names that differ by blanks or case
-    only; and doses or times that differ between rows that are combined.
+    left out, with a warning. There are also warnings of what may be unintended: more contexts than treatments; raw counts,
+    or levels of expression in place of differences; a control among the treatments; names that differ only by blanks or
+    case; and doses or times that differ between rows that are combined.
 
     Parameters
     ----------
     adata
         Profiles or cells × genes, dense or sparse. Not changed.
     obs_key
-        Column of ``obs`` with the treatments: drugs, donors, whatever is repeated in each context. Of a list, such as
+        Column of ``obs`` with the treatments: drugs, donors, whatever is repeated in each context. With a list, such as
         ``["drug", "dose"]``, every combination is a treatment; its name joins the values with ``"_"``.
     context_key
         Column of ``obs`` with the contexts: cell lines, tissues, doses. A list as for `obs_key`.
@@ -44,8 +44,8 @@ def tensor(
         Layer to read; `adata.X` if None.
     aggregate
         How rows (replicates or cells) that share a treatment and a context are combined: ``"mean"``, ``"sum"`` or
-        ``"median"``. Of each gene, the rows that have a value are combined, so that a failed replicate costs nothing;
-        where none has, the result is NaN. How many values were NaN is logged.
+        ``"median"``. For each gene, the rows that have a value are combined, so a failed replicate costs nothing; if
+        none has, the result is NaN. How many values were NaN is logged.
 
     Returns
     -------

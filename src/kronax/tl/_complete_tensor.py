@@ -198,7 +198,7 @@ def _warn_of_input(tensor: Tensor, measured: np.ndarray) -> None:
 
 
 def _require_predictable(tensor: Tensor, measured: np.ndarray, method: str, options: Options) -> None:
-    """Require a measured value of everything, where a method has nothing to put in its place."""
+    """Require a measured value of every treatment, context and gene, if the method has no fallback."""
     never, instead = _never_measured(tensor, measured), METHODS[method].instead(options)
     if never and instead:
         msg = f"Nothing was measured of {never}; method {method!r} cannot predict them. Leave them out, or {instead}."
@@ -223,7 +223,7 @@ def _require_memory(measured: np.ndarray, method: str, options: Options) -> None
 
 
 def _solve(tensor: Tensor, measured: np.ndarray, method: str, options: Options) -> Completion:
-    """Complete the tensor, or, where nothing is missing, say so."""
+    """Complete the tensor; log if nothing is missing."""
     if measured.all():
         logger.info("nothing is missing: measured values are written as they are")
         return without_work(tensor.values, measured)
@@ -286,7 +286,7 @@ def _missing_links(tensor: Tensor, measured: np.ndarray) -> list[str]:
     return [
         f"Treatments and contexts fall into {len(parts)} blocks, {checks.listed(parts)}, and {n_bridging or 'no'} treatments "
         f"were measured in more than one. {n_across} profiles are predicted in another block than that in which their "
-        f"treatment was measured{none}. They suppose that contexts of different blocks are alike as others are. Measure "
+        f"treatment was measured{none}. They assume that contexts of different blocks are as similar as linked ones. Measure "
         "more treatments in several blocks, or complete each block by itself."
     ]
 
