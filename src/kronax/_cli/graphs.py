@@ -187,7 +187,7 @@ def _n_bytes(adata: AnnData, n_neighbors: int) -> int:
         for value in matrices
     )
     of_each = 3 * 2 * n_neighbors * 12 + 60 * 8  # three sparse matrices, and coordinates
-    return there + sum(adata.shape) * of_each + 2**20  # and what files of any size have
+    return there + sum(adata.shape) * of_each + 2**20  # and the overhead of any file
 
 
 @contextmanager

@@ -32,7 +32,7 @@ _BESIDE_CONTROL = (
     "sgrna",
 )
 _NAMELESS = ("", "nan", "none", "na", "n/a", "<na>", "nat", "null")
-_ENOUGH = 50  # values, to say of a context that it has no negative ones
+_ENOUGH = 50  # values: with fewer, a context may lack negative ones by chance
 _DESIGN = re.compile(r"dose|dosage|conc|time|hour|duration|(^|_)(days?|hrs?|h|um|nm|mm|mins?)(_|$)", re.IGNORECASE)
 _DIFFERENCES = "`mdata = mudata.MuData({{c: anndata.AnnData(a.X - {level}, obs=a.obs, var=a.var){rest} for c, a in mdata.mod.items()}}, axis=-1)`"
 

@@ -29,7 +29,7 @@ from kronax.solvers.graph.weights import affinity_graph
 from kronax.solvers.medmagma import em, shared_rows
 from kronax.solvers.status import Status
 
-# cells and features; in fewer, structure may reach the median direction, which is taken for noise
+# cells and features: with fewer, even the median direction, which is taken for noise, may hold structure
 FEWEST_FOR_NOISE = 20
 
 
@@ -167,7 +167,7 @@ def write(
 
 
 def _refuse_ingest(distances: sparse.csr_matrix) -> None:
-    """Have scanpy's ingest, which takes rows of one length for granted, say why it fails: it asks for lists of rows first.
+    """Make scanpy's ingest, which needs rows of equal length, say why it fails: it begins by converting to lists.
 
     Only this object refuses: copies, parts and matrices read from a file behave as usual.
     """

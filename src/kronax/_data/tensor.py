@@ -196,7 +196,7 @@ def require_names(contexts: Sequence[Any], column: str | None = None) -> None:
         if column is not None:
             remedy = _renaming(column, contexts)
         msg = (
-            f"These modality names cannot be saved in a file: {found}. Each must be {checks.SAVABLE} (a NumPy string is none). "
+            f"These modality names cannot be saved in a file: {found}. Each must be {checks.SAVABLE} (not a NumPy string). "
             f"{remedy}"
         )
         raise ValueError(msg)

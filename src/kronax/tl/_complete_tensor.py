@@ -156,7 +156,7 @@ def complete_tensor(
     checks.name(key_added, "key_added")
     options = options_of(method, options)
     if layer in (key_added, mark(key_added)):
-        msg = f"With `key_added={key_added!r}`, `layer`, {layer!r}, would be overwritten, which would be lost. Name another key."
+        msg = f"With `key_added={key_added!r}`, the layer read, {layer!r}, would be overwritten and lost. Name another key."
         raise ValueError(msg)
     tensor = tensors.read_measured(mdata, layer)
     tensors.require_actual(mdata, copy=copy)
@@ -265,7 +265,7 @@ def _missing_links(tensor: Tensor, measured: np.ndarray) -> list[str]:
     """Return a warning that names the blocks of treatments and contexts with no link, or hardly any, between them."""
     some = measured.any(axis=2)
     blocks = blocks_of(some)
-    enough = some.sum(axis=0) >= _FEWEST  # of the others the input's warning tells
+    enough = some.sum(axis=0) >= _FEWEST  # the warning about the input names the others
     n_across, n_apart = int((blocks.across & enough).sum()), int(unlinked(measured).any(axis=2).sum())
     bridging = blocks.treatment & blocks.bridging[:, None]
     if not n_apart and (not n_across or bridging.sum(axis=0).min() >= _BRIDGES):

@@ -91,7 +91,7 @@ def _around_some(points: np.ndarray, width: np.ndarray, e: np.ndarray, n: int, n
 
 @lru_cache
 def _marchenko_pastur_median(aspect: float) -> float:
-    """Median of the Marchenko–Pastur law with ratio ``aspect ≤ 1`` and unit variance."""
+    """Compute the median of the Marchenko–Pastur law with ratio ``aspect ≤ 1`` and unit variance."""
     root = np.sqrt(aspect)
 
     def density(t: float) -> float:  # in t, with x = 1 + β − 2√β·cos(t): its roots vanish

@@ -24,7 +24,7 @@ from kronax.solvers.gaussian.spectral import Spectrum
 from kronax.solvers.medmagma.penalised import Penalised
 from kronax.solvers.medmagma.steps import Step, Steps
 from kronax.solvers.scales.laplace import Laplace
-from kronax.solvers.scales.near_zero import as_good_as_zero, power_for, without
+from kronax.solvers.scales.near_zero import power_for, stand_for_zero, without
 from kronax.solvers.scales.quotient import quotient
 from kronax.solvers.status import Status, ended
 
@@ -143,7 +143,7 @@ def fit(
     free, n_near_zero = quotient(matrix), 0
     if power is None:
         signed = bool((matrix.data < 0).any())
-        near_zero = np.zeros(matrix.nnz, bool) if signed else as_good_as_zero(free.matrix, free.dispersion)
+        near_zero = np.zeros(matrix.nnz, bool) if signed else stand_for_zero(free.matrix, free.dispersion)
         if n_near_zero := int(near_zero.sum()):
             free = quotient(without(matrix, near_zero))
         power = 1.0 if signed else power_for(free.dispersion)

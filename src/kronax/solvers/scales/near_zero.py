@@ -27,7 +27,7 @@ def power_for(dispersion: float) -> float:
     return min(1.0, GAUSSIAN_DISPERSION / max(dispersion, GAUSSIAN_DISPERSION))
 
 
-def as_good_as_zero(y: sparse.csr_array, dispersion: float) -> np.ndarray:
+def stand_for_zero(y: sparse.csr_array, dispersion: float) -> np.ndarray:
     """Mark the entries of a quotient that stand for zeros and would decide the power; no row or column has only such.
 
     The smallest ``z²``, which together make less than a thousandth of the energy, are left out, and the others choose the

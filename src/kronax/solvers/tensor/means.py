@@ -101,7 +101,7 @@ def _mean(total: np.ndarray, count: np.ndarray) -> np.ndarray:
 
 
 def first_of(shape: tuple[int, ...], *choices: tuple[np.ndarray | float, Fallback]) -> tuple[np.ndarray, np.ndarray]:
-    """For every entry take the first choice that is not NaN, and its code."""
+    """Take, for every entry, the first choice that is not NaN; return also its code."""
     (choice, fallback), *others = choices
     predicted = np.array(np.broadcast_to(choice, shape), np.float64)
     code = np.full(shape, fallback, np.int8)

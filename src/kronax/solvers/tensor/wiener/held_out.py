@@ -28,7 +28,7 @@ class Folds:
     def predictions(
         self, prior: Prior, tol: float, max_iter: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Return the mask of every fold, its gaps, and what is predicted there.
+        """Yield the mask of every fold, its gaps, and what is predicted there.
 
         All priors start alike: otherwise those tried last would start nearer to their fixed points, an unfair comparison.
         """

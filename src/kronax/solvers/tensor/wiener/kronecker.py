@@ -5,25 +5,25 @@ kernels' eigenvectors ``V`` and eigenvalues ``w``, the posterior mean of ``S`` g
 
     ``Z = (V_d, V_c, V_g) h (V_d, V_c, V_g)ᵀ X``,   ``h_ijk = w_i w_j w_k / (w_i w_j w_k + λ)``.                    (1)
 
-Given one with gaps it is the fixed point of ``X = measured values, Z elsewhere``. All kernels are scaled to mean
-eigenvalue 1. Two are those of the filled tensor itself, taken anew in every sweep: a power of the genes' spectrum, and of
-the treatments' Gram matrix ``Γ`` the mixture
+Given a tensor with gaps, it is the fixed point of ``X = measured values, Z elsewhere``. All kernels are scaled to mean
+eigenvalue 1. Two are computed from the filled tensor in every sweep: a power of the genes' spectrum, and a mixture with the
+treatments' Gram matrix ``Γ``,
 
     ``K_treatment = (1 − s − t) Γ + s I + t 11ᵀ``.                                                                  (2)
 
-What a treatment shares with no other, ``s``, is learnt from its other contexts; what it shares with all, ``t``, is the
-context's mean. The contexts' kernel is learnt from what was measured alone,
+``s`` weights what a treatment shares with no other, which is learnt from its other contexts; ``t`` weights what it shares
+with all, the context's mean. The contexts' kernel is learnt from measured values alone,
 
     ``K_context = A^½ R A^½``,   ``r_bc = (n_bc ρ_bc + ρ̄) / (n_bc + 1)``,   ``log a_c = (n_c log m_c + log m̄) / (n_c + 1)``,    (3)
 
-with the mean square ``m_c`` of ``n_c`` profiles and the correlation ``ρ_bc`` of the ``n_bc`` that were measured in both,
-each as if one more treatment had shown what is usual. Predictions would add nothing: if the kernel is right, their
-products with measurements have its entries for a mean, and if it is wrong, they keep it so, a context with few profiles
-at any size that it began with.
+with the mean square ``m_c`` of ``n_c`` profiles and the correlation ``ρ_bc`` of the ``n_bc`` treatments measured in both,
+each as if one more treatment had shown the usual value. Predictions are left out, because they confirm the kernel that made
+them: a right one they would only reproduce on average, a wrong one they would keep, and a context with few profiles would keep
+whatever size it began with.
 
-So a sweep costs one eigenproblem, of the number of treatments, and products of a matrix of that size with the tensor.
-Going on from a point ahead of where a sweep ends, as in Nesterov's method, halves the number of sweeps and leaves the
-fixed point where it is.
+A sweep thus costs one treatments × treatments eigenproblem, and products of a matrix of that size with the tensor. Starting
+each sweep ahead of where the last one ended, as in Nesterov's method, halves their number and leaves the fixed point
+unchanged.
 """
 
 from dataclasses import asdict
@@ -109,7 +109,7 @@ def kronecker(
 
 
 def _fall_back(values: np.ndarray, measured: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Put ``mean_2d`` where the treatment, the context or the gene was never measured; give the codes of fibers."""
+    """Put ``mean_2d`` where the treatment, the context or the gene was never measured; return the codes of fibers."""
     unknown, apart = without_any(~measured), unlinked(measured)
     if not (unknown.any() or apart.any()):
         return predicted, np.zeros(values.shape[:2], np.int8)
