@@ -565,9 +565,10 @@ def test_what_is_written(counts):
         "tol": 1e-3,
     }
     assert (uns["converged"], uns["n_iter"], uns["version"]) == (True, 1, kx.__version__)
-    for name in ("reason", "rank", "noise", "power", "dispersion", "n_near_zero"):
+    for name in ("rank", "noise", "power", "dispersion", "n_near_zero"):
         assert uns[name] == getattr(fit, name)
-    np.testing.assert_allclose(uns["objective"], fit.objective, rtol=1e-12)
+    assert uns["reason"] == fit.status.reason
+    np.testing.assert_allclose(uns["objective"], fit.status.objective, rtol=1e-12)
 
 
 def test_parameters_reach_the_solver(counts):
