@@ -48,6 +48,14 @@ def test_members_of_a_group_stand_in_the_order_of_their_ties():
         assert (np.diff(ties) < 0).all()
 
 
+def test_a_field_of_several_entries_shows_the_largest():
+    adata = with_groups(900, 1)
+    half = np.zeros((900, 900))
+    half[np.triu_indices(6, 1)] = np.linspace(0.01, 0.15, 15)
+    adata.obsp["p"] = sparse.csr_matrix(np.eye(900) - half - half.T)
+    assert np.abs(fields(kx.pl.precision(adata, groupby="group"))).max() == pytest.approx(0.15 / 2)  # both axes count 1
+
+
 def test_genes_without_a_group_stand_at_the_end():
     adata = with_groups(30, 3)
     flipped = ad.AnnData(adata.X.T, var=adata.obs, varp={"p": adata.obsp["p"]}, uns=adata.uns)

@@ -1,4 +1,4 @@
-"""What results have in common: what of them a file can hold, and that nothing of an earlier one stays beside them."""
+"""What all results have in common: files can hold them, and nothing of an earlier one is left beside them."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from kronax._data.measured import make_room
 
 
 def without_none(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what was given: None is left out, for older versions of anndata cannot read a file that holds it."""
+    """Return arguments without those that are None: older versions of anndata cannot read a file that holds None."""
     return {
         name: without_none(value) if isinstance(value, Mapping) else value
         for name, value in params.items()
