@@ -310,6 +310,13 @@ def test_blocks_with_few_bridges_are_told(rng, recwarn):
     assert "2 treatments were measured in more than one" in words
     assert "at all" not in words
     assert not mdata.uns["completion"]["fallbacks"]["unlinked"]
+    assert "complete each block by itself" in words
+
+
+def test_a_block_of_one_context_cannot_be_completed_by_itself(recwarn):
+    words = heard(kx.datasets.skewed_response(n_genes=4), recwarn, method="mean_1d")
+    assert "6 treatments × 1 contexts" in words
+    assert "by itself" not in words
 
 
 def test_counts(mdata, recwarn):

@@ -280,13 +280,14 @@ def _missing_links(tensor: Tensor, measured: np.ndarray) -> list[str]:
         for number, has in enumerate(blocks.treatment.T)
     ]
     n_bridging = int(blocks.bridging.sum())
+    several = np.bincount(blocks.context[blocks.context >= 0]).min() > 1  # contexts, or a block is no tensor
     how_many = "all" if n_apart == n_across else n_apart
     none = f"; for {how_many} of them no measurement links the two at all" if n_apart else ""
     return [
         f"Treatments and contexts fall into {len(parts)} blocks, {checks.listed(parts)}, and {n_bridging or 'no'} treatments "
         f"were measured in more than one. {n_across} profiles are predicted in another block than that in which their "
         f"treatment was measured{none}. They assume that contexts of different blocks are as similar as linked ones. Measure "
-        "more treatments in several blocks, or complete each block by itself."
+        f"more treatments in several blocks{', or complete each block by itself' if several else ''}."
     ]
 
 
