@@ -75,3 +75,14 @@ def test_ordinary_values_are_all_kept(kind, rng):
     x = ORDINARY[kind](rng)
     x[x.sum(1) == 0, 0] = 1.0
     assert not found(x[:, x.any(0)]).any()
+
+
+def test_few_columns_may_be_of_two_kinds(rng):
+    """Four hashtags, one of them a hundred times the others in every cell: the background are counts."""
+    x = (
+        rng.poisson(np.where(np.arange(4) == np.arange(N)[:, None] % 4, 3000.0, 4.0) * rng.lognormal(0.0, 1.0, (N, 1)))
+        + 1.0
+    )
+    matrix = sparse.csr_array(x)
+    assert quotient(matrix).dispersion > 1.0
+    assert not found(x).any()

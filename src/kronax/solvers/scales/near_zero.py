@@ -13,6 +13,7 @@ from kronax.solvers.scales import fiber
 from kronax.solvers.scales.quotient import pattern_counts, quotient
 
 GAUSSIAN_DISPERSION = 0.5  # of log|Y|: the most for which Z is treated as Gaussian as it is
+_FEWEST = 20  # rows and columns; among fewer, one value can have nearly all the energy of its row
 _LOUD = 2.0 * GAUSSIAN_DISPERSION  # up to this dispersion the power is ½ or more, and no such values are looked for
 _FAINT = 1e-3  # the smallest values that together have this share of the energy are examined ...
 _NOTHING = 1e-4  # ... and those with this share are left out: ordinary small counts lie in between
@@ -42,7 +43,7 @@ def stand_for_zero(y: sparse.csr_array, dispersion: float) -> np.ndarray:
         Root mean square of ``log|Y|``.
     """
     none = np.zeros(y.nnz, bool)
-    if dispersion <= _LOUD:
+    if dispersion <= _LOUD or min(y.shape) < _FEWEST:
         return none
     given, power = power_for(dispersion), 1.0
     while True:
