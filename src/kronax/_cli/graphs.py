@@ -317,8 +317,9 @@ def _about_batches(obs: pd.DataFrame, column: str) -> list[str]:
     return [
         f"  Batches: obs[{column!r}] has {obs[column].nunique():,} values. The graphs do not model batches yet. If clusters follow",
         "  them: graphs of one batch at a time, or, in Python, a graph of a corrected embedding:",
-        f'    sc.external.pp.harmony_integrate(adata, {in_code(column)}, basis="X_med_magma")',
-        '    sc.pp.neighbors(adata, use_rep="X_pca_harmony")',
+        f'    found = harmonypy.run_harmony(adata.obsm["X_med_magma"], adata.obs, {in_code(column)})',
+        '    adata.obsm["X_corrected"] = found.Z_corr  # harmonypy 2; transposed before',
+        '    sc.pp.neighbors(adata, use_rep="X_corrected", key_added="corrected")',
     ]
 
 
