@@ -92,7 +92,7 @@ def read(file: Path) -> AnnData:
 
 
 def variable(counts: AnnData) -> tuple[AnnData, AnnData]:
-    """Give counts and log-normalised values of the 2,000 most variable genes."""
+    """Return counts and log-normalised values of the 2,000 most variable genes."""
     logs = peers.log_normalized(counts)
     chosen = peers.variable_genes(logs)
     return counts[:, chosen].copy(), logs[:, chosen].copy()

@@ -67,12 +67,12 @@ def memory(n_cells: int, n_genes: int) -> Measured:
 
 
 def resident() -> int:
-    """Give this process's memory now, in bytes."""
+    """Return this process's memory now, in bytes."""
     return _from_kernel("VmRSS")
 
 
 def peak() -> int:
-    """Give the most memory this process has had, in bytes.
+    """Return the most memory this process has had, in bytes.
 
     Not ``ru_maxrss``, which on Linux starts at the peak of the process that started this one.
     """

@@ -112,7 +112,7 @@ AREAS = {"Average precision": by_steps, "Area by trapezoids": by_trapezoids}
 def fitted(
     adata: AnnData, penalty: str, *, strength: float | None = None, center: bool = False, joint: bool = False
 ) -> Pair:
-    """Give both precision matrices, complete."""
+    """Estimate both precision matrices, complete."""
     options = {"penalty": penalty, "strength": strength, "center": center, "joint": joint}
     found = kx.tl.med_magma(adata, n_neighbors=None, **options, copy=True)
     return found.obsp["med_magma_precision"].toarray(), found.varp["med_magma_precision"].toarray()
@@ -160,7 +160,7 @@ def with_noise(clean: AnnData, strength: float) -> AnnData:
 
 
 def standard_logs(adata: AnnData) -> np.ndarray:
-    """Give log-normalised values, every gene with mean 0 and variance 1."""
+    """Return log-normalised values, every gene with mean 0 and variance 1."""
     values = peers.log_normalized(adata).to_df().to_numpy(dtype=np.float64)
     return (values - values.mean(axis=0)) / values.std(axis=0)
 
@@ -198,7 +198,7 @@ def gmgm(adata: AnnData) -> np.ndarray:
 
 
 def partial_correlation(precision: np.ndarray) -> np.ndarray:
-    """Give partial correlations, exactly symmetric."""
+    """Compute partial correlations, exactly symmetric."""
     size = np.sqrt(np.diag(precision))
     found = -precision / np.outer(size, size)
     return 0.5 * (found + found.T)

@@ -43,7 +43,7 @@ def arguments() -> argparse.Namespace:
 
 
 def by_seed(adata: AnnData, n_runs: int, n_seeds: int) -> list[str]:
-    """Give the mean agreement of two seeds' modules, how many modules there are, and the seconds that a call takes."""
+    """Measure the mean agreement of two seeds' modules, the number of modules, and the seconds that a call takes."""
     start = time.perf_counter()
     found = []
     for seed in range(n_seeds):

@@ -12,7 +12,7 @@ BLOCK = 1000  # cells
 
 
 def pbmc68k() -> AnnData:
-    """Give 700 cells × 700 genes, log-normalised: of what scanpy is shipped with, what MED-MAGMA's protocol keeps."""
+    """Read 700 cells × 700 genes, log-normalised: what MED-MAGMA's protocol keeps of the data shipped with scanpy."""
     adata = sc.datasets.pbmc68k_reduced().raw.to_adata()
     return adata[:, peers.widely_expressed(adata)].copy()
 

@@ -47,7 +47,7 @@ def least_squares(x: np.ndarray, factors: Factors, *, ridge: float = 1e-3, n_swe
 
 
 def balanced(factors: Factors) -> Factors:
-    """Give every component the same mean square in all modes."""
+    """Scale every component to the same mean square in all modes."""
     sizes = [np.sqrt(np.mean(factor**2, axis=0)) for factor in factors]
     common = np.prod(sizes, axis=0) ** (1 / 3)
     return tuple(factor * common / size for factor, size in zip(factors, sizes, strict=True))

@@ -18,7 +18,7 @@ SEED = 0
 
 
 def log_normalized(counts: AnnData) -> AnnData:
-    """Give a copy with scanpy's default normalisation."""
+    """Return a copy with scanpy's default normalisation."""
     adata = counts.copy()
     sc.pp.normalize_total(adata)
     sc.pp.log1p(adata)
@@ -131,7 +131,7 @@ def published_precisions(values: np.ndarray, stop_tol: float = 1e-3) -> Precisio
 
 
 def _largest(scores: np.ndarray) -> list[list[int]]:
-    """Give the columns of the largest entries of each row, largest first, the diagonal left out."""
+    """Return the columns of the largest entries of each row, largest first, without the diagonal."""
     scores = scores.copy()
     np.fill_diagonal(scores, -np.inf)
     k = min(max(PAPER_NEIGHBORS), len(scores) - 1)

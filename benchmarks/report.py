@@ -24,12 +24,12 @@ PACKAGES = (
 
 
 def progress(text: str) -> None:
-    """Tell on stderr what goes on, so that stdout holds the results alone."""
+    """Print progress to stderr, so that stdout holds only results."""
     print(text, file=sys.stderr, flush=True)
 
 
 def header() -> str:
-    """Give the command line, the machine and the versions."""
+    """Describe the command line, the machine and the versions."""
     return "\n".join([command_line(), machine(), versions()])
 
 
@@ -43,7 +43,7 @@ def machine() -> str:
 
 
 def load() -> str:
-    """Give the processes that wanted a CPU over the last minute; with more than there are CPUs, timings mean little."""
+    """Return how many processes wanted a CPU over the last minute; if more than there are CPUs, timings mean little."""
     return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
 
 

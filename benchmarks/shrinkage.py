@@ -175,7 +175,7 @@ def drawn(population: np.ndarray, n: int, rng: np.random.Generator) -> Sample:
 
 
 def shrunk(sample: Sample, estimator: Estimator) -> np.ndarray:
-    """Give all eigenvalues of the covariance, with the trace of the sample's."""
+    """Compute all eigenvalues of the covariance, with the trace of the sample's."""
     values = estimator(sample)
     full = np.append(values[:-1], np.full(sample.dim - len(values) + 1, values[-1]))
     return full * (sample.eigenvalues.sum() / (sample.n_samples * full.sum()))
@@ -217,7 +217,7 @@ def precisions(n_seeds: int, grn: Path | None) -> tuple[str, str, list[list[str]
 
 
 def samples(found: Spectrum) -> tuple[Sample, Sample]:
-    """Give the rows, whose samples are the columns, and the columns."""
+    """Return the rows, whose samples are the columns, and the columns."""
     size = np.sqrt(found.eigenvalues)
     n, p = found.dims
     return Sample(found.cols * size, found.rows, n, p), Sample(found.rows * size, found.cols, p, n)
@@ -257,7 +257,7 @@ def changes() -> tuple[str, str, list[list[str]]]:
 
 
 def gene_graphs(matrix: sparse.csr_array) -> list[np.ndarray]:
-    """Give the graph by every estimator: the strongest positive partial correlations of each gene."""
+    """Build the graph by every estimator: the strongest positive partial correlations of each gene."""
     matrix = matrix[np.flatnonzero(matrix.sum(1))]
     expressed = np.flatnonzero(matrix.sum(0))
     genes = samples(em.fit(matrix[:, expressed]).spectrum)[1]

@@ -162,7 +162,7 @@ def simulated(args):
 
 
 def knowing(tasks) -> dict[str, list[list[float]]]:
-    """Give the scores of CP with some knowledge of the truth."""
+    """Compute the scores of CP with some knowledge of the truth."""
     runs = {"least squares from the truth": [], "genes and tissues given": []}
     for x, truth, fold in tasks:
         known = true_factors(truth, RANK)
@@ -174,7 +174,7 @@ def knowing(tasks) -> dict[str, list[list[float]]]:
 
 
 def factorized(tasks, rank: int) -> dict[str, list[tuple[list[float], float]]]:
-    """Give the scores and the loss of the held-out fibers, for every factor method and task."""
+    """Compute the scores and the loss of the held-out fibers, for every factor method and task."""
     runs = {}
     both = replace(FACTORS["attention CP"][1], or_cp=True)
     for method, (solve, options) in {**FACTORS, "the better of both": (attention_cp, both)}.items():

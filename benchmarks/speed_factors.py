@@ -58,7 +58,7 @@ def simulated(shape: tuple[int, int, int], density: float) -> np.ndarray:
 
 
 def prepared(values: np.ndarray, options: FactorizationOptions, attention: str | None):
-    """Give a function that trains for an epoch, and its minibatches."""
+    """Return a function that trains for an epoch, and its minibatches."""
     form = factorization.with_attention(replace(options, attention=attention))
     ready, scaling = scaled(values, options.scale)
     some = ~np.isnan(values).all(axis=2)
@@ -79,7 +79,7 @@ def prepared(values: np.ndarray, options: FactorizationOptions, attention: str |
 
 
 def floor(n_genes: int, rank: int, size: int, n_batches: int, attention: bool):
-    """Give a function that does the products of an epoch and nothing else."""
+    """Return a function that does the products of an epoch and nothing else."""
     rng = np.random.default_rng(0)
     rows, genes = (jnp.asarray(rng.standard_normal((n, rank)), jnp.float32) for n in (size, n_genes))
     error = jnp.asarray(rng.standard_normal((size, n_genes)), jnp.float32)

@@ -89,7 +89,7 @@ def given(max_iter: int, *, single_precision: bool = False) -> KroneckerOptions:
 
 
 def timed(run) -> np.ndarray:
-    """Give the seconds that a call takes, on the clock and of all CPUs."""
+    """Measure the seconds that a call takes, on the clock and of all CPUs."""
     start = np.array([time.perf_counter(), time.process_time()])
     run()
     return np.array([time.perf_counter(), time.process_time()]) - start

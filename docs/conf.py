@@ -57,7 +57,7 @@ def whole_returns(self, section):
 
 
 def single_attributes(self, section):
-    """Give attributes that are described together an entry each.
+    """Split attributes that are described together into an entry each.
 
     Sphinx would take all names but the last for its type.
     """

@@ -30,7 +30,7 @@ def strict_dtypes() -> Iterator[None]:
 
 @pytest.fixture
 def rng() -> np.random.Generator:
-    """Give each test a generator of its own, always in the same state, so that no test depends on the order."""
+    """Return a new generator for each test, always in the same state, so that no test depends on the order."""
     return np.random.default_rng(0)
 
 

@@ -19,7 +19,7 @@ if not logger.handlers:
 
 
 def shows_progress() -> bool:
-    """Whether long work may draw a progress bar: unless the logger is silenced."""
+    """Return whether long work may draw a progress bar: unless the logger is silenced."""
     return logger.isEnabledFor(logging.INFO)
 
 

@@ -29,7 +29,7 @@ def h5mu(tmp_path):
 
 
 def reserve_name(table: h5py.Group) -> None:
-    """Give a table a column called ``_index``, as converters from R do."""
+    """Add a column called ``_index`` to a table, as converters from R do."""
     names = table.attrs["_index"]
     found = table[names][:]
     table.move(names, "features")

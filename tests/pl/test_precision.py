@@ -38,6 +38,24 @@ def test_groups_lie_along_the_diagonal():
     assert low == -high < 0
 
 
+def test_members_of_a_group_stand_in_the_order_of_their_ties():
+    adata = with_groups(30, 3)
+    half = np.triu(np.random.default_rng(1).uniform(0.0, 0.2, (30, 30)), 1)
+    adata.obsp["p"] = sparse.csr_matrix(np.eye(30) - half - half.T)
+    shown = fields(kx.pl.precision(adata, groupby="group"))
+    for start in (0, 10, 20):
+        ties = shown[start : start + 10, start : start + 10].sum(axis=1)
+        assert (np.diff(ties) < 0).all()
+
+
+def test_a_field_of_several_entries_shows_the_largest():
+    adata = with_groups(900, 1)
+    half = np.zeros((900, 900))
+    half[np.triu_indices(6, 1)] = np.linspace(0.01, 0.15, 15)
+    adata.obsp["p"] = sparse.csr_matrix(np.eye(900) - half - half.T)
+    assert np.abs(fields(kx.pl.precision(adata, groupby="group"))).max() == pytest.approx(0.15 / 2)  # both axes count 1
+
+
 def test_genes_without_a_group_stand_at_the_end():
     adata = with_groups(30, 3)
     flipped = ad.AnnData(adata.X.T, var=adata.obs, varp={"p": adata.obsp["p"]}, uns=adata.uns)

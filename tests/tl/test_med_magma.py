@@ -565,9 +565,10 @@ def test_what_is_written(counts):
         "tol": 1e-3,
     }
     assert (uns["converged"], uns["n_iter"], uns["version"]) == (True, 1, kx.__version__)
-    for name in ("reason", "rank", "noise", "power", "dispersion", "n_near_zero"):
+    for name in ("rank", "noise", "power", "dispersion", "n_near_zero"):
         assert uns[name] == getattr(fit, name)
-    np.testing.assert_allclose(uns["objective"], fit.objective, rtol=1e-12)
+    assert uns["reason"] == fit.status.reason
+    np.testing.assert_allclose(uns["objective"], fit.status.objective, rtol=1e-12)
 
 
 def test_parameters_reach_the_solver(counts):
@@ -983,6 +984,12 @@ def test_warns_where_there_is_no_structure(counts, rng):
         kx.tl.gmgm(adata)
     assert caught[0].filename == __file__
     assert adata.uns["gmgm"]["rank"] == 0
+
+
+def test_warns_of_two_blocks(counts):
+    x = sparse.block_diag([counts[:60, :40] + 1, counts[60:120, 40:80] + 1]).toarray()
+    with pytest.warns(UserWarning, match="form 2 blocks without a cell or gene in common"):
+        kx.tl.med_magma(annotated(x))
 
 
 def test_few_features_may_be_all_structure(rng):

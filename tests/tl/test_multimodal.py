@@ -372,7 +372,12 @@ def test_refuses(mdata):
     with pytest.raises(TypeError, match="a mapping is for modalities"):
         kx.tl.med_magma(mdata["rna"], layer={"rna": "counts"})
     refused(mdata, ValueError, r"`n_neighbors` must be an integer from 2 to 119", n_neighbors=N)
-    refused(mdata, ValueError, r"`weights` must be one of \['affinity', 'partial_correlation', 'absolute'\]", weights="cosine")
+    refused(
+        mdata,
+        ValueError,
+        r"`weights` must be one of \['affinity', 'partial_correlation', 'absolute'\]",
+        weights="cosine",
+    )
     mdata["adt"].X = mdata["adt"].X * np.nan
     refused(mdata, ValueError, r"`mdata\['adt'\].X` has \d+ NaN or infinite values")
 

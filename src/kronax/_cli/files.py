@@ -1,4 +1,4 @@
-"""Files of AnnData and MuData objects: what cannot be read, or could not be written again, is refused before the work."""
+"""Files of AnnData and MuData objects; those that cannot be read, or written again, are refused before the work."""
 
 import tempfile
 from collections.abc import Callable
@@ -64,7 +64,7 @@ def _parts(path: Path, kind: str, from_zarr: str) -> set[str]:
 
 
 def _read(read: Callable[[Path], AnnData | MuData], path: Path, kind: str) -> AnnData | MuData:
-    """Read a file; whatever a library stumbles over is the file's."""
+    """Read a file; any error of a library counts as an error of the file."""
     try:
         return read(path)
     except Exception as error:
@@ -84,7 +84,7 @@ def write_h5mu(mdata: MuData, path: Path) -> None:
 
 
 def require_writable(data: AnnData | MuData, path: Path, beside: Path) -> None:
-    """Require that an object like the results can be written to a folder: try it, with one cell of an AnnData object."""
+    """Require that an object like the results can be written to a folder, by writing one cell of an AnnData object."""
     with tempfile.TemporaryDirectory(dir=beside, prefix=".kronax-") as scratch:
         try:
             if isinstance(data, AnnData):

@@ -37,7 +37,7 @@ _BATCHES = (
 
 @dataclass(frozen=True)
 class Chosen:
-    """The matrix that the graphs are learnt from, with the genes that are worth it.
+    """The matrix that the graphs are learnt from, with the chosen genes.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class Chosen:
     n_genes
         Number of genes before the choice.
     n_rare
-        Number of those that too few cells have.
+        Number of genes in too few cells.
     """
 
     adata: AnnData
@@ -103,7 +103,7 @@ def example() -> AnnData:
 
 
 def with_matrix(adata: AnnData, layer: str | None, *, raw: bool) -> AnnData:
-    """Put raw, with its genes, in the place of X: on request, or if X cannot be used and nothing else could be meant."""
+    """Replace X by raw, with its genes: on request, or if X cannot be used and only raw can be meant."""
     if raw:
         if adata.raw is None:
             msg = "The file has no raw; leave --raw out."
@@ -119,7 +119,7 @@ def with_matrix(adata: AnnData, layer: str | None, *, raw: bool) -> AnnData:
 
 
 def _fault(values: Any) -> str:
-    """Say why a matrix holds neither counts nor logarithms of such; nothing if it may."""
+    """Return why a matrix holds neither counts nor logarithms of them; empty if it may."""
     if values is None:
         return "is missing"
     entries = values.data if sparse.issparse(values) else np.asarray(values)
@@ -163,7 +163,7 @@ def clear_names(adata: AnnData, label: str | None, gene_symbols: str | None) -> 
 
 
 def choose(adata: AnnData, counts: Counts, layer: str | None, n_top_genes: int, min_cells: int) -> Chosen:
-    """Leave genes out that few cells have, and of the others keep the most variable."""
+    """Leave out genes detected in few cells, and keep the most variable of the others."""
     n_genes = adata.n_vars
     enough = selection.n_cells_detected(counts) >= min_cells
     if enough.sum() < 2:
@@ -187,12 +187,12 @@ def _n_bytes(adata: AnnData, n_neighbors: int) -> int:
         for value in matrices
     )
     of_each = 3 * 2 * n_neighbors * 12 + 60 * 8  # three sparse matrices, and coordinates
-    return there + sum(adata.shape) * of_each + 2**20  # and what files of any size have
+    return there + sum(adata.shape) * of_each + 2**20  # and the overhead of any file
 
 
 @contextmanager
 def _quiet_scanpy() -> Iterator[None]:
-    """Keep scanpy from remarking that the graph is not its own."""
+    """Silence scanpy's remark that the graph is not its own."""
     import scanpy as sc
 
     before = sc.settings.verbosity
@@ -266,7 +266,7 @@ def compare(chosen: Chosen, label: str, n_neighbors: int, resolution: float) -> 
 def report(
     chosen: Chosen, seconds: float, args: argparse.Namespace, label: str | None, agreement: pd.DataFrame | None
 ) -> str:
-    """Say in a few aligned lines what came out."""
+    """Return a summary of the results in a few aligned lines."""
     adata, fit = chosen.adata, chosen.adata.uns[keys.MED_MAGMA]
     values = selection.matrix(adata, chosen.layer)
     n_entries = int(values.count_nonzero() if sparse.issparse(values) else np.count_nonzero(values))
@@ -308,7 +308,7 @@ def _n_groups(table: pd.DataFrame, column: str, how: str) -> tuple[str, str]:
 
 
 def batch_column(obs: pd.DataFrame, label: str | None) -> str | None:
-    """Name a column that looks like batches: called like one, and with at least two cells for every value."""
+    """Name a column that looks like batches: by its name, and with at least two cells for every value."""
     named = obs.columns[obs.columns.astype(str).str.match(_BATCHES)]
     return next((key for key in named if key != label and 2 <= obs[key].nunique() <= len(obs) / 2), None)
 
@@ -358,7 +358,7 @@ def draw(adata: AnnData, results: Results, label: str | None, gene_symbols: str 
 
 
 def following(adata: AnnData, path: Path) -> str:
-    """Return lines of Python that go on from the file as they stand."""
+    """Return lines of Python that continue from the file and run as they are."""
     lines = ["import scanpy as sc", f"adata = sc.read_h5ad({in_code(path.as_posix())})"]
     if CLUSTERS in adata.obs:
         if UMAP in adata.obsm:

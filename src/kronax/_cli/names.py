@@ -1,4 +1,4 @@
-"""What a file already has under the names of our results: what is the user's is kept under another name."""
+"""Entries of a file under the names of our results: the user's own are kept under another name."""
 
 from collections.abc import Iterator, Mapping, Set
 from itertools import count
@@ -35,7 +35,7 @@ COMPLETION_RESULTS: list[Place] = [
 
 
 def clear_for_graphs(adata: AnnData, needed: Set[Place]) -> dict[Place, Place]:
-    """Empty the places of our results: what is the user's, or needed, gets another name; an earlier run's goes."""
+    """Empty the places of our results: rename what is the user's or needed, and remove what an earlier run wrote."""
     earlier = {record for record in GRAPH_RESULTS if _is_ours(adata, record)}
     moved: dict[Place, Place] = {}
     for record, places in GRAPH_RESULTS.items():
@@ -52,7 +52,7 @@ def clear_for_graphs(adata: AnnData, needed: Set[Place]) -> dict[Place, Place]:
 
 
 def keep_before_completion(mdata: MuData) -> dict[Place, Place]:
-    """Move what is not an earlier completion's, in any context, to names of its own; return those."""
+    """Rename, in every context, what is not an earlier completion's; return the old and new names."""
     moved: dict[Place, Place] = {}
     if _is_record(mdata.uns.get(keys.COMPLETION), "method", "n_entries") or any(map(completed, mdata.mod.values())):
         return moved
@@ -72,7 +72,7 @@ def keep_before_completion(mdata: MuData) -> dict[Place, Place]:
 
 
 def _is_ours(adata: AnnData, record: str) -> bool:
-    """Tell whether something comes from an earlier run; clusters that a user has named anew do not."""
+    """Return whether something comes from an earlier run; clusters that a user has renamed do not."""
     ours = _is_record(adata.uns.get(keys.MED_MAGMA), "params", "version", "converged")
     if record == keys.MED_MAGMA:
         return ours
@@ -87,7 +87,7 @@ def _is_record(found: Any, *fields: str) -> bool:
 
 
 def _keep(content: Any, key: str) -> str:
-    """Put a value under a name that is free, too."""
+    """Copy a value to a free name, which is returned."""
     new = next(name for name in _other_names(key) if name not in content)
     content[new] = content[key]
     return new

@@ -15,7 +15,7 @@ _IN_WORDS = {int: "a whole number", float: "a number", bool: "true or false", No
 
 
 def options_from(method: str, words: Iterable[str]) -> Options:
-    """Make a method's options; those that are not named stay as they are by default."""
+    """Make a method's options; those that are not named keep their defaults."""
     kinds = get_type_hints(METHODS[method].options)
     found: dict[str, Any] = {}
     for word in words:
@@ -42,7 +42,7 @@ def options_from(method: str, words: Iterable[str]) -> Options:
 
 
 def names_of_all() -> str:
-    """List the options of all methods, those with the same ones together."""
+    """List the options of all methods, grouping methods with the same ones."""
     together: dict[type, list[str]] = {}
     for name, method in METHODS.items():
         together.setdefault(method.options, []).append(name)

@@ -14,7 +14,7 @@ class InputError(Exception):
 
 
 def in_words(error: BaseException) -> str:
-    """Return what an exception says in one line and, if anndata noted it, at which place of the file."""
+    """Return an exception's message in one line, with the place in the file if anndata noted it."""
     if isinstance(error, OSError) and error.errno:
         return _OF_THE_SYSTEM.get(error.errno, os.strerror(error.errno))
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
@@ -26,7 +26,7 @@ def in_words(error: BaseException) -> str:
 
 @contextmanager
 def refused() -> Iterator[None]:
-    """Make what kronax has to say about the data an `InputError`."""
+    """Turn kronax's errors about the data into an `InputError`."""
     try:
         yield
     except (KeyError, ValueError, TypeError, MemoryError, FloatingPointError) as error:

@@ -1,4 +1,4 @@
-"""The folder of results: the data make it, whole or not at all; what follows is added, and nothing can undo the data."""
+"""The folder of results: it is made with the data, whole or not at all; later files are added and cannot harm the data."""
 
 import os
 import shutil
@@ -57,12 +57,12 @@ class Results:
         """Write the data, in the folder for temporary files if the one asked for fails since the work began."""
         try:
             _publish(self.folder, name, write)
-        except Exception as error:  # noqa: BLE001 - no failure, whichever it is, may cost what was computed
+        except Exception as error:  # noqa: BLE001 - no failure of any kind may cost the computed results
             reason = in_words(error)
             spare = Path(tempfile.gettempdir(), f"kronax-{os.getpid()}-{self.folder.name}")
             try:
                 _publish(spare, name, write)
-            except Exception:  # noqa: BLE001 - the first failure is the one to tell
+            except Exception:  # noqa: BLE001 - the first failure is reported
                 msg = f"{self.folder} cannot be written: {reason}."
                 raise InputError(msg) from error
             note(f"warning: {self.folder} cannot be written: {reason}. The results are in {spare} instead.")

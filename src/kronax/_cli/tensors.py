@@ -66,7 +66,7 @@ def _n_bytes(mdata: MuData) -> int:
 
 
 def report(mdata: MuData, seconds: float, settings: Sequence[str] = ()) -> str:
-    """Say in a few aligned lines what came out."""
+    """Return a summary of the results in a few aligned lines."""
     found = mdata.uns[keys.COMPLETION]
     tables = [adata.obs for adata in mdata.mod.values()]
     measured = np.concatenate([table[keys.MEASURED].to_numpy(bool) for table in tables])
@@ -94,7 +94,7 @@ def report(mdata: MuData, seconds: float, settings: Sequence[str] = ()) -> str:
 
 
 def following(path: Path) -> str:
-    """Return lines of Python that go on from the file as they stand."""
+    """Return lines of Python that continue from the file and run as they are."""
     return next_lines(
         [
             "import kronax as kx, mudata, scanpy as sc",

@@ -65,7 +65,7 @@ class _Lenient:
             self._fall_silent()
 
     def _fall_silent(self) -> None:
-        """Send what is still in the buffer, and all that follows, nowhere."""
+        """Discard what is still in the buffer, and all that follows."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)
@@ -73,7 +73,7 @@ class _Lenient:
 
 @contextmanager
 def _lenient(name: str) -> Iterator[None]:
-    """Make a standard stream lenient; one that was closed before the program began is opened to nowhere."""
+    """Make a standard stream lenient; if it was closed before the program began, its output is discarded."""
     before = getattr(sys, name)
     if before is None:
         lenient = stream = open(os.devnull, "w", encoding="utf-8")
@@ -90,7 +90,7 @@ def _lenient(name: str) -> Iterator[None]:
 
 
 def _in_ascii(error: UnicodeError) -> tuple[str, int]:
-    """Replace what a stream's encoding lacks by what reads alike or, in names, by Python's escape."""
+    """Replace characters that a stream's encoding lacks: by similar ones or, in names, by Python's escapes."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     found = error.object[error.start : error.end].translate(_IN_ASCII)

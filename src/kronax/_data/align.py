@@ -18,25 +18,27 @@ from kronax._logging import logger
 
 
 def aligned(mdata: MuData, treatments: pd.Index, measured: Mapping[str, np.ndarray]) -> dict[str, AnnData]:
-    """Give copies of the modalities with these rows, and which of them were measured."""
-    described = treatment_columns.agreed(mdata, treatments)
-    return {context: _aligned(adata, treatments, measured[context], described) for context, adata in mdata.mod.items()}
+    """Copy the modalities with these rows, and mark those that were measured."""
+    descriptions = treatment_columns.agreed(mdata, treatments)
+    return {
+        context: _aligned(adata, treatments, measured[context], descriptions) for context, adata in mdata.mod.items()
+    }
 
 
 def _aligned(
-    adata: AnnData, treatments: pd.Index, measured: np.ndarray, described: dict[str, treatment_columns.Description]
+    adata: AnnData, treatments: pd.Index, measured: np.ndarray, descriptions: dict[str, treatment_columns.Description]
 ) -> AnnData:
-    """Give a modality's copy with these rows, and which of them were measured.
+    """Copy a modality with these rows, and mark those that were measured.
 
     X, layers and raw have NaN in new rows, and the least floating dtype that holds both NaN and what was there; sparse
-    ones stay sparse. Arrays in obsm have missing values there, and so have columns of obs unless ``described`` knows
-    better; obsp has no entries.
+    ones stay sparse. Arrays in obsm have missing values there; so have columns of obs, except for what
+    ``descriptions`` holds. obsp has no entries.
     """
     rows = adata.obs_names.get_indexer(treatments)
     adata = tensors.with_masks(adata)
     found = AnnData(
         None if adata.X is None else _taken(adata.X, rows),
-        obs=treatment_columns.reindexed(adata, treatments, described),
+        obs=treatment_columns.reindexed(adata, treatments, descriptions),
         var=adata.var.copy(),
         uns=deepcopy(dict(adata.uns)),
         obsm={key: _taken(value, rows, treatments) for key, value in adata.obsm.items()},
@@ -58,7 +60,7 @@ def _aligned(
 
 
 def write_measured(adata: AnnData, measured: np.ndarray) -> None:
-    """Write which profiles were measured; a column of that name that says something else is kept under another one."""
+    """Write which profiles were measured; a column of that name with another meaning is kept under another name."""
     if keys.MEASURED in adata.obs and flags(adata.obs[keys.MEASURED]) is None:
         make_room(adata.obs, keys.MEASURED, "obs")
     adata.obs[keys.MEASURED] = measured
@@ -86,7 +88,7 @@ def copied(mdata: MuData) -> MuData:
 
 
 def _taken(value: Any, rows: np.ndarray, names: pd.Index | None = None) -> Any:
-    """Give rows of a matrix or table, NaN where the row is -1."""
+    """Return rows of a matrix or table, NaN where the row is -1."""
     if isinstance(value, pd.DataFrame):
         found = treatment_columns.with_missing(value, names)
         return found.astype(dict.fromkeys(found.select_dtypes(object), "category"))  # text with gaps cannot be saved
@@ -104,7 +106,7 @@ def _taken(value: Any, rows: np.ndarray, names: pd.Index | None = None) -> Any:
 
 
 def _pairs(value: Any, rows: np.ndarray) -> Any:
-    """Give rows and columns of a square matrix, 0 where the row is -1."""
+    """Return rows and columns of a square matrix, 0 where the row is -1."""
     old = np.flatnonzero(rows >= 0)
     place = sparse.csr_matrix((np.ones(len(old), np.int8), (old, rows[old])), shape=(len(rows), value.shape[0]))
     if sparse.issparse(value):

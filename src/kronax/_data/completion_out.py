@@ -34,9 +34,9 @@ def write(
         If a prediction is not finite in the dtype of the layer.
     """
     layers = {context: _layer(tensor, result, c) for c, context in enumerate(tensor.contexts)}
-    obs = {context: _described(tensor, result, c) for c, context in enumerate(tensor.contexts)}
+    obs = {context: _obs_columns(tensor, result, c) for c, context in enumerate(tensor.contexts)}
     params = _storable({"layer": tensor.layer, "key_added": key_added}) | {"options": _storable(asdict(options))}
-    uns = _summary(tensor, result, method, params) | factors.described(tensor, result)
+    uns = _summary(tensor, result, method, params) | factors.for_uns(tensor, result)
     modalities = _aligned(mdata, tensor)
 
     mdata = align.copied(mdata) if copy else mdata
@@ -53,7 +53,7 @@ def write(
 
 
 def _remove_earlier(mdata: MuData) -> None:
-    """Remove what describes an earlier completion; what the user has under one of these names is kept under another."""
+    """Remove what describes an earlier completion; the user's own entries of that name are kept under another."""
     if keys.COMPLETION in mdata.uns and not measured.description(mdata):
         measured.make_room(mdata.uns, keys.COMPLETION, "uns")
     earlier = bool(measured.description(mdata)) or any(measured.completed(adata) for adata in mdata.mod.values())
@@ -80,7 +80,7 @@ def fallbacks(tensor: Tensor, result: Completion) -> dict[str, int]:
 
 
 def _layer(tensor: Tensor, result: Completion, c: int) -> np.ndarray:
-    """Return a modality's completed layer: what was read, as it was, and predictions of the shared genes in the gaps."""
+    """Return a modality's completed layer: values as they were read, and predictions of shared genes in the gaps."""
     found, rows, columns = tensor.matrices[c], tensor.rows[:, c], tensor.columns[c]
     layer = np.full((len(rows), found.shape[1]), np.nan, tensors.floating(found.dtype))
     here = rows >= 0
@@ -93,7 +93,7 @@ def _layer(tensor: Tensor, result: Completion, c: int) -> np.ndarray:
     return layer
 
 
-def _described(tensor: Tensor, result: Completion, c: int) -> dict[str, Any]:
+def _obs_columns(tensor: Tensor, result: Completion, c: int) -> dict[str, Any]:
     """Return the columns of a modality's obs."""
     gaps = np.isnan(tensor.values[:, c]).any(axis=1)
     confidence = np.full(len(gaps), np.nan) if result.confidence is None else result.confidence[:, c]
@@ -110,7 +110,7 @@ def _described(tensor: Tensor, result: Completion, c: int) -> dict[str, Any]:
 
 
 def _aligned(mdata: MuData, tensor: Tensor) -> dict[str, AnnData]:
-    """Return what shall stand in the place of the modalities; nothing if their rows are the same already."""
+    """Return modalities with the same rows; nothing if they have these already."""
     if tensors.is_aligned(mdata):
         return {}
     align.log_new(mdata, tensor.treatments)
@@ -128,7 +128,7 @@ def _write(adata: AnnData, key_added: str, layer: np.ndarray, known: np.ndarray,
 
 
 def _measured(tensor: Tensor, c: int, shape: tuple[int, int]) -> np.ndarray:
-    """Say of all entries of a modality whether a value was read there."""
+    """Mark the entries of a modality from which a value was read."""
     found, rows = tensor.matrices[c], tensor.rows[:, c]
     known, here = np.zeros(shape, bool), rows >= 0
     known[here] = ~np.isnan(found.toarray() if sparse.issparse(found) else found)[rows[here]]
@@ -154,7 +154,7 @@ def _summary(tensor: Tensor, result: Completion, method: str, params: dict[str, 
 
 
 def _storable(options: dict[str, Any]) -> dict[str, Any]:
-    """Return options as they can be saved: no tuples, no NumPy scalars, and no None, which not every version of anndata can read."""
+    """Return options that can be saved: no tuples, NumPy scalars or None, which not every version of anndata can read."""
     plain = {}
     for key, value in options.items():
         if value is None:

@@ -1,4 +1,4 @@
-"""What is doubtful about a tensor's values and names, and can be used nevertheless: told once, with the remedy."""
+"""Warnings of doubtful values and names in a tensor that can still be used, each with the remedy."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -32,7 +32,7 @@ _BESIDE_CONTROL = (
     "sgrna",
 )
 _NAMELESS = ("", "nan", "none", "na", "n/a", "<na>", "nat", "null")
-_ENOUGH = 50  # values, to say of a context that it has no negative ones
+_ENOUGH = 50  # values: with fewer, a context may lack negative ones by chance
 _DESIGN = re.compile(r"dose|dosage|conc|time|hour|duration|(^|_)(days?|hrs?|h|um|nm|mm|mins?)(_|$)", re.IGNORECASE)
 _DIFFERENCES = "`mdata = mudata.MuData({{c: anndata.AnnData(a.X - {level}, obs=a.obs, var=a.var){rest} for c, a in mdata.mod.items()}}, axis=-1)`"
 
@@ -47,7 +47,7 @@ def of_input(tensor: Tensor) -> None:
 
 
 def of_levels(matrix: np.ndarray | sparse.spmatrix | sparse.sparray, control: Sequence[str] = ()) -> None:
-    """Warn of what look like raw counts, or like levels of expression: no value is negative."""
+    """Warn of values that look like raw counts or levels of expression: none is negative."""
     entries = matrix.data if sparse.issparse(matrix) else matrix
     entries = entries[~np.isnan(entries)]
     if not entries.size or entries.min() < 0 or entries.max() <= 0:
@@ -84,14 +84,14 @@ def of_scales(tensor: Tensor) -> None:
         where = "X" if tensor.layer is None else f"layers[{tensor.layer!r}]"
         warn(
             f"Contexts are on scales that differ {max(sizes.values()) / min(sizes.values()):.0f}-fold (typical root mean square of a "
-            f"profile: {listed}{', the others between' if len(shown) < len(ordered) else ''}). The largest rule what is learnt of "
-            "all. If their units differ, convert them, or bring all to one scale: "
+            f"profile: {listed}{', the others between' if len(shown) < len(ordered) else ''}). The largest dominate the fit. "
+            "If their units differ, convert them, or bring all to one scale: "
             f"`for a in mdata.mod.values(): a.{where} = a.{where} / np.sqrt(np.nanmean(a.{where} ** 2))`."
         )
 
 
 def _of_mixed(tensor: Tensor) -> None:
-    """Warn of contexts without a negative value beside others that have many: levels beside differences."""
+    """Warn of contexts without negative values beside others with many: levels beside differences."""
     values = np.moveaxis(tensor.values, 1, 0).reshape(len(tensor.contexts), -1)
     n, negative = (~np.isnan(values)).sum(axis=1), (values < 0).sum(axis=1)
     levels, others = (n >= _ENOUGH) & (negative == 0), negative > 0.1 * n
@@ -140,7 +140,7 @@ def _is_control(name: str) -> bool:
 
 
 def of_controls(names: Iterable[str], column: str | None) -> None:
-    """Warn of controls among the treatments, which stand in a column of obs, or along var."""
+    """Warn of controls among the treatments, which are named in a column of obs, or along var."""
     if found := controls(names):
         which = f"~adata.obs[{column!r}].isin({found[:5]!r})" if column else f":, ~adata.var_names.isin({found[:5]!r})"
         warn(

@@ -10,8 +10,8 @@ from kronax._data.tensor import Tensor
 from kronax.solvers.tensor.completion import Completion
 
 
-def described(tensor: Tensor, result: Completion) -> dict[str, Any]:
-    """Return what uns holds besides what every method writes."""
+def for_uns(tensor: Tensor, result: Completion) -> dict[str, Any]:
+    """Return what a factor method adds to uns, by name."""
     factors = result.factors
     if factors is None:
         return {}

@@ -1,4 +1,4 @@
-"""Names of genes that contexts do not share: how many are lost, and in what the names differ."""
+"""Gene names that contexts do not share: how many are lost, and how the names differ."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ def warn_of_lost(names: Mapping[str, pd.Index], n_shared: int) -> None:
 
 
 def how_they_differ(names: Mapping[str, pd.Index], n_shared: int) -> str:
-    """Say in what the names of genes differ between contexts, and how to make them agree."""
+    """Return a sentence on how the names of genes differ between contexts, and how to make them agree."""
     ensembl = {context for context, index in names.items() if _share(index, _ENSEMBL) > 0.5}
     if ensembl and len(ensembl) < len(names):
         others = [context for context in names if context not in ensembl]

@@ -27,7 +27,7 @@ METRICS = {"affinity": "cosine", "partial_correlation": "partial correlation", "
 Layer = str | None | Mapping[str, str | None]  # in every modality, or by its name; None for X
 STRONGEST_RIDGE = 1e10  # beyond it, rounding is all that is left of the structure
 FEWEST_NEIGHBORS = 2
-_SPIKE_INS = r"ERCC[-_]\d{5}"  # External RNA Controls Consortium; the genes ERCC1 to ERCC8 are none
+_SPIKE_INS = r"ERCC[-_]\d{5}"  # External RNA Controls Consortium; the genes ERCC1 to ERCC8 are not among them
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Matrices:
     counts
         The matrix of every modality; of an AnnData object one, under the name ``""``.
     members
-        For each, which of the cells that take part its rows are.
+        For each, the positions of its rows among the cells that take part.
     cells
         Positions in the object of the cells that take part: those with a non-zero value in some matrix.
     n_obs
@@ -58,7 +58,7 @@ def modalities(data: AnnData | MuData) -> dict[str, AnnData]:
 
 
 def layers_of(data: AnnData | MuData, layer: Layer) -> dict[str, str | None]:
-    """Give the layer of every modality, by the names of :func:`modalities`."""
+    """Return the layer of every modality, by the names of :func:`modalities`."""
     names = list(modalities(data))
     if not isinstance(layer, Mapping):
         return dict.fromkeys(names, layer)
@@ -168,21 +168,21 @@ def penalty(kind: str, strength: float | tuple[float, float] | None, *, joint: b
 
 
 def of_each(matrices: Matrices, penalty: m_step.Penalty) -> m_step.Penalty:
-    """Return the penalty for a matrix of its own: what several share is fitted later, so one that is quick will do for each."""
+    """Return the penalty for a single matrix; a quick one will do for several, whose shared structure is fitted later."""
     quick = penalty.kind == "ridge" and penalty.strength is not None
     return penalty if quick or len(matrices.counts) == 1 else m_step.Penalty()
 
 
 @contextmanager
 def computing(matrices: Matrices) -> Iterator[None]:
-    """Compute with the settings that kronax needs, and as many threads of LAPACK as the matrices are worth."""
+    """Compute with the settings that kronax needs, and with as many LAPACK threads as pay off for the matrices."""
     size = max(min(found.matrix.shape) for found in matrices.counts.values())
     with device.computing(), device.threads_for(size):
         yield
 
 
 def log_start(method: str, matrices: Matrices) -> None:
-    """Say in one line what is worked on and where."""
+    """Log in one line what is worked on and where."""
     where = device.current()
     for name, found in matrices.counts.items():
         (n, p), of = found.matrix.shape, f" {name}:" if name else ""
@@ -190,7 +190,7 @@ def log_start(method: str, matrices: Matrices) -> None:
 
 
 def warn_of_spike_ins(data: AnnData | MuData, matrices: Matrices) -> None:
-    """Warn of features that noise does not multiply as it does a cell's own: relative to these, they show its content."""
+    """Warn of spike-ins, which the noise multiplies differently: relative to a cell's genes, they show its RNA content."""
     for name in matrices.counts:
         names = objects.texts((data[name] if name else data).var_names)
         spikes = [text for text in names if re.match(_SPIKE_INS, text)]
@@ -208,8 +208,8 @@ def warn_of_spike_ins(data: AnnData | MuData, matrices: Matrices) -> None:
 def warn_of_negative(data: AnnData | MuData, matrices: Matrices, layer: Layer, power: float | None) -> None:
     """Warn, once, of values that noise may not have multiplied.
 
-    The model has negative values, so they are no error. But a cell's scale multiplies its counts, not what is left of
-    them when means are taken away or ratios are made logarithms: there is nothing to find in these.
+    The model has negative values, so they are no error. But a cell's scale multiplies its counts, not centred values or
+    log-ratios: in these there is no scale to find.
     """
     layers = layers_of(data, layer)
     negative = {name: int((found.matrix.data < 0).sum()) for name, found in matrices.counts.items()}
@@ -246,7 +246,7 @@ def count_blocks(matrices: Matrices) -> int:
 
 
 def _hang_together(matrices: Matrices) -> bool:
-    """Tell whether features lead from one cell to all others: a few steps where they do, as they nearly always do."""
+    """Return whether shared features connect all cells; where they do, as nearly always, a few steps show it."""
     patterns = {name: found.matrix.astype(bool) for name, found in matrices.counts.items()}
     reached, n_reached = np.arange(len(matrices.cells)) == 0, 0
     while n_reached < reached.sum():

@@ -1,6 +1,6 @@
 """What the graph methods write: one graph of the cells and one of the features of every matrix.
 
-What is learnt of the cells of a MuData object goes to the object itself, what is learnt of features to their modality.
+Results for the cells of a MuData object are written to the object itself, those for features to their modality.
 """
 
 import warnings
@@ -29,13 +29,13 @@ from kronax.solvers.graph.weights import affinity_graph
 from kronax.solvers.medmagma import em, shared_rows
 from kronax.solvers.status import Status
 
-# cells and features; in fewer, structure may reach the median direction, which is taken for noise
+# cells and features: with fewer, even the median direction, which is taken for noise, may hold structure
 FEWEST_FOR_NOISE = 20
 
 
 @dataclass(frozen=True)
 class Learnt:
-    """Cells and, of every matrix, the structure; with the precisions that go together."""
+    """The structure of the cells and of every matrix, with the precisions that belong together."""
 
     cells: em.Axis
     parts: dict[str, em.Structure]
@@ -91,7 +91,7 @@ def cell_graph(
 
 
 def _epochs_of_umap(n_obs: int) -> int:
-    """Return how many epochs UMAP takes by default: edges so many times weaker than the strongest it deletes in place."""
+    """Return UMAP's default number of epochs: it deletes edges this many times weaker than the strongest, in place."""
     return 500 if n_obs <= 10_000 else 200
 
 
@@ -167,9 +167,9 @@ def write(
 
 
 def _refuse_ingest(distances: sparse.csr_matrix) -> None:
-    """Have scanpy's ingest, which takes rows of one length for granted, say why it fails: it asks for lists of rows first.
+    """Make scanpy's ingest, which needs rows of equal length, say why it fails: it begins by converting to lists.
 
-    Only this object refuses. Copies, parts, and what is read from a file are as all matrices are.
+    Only this object refuses: copies, parts and matrices read from a file behave as usual.
     """
     distances.tolil = _no_lists
 
@@ -200,7 +200,7 @@ def _write_features(
 
 
 def _report(fit: em.Structure) -> dict[str, Any]:
-    """Tell what ``uns`` holds of one fit."""
+    """Return what ``uns`` holds of one fit."""
     names = ["rank", "noise"]
     names += ["power", "dispersion", "n_near_zero"] if isinstance(fit, em.Fit) else []
     return fit.status.stored() | {name: getattr(fit, name) for name in names}
@@ -219,7 +219,7 @@ def finish(
     copy: bool,
     progress: bool,
 ) -> AnnData | MuData | None:
-    """Go from the structure of every matrix to the graphs in the object, or in a copy of it."""
+    """Turn the structure of every matrix into graphs, and write them to the object or a copy of it."""
     for part in parts.values():
         scales = (part.log_rows, part.log_cols) if isinstance(part, em.Fit) else ()
         _require_finite(part.rows.embedding, part.cols.embedding, *scales)
@@ -279,7 +279,7 @@ def _warn(
 
 
 def _near_zero(matrices: Matrices, part: em.Structure, name: str, params: dict[str, Any]) -> list[str]:
-    """Say of how many values it was found that they stand for zeros."""
+    """Return a warning that counts the values taken for zeros, if there are any."""
     if not isinstance(part, em.Fit) or not part.n_near_zero:
         return []
     n_entries = matrices.counts[name].matrix.nnz
@@ -287,7 +287,7 @@ def _near_zero(matrices: Matrices, part: em.Structure, name: str, params: dict[s
     where = place(layer, f"mdata[{name!r}]" if name else "adata")
     return [
         f"{part.n_near_zero:,} of {n_entries:,} non-zero values of {where} are so small beside the others of their cell and "
-        "gene that they were taken for zeros: their logarithms would have decided the power for all. Estimated or corrected "
+        "gene that they were taken for zeros: otherwise, their logarithms would have decided the power for all. Estimated or corrected "
         "counts and pseudocounts have such values where counts have 0. Set them to 0, in counts with "
         f"`{where.strip('`')}[{where.strip('`')} < 0.5] = 0`, to be sure which are meant; with `power=…` all are used as "
         "they are."
@@ -297,7 +297,7 @@ def _near_zero(matrices: Matrices, part: em.Structure, name: str, params: dict[s
 def _without_variance(
     data: AnnData | MuData, matrices: Matrices, part: em.Structure, name: str, params: dict[str, Any]
 ) -> list[str]:
-    """Name the cells and features that show no deviation, and so have no partial correlation with any other."""
+    """Return warnings that name cells and features without variance, which have no partial correlations."""
     adata, found = (data[name] if name else data), matrices.counts[name]
     sides = [("feature", adata.var_names, found.genes, part.spectrum.cols)]
     if params["weights"] != "affinity" and len(matrices.counts) == 1:
@@ -309,6 +309,6 @@ def _without_variance(
             of = f" of {name!r}" if name else ""
             said.append(
                 f"{checks.number(len(still), kind)}{of} ({checks.listed(names[still], 3)}) did not vary once scales and means "
-                f"were taken away, and {'has' if len(still) == 1 else 'have'} no edge."
+                f"were removed, and {'has' if len(still) == 1 else 'have'} no edge."
             )
     return said

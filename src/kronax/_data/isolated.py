@@ -1,4 +1,4 @@
-"""Cells and genes without a non-zero value: they take no part in a solve and come back as isolated vertices."""
+"""Cells and genes without a non-zero value: they are left out of the solve and become isolated vertices."""
 
 import warnings
 

@@ -40,9 +40,9 @@ class GraphKeys(NamedTuple):
 
 
 def graph_keys(key_added: str) -> GraphKeys:
-    """Give the names under which a graph method writes.
+    """Return the names under which a graph method writes.
 
-    The default graph of scanpy, ``uns["neighbors"]``, is looked for under these two names alone, whatever is said there.
+    scanpy looks for its default graph, ``uns["neighbors"]``, only under these two names, whatever the entry says.
     """
     prefix = "" if key_added == SCANPY_DEFAULT else f"{key_added}_"
     return GraphKeys(
@@ -62,5 +62,5 @@ def stability(key_added: str) -> str:
 
 
 def log_scale(key_added: str) -> str:
-    """Give the name, in obs and var, of the logarithms of cell and gene scales."""
+    """Return the name, in obs and var, of the logarithms of cell and gene scales."""
     return f"{key_added}_log_scale"

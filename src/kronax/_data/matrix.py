@@ -51,7 +51,7 @@ def read_counts(adata: AnnData, layer: str | None, of: str = "adata") -> Counts:
 
 
 def read_matrix(adata: AnnData, layer: str | None, of: str = "adata") -> tuple[sparse.csr_array, str]:
-    """Read X or a layer, all of it, and say where it stands; ``of`` is what the user calls the object."""
+    """Read X or a layer, and name its place; ``of`` is what the user calls the object."""
     where = place(layer, of)
     raw = raw_instead(adata, of)
     if layer is not None:
@@ -65,7 +65,7 @@ def read_matrix(adata: AnnData, layer: str | None, of: str = "adata") -> tuple[s
 
 
 def raw_instead(adata: AnnData, of: str = "adata") -> str:
-    """Say how to use the values in `raw`, if there are any; graphs belong to the genes of the object that they are in."""
+    """Return advice on how to use the values in `raw`, if any; a graph must have the genes of its object."""
     if adata.raw is None:
         return ""
     n, p = adata.raw.shape
@@ -76,7 +76,7 @@ def raw_instead(adata: AnnData, of: str = "adata") -> str:
 
 
 def place(layer: str | None, of: str = "adata") -> str:
-    """Say where X or a layer stands; ``of`` is what the user calls the object."""
+    """Name the place of X or a layer; ``of`` is what the user calls the object."""
     return f"`{of}.X`" if layer is None else f"`{of}.layers[{layer!r}]`"
 
 
@@ -109,7 +109,7 @@ def real_matrix(found: Any, where: str, instead: str = "") -> sparse.csr_array:
 
 
 def require_no_mask(found: Any, where: str) -> None:
-    """Refuse a masked array that masks something: in a graph no value may be missing, and what lies beneath a mask is none."""
+    """Refuse a masked array with masked entries: these are missing values, which a graph cannot have."""
     if isinstance(found, np.ma.MaskedArray) and np.ma.is_masked(found):
         n_masked = int(np.ma.count_masked(found))
         msg = (

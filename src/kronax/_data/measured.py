@@ -1,8 +1,8 @@
 """What was measured, and what a completion predicted: every function asks here.
 
-A completion marks what was measured in a layer beside its own, ``layers["completed_measured"]`` beside ``layers["completed"]``. The mark
-stays with the values: in files, in MuData objects made anew, through `anndata.concat`. A table that holds completed values in X has it
-as ``layers["measured"]``, or as ``obs["measured"]`` where whole profiles were predicted.
+A completion marks what was measured in a layer beside its own: ``layers["completed_measured"]`` beside ``layers["completed"]``. The
+mark stays with the values in files, in MuData objects made anew and through `anndata.concat`. In a table with completed values in
+X, the mark is ``layers["measured"]``, or ``obs["measured"]`` where whole profiles were predicted.
 """
 
 from collections.abc import Mapping
@@ -67,13 +67,13 @@ def description(mdata: MuData) -> Mapping[str, Any]:
 
 
 def is_completed(mdata: MuData, layer: str | None) -> bool:
-    """Say whether a completion wrote a layer: a mark stands beside it, or the latest one names it."""
+    """Return whether a completion wrote a layer: a mark stands beside it, or the latest completion names it."""
     marked = all(mark(layer) in adata.layers for adata in mdata.mod.values())
     return marked or layer is not None and description(mdata).get("params", {}).get("key_added") == layer
 
 
 def predicted(adata: AnnData, layer: str | None, of: str = "adata") -> np.ndarray | None:
-    """Say which entries of X or a layer are predictions, by the layer that marks them; None if nothing says so."""
+    """Mark the entries of X or a layer that are predictions, by the layer that says so; None if there is none."""
     key = mark(layer)
     if key not in adata.layers:
         return None
@@ -85,7 +85,7 @@ def predicted(adata: AnnData, layer: str | None, of: str = "adata") -> np.ndarra
 
 
 def predicted_profiles(adata: AnnData, of: str = "adata") -> np.ndarray:
-    """Say which rows are predictions by ``obs["measured"]``; none if it means something else, which is told."""
+    """Mark the rows that are predictions by ``obs["measured"]``; none, with a warning, if that means something else."""
     if keys.MEASURED not in adata.obs:
         return np.zeros(adata.n_obs, bool)
     known = flags(adata.obs[keys.MEASURED])
@@ -96,10 +96,10 @@ def predicted_profiles(adata: AnnData, of: str = "adata") -> np.ndarray:
 
 
 def predicted_of(mdata: MuData, context: str, layer: str | None) -> np.ndarray | None:
-    """Say which entries of a modality are predictions, `(n, p)` or `(n, 1)`; None if nothing says so.
+    """Mark the entries of a modality that are predictions, `(n, p)` or `(n, 1)`; None if nothing says so.
 
-    Its mark says it, or the latest completion if that wrote the layer without a mark, as versions before did. ``obs["measured"]`` belongs to
-    the layer that was completed; where none was, to all.
+    The layer's mark decides; without one, as earlier versions wrote, the latest completion if it wrote the layer.
+    ``obs["measured"]`` belongs to the completed layer, or to all where none was completed.
     """
     adata, of = mdata.mod[context], f"mdata[{context!r}]"
     if mark(layer) in adata.layers:
@@ -116,7 +116,7 @@ def predicted_of(mdata: MuData, context: str, layer: str | None) -> np.ndarray |
 
 
 def require_measured(mdata: MuData, layer: str | None, matrices: Mapping[str, Any]) -> None:
-    """Require what was read of a layer, or of X, not to be what a completion wrote: its predictions are no measurements."""
+    """Require that a layer or X, as read, holds no predictions of a completion: these are no measurements."""
     n = sum(_n_predicted(mdata, context, layer, found) for context, found in matrices.items())
     n_rows = (
         0 if layer is not None or n else sum(_n_marked(mdata, context, found) for context, found in matrices.items())
@@ -172,7 +172,7 @@ def _dense(found: Any) -> np.ndarray:
 
 
 def _not_understood(values: Any, where: str) -> str:
-    """Say that a column or layer of that name is no marker."""
+    """Return a warning that a column or layer of that name is no marker."""
     values = values.data if sparse.issparse(values) else np.asarray(values)
     found = checks.listed([repr(str(value)) for value in pd.unique(values.ravel())], 3)
     return (
@@ -182,7 +182,7 @@ def _not_understood(values: Any, where: str) -> str:
 
 
 def make_room(mapping: Any, key: str, where: str) -> None:
-    """Keep what the user has under a name of ours: under another name, which is told."""
+    """Move what the user has under a name of ours to a free name, with a warning."""
     kept = aside(key, mapping)
     mapping[kept] = mapping[key]
     del mapping[key]
@@ -190,7 +190,7 @@ def make_room(mapping: Any, key: str, where: str) -> None:
 
 
 def aside(key: str, taken: Any) -> str:
-    """Return a free name for what had the name of something of ours."""
+    """Return a free name for what the user has under a name of ours."""
     kept = f"{key}_before"
     while kept in taken:
         kept += "_"

@@ -25,7 +25,7 @@ def shares(counts: Counts, module_of: pd.Categorical, instead: str = "") -> np.n
 
 
 def graph_of(adata: AnnData, modules: str, neighbors_key: str | None) -> str:
-    """Name the graph that was asked for or, without one, that in which the modules were found."""
+    """Name the graph that was asked for; if none was, the one in which the modules were found."""
     if neighbors_key is not None:
         return neighbors_key
     if modules not in adata.uns:
@@ -44,7 +44,7 @@ def learnt_from(adata: AnnData, neighbors_key: str) -> str | None:
 
 
 def categorical(column: pd.Series, name: str) -> pd.Categorical:
-    """Give a column as categories that all occur, named by strings."""
+    """Return a column as a categorical whose categories all occur and are strings."""
     found = pd.Categorical(column).remove_unused_categories()
     if not len(found.categories):
         msg = f"All values of `{name}` are missing."
@@ -63,7 +63,7 @@ def require_few(groups: pd.Categorical, name: str) -> None:
 
 
 def indicator(categories: pd.Categorical) -> sparse.csr_array:
-    """Give the matrix, members × categories, that holds a 1 where a member is in a category."""
+    """Return the matrix, members × categories, that holds a 1 where a member is in a category."""
     member = np.flatnonzero(categories.codes >= 0)
     shape = (len(categories), len(categories.categories))
     return sparse.csr_array((np.ones(len(member)), (member, categories.codes[member])), shape=shape)

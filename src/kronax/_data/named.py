@@ -79,7 +79,7 @@ def of_held_out(profiles: AnnData, method: str | None) -> NamedArray:
 
 
 def beside(names: Sequence[str], ours: Iterable[str], kind: str) -> list[str]:
-    """Return names as they stand beside rows of our own: one that is called like such a row has its kind before it, which is told."""
+    """Return names to stand beside our own rows; one called like such a row gets its kind before it, with a warning."""
     taken, found = {*ours, *names}, []
     for name in names:
         written = name

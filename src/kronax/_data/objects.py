@@ -17,7 +17,7 @@ from kronax.solvers import checks
 def is_anndata(
     adata: Any, expected: str = "an AnnData object", made_by: str = "of the matrix, cells × genes: `anndata.AnnData(X)`"
 ) -> None:
-    """Require an AnnData object in memory; ``expected`` is what the caller takes, ``made_by`` how a matrix becomes one."""
+    """Require an AnnData object in memory; ``expected`` is what the caller takes, ``made_by`` converts a matrix."""
     if not isinstance(adata, AnnData):
         msg = f"Expected {expected}, found {type(adata).__module__}.{type(adata).__qualname__}."
         if isinstance(adata, MuData):
@@ -41,7 +41,7 @@ def holds_graph(data: Any, axis: str) -> None:
 
 
 def called(data: AnnData | MuData) -> str:
-    """Give the name that messages have for an object."""
+    """Name an object as messages do."""
     return "mdata" if isinstance(data, MuData) else "adata"
 
 
@@ -78,7 +78,7 @@ def is_multimodal(mdata: MuData) -> None:
 
 
 def _cells_are_shared(names: Mapping[str, pd.Index]) -> None:
-    """Require of every modality, if there are several, that it shares a cell with another one."""
+    """Require that every modality, if there are several, shares a cell with another one."""
     for modality, mine in names.items():
         others = {other: theirs for other, theirs in names.items() if other != modality}
         if others and not any(mine.isin(theirs).any() for theirs in others.values()):
@@ -92,7 +92,7 @@ def _cells_are_shared(names: Mapping[str, pd.Index]) -> None:
 
 
 def texts(names: pd.Index) -> list[str]:
-    """Return names as text: an index may hold anything, such as NaN, dates or numbers."""
+    """Return names as text: an index may also hold NaN, dates or numbers."""
     return [str(name) for name in names]
 
 
@@ -108,7 +108,7 @@ def key_in(key: str, mapping: Mapping, name: str, remedy: str = "") -> None:
 
 
 def _numbers_in_order(text: str) -> list[str | int]:
-    """Give the key by which texts are sorted such that "2" stands before "10"."""
+    """Return a key that sorts "2" before "10"."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)]
 
 
@@ -120,7 +120,7 @@ def result_of(value: Any, kind: type, function: str) -> None:
 
 
 def array(value: Any, name: str, axes: str = "treatments × contexts × genes") -> np.ndarray:
-    """Give numbers as an array in float64; ``axes`` is what the caller takes."""
+    """Return numbers as a float64 array; ``axes`` names the axes that the caller takes."""
     if isinstance(value, list | tuple) or hasattr(value, "__array__"):
         try:
             return (
@@ -136,7 +136,7 @@ def array(value: Any, name: str, axes: str = "treatments × contexts × genes") 
 
 
 def _way_to_array(value: Any) -> str:
-    """Say how an array is made of something."""
+    """Return a sentence on how to make an array of what was passed."""
     if isinstance(value, MuData):
         return "Get one with kx.get.array(mdata), or of predictions with kx.get.array(mdata, layer='completed')."
     if isinstance(value, AnnData):
@@ -155,7 +155,7 @@ def memory(needed: int, remedy: str) -> None:
 
 
 def _free_bytes() -> float:
-    """Give the memory that can be had without swapping; infinity where the system does not tell."""
+    """Return the bytes of memory available without swapping; infinity where the system does not tell."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             sizes = dict(line.split(":", 1) for line in file)

@@ -9,9 +9,9 @@ from kronax._data.stored_graph import Axis, stored_matrix
 
 
 def partial_correlations(data: AnnData | MuData, neighbors_key: str, axis: Axis) -> sparse.csr_array:
-    r"""Give ρ of cells or genes: CSR, no diagonal, no stored zeros.
+    r"""Compute ρ of cells or genes: CSR, no diagonal, no stored zeros.
 
-    In a Kronecker sum, the other axis' mean diagonal :math:`\bar ψ` goes along:
+    In a Kronecker sum, ρ includes the other axis' mean diagonal :math:`\bar ψ`:
     :math:`ρ_{jl} = -Φ_{jl} / \sqrt{(Φ_{jj} + \bar ψ)(Φ_{ll} + \bar ψ)}`. Where the other axis is not at hand (a modality
     of a MuData object), the axis' own mean diagonal takes its place: the two are equal by convention.
     """
@@ -29,6 +29,6 @@ def partial_correlations(data: AnnData | MuData, neighbors_key: str, axis: Axis)
 
 
 def _mean(diagonal: np.ndarray) -> float:
-    """Average over what took part: cells and genes without counts have a diagonal of 0."""
+    """Average the diagonal over cells or genes with counts: the others have 0 there."""
     part = diagonal[diagonal != 0]
     return float(part.mean()) if len(part) else 0.0

@@ -1,4 +1,4 @@
-"""Genes that are worth a graph: detected in enough cells, and variable; and the logarithms by which scanpy judges that."""
+"""The choice of genes for a graph: detected in enough cells, and variable by scanpy's criterion on logarithms."""
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ def matrix(adata: AnnData, layer: str | None) -> np.ndarray | sparse.spmatrix | 
 
 
 def log_normalised(adata: AnnData, layer: str | None) -> AnnData:
-    """Normalise the total of every cell and take logarithms, in a copy; leave values that are logarithms as they are."""
+    """Return a copy with normalised totals and logarithms; values that are logarithms already are left as they are."""
     import scanpy as sc
 
     values = matrix(adata, layer).astype(np.float32)

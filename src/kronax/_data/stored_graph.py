@@ -20,11 +20,11 @@ def stored_matrix(data: AnnData | MuData, neighbors_key: str, axis: Axis, what: 
     name, stored = f"{of}.{axis}p", getattr(data, f"{axis}p")
     remedy = _remedy(data.uns, stored, what)
     objects.key_in(neighbors_key, data.uns, f"{of}.uns", remedy)
-    described = data.uns[neighbors_key]
-    if what == "precision" and "connectivities_key" in described and "precision_key" not in described:
+    graph = data.uns[neighbors_key]
+    if what == "precision" and "connectivities_key" in graph and "precision_key" not in graph:
         remedy = f"This graph has no precision; only kx.tl.med_magma and kx.tl.gmgm write one. {remedy}"
-    objects.key_in(f"{what}_key", described, f"{of}.uns[{neighbors_key!r}]", remedy)
-    key = described[f"{what}_key"]
+    objects.key_in(f"{what}_key", graph, f"{of}.uns[{neighbors_key!r}]", remedy)
+    key = graph[f"{what}_key"]
     objects.key_in(key, stored, name, remedy)
     matrix = sparse.csr_matrix(stored[key], dtype=np.float64, copy=True)
     matrix.eliminate_zeros()

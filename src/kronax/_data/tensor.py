@@ -119,7 +119,7 @@ def require_measured(mdata: MuData, layer: str | None) -> None:
 
 
 def without_predictions(mdata: MuData, tensor: Tensor) -> Tensor:
-    """Return what was read of a completed layer with NaN where a completion predicted; of another one, all of it."""
+    """Return a layer as read, with NaN in place of predictions if it is a completed one."""
     if not measured.is_completed(mdata, tensor.layer):
         return tensor
     values = tensor.values.copy()
@@ -163,7 +163,7 @@ def check(mdata: Any) -> tuple[str, ...]:
 
 
 def _way_to_mudata(found: Any) -> str:
-    """Say how something becomes a MuData object."""
+    """Return a sentence on how to make a MuData object of what was passed."""
     if isinstance(found, str | os.PathLike):
         return f"Read the file first: `mudata.read_h5mu({os.fspath(found)!r})`."
     if isinstance(found, Mapping):
@@ -196,14 +196,14 @@ def require_names(contexts: Sequence[Any], column: str | None = None) -> None:
         if column is not None:
             remedy = _renaming(column, contexts)
         msg = (
-            f"These modality names cannot be saved in a file: {found}. Each must be {checks.SAVABLE} (a NumPy string is none). "
+            f"These modality names cannot be saved in a file: {found}. Each must be {checks.SAVABLE} (not a NumPy string). "
             f"{remedy}"
         )
         raise ValueError(msg)
 
 
 def _renaming(column: str, contexts: Sequence[str]) -> str:
-    """Say how to rename the contexts in a column, such that all keep names of their own."""
+    """Return code that renames the contexts in a column so that they stay distinct."""
     sign = next((sign for sign in "/\\" if any(sign in context for context in contexts)), None)
     if sign is None:
         return f"Name them in `adata.obs[{column!r}]`."
@@ -221,7 +221,7 @@ def require_unique(names: pd.Index, what: str, remedy: str, where: str) -> None:
 
 
 def matrix(adata: AnnData, layer: str | None, name: str) -> np.ndarray | sparse.csr_matrix | sparse.csr_array:
-    """Give X or a layer, real and in memory, without infinite values; sparse ones as CSR. NaN are allowed."""
+    """Read X or a layer, real and in memory, without infinite values; sparse ones as CSR. NaN are allowed."""
     if not (layer is None or isinstance(layer, str)):
         kind = checks.type_of(layer)
         msg = f"`layer` must be a str or None, found {kind}. One name, or `X` for None, is read in all modalities."
@@ -262,7 +262,7 @@ def matrix(adata: AnnData, layer: str | None, name: str) -> np.ndarray | sparse.
 
 
 def has_value(matrix: np.ndarray | sparse.spmatrix | sparse.sparray) -> np.ndarray:
-    """Say for every row whether it has a value other than NaN."""
+    """Mark the rows that have a value other than NaN."""
     if sparse.issparse(matrix):
         nan = matrix.tocsr(copy=True)
         nan.data = np.isnan(nan.data)
@@ -271,7 +271,7 @@ def has_value(matrix: np.ndarray | sparse.spmatrix | sparse.sparray) -> np.ndarr
 
 
 def with_masks(adata: AnnData, layer: str | None = None) -> AnnData:
-    """Return an object whose arrays still have their masks: views have forgotten them, but of X a copy has it again."""
+    """Return an object whose arrays have their masks: a view has lost them, but a copy has that of X again."""
     if not adata.is_view:
         return adata
     if layer is not None and np.ma.isMaskedArray(getattr(adata.layers, "parent_mapping", {}).get(layer)):
@@ -284,7 +284,7 @@ def with_masks(adata: AnnData, layer: str | None = None) -> AnnData:
 
 
 def unmasked(found: np.ndarray) -> np.ndarray:
-    """Return an array with NaN where it is masked, in the least floating dtype that holds its values if there is such an entry."""
+    """Return an array with NaN where it is masked; with such entries, in the smallest floating dtype for its values."""
     if not np.ma.isMaskedArray(found):
         return found
     if not np.ma.is_masked(found):
@@ -293,19 +293,19 @@ def unmasked(found: np.ndarray) -> np.ndarray:
 
 
 def floating(dtype: np.dtype) -> np.dtype:
-    """Return the least floating dtype, from float32 on, that holds every value of another, and NaN."""
+    """Return the smallest floating dtype, at least float32, that holds every value of another dtype, and NaN."""
     return dtype if np.issubdtype(dtype, np.inexact) else np.result_type(dtype, np.float32)
 
 
 def union(mdata: MuData) -> pd.Index:
-    """Give the treatments of all modalities, in the order in which they first appear."""
+    """List the treatments of all modalities, in the order in which they first appear."""
     names = [adata.obs_names for adata in mdata.mod.values()]
     dtype = object if isinstance(names[0].dtype, pd.CategoricalDtype) else names[0].dtype
     return pd.Index(dict.fromkeys(name for index in names for name in index), dtype=dtype)
 
 
 def shared_genes(mdata: MuData) -> pd.Index:
-    """Give the genes that every modality has, in the order of the first."""
+    """List the genes that every modality has, in the order of the first."""
     first, *others = (adata.var_names for adata in mdata.mod.values())
     shared = first[np.logical_and.reduce([first.isin(index) for index in others])] if others else first
     if not len(shared):
@@ -335,7 +335,7 @@ def _log_genes(mdata: MuData, tensor: Tensor) -> None:
 
 
 def is_aligned(mdata: MuData) -> bool:
-    """Say whether every modality has the same treatments in the same order."""
+    """Return whether every modality has the same treatments in the same order."""
     first, *others = (adata.obs_names for adata in mdata.mod.values())
     return all(first.equals(index) for index in others)
 
@@ -349,9 +349,9 @@ def require_actual(mdata: MuData, *, copy: bool) -> None:
 
 @contextmanager
 def without_pulling() -> Iterator[None]:
-    """Let MuData make and update objects as from its version 0.4 on: columns stay where they are.
+    """Let MuData make and update objects as version 0.4 does: columns stay where they are.
 
-    Its advice to make names unique is left out: the modalities of a tensor share them.
+    Its advice to make names unique is silenced: the modalities of a tensor share them.
     """
     with warnings.catch_warnings(), _columns_stay():
         warnings.filterwarnings("ignore", message="(var|obs)_names are not unique", category=UserWarning)

@@ -1,4 +1,4 @@
-"""Columns of obs that describe treatments: what other contexts say of a treatment is so in a new row too."""
+"""Columns of obs that describe treatments: new rows get what other contexts say of the treatment."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ class Description:
     values
         By treatment; None where no context has a value.
     dtype
-        That holds the values of every context. Categorical columns keep their own.
+        Holds the values of every context. Categorical columns keep their own.
     """
 
     values: pd.Series
@@ -30,7 +30,7 @@ class Description:
 def agreed(mdata: MuData, treatments: pd.Index) -> dict[str, Description]:
     """Find the columns on which, for every treatment, all contexts with a value agree.
 
-    Two contexts must have a value for the same treatment: where none do, nothing shows what the column describes.
+    At least two contexts must have a value for the same treatment; otherwise, nothing shows what the column describes.
     """
     counted = {keys.N_PROFILES, *keys.OF_PROFILES}
     tables = [adata.obs for adata in mdata.mod.values()]
@@ -56,7 +56,7 @@ def _description(columns: list[pd.Series], treatments: pd.Index) -> Description 
 
 
 def _go_together(columns: list[pd.Series], plain: list[pd.Series]) -> bool:
-    """Say whether all values can stand in one column: of one kind, and not in an order that lacks some of them."""
+    """Return whether one column can hold all values: they are of one kind, and an order, if any, includes them all."""
     ordered = [column.dtype for column in columns if _is_categorical(column) and column.cat.ordered]
     if ordered and any(column.dtype != ordered[0] for column in columns):
         return False
@@ -68,12 +68,12 @@ def _is_categorical(column: pd.Series) -> bool:
     return isinstance(column.dtype, pd.CategoricalDtype)
 
 
-def reindexed(adata: AnnData, treatments: pd.Index, described: dict[str, Description]) -> pd.DataFrame:
-    """Give obs with a row for every treatment: in new ones what is known of it, or missing values."""
+def reindexed(adata: AnnData, treatments: pd.Index, descriptions: dict[str, Description]) -> pd.DataFrame:
+    """Return obs with a row for every treatment; new rows hold what is known of it, or missing values."""
     table = with_missing(adata.obs, treatments)
     if len(treatments.difference(adata.obs_names)):
-        for key in table.columns.intersection(list(described)):
-            table[key] = _completed(adata.obs[key], described[key])
+        for key in table.columns.intersection(list(descriptions)):
+            table[key] = _completed(adata.obs[key], descriptions[key])
     return table
 
 
@@ -90,12 +90,12 @@ def _completed(column: pd.Series, known: Description) -> pd.Series:
 
 
 def _holding_missing(dtype: np.dtype | pd.api.extensions.ExtensionDtype):
-    """Give the dtype that a column has with missing values, and with which it can still be saved."""
+    """Choose the dtype in which a column can hold missing values and still be saved."""
     return pd.BooleanDtype() if dtype == np.bool_ else pd.Series(dtype=dtype, index=[]).reindex([0]).dtype
 
 
 def with_missing(table: pd.DataFrame, names: pd.Index) -> pd.DataFrame:
-    """Give rows by name, with missing values in new ones, and columns that can still be saved."""
+    """Return rows by name, new ones with missing values, in columns that can still be saved."""
     if len(names.difference(table.index)):
         table = table.assign(
             **{key: column.astype(pd.BooleanDtype()) for key, column in table.items() if column.dtype == bool}

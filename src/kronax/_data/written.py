@@ -1,4 +1,4 @@
-"""What results have in common: what of them a file can hold, and that nothing of an earlier one stays beside them."""
+"""What all results have in common: files can hold them, and nothing of an earlier one is left beside them."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from kronax._data import keys
 
 
 def without_none(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what was given: None is left out, for older versions of anndata cannot read a file that holds it."""
+    """Return arguments without those that are None: older versions of anndata cannot read a file that holds None."""
     return {
         name: without_none(value) if isinstance(value, Mapping) else value
         for name, value in params.items()
@@ -19,7 +19,7 @@ def without_none(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def forget(data: AnnData | MuData, key: str) -> None:
-    """Remove what a function of kronax wrote under a key; a MuData object's modalities too."""
+    """Remove what a function of kronax wrote under a key, also from the modalities of a MuData object."""
     for adata in getattr(data, "mod", {}).values():
         if isinstance(adata, AnnData):
             forget(adata, key)

@@ -110,7 +110,7 @@ def drug_response(
 
 
 def _truth(is_specific: np.ndarray, n_contexts: int, n_genes: int, rank: int, rng: np.random.Generator) -> np.ndarray:
-    """Give the tensor ``(D, C, G)``, mean square 1."""
+    """Draw the tensor ``(D, C, G)``, mean square 1."""
     alike = 1 + _SPREAD * rng.standard_normal((n_contexts, rank))
     varied = rng.standard_normal((n_contexts, rank))
     drugs = rng.standard_normal((len(is_specific), rank))

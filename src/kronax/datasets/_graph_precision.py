@@ -17,7 +17,7 @@ def graph_precision(
     block_size: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Give ``I + N / (1.1 |λ|)``, where ``N = D^-½ A D^-½`` and ``λ`` is the smallest eigenvalue of ``N``; (n, n).
+    """Compute ``I + N / (1.1 |λ|)``, where ``N = D^-½ A D^-½`` and ``λ`` is the smallest eigenvalue of ``N``; (n, n).
 
     The spectrum of a tree is symmetric about 0 and that of ``N`` ends at 1, so for a Barabási–Albert tree ``|λ| = 1``,
     whatever the signs.

@@ -107,7 +107,7 @@ def skewed_response(
 def _truth(
     n_treatments: int, n_contexts: int, n_genes: int, rank: int, attention: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Give the tensor ``(D, C, G)``, mean square 1."""
+    """Draw the tensor ``(D, C, G)``, mean square 1."""
     i, u = (rng.laplace(size=(n, rank)) for n in (n_treatments, n_genes))
     r = rng.gamma(2.0, 0.5, size=(n_contexts, rank))
     truth = np.zeros((n_treatments, n_contexts, n_genes))
@@ -124,7 +124,7 @@ def _truth(
 
 
 def _logits(factor: np.ndarray, spread: float, rng: np.random.Generator) -> np.ndarray:
-    """Give a random linear function of every row."""
+    """Draw a random linear function, and return its value for every row."""
     standard = factor / np.sqrt(np.mean(factor**2))
     return standard @ rng.normal(scale=spread / np.sqrt(factor.shape[1]), size=(factor.shape[1],) * 2)
 

@@ -75,7 +75,7 @@ def profiles(mdata: MuData, *, layer: str | None = keys.COMPLETED) -> AnnData:
         found = tensors.matrix(adata, layer, f"mdata[{context!r}]")[:, adata.var_names.get_indexer(genes)]
         blocks.append(found if isinstance(found, np.ndarray) else found.toarray())
         known.append(~np.isnan(blocks[-1]) & _known(mdata, context, layer, genes))
-        tables.append(_described(adata, context, known[-1].any(axis=1), _is_latest(mdata, layer)))
+        tables.append(_obs_of(adata, context, known[-1].any(axis=1), _is_latest(mdata, layer)))
     obs = pd.concat(tables, join="inner")
     for key in obs:
         obs[key] = _of_one_kind(obs[key], [table[key] for table in tables])
@@ -89,7 +89,7 @@ def profiles(mdata: MuData, *, layer: str | None = keys.COMPLETED) -> AnnData:
 
 
 def _known(mdata: MuData, context: str, layer: str | None, genes: pd.Index) -> np.ndarray:
-    """Say what of a modality nothing calls a prediction, treatments × genes."""
+    """Mark the entries of a modality that are not known to be predictions, treatments × genes."""
     adata = mdata.mod[context]
     predicted = marks.predicted_of(mdata, context, layer)
     if predicted is None:
@@ -98,14 +98,14 @@ def _known(mdata: MuData, context: str, layer: str | None, genes: pd.Index) -> n
 
 
 def _is_latest(mdata: MuData, layer: str | None) -> bool:
-    """Say whether the columns of a completion, which are of the latest, are of this layer."""
+    """Return whether the columns that the latest completion wrote belong to this layer."""
     if params := marks.description(mdata).get("params"):
         return layer is None or params.get("key_added") == layer
     return all(marks.completed(adata) in ([], [layer]) for adata in mdata.mod.values())
 
 
-def _described(adata: AnnData, context: str, measured: np.ndarray, is_latest: bool) -> pd.DataFrame:
-    """Return obs of a modality's profiles: ours first."""
+def _obs_of(adata: AnnData, context: str, measured: np.ndarray, is_latest: bool) -> pd.DataFrame:
+    """Return obs of a modality's profiles, with kronax's own columns first."""
     obs = adata.obs if is_latest else adata.obs.drop(columns=[*keys.OF_PROFILES[1:]], errors="ignore")
     first = {
         "treatment": adata.obs_names,
@@ -133,7 +133,7 @@ def _of_one_kind(column: pd.Series, parts: list[pd.Series]) -> pd.Series | pd.Ca
 
 
 def _common(mdata: MuData, genes: pd.Index) -> pd.DataFrame:
-    """Give the columns of var on which all modalities agree."""
+    """Return the columns of var on which all modalities agree."""
     first, *others = (adata.var.reindex(genes) for adata in mdata.mod.values())
     agreed = [key for key in first if all(key in other and first[key].equals(other[key]) for other in others)]
     return first[agreed].copy()

@@ -33,8 +33,7 @@ def wide(mdata: MuData, *, layer: str | None = keys.COMPLETED) -> AnnData:
     ``obs["context"]``, ``obs["gene"]`` : categorical
         The context and gene of the row.
     ``layers["measured"]`` : bool
-        Whether the value was measured; only if some of the layer's values were not, as in a completed one. A completion
-        has written which, from the layer that it read.
+        Whether the value was measured, as a completion has written; only if some of the layer's values were predicted.
 
     ``var`` has the columns of ``obs`` on which all modalities agree, without those that
     :func:`kronax.tl.complete_tensor` writes for single profiles.
@@ -82,7 +81,7 @@ def wide(mdata: MuData, *, layer: str | None = keys.COMPLETED) -> AnnData:
 def _known(
     mdata: MuData, context: str, shape: tuple[int, int], layer: str | None, treatments: pd.Index, genes: pd.Index
 ) -> np.ndarray:
-    """Say what of a modality nothing calls a prediction, genes × treatments."""
+    """Mark the entries of a modality that are not known to be predictions, genes × treatments."""
     predicted = marks.predicted_of(mdata, context, layer)
     known = np.ones(shape, bool) if predicted is None else np.broadcast_to(~predicted, shape)
     return _laid_out(mdata.mod[context], known, treatments, genes, False)

@@ -82,7 +82,7 @@ def top_k_agreement(
 
 
 def _strongest(graph: sparse.csr_matrix, k: int) -> sparse.csr_array:
-    """Give the matrix that holds a 1 at the k largest weights of every row."""
+    """Return the matrix that holds a 1 at the k largest weights of every row."""
     row = np.repeat(np.arange(graph.shape[0]), np.diff(graph.indptr))
     order = np.lexsort((graph.indices, -graph.data, row))
     rank = np.arange(graph.nnz) - graph.indptr[row]  # within a row; sorting keeps rows together

@@ -18,7 +18,7 @@ Chosen = str | Options | tuple[str, Options]  # a method; its settings; or both,
 
 @dataclass(frozen=True)
 class ComparedMethod:
-    """A method and its options, under the label that stands in the results."""
+    """A method and its options, with its label in the results."""
 
     label: str
     name: str
@@ -29,7 +29,7 @@ class ComparedMethod:
         return METHODS[self.name].needs(measured, self.options).n_bytes
 
     def unable(self, unseen: np.ndarray) -> np.ndarray:
-        """Return which fibers it cannot predict, of those ``unseen`` in training: none if something stands in."""
+        """Mark the fibers, among those ``unseen`` in training, that it cannot predict: none if it has a fallback."""
         return unseen & bool(METHODS[self.name].instead(self.options))
 
     def complete(self, values: np.ndarray) -> Completion:

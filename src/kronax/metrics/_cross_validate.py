@@ -286,7 +286,7 @@ def cross_validate(
 
 
 def _deal(measured: np.ndarray, split: str, n_folds: int, keep: int, random_state: int) -> np.ndarray:
-    """Give the fold of every fiber ``(D, C)``, or of every entry ``(D, C, G)``, negative where none."""
+    """Draw the fold of every fiber ``(D, C)``, or of every entry ``(D, C, G)``; negative where there is none."""
     if split == "entry":
         return entry_folds(measured, n_folds, random_state)
     fibers = measured.any(axis=2)
@@ -300,7 +300,7 @@ def _deal(measured: np.ndarray, split: str, n_folds: int, keep: int, random_stat
 class _HeldOut:
     """The fibers with held-out entries: where they are, their fold (-1 if in several) and values ``(n, G)``.
 
-    ``unseen`` tells whether a fold leaves nothing of the treatment, the context or one of the genes in training; ``apart``,
+    ``unseen``: whether the fold leaves nothing of the treatment, the context or one of the genes in training; ``apart``:
     whether it leaves nothing that links the treatment with the context.
     """
 
@@ -333,7 +333,7 @@ def _held_out(values: np.ndarray, fold: np.ndarray, n_folds: int) -> _HeldOut:
 class _Predicted:
     """Predictions of the held-out fibers ``(n, G)``, NaN where nothing was held out or the method is unable to predict.
 
-    ``code`` and ``unable`` tell for every fiber what stood in for most of it, and whether nothing could.
+    ``code``: what most of a fiber fell back to; ``unable``: whether nothing could be predicted, nor a fallback used.
     """
 
     values: np.ndarray
@@ -369,7 +369,7 @@ def _predict(
 
 
 def _say_what_stood_in(predictions: dict[str, _Predicted], split: str) -> None:
-    """Log which methods had nothing to say about some of the held-out fibers."""
+    """Log which methods could not predict some of the held-out fibers."""
     for method, found in predictions.items():
         names = [Fallback(code).name.lower() for code in np.unique(found.code[found.code > 0])]
         if found.unable.any():
@@ -458,7 +458,7 @@ def _row(
     specificity: pd.DataFrame,
     parameters: dict[str, Any],
 ) -> dict[str, float]:
-    """Give the scores of one method over all held-out entries."""
+    """Compute the scores of one method over all held-out entries."""
     measured, predicted = specificity.to_numpy().T
     return {
         "pct": pooled_correlation(truth, scaled),

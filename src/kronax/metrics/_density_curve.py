@@ -184,7 +184,7 @@ def _checked(densities: Iterable[float]) -> list[float]:
 
 
 def _within(most: float, n_fibers: int) -> list[float]:
-    """Choose densities up to the largest that can be had."""
+    """Choose densities up to the largest possible one."""
     usual = [density for density in _DENSITIES if round(density * n_fibers) <= round(most * n_fibers)]
     if len(usual) > 1:
         return usual
@@ -195,7 +195,7 @@ def _within(most: float, n_fibers: int) -> list[float]:
 def _draws(
     measured: np.ndarray, n_test: int, sizes: list[int], n_repeats: int, random_state: int
 ) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
-    """Give repeat, number of fibers in training, and the masks ``(D, C)`` of training and of what is held out."""
+    """Yield repeat, number of training fibers, and the masks ``(D, C)`` of training and of held-out fibers."""
     rng = np.random.default_rng(random_state)
     fibers = np.flatnonzero(measured)
     for repeat in range(n_repeats):
@@ -210,7 +210,7 @@ def _draws(
 def _score(
     method: ComparedMethod, values: np.ndarray, training: np.ndarray, test: np.ndarray, unit_norm: bool
 ) -> tuple[float, float]:
-    """Give the correlation over what is held out, and the share of fibers about which the method has nothing to say."""
+    """Compute the correlation over held-out entries, and the share of fibers that the method cannot predict."""
     completion = method.complete(hide(values, ~training))
     predicted = completion.values[test]
     unable = method.unable(~training.any(axis=1)[:, None] | ~training.any(axis=0))[test]

@@ -92,8 +92,8 @@ def downstream_auc(
     layer
         Layer with measured and predicted profiles, without gaps.
     measured_layer
-        Layer with the measured profiles alone. If None, those values of `layer` that were measured, where a completion
-        has written which; `X` otherwise.
+        Layer with the measured profiles alone. If None, the values of `layer` that a completion marked as measured; without
+        such marks, `X`.
     profiles
         What to classify: contexts, or ``"mean"`` or ``"max"`` of each gene over contexts (of the measured ones, against
         all). None stands for all contexts, the mean and the maximum. A context that is called ``"mean"`` itself is named
@@ -109,7 +109,7 @@ def downstream_auc(
     Returns
     -------
     :class:`DownstreamAuc`. Experiments with fewer than 3 measured profiles of either label are left out. Measured profiles
-    are those without gaps: a classifier needs a value of every gene. How many have some are left out is told by a warning.
+    are those without gaps: a classifier needs a value of every gene. A warning counts those left out.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def downstream_auc(
 
 
 def _classifiers(models: Iterable[str] | Mapping[str, Any], random_state: int) -> dict[str, Any]:
-    """Give unfitted classifiers by name."""
+    """Make unfitted classifiers, by name."""
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
@@ -205,7 +205,7 @@ def _require_table(labels: Any, mdata: Any) -> None:
 
 
 def _tasks(labels: pd.DataFrame | pd.Series, treatments: pd.Index) -> pd.DataFrame:
-    """Give labels as 0 and 1, NaN where missing, in the order of the treatments."""
+    """Return labels as 0 and 1, NaN where missing, in the order of the treatments."""
     table = labels.to_frame() if isinstance(labels, pd.Series) else labels
     if not table.index.is_unique:
         msg = f"Treatments occur more than once in `labels`: {checks.listed(table.index[table.index.duplicated()])}."
@@ -226,7 +226,7 @@ def _tasks(labels: pd.DataFrame | pd.Series, treatments: pd.Index) -> pd.DataFra
 
 
 def _measured(mdata: MuData, completed: tensors.Tensor, layer: str | None) -> np.ndarray:
-    """Return the measured values of the completed tensor, NaN elsewhere: those of a layer, or else as the completion marked them."""
+    """Return the measured values of the completed tensor, NaN elsewhere: of a layer, or as the completion marked them."""
     if layer is None and marks.is_completed(mdata, completed.layer):
         return tensors.without_predictions(mdata, completed).values
     found = tensors.read_measured(mdata, layer)
@@ -234,7 +234,7 @@ def _measured(mdata: MuData, completed: tensors.Tensor, layer: str | None) -> np
 
 
 def _why_few(measured: np.ndarray) -> str:
-    """Say how many measured profiles have gaps, and what to do about it; nothing if none has."""
+    """Return a sentence that counts the measured profiles with gaps and names the remedy; empty if there are none."""
     gaps = np.isnan(measured)
     partly = gaps.any(axis=2) & ~gaps.all(axis=2)
     if not partly.any():
@@ -271,7 +271,7 @@ def _inputs(
 def _experiments(
     inputs: dict[str, tuple[np.ndarray, np.ndarray]], tasks: pd.DataFrame
 ) -> Iterator[tuple[str, str, np.ndarray, np.ndarray, np.ndarray]]:
-    """Give profile, task, measured and completed profiles, and labels, of all labelled treatments."""
+    """Yield profile, task, measured and completed profiles, and labels, of all labelled treatments."""
     for profile, (few, many) in inputs.items():
         for task, column in tasks.items():
             labelled = column.notna().to_numpy()
@@ -284,7 +284,7 @@ def _experiments(
 def _compare(
     classifier: Any, few: np.ndarray, many: np.ndarray, y: np.ndarray, n_folds: int, random_state: int
 ) -> tuple[float, float]:
-    """Give the areas under the curve on the measured profiles, after training on these and on all."""
+    """Compute the areas under the curve on the measured profiles, after training on these and on all."""
     from sklearn.base import clone
     from sklearn.metrics import roc_auc_score
     from sklearn.model_selection import StratifiedKFold

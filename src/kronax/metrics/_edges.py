@@ -131,7 +131,7 @@ def edge_precision_recall(
 def _candidates(
     data: Holder | Matrix, truth: str | Matrix, by: By, neighbors_key: str, axis: Axis
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give, for every edge that could be, whether it is true and its score."""
+    """Return, for every possible edge, whether it is true, and its score."""
     checks.one_of(by, _BY, "by")
     checks.one_of(axis, AXES, "axis")
     if isinstance(data, Holder):
@@ -164,5 +164,5 @@ def _candidates(
 
 
 def _pairs(matrix: sparse.csr_matrix) -> np.ndarray:
-    """Give the entries above the diagonal."""
+    """Return the entries above the diagonal."""
     return matrix.toarray()[np.triu_indices(matrix.shape[0], 1)]

@@ -114,7 +114,7 @@ def tail_dependence(
 
 
 def gaussian_dependence(correlation: np.ndarray, q: float) -> np.ndarray:
-    """Give ``P(u > q | v > q)`` of a Gaussian copula.
+    """Compute ``P(u > q | v > q)`` of a Gaussian copula.
 
     ``P(X < h, Y < h) = Φ(h) − 2 T(h, √((1−ρ)/(1+ρ)))`` with Owen's T, and ``h = −Φ⁻¹(q)`` for the upper tail.
     """
@@ -123,7 +123,7 @@ def gaussian_dependence(correlation: np.ndarray, q: float) -> np.ndarray:
 
 
 def _variables(data: AnnData | Matrix, layer: str | None, axis: Axis) -> sparse.csc_array:
-    """Give the variables that vary as columns."""
+    """Return, as columns, the variables that vary."""
     if not (isinstance(data, np.ndarray) or sparse.issparse(data)):
         objects.is_anndata(data, "an AnnData object or a matrix")
         matrix, _ = read_matrix(data, layer)
@@ -152,7 +152,7 @@ def _draw_pairs(n: int, n_pairs: int | None, rng: np.random.Generator) -> tuple[
 
 
 def _spearman(ranks: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Give the rank correlation of every pair."""
+    """Compute the rank correlation of every pair."""
     standard = (ranks - ranks.mean(axis=0)) / ranks.std(axis=0)
     return _by_pair(lambda i, j: np.mean(standard[:, i] * standard[:, j], axis=0), first, second)
 

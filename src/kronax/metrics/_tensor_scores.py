@@ -55,7 +55,7 @@ def deg_auc(truth: np.ndarray, predicted: np.ndarray, *, top: float = 0.01) -> f
 
 
 def deg_labels(truth: np.ndarray, predicted: np.ndarray, *, top: float) -> tuple[np.ndarray, np.ndarray]:
-    """Say of every gene of every profile whether it is differentially expressed, and how strongly that is predicted.
+    """Return, for every gene of every profile, whether it is differentially expressed, and the predicted score of that.
 
     Both are flat and leave out what either array misses. The score is the rank within the profile divided by the number
     of its genes, ties at their mean.
@@ -122,7 +122,7 @@ def calibration_slope(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def variance_ratio(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Divide the variance of predictions by that of what was measured: near 0 where predictions tend to the centre."""
+    """Divide the variance of predictions by that of measured values: near 0 if predictions shrink to the mean."""
     t, p = _compared(truth, predicted)
     variance = t.var() if t.size else 0.0
     return float(p.var() / variance) if variance > 0 else float("nan")
@@ -164,7 +164,7 @@ def _members(group: np.ndarray, n_groups: int) -> list[np.ndarray]:
 def mean_cosine_distance(profiles: np.ndarray) -> float:
     """Average the cosine distance of all pairs of profiles ``(n, G)``: from 0 (all alike) to 2.
 
-    Over the genes that both profiles of a pair have. Pairs count in which neither is 0; NaN if there is none.
+    Over the genes that both profiles of a pair have. Pairs with a zero profile are left out; NaN if none is left.
     """
     has = ~np.isnan(profiles)
     x = np.where(has, profiles, 0.0).astype(np.float64)
@@ -185,7 +185,7 @@ def _pair(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _compared(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give the entries that neither array misses, flat."""
+    """Return the entries that neither array misses, flat."""
     truth, predicted = _pair(truth, predicted)
     both = ~(np.isnan(truth) | np.isnan(predicted))
     return truth[both], predicted[both]

@@ -33,11 +33,11 @@ def best_method(
 ) -> Figure | None:
     """Show which method predicted each fiber best.
 
-    Best is the largest correlation with the measured profile. Where several methods reach it, as where the same mean stands in
-    for all of them, there is a tie. Treatments with the most measured contexts stand at the top, contexts with the most
-    measured treatments on the left, so that the top left is where most is known. The legend says in what share of the
-    fibers each method was the best, and no other, and in what share there is a tie. Treatments of which nothing was held out
-    are left out. Where fields have room for it, each method has its marker of the other figures besides its colour.
+    The best method has the largest correlation with the measured profile. If several reach it, for example because all fall
+    back to the same mean, there is a tie. Treatments with the most measured contexts are at the top, contexts with the most
+    measured treatments on the left, so most is known at the top left. The legend gives the share of the fibers in which each
+    method alone was the best, and the share of ties. Treatments without a held-out fiber are left out. If fields have room,
+    each method also has the marker that it has in other figures.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def best_method(
     methods
         Those to compare, at most 7; all if None.
     ax
-        Axes to draw into; if None, a figure is made whose size fits. Make their figure with ``layout="constrained"``, which
+        Axes to draw into; if None, a figure is made whose size fits. Give their figure ``layout="constrained"``, which
         makes room for the labels.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.
@@ -64,7 +64,7 @@ def best_method(
     KeyError
         If there is no such method.
     TypeError
-        If `result` is none of a cross-validation.
+        If `result` is not that of a cross-validation.
     ValueError
         If there are more than 7 methods, or no correlation is defined.
 

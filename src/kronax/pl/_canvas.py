@@ -50,7 +50,7 @@ def legend(ax: Axes, **arguments) -> None:
 
 
 def plain(ax: Axes) -> None:
-    """Leave out what is no data: two of the spines, large labels."""
+    """Remove two spines and large labels, which show no data."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(labelsize=TEXT)
     ax.xaxis.label.set_size(TEXT + 1)
@@ -58,14 +58,14 @@ def plain(ax: Axes) -> None:
 
 
 def bare(ax: Axes) -> None:
-    """Leave out of a map what would lie upon its fields or around them, whatever the user's style says."""
+    """Remove from a map what would lie on or around its fields, whatever the user's style."""
     ax.grid(visible=False, which="both")
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0, which="both")
 
 
 def ink(background: str | tuple[float, ...]) -> str:
-    """Give the colour that is seen best upon another one: black, or white where that is dark."""
+    """Choose the colour that is seen best on another one: white on dark colours, black on others."""
     from matplotlib.colors import to_rgb
 
     return "black" if np.mean(to_rgb(background)) > 0.5 else "white"
@@ -91,5 +91,5 @@ def beside(ax: Axes) -> Axes:
 
 
 def length(n: int, field: float) -> float:
-    """Give the inches of an axis with so many fields."""
+    """Return the length, in inches, of an axis with so many fields."""
     return min(n * field, LARGEST)

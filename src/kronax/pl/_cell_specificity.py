@@ -54,7 +54,7 @@ def cell_specificity(
         Treatments to point out, at most 7, by vertical lines with markers, where they were measured. Those without two profiles
         have none.
     ax
-        Axes to draw into; if None, a figure is made. Make their figure with ``layout="constrained"``, which makes room for the
+        Axes to draw into; if None, a figure is made. Give their figure ``layout="constrained"``, which makes room for the
         legend on the right.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.
@@ -143,7 +143,7 @@ def _point_out(ax: Axes, places: pd.Series) -> None:
 
 
 def _table(data: MuData | CrossValidation, layer: str | None, methods: str | Iterable[str] | None) -> pd.DataFrame:
-    """Give treatments × what is shown."""
+    """Return a table: treatments × what is shown."""
     if isinstance(data, CrossValidation):
         return data.cell_specificity[[TRUTH, *chosen_methods(data, methods)]]
     if methods is not None:

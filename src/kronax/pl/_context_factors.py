@@ -35,14 +35,14 @@ def context_factors(
     A row is a context, a column a component, the strongest first; of more than 50, the 50 strongest. Their numbers are those
     of the columns of ``obsm["X_completion"]``, ``varm["completion"]`` and the context factors, from 0. Components have no
     scale of their own: each is divided by its largest absolute value. Contexts are in the order of the leaves of average
-    linkage by cosine distance; of more than there is room for, one in so many is named. Easiest to read where ``options.non_negative`` contains ``"context"``.
+    linkage by cosine distance; if there is no room for all names, every second, third, … is shown. Easiest to read if ``options.non_negative`` contains ``"context"``.
 
     Parameters
     ----------
     mdata
         With the result of :func:`kronax.tl.complete_tensor` by ``"cp"`` or ``"attention_cp"``.
     ax
-        Axes to draw into; if None, a figure is made whose size fits. Make their figure with ``layout="constrained"``, which
+        Axes to draw into; if None, a figure is made whose size fits. Give their figure ``layout="constrained"``, which
         makes room for the labels.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.
@@ -99,14 +99,14 @@ def context_factors(
 
 
 def _strengths(mdata: MuData, contexts: list[str], factors: np.ndarray) -> np.ndarray:
-    """Give the product of the norms of a component's three factors."""
+    """Compute the product of the norms of every component's three factors."""
     adata = mdata.mod[contexts[0]]
     others = adata.obsm[keys.TREATMENT_FACTORS], np.nan_to_num(adata.varm[keys.GENE_FACTORS])
     return np.prod([np.linalg.norm(np.asarray(f, np.float64), axis=0) for f in (factors, *others)], axis=0)
 
 
 def _leaves(factors: np.ndarray) -> list[int]:
-    """Give the contexts in an order in which similar ones are neighbours; those without factors last."""
+    """Return an order of the contexts in which similar ones are neighbours; those without factors come last."""
     has = np.flatnonzero(factors.any(axis=1))
     rest = np.flatnonzero(~factors.any(axis=1))
     if len(has) > 2:

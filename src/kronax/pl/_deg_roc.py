@@ -44,7 +44,7 @@ def deg_roc(
     top
         Share of a profile's genes that is called differentially expressed.
     ax
-        Axes to draw into; if None, a figure is made. Make their figure with ``layout="constrained"``, which makes room for the
+        Axes to draw into; if None, a figure is made. Give their figure ``layout="constrained"``, which makes room for the
         legend on the right.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.
@@ -62,7 +62,7 @@ def deg_roc(
     KeyError
         If there is no such method.
     TypeError
-        If `result` is none of a cross-validation.
+        If `result` is not that of a cross-validation.
     ValueError
         If there are more than 7 methods, `top` is not between 0 and 1, or no method predicted anything.
 

@@ -32,8 +32,8 @@ def density_curve(
 ) -> Figure | None:
     """Show how accuracy depends on the share of fibers that were measured.
 
-    Error bars are one standard deviation over repeats. Those of each method have ends wider than the last one's, so that
-    all can be seen where they lie upon one another.
+    Error bars are one standard deviation over repeats. The ends are wider for each further method, so that all
+    can be seen where they overlap.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def density_curve(
     methods
         Those to compare, at most 7; all if None.
     ax
-        Axes to draw into; if None, a figure is made. Make their figure with ``layout="constrained"``, which makes room for the
+        Axes to draw into; if None, a figure is made. Give their figure ``layout="constrained"``, which makes room for the
         legend on the right.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.

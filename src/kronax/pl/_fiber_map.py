@@ -66,7 +66,7 @@ def draw_map(
 
 
 def _handles(colors: dict[str, str], markers: Mapping[str, str]) -> list:
-    """Give the legend's fields, with their markers upon them."""
+    """Return the legend's fields, with their markers upon them."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -85,7 +85,7 @@ def _mark(ax: Axes, code: np.ndarray, colors: dict[str, str], markers: Mapping[s
 
 
 def _length(n: int, field: float) -> float:
-    """Give the inches of an axis with so many fields."""
+    """Return the length, in inches, of an axis with so many fields."""
     return max(length(n, field), _SMALLEST)
 
 

@@ -1,4 +1,4 @@
-"""Figures as large as what is in them, so that no label is cut off and none lies upon another."""
+"""Figures as large as their content, so that no label is cut off or lies upon another."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def new_figure(*, show: bool, **options: Any) -> Figure:
 
 
 def whole(figure: Figure) -> Figure:
-    """Give the figure that a subfigure is part of."""
+    """Return the figure that a subfigure is part of."""
     return figure.canvas.figure
 
 
@@ -75,7 +75,7 @@ def save_and_show(
 
 
 def _extent(figure: Figure, dpi: float) -> Bbox:
-    """Give the box around all that is drawn at a resolution, in inches."""
+    """Measure the box around all that is drawn at a resolution, in inches."""
     before = figure.dpi
     figure.set_dpi(dpi)
     box = figure.get_tightbbox()

@@ -50,13 +50,13 @@ def gene_modules(
     A module's activity in a cell is its genes' share of the cell's total. It is standardised over all cells, and a
     field of the heat map shows its mean over the cells of a group: 1 means one standard deviation above the average
     cell. Groups stand in the order of their categories; modules in the order of the groups in which they are most
-    active, so that what belongs together lies along the diagonal. A group whose cells have no counts is grey. The colours
-    below the columns are those of ``adata.uns[f"{groupby}_colors"]``, where they are. The colour bar reaches to 0.5
-    standard deviations at least, such that groups that hardly differ look alike, and to 2 at most.
+    active, so that groups and their modules lie along the diagonal. A group whose cells have no counts is grey. The colours
+    below the columns are those of ``adata.uns[f"{groupby}_colors"]``, if there are any. The colour bar ends at 0.5
+    standard deviations at least, so that groups that hardly differ look alike, and at 2 at most.
 
     Every module is named by its hubs, the genes with the largest sum of edge weights within the module, its number and,
-    in brackets, its size, the number of its genes. Long names are cut. Of more groups or modules than there is room for, one in
-    so many is named.
+    in brackets, its size, the number of its genes. Long names are cut. If there are more groups or modules than there
+    is room for, only every second, third, … is named.
 
     Parameters
     ----------
@@ -67,8 +67,8 @@ def gene_modules(
     modules
         Column of ``var`` that holds the modules. Genes with a missing value are left out.
     neighbors_key
-        Where in ``uns`` the gene graph is described whose hubs are named; if None, the one in which
-        :func:`kronax.tl.gene_modules` found the modules.
+        Key in ``uns`` of the gene graph whose hubs are named; if None, that in which :func:`kronax.tl.gene_modules`
+        found the modules.
     layer
         Layer to read, counts or log-normalised. If None, the matrix the graph was learnt from: the layer that
         ``adata.uns[neighbors_key]["params"]`` names, or `adata.X` if it names none that is there.
@@ -77,8 +77,8 @@ def gene_modules(
     gene_symbols
         Column of ``var`` with the names to show; ``adata.var_names`` if None, and for genes whose name is missing.
     ax
-        Axes to draw into; if None, a figure is made whose size fits. Of the hubs, as many are named as there is room for on
-        the left of the axes. Make their figure with ``layout="constrained"``, which makes room for them, up to half of the axes.
+        Axes to draw into; if None, a figure is made whose size fits. As many hubs are named as there is room for on
+        the left of the axes. Give their figure ``layout="constrained"``, which makes room for them, up to half of the axes.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
@@ -254,7 +254,7 @@ def _points(text: str) -> float:
 
 
 def _room(ax: Axes) -> float:
-    """Measure what is free on the left of the user's axes, in inches, or what a layout engine is to make free."""
+    """Measure the room on the left of the user's axes, in inches, or what a layout engine shall make there."""
     figure = whole(ax.figure)
     if figure.get_layout_engine() is not None:
         return _ASIDE * inches(ax)[0]

@@ -41,12 +41,12 @@ def gene_network(
 ) -> Figure | None:
     r"""Draw the graph of a gene module, with the signs of its edges.
 
-    A dot is a gene, its name above or below it. An edge is a partial correlation: what two genes tell of each other,
-    given all other genes. Solid blue edges are positive, dashed orange ones negative; the wider, the stronger, and the legend
-    gives the strongest. Edges end at dots, and lead past those of other genes where that is possible. Graphs of nearest
-    neighbours have positive edges alone; both signs are in complete ones, as with ``n_neighbors=None``. Of a complete graph,
-    as many edges are drawn as three for every gene, the strongest; the title says of how many. Genes without an edge to any
-    other that is drawn stand in rows below.
+    A dot is a gene, its name above or below it. An edge is a partial correlation: how two genes depend on each other,
+    given all other genes. Solid blue edges are positive, dashed orange ones negative; wider edges are stronger, and the legend
+    gives the strongest. Edges end at dots, and lead past those of other genes if possible. Graphs of nearest neighbours have
+    only positive edges; complete ones, as with ``n_neighbors=None``, have both signs. Of a complete graph, only the strongest
+    edges are drawn, three for every gene on average; the title gives the number of all. Genes without an edge to another drawn
+    gene stand in rows below.
 
     Parameters
     ----------
@@ -57,8 +57,8 @@ def gene_network(
     modules
         Column of ``var`` that holds the modules.
     neighbors_key
-        Where in ``uns`` the gene graph is described whose edges are drawn, such as a complete one, which has both signs; if
-        None, the one in which :func:`kronax.tl.gene_modules` found the modules.
+        Key in ``uns`` of the gene graph whose edges are drawn, such as a complete one, which has both signs; if None, that
+        in which :func:`kronax.tl.gene_modules` found the modules.
     n_genes
         Most genes to draw, up to 300: the hubs, those with the largest sum of absolute partial correlations within the
         module. More than 60 have smaller names.
@@ -67,8 +67,8 @@ def gene_network(
     random_state
         Seed of the layout.
     ax
-        Axes to draw into; if None, a figure is made whose size fits. Of the hubs, as many are drawn as the axes have room
-        for. Make their figure with ``layout="constrained"``.
+        Axes to draw into; if None, a figure is made whose size fits. As many hubs are drawn as the axes have room
+        for. Give their figure ``layout="constrained"``.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
@@ -132,7 +132,7 @@ def gene_network(
 
 
 def _write_title(ax: Axes, module: str, found: sparse.csr_array, n_members: int, what: str) -> None:
-    """Say which genes and edges are drawn, of how many."""
+    """Write as title how many genes and edges are drawn, and of how many."""
     n = found.shape[0]
     n_edges, graph = sparse.triu(found, k=1).nnz, strongest(found)
     title = f"module {module}: {n:,} of {n_members:,} {what}" if n < n_members else f"module {module}: {n:,} {what}"

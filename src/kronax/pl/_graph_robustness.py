@@ -33,17 +33,17 @@ def graph_robustness(
 ) -> Figure | None:
     """Show how the clusters of a graph change when more and more of its edges change places.
 
-    Lines are means over repeats, bands hold the middle 90% of them. The space between the lines is what
-    the communities of the graph have beyond its degrees.
+    Lines are means over repeats, bands hold the middle 90% of them. The space between the lines is due to
+    the graph's communities, beyond its degrees.
 
     Parameters
     ----------
     data
         AnnData or MuData object with the result of :func:`kronax.tl.graph_robustness`.
     key
-        Where in ``uns`` the result is.
+        Key in ``uns`` of the result.
     ax
-        Axes to draw into; if None, a figure is made. Make their figure with ``layout="constrained"``.
+        Axes to draw into; if None, a figure is made. Give their figure ``layout="constrained"``.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.
     show

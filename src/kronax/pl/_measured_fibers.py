@@ -29,8 +29,8 @@ def measured_fibers(
     """Show which treatments were measured in which contexts.
 
     Treatments with the most measured contexts stand at the top, contexts with the most measured treatments on the left.
-    Up to 60 of them have their names at the axes, and their numbers of measured fibers in brackets; of more, or where the
-    axes have no room for all names, the numbers alone are given, where they change.
+    Up to 60 of them are named at the axes, with the number of measured fibers in brackets. If there are more, or no room for
+    all names, only the numbers are given, where they change.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def measured_fibers(
     layer
         Layer of every modality to read; `X` if None.
     ax
-        Axes to draw into; if None, a figure is made whose size fits. Make their figure with ``layout="constrained"``, which
+        Axes to draw into; if None, a figure is made whose size fits. Give their figure ``layout="constrained"``, which
         makes room for the labels.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.

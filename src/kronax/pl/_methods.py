@@ -9,7 +9,7 @@ from typing import Any
 # Okabe and Ito's colours, with an indigo for the yellow, which is hard to see on white, and the black, kept for the truth
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#332288")
 MARKERS = "osD^vPX"
-# Each line lies upon those before it. What it hides of them shows in its gaps, or beside it where it is narrower.
+# Each line is drawn over those before it, which show in its gaps or, where it is narrower, beside it.
 DASHES = ("-", (0, (7, 2)), (0, (4, 2)), (0, (2, 1.3)), (0, (6, 2, 1.5, 2)), (0, (3, 3)), (0, (1, 2.5)))
 WIDTHS = (1.6, 2.4, 2.1, 1.9, 1.7, 1.5, 1.5)
 DASHED = 3.4  # length of the legend's lines in font sizes, such that dashes can be told apart
@@ -32,14 +32,14 @@ class Style:
 
     @property
     def line(self) -> dict[str, Any]:
-        """What matplotlib has to know of a line."""
+        """The options of a line for matplotlib."""
         return {"color": self.color, "linestyle": self.dashes, "linewidth": self.width, "zorder": self.layer}
 
 
 def styles_of(names: Iterable[str], argument: str = "methods") -> dict[str, Style]:
-    """Give every method a colour and a line: kronax's own always the same, others what is left of them.
+    """Choose a colour and a line for every method: kronax's own always the same, the others from those that are left.
 
-    The argument that chooses some of the methods is the remedy for too many.
+    ``argument`` is the option that selects methods; the error about too many names it.
     """
     names = list(names)
     if len(names) > len(COLORS):

@@ -1,4 +1,4 @@
-"""Names beside what they name: cut such that they stay different, and as many as there is room for."""
+"""Names of fields: cut so that they stay different, and as many as there is room for."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _KINDS = {"Gene Expression": "genes", "Antibody Capture": "proteins", "Peaks": "
 
 
 def called(var: pd.DataFrame) -> str:
-    """Name what the columns of a matrix are: genes, unless the column that readers of 10x files write says otherwise."""
+    """Return what the columns of a matrix are: genes, unless the column from readers of 10x files says otherwise."""
     kinds = var["feature_types"].dropna().unique() if "feature_types" in var else ["Gene Expression"]
     return _KINDS.get(str(kinds[0]), "features") if len(kinds) == 1 else "features"
 
 
 def short(names: Iterable[str]) -> list[str]:
-    """Cut long names, different ones such that they stay so: in the middle, or around what tells them from others."""
+    """Cut long names so that different ones stay different: in the middle, or around the part that differs."""
     names = list(names)
     labels = {name: name if len(name) <= NAME else _cut(name) for name in names}
     for alike in _alike(labels):
@@ -52,7 +52,7 @@ def _alike(labels: dict[str, str]) -> list[list[str]]:
 
 
 def _told_apart(names: list[str]) -> dict[str, str]:
-    """Cut long names before and after the first stretch in which they differ; those still alike, further on."""
+    """Cut long names before and after the first part in which they differ; if still alike, at a later one."""
     start = len(os.path.commonprefix(names)) - 1
     labels = {}
     for name in names:
@@ -86,7 +86,7 @@ def width(text: str, size: float = TEXT) -> float:
 
 
 def inches(ax: Axes) -> np.ndarray:
-    """Give width and height of the axes as they will be drawn: laid out, and of the shape that they keep."""
+    """Measure width and height of the axes, in inches, after layout and with a fixed aspect applied."""
     figure = whole(ax.figure)
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
@@ -96,7 +96,7 @@ def inches(ax: Axes) -> np.ndarray:
 
 
 def name_fields(ax: Axes, which: Literal["x", "y"], names: list[str], *, least: float = LINE, **style) -> int:
-    """Name the fields along an axis, all or one in so many, which is returned: as many as have room."""
+    """Name the fields along an axis, as many as there is room for; return n if one in n is named."""
     axis = ax.xaxis if which == "x" else ax.yaxis
     places = np.arange(len(names)) + 0.5
     for _ in range(2):  # a layout engine may make the axes smaller, to make room for the names
@@ -107,12 +107,12 @@ def name_fields(ax: Axes, which: Literal["x", "y"], names: list[str], *, least: 
 
 
 def one_in(step: int) -> str:
-    """Say how many fields are named."""
+    """Return a remark on how many fields are named; empty if all are."""
     return f", 1 in {step} named" if step > 1 else ""
 
 
 def apart(places: np.ndarray, least: float, length: float) -> np.ndarray:
-    """Move ascending places as little as makes them so far apart, within the length if they fit there."""
+    """Move ascending places as little as possible to be this far apart, within the length if they fit."""
     from scipy.optimize import isotonic_regression
 
     steps = least * np.arange(len(places))

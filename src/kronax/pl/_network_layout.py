@@ -1,4 +1,4 @@
-"""Where the genes of a network stand, such that names hide no names and edges lead past the genes of others."""
+"""The places of a network's genes: no name hides another, and edges lead past other genes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Drawing:
 
 
 def strongest(graph: sparse.csr_array) -> sparse.coo_array:
-    """Keep the upper triangle, of a complete graph three edges for every gene."""
+    """Keep the upper triangle; of a complete graph, the strongest three edges per gene."""
     edges = sparse.triu(graph, k=1).tocoo()
     n = graph.shape[0]
     if edges.nnz < n * (n - 1) / 2:
@@ -134,7 +134,7 @@ def _in_rows(sizes: np.ndarray, across: float) -> np.ndarray:
 
 
 def _side(sizes: np.ndarray) -> float:
-    """Give the side of a square with room for the boxes and edges between them."""
+    """Compute the side of a square with room for the boxes and the edges between them."""
     return np.sqrt(np.prod(sizes, axis=1).sum() / _FILLED)
 
 
@@ -161,5 +161,5 @@ def _layout(graph: sparse.coo_array, sizes: np.ndarray, random_state: int, room:
 
 
 def legend_height(graph: sparse.coo_array) -> float:
-    """Give the height of the legend, in inches."""
+    """Compute the height of the legend, in inches."""
     return LINE * (len(np.unique(np.sign(graph.data))) + 1) if graph.nnz else 0.0

@@ -52,8 +52,7 @@ def precision(
     in the order of their categories; within a group, those with the strongest ties to it come first. A good clustering
     has its colour in the blocks. Up to 60 groups are all named, in a figure that grows with them: lines lead to the names
     of those too narrow for one. With more than 400 cells (genes), several entries share a field. It shows the largest
-    absolute value, or the mean where most entries are not zero, as the largest of these would be noise; the colour bar says
-    which.
+    absolute value; if most entries are not zero, the mean, because the largest would be noise. The colour bar says which.
 
     Parameters
     ----------
@@ -67,9 +66,9 @@ def precision(
     axis
         ``"obs"`` for the cells, ``"var"`` for the genes.
     neighbors_key
-        Where in ``uns`` the graph is described.
+        Key in ``uns`` of the graph.
     ax
-        Axes to draw into; if None, a figure is made. Make their figure with ``layout="constrained"``, which makes room for
+        Axes to draw into; if None, a figure is made. Give their figure ``layout="constrained"``, which makes room for
         the names on the left. Groups are named as far as the axes have room.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.
@@ -81,7 +80,7 @@ def precision(
     Returns
     -------
     The figure, None if `return_fig` is False. Nothing is written to `data`. The colours beside the groups are those of
-    ``data.uns[f"{groupby}_colors"]``, where they are; with a warning, none if these are no colours.
+    ``data.uns[f"{groupby}_colors"]``, if there are any; if those are not colours, there are none, with a warning.
 
     Raises
     ------
@@ -142,7 +141,7 @@ def _ordered(found: sparse.csr_array, group_of: pd.Categorical) -> tuple[np.ndar
 
 
 def _fields(found: sparse.csr_array) -> tuple[np.ndarray, str]:
-    """Give the value of every field, and what it is of several entries: the mean of a complete graph, else the largest."""
+    """Return the fields' values, and how entries that share one are merged: mean of a complete graph, else largest."""
     n = found.shape[0]
     n_fields = min(n, _MOST_FIELDS)
     edges = found.tocoo()
@@ -191,7 +190,7 @@ def _name_groups(ax: Axes, names: list[str], bounds: np.ndarray, strip: float) -
 
 
 def _names_within(ax: Axes, size: np.ndarray, names: list[str], bounds: np.ndarray, strip: float) -> list[Artist]:
-    """Write names where axes of this size have room; lines lead to those that have none at their place."""
+    """Write the names for which axes of this size have room, with lines to those that had to move."""
     n = bounds[-1]
     centres = (bounds[: len(names)] + bounds[1 : len(names) + 1]) / 2
     width, height = size

@@ -32,8 +32,8 @@ def predicted_against_true(
     """Show all held-out values against their predictions, as a density.
 
     The dashed line is where they are equal; the full one is the regression of measured on predicted values, whose slope
-    is the calibration slope. Both axes have the same ends. A few values far out do not stretch them: what lies further
-    from the other 99.8% than half their range is drawn at the edge, and counted in the title.
+    is the calibration slope. Both axes have the same ends. A few extreme values do not stretch them: those that lie
+    beyond the other 99.8% by more than half the range of these are drawn at the edge, and counted in the title.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def predicted_against_true(
     method
         Whose predictions; if None, those of the method with the largest correlation.
     ax
-        Axes to draw into; if None, a figure is made. Make their figure with ``layout="constrained"``.
+        Axes to draw into; if None, a figure is made. Give their figure ``layout="constrained"``.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
@@ -59,7 +59,7 @@ def predicted_against_true(
     KeyError
         If there is no such method.
     TypeError
-        If `result` is none of a cross-validation.
+        If `result` is not that of a cross-validation.
     ValueError
         If the method predicted nothing.
 

@@ -38,8 +38,8 @@ def prediction_distributions(
     """Show how predictions are distributed beside the truth, context by context.
 
     Where predictions crowd around zero and the truth does not, a method tends to the centre. Counts have a logarithmic
-    axis, since the large values are few. The axis of values reaches from the least to the largest value, predicted ones too; but not
-    beyond the 99.9th percentile of the truth's size: what lies there is in the last bins, and the legend says so. The number
+    axis, since the large values are few. The axis of values reaches from the smallest to the largest value, predicted or true, but
+    not beyond the 99.9th percentile of the true sizes: larger values are in the last bins, and the legend says so. The number
     of bins grows with that of the entries.
 
     Parameters
@@ -48,9 +48,9 @@ def prediction_distributions(
         Measured values, treatments × contexts × genes, as from :func:`kronax.get.array`. NaN where not measured. Or the
         result of :func:`kronax.metrics.cross_validate`, for what was held out.
     predicted
-        Predictions, of the same shape, by the name of the method; at most seven. NaN where there is no prediction:
-        entries count that neither `truth` nor any of them misses. A method that predicts nothing of what was measured is
-        left out. Of a cross-validation, the methods; all if None.
+        Predictions, of the same shape, by the name of the method; at most seven. NaN where there is no prediction.
+        Only entries that neither `truth` nor any method misses are compared. A method without a prediction for any measured
+        entry is left out. Of a cross-validation, the methods; all if None.
     contexts
         Names of the contexts. If None, those of `truth` where it has names, else their numbers.
     save
@@ -140,14 +140,14 @@ def prediction_distributions(
 
 
 def _held_out(result: CrossValidation, methods: str | Iterable[str] | None) -> tuple[NamedArray, dict[str, NamedArray]]:
-    """Give what was held out, and the predictions of methods."""
+    """Return the held-out values, and the predictions of the methods."""
     methods = styles_of(chosen_methods(result, methods), "predicted")
     predicted = {method: named.of_held_out(result.profiles, method) for method in methods}
     return named.of_held_out(result.profiles, None), predicted
 
 
 def _edges(truth: np.ndarray, *others: np.ndarray, n_bins: int) -> np.ndarray:
-    """Give the limits of bins over the range of all values, as far as the truth reaches on either side."""
+    """Return the limits of bins over the range of all values, cut at the 99.9% quantile of the true sizes."""
     reach = np.quantile(np.abs(truth), 0.999)
     low = max(-reach, min(values.min() for values in (truth, *others)))
     high = min(reach, max(values.max() for values in (truth, *others)))

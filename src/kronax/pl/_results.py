@@ -14,13 +14,13 @@ def is_cross_validation(result: Any) -> None:
 
 
 def chosen_methods(result: Any, methods: str | Iterable[str] | None) -> list[str]:
-    """Give the methods of a cross-validation that a user named; all for None."""
+    """Return the methods of a cross-validation that a user named; all for None."""
     is_cross_validation(result)
     return chosen_of(result.methods, methods)
 
 
 def chosen_of(available: list[str], methods: str | Iterable[str] | None) -> list[str]:
-    """Give those of the methods that a user named; all for None."""
+    """Return the methods that a user named; all for None."""
     if methods is None:
         return available
     methods = checks.texts(methods, "methods", "names of methods")

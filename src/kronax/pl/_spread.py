@@ -1,4 +1,4 @@
-"""Nodes of a network that stand where they were meant to, as nearly as they can with all names and edges to be seen."""
+"""Nodes of a network, moved as little as possible so that all names and edges can be seen."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ _GROWTH = 1.02  # of all distances, when pushing alone does not help
 _FASTER = 1.06  # that, where it is for the names alone
 _PUSHES = 15  # before that
 _MOST = 1.5  # growth that edges may cost; names may cost any
-_WORK = 1_000_000  # pairs of an edge and a node that are looked at, such that it is a matter of a second
+_WORK = 1_000_000  # most pairs of an edge and a node that are examined, about a second's work
 
 
 def spread(
@@ -55,7 +55,7 @@ def spread(
 
 
 def _apart(centres: np.ndarray, least: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Give the way out of others for every box, and whether any overlap."""
+    """Compute, for every box, the way out of those it overlaps; return also whether any do."""
     away = centres[:, None] - centres
     lack = least - np.abs(away)
     clash = (lack > 0).all(axis=2)
@@ -83,7 +83,7 @@ def crossed(places: np.ndarray, edges: np.ndarray, dot: float) -> tuple[np.ndarr
 
 
 def _off_edges(places: np.ndarray, edges: np.ndarray, dot: float) -> np.ndarray:
-    """Give the way off the edges of others for every node; the edges' ends go the other way."""
+    """Compute, for every node, the way off the edges of others; the edges' ends go the other way."""
     push, weight = np.zeros_like(places), np.zeros(len(places))
     edge, node, along, left = crossed(places, edges, dot)
     one, other = edges[edge].T
@@ -97,5 +97,5 @@ def _off_edges(places: np.ndarray, edges: np.ndarray, dot: float) -> np.ndarray:
 
 
 def _by_order(n: int) -> np.ndarray:
-    """Give a direction to those that stand at the same place: the later one moves up."""
+    """Choose a direction for pairs at the same place: the later one moves up."""
     return np.sign(np.subtract.outer(np.arange(n), np.arange(n)))

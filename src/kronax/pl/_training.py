@@ -27,14 +27,14 @@ def training(
 ) -> Figure | None:
     """Show the loss of the training and of the held-out fibers at every epoch.
 
-    The dotted line, the chosen epoch, marks where the held-out fibers' loss was least. The factors are trained for as many epochs.
+    The dotted line marks the chosen epoch, where the held-out fibers' loss was lowest. The factors are trained for as many epochs.
 
     Parameters
     ----------
     mdata
         With the result of :func:`kronax.tl.complete_tensor` by ``"mf"``, ``"cp"`` or ``"attention_cp"``.
     ax
-        Axes to draw into; if None, a figure is made. Make their figure with ``layout="constrained"``.
+        Axes to draw into; if None, a figure is made. Give their figure ``layout="constrained"``.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.
     show

@@ -35,8 +35,8 @@ def treatment_profiles(
     """Show the measured profiles of a treatment beside those that each method predicted without having seen them.
 
     Genes and contexts are in the same order everywhere, that of a hierarchical clustering of the measured profiles. Red
-    is up, blue is down; the colours of all heat maps have the same scale. Of more contexts than there is room for, one in so many
-    is named.
+    is up, blue is down; the colours of all heat maps have the same scale. If there is no room for all contexts' names, every second,
+    third, … is shown.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def treatment_profiles(
     KeyError
         If there is no such treatment or method.
     TypeError
-        If `result` is none of a cross-validation.
+        If `result` is not that of a cross-validation.
     ValueError
         If none of the treatment's fibers was held out.
 
@@ -105,7 +105,7 @@ def treatment_profiles(
 
 
 def _clustered(rows: np.ndarray) -> np.ndarray:
-    """Give an order in which similar rows stand beside each other."""
+    """Return an order of the rows in which similar ones are neighbours."""
     return (
         leaves_list(linkage(rows, "average", optimal_ordering=len(rows) <= 500))
         if len(rows) > 2

@@ -10,7 +10,7 @@ from kronax._data import tensor as tensors
 
 
 def align(mdata: MuData, *, copy: bool = False) -> MuData | None:
-    """Give every context a row for every treatment.
+    """Align the contexts: each gets a row for every treatment.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ def align(mdata: MuData, *, copy: bool = False) -> MuData | None:
     ``mdata[context].obsm``, ``obsp``
         Missing values in new rows; no neighbours in ``obsp``.
     ``mdata[context].obs["measured"]`` : bool
-        Whether the context had the treatment and X, if there is one, has a value in its row. After a completion, what
-        that has written, for the layer that it read. A column of that name that says neither true nor false is kept as
+        Whether the context had the treatment, with a value in its row of X, if there is an X. After a completion: as that
+        has written, for the layer that it read. A column of that name that says neither true nor false is kept as
         ``obs["measured_before"]``, with a warning.
 
     Raises
@@ -78,14 +78,14 @@ def align(mdata: MuData, *, copy: bool = False) -> MuData | None:
 
 
 def _present(mdata: MuData, context: str, treatments: pd.Index) -> np.ndarray:
-    """Say for every treatment whether a modality has a row with a measured value for it."""
+    """Mark the treatments for which a modality has a row with a measured value."""
     adata = mdata.mod[context]
     rows = adata.obs_names.get_indexer(treatments)
     return (rows >= 0) & _has_measured(adata, f"mdata[{context!r}]")[rows]
 
 
 def _has_measured(adata: AnnData, of: str) -> np.ndarray:
-    """Say which rows have a measured value: as a completion has written, or else in X."""
+    """Mark the rows that have a measured value: as a completion has written, or else in X."""
     if marks.completed(adata) and keys.MEASURED in adata.obs:
         return ~marks.predicted_profiles(adata, of)
     if adata.X is None:

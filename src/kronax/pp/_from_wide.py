@@ -124,7 +124,7 @@ def from_wide(
 
 
 def _labels(adata: AnnData, key: str) -> np.ndarray:
-    """Give a column as str."""
+    """Read a column as str."""
     column = adata.obs[key]
     if column.isna().any():
         msg = f"`adata.obs[{key!r}]` is missing in {int(column.isna().sum())} rows. Remove them, or name them."

@@ -27,16 +27,16 @@ def tensor(
     """Arrange profiles by treatment and context: from one long table to one modality per context.
 
     The numbers of treatments and contexts are logged. Predictions, as in the result of :func:`kronax.get.profiles`, are
-    left out. That is told by a warning, and so is what may not be meant: more contexts than treatments; raw counts, or
-    levels of expression in place of differences; a control among the treatments; names that differ by blanks or case
-    only; and doses or times that differ between rows that are combined.
+    left out, with a warning. There are also warnings of what may be unintended: more contexts than treatments; raw counts,
+    or levels of expression in place of differences; a control among the treatments; names that differ only by blanks or
+    case; and doses or times that differ between rows that are combined.
 
     Parameters
     ----------
     adata
         Profiles or cells × genes, dense or sparse. Not changed.
     obs_key
-        Column of ``obs`` with the treatments: drugs, donors, whatever is repeated in each context. Of a list, such as
+        Column of ``obs`` with the treatments: drugs, donors, whatever is repeated in each context. With a list, such as
         ``["drug", "dose"]``, every combination is a treatment; its name joins the values with ``"_"``.
     context_key
         Column of ``obs`` with the contexts: cell lines, tissues, doses. A list as for `obs_key`.
@@ -44,8 +44,8 @@ def tensor(
         Layer to read; `adata.X` if None.
     aggregate
         How rows (replicates or cells) that share a treatment and a context are combined: ``"mean"``, ``"sum"`` or
-        ``"median"``. Of each gene, the rows that have a value are combined, so that a failed replicate costs nothing;
-        where none has, the result is NaN. How many values were NaN is logged.
+        ``"median"``. For each gene, the rows that have a value are combined, so a failed replicate costs nothing; if
+        none has, the result is NaN. How many values were NaN is logged.
 
     Returns
     -------
@@ -116,12 +116,12 @@ def tensor(
     values = _aggregated(matrix, group, len(pairs), aggregate)
     counts = np.bincount(group[tensors.has_value(matrix)], minlength=len(pairs))
     dropped = [*(by_treatment if len(by_treatment) == 1 else []), *by_context]
-    described = _of_treatments(table.drop(columns=dropped), treatments)
+    properties = _of_treatments(table.drop(columns=dropped), treatments)
     modalities = {}
     for c, context in enumerate(contexts.categories):
         here = pairs // len(treatments.categories) == c
         names = treatments.categories[pairs[here] % len(treatments.categories)]
-        obs = pd.DataFrame({keys.N_PROFILES: counts[here]}, index=names).join(described)
+        obs = pd.DataFrame({keys.N_PROFILES: counts[here]}, index=names).join(properties)
         modalities[context] = AnnData(values[here], obs=obs, var=adata.var.copy())
     with tensors.without_pulling():
         return MuData(modalities, axis=-1)

@@ -59,7 +59,7 @@ def from_csr(matrix: sparse.csr_array, dense_block: int = _DENSE_BLOCK) -> Block
 
 
 def to_dense(blocks: Blocks) -> np.ndarray:
-    """Give the whole matrix, of a small one."""
+    """Return a small matrix as an array."""
     rows, cols, values = (np.asarray(part).ravel() for part in (blocks.rows, blocks.cols, blocks.values))
     inside = rows < blocks.shape[0]
     dense = np.zeros(blocks.shape)
@@ -84,7 +84,7 @@ def col_sums(blocks: Blocks) -> Array:
 
 
 def outer_sum(blocks: Blocks, a: Array, b: Array) -> Array:
-    """Give ``a_i + b_j`` for every entry, in the shape of the values."""
+    """Compute ``a_i + b_j`` for every entry, in the shape of the values."""
     return a[blocks.rows] + b[blocks.cols]
 
 
@@ -112,7 +112,7 @@ def _dealt(blocks: Blocks, dense: Array) -> Array:
 
 @jax.jit
 def gram(blocks: Blocks) -> Array:
-    """Give ``ZᵀZ``, shape ``(m, m)``."""
+    """Compute ``ZᵀZ``, shape ``(m, m)``."""
     m = blocks.shape[1]
     edges = [m * i // _PANELS for i in range(_PANELS + 1)]
     panels = [slice(start, stop) for start, stop in zip(edges[:-1], edges[1:], strict=True) if stop > start]
@@ -130,7 +130,7 @@ def gram(blocks: Blocks) -> Array:
 
 @jax.jit
 def matmul(blocks: Blocks, right: Array, offset: Array) -> Array:
-    """Give ``Z·right − 1·offsetᵀ``, shape ``(n, k)``, in the precision of ``right``."""
+    """Compute ``Z·right − 1·offsetᵀ``, shape ``(n, k)``, in the precision of ``right``."""
 
     def step(_, z, *__):
         return None, jnp.matmul(z.astype(right.dtype), right, precision="highest") - offset
@@ -140,7 +140,7 @@ def matmul(blocks: Blocks, right: Array, offset: Array) -> Array:
 
 
 def rmatmul(blocks: Blocks, left: Array) -> Array:
-    """Give ``leftᵀ·Z``, shape ``(k, m)``."""
+    """Compute ``leftᵀ·Z``, shape ``(k, m)``."""
     left = _dealt(blocks, left)
 
     def step(total, z, _local, _cols, number):
@@ -150,7 +150,7 @@ def rmatmul(blocks: Blocks, left: Array) -> Array:
 
 
 def add_on_pattern(blocks: Blocks, left: Array, right: Array, gain: Array, cols_gain: Array, scale: float) -> Array:
-    """Give the entries of ``scale·T + left·right + T·(gain cols_gain gainᵀ)`` on the pattern of ``T``."""
+    """Compute the entries of ``scale·T + left·right + T·(gain cols_gain gainᵀ)`` on the pattern of ``T``."""
     left = _dealt(blocks, left)
 
     def step(_, t, local, cols, number):

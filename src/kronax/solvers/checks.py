@@ -9,7 +9,7 @@ import numpy as np
 
 
 def known(name: Any, names: Iterable[str], what: str, *, most: int = 5) -> None:
-    """Require one of perhaps many names; if it is none, give those that are most like it, or the first few, or `most`."""
+    """Require one of perhaps many names; the error lists the most similar ones, or the first few, or `most`."""
     names = list(map(str, names))
     if not isinstance(name, str) or name not in names:
         hint = _did_you_mean(name, names) or f" There are {listed(names, most)}."
@@ -35,7 +35,7 @@ def number(n: int, noun: str) -> str:
 
 
 def type_of(value: Any) -> str:
-    """Name the type of what was found; of a class, say that it is one."""
+    """Name the type of what was found; if it is a class, say so."""
     return f"the class {value.__qualname__}" if isinstance(value, type) else type(value).__qualname__
 
 
@@ -49,14 +49,14 @@ def one_of(value: Any, allowed: Iterable, name: str) -> None:
 
 
 def text(value: Any, name: str, what: str) -> None:
-    """Require a single str; ``what`` says what it names."""
+    """Require a single str, which names ``what``."""
     if not isinstance(value, str):
         msg = f"`{name}` must be a str, {what}; found {type_of(value)}."
         raise TypeError(msg)
 
 
 def items(value: Any, name: str, what: str) -> list:
-    """Return the items of a list, an array or the like; a text or a single value is none."""
+    """Return the items of a list, an array or the like; refuse a text or a single value."""
     single = isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable)
     if single or isinstance(value, np.ndarray) and not value.ndim:
         msg = f"`{name}` must be a list of {what}, found {value!r}."
@@ -106,7 +106,7 @@ SAVABLE = "a non-empty str without '/', a backslash or a NUL character, and neit
 
 
 def savable(value: Any) -> bool:
-    """Say whether a name can be a key in a file of HDF5 and of Zarr, where '.' and '..' are places and slashes divide."""
+    """Return whether a name can be a key in HDF5 and Zarr, where '.' and '..' are places and slashes divide."""
     return isinstance(value, str) and value not in ("", ".", "..") and not any(sign in value for sign in "/\\\0")
 
 
@@ -136,7 +136,7 @@ def share(value: Any, name: str) -> None:
 
 
 def is_real(value: Any) -> bool:
-    """Return whether this is a real number, and no truth value."""
+    """Return whether this is a real number and not a truth value."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 

@@ -30,7 +30,7 @@ _processes: set[int] = set()  # in which JAX was started from here: a forked one
 
 @contextmanager
 def computing() -> Iterator[None]:
-    """Compute with JAX's and NumPy's own settings, whatever those of the session are.
+    """Compute with the default settings of JAX and NumPy, whatever the session's are.
 
     Checks of a session's own code (for NaN, for infinities, for promoted ranks, for transfers, for underflow) would stop
     where nothing is wrong: an objective is infinite outside its domain, and a tiny weight becomes 0.
@@ -46,7 +46,7 @@ def computing() -> Iterator[None]:
 
 
 def current() -> jax.Device:
-    """Return the device that JAX computes on now; refuse a process forked from one in which it had started.
+    """Return the device that JAX computes on now; refuse a process forked after JAX had started.
 
     Its threads are not in the fork, and the first computation would wait for them without end.
     """
@@ -74,7 +74,7 @@ def block_size(on_cpu: int) -> int:
 
 
 def to_device(array: Matrix, dtype: DTypeLike | None = None) -> Array:
-    """Return an array where JAX computes, as this type if one is given; what is there already stays."""
+    """Return an array on JAX's device, of this type if one is given; one that is there already is not copied."""
     if isinstance(array, Array):
         return array if dtype is None or array.dtype == dtype else array.astype(dtype)
     _note("up")
@@ -82,7 +82,7 @@ def to_device(array: Matrix, dtype: DTypeLike | None = None) -> Array:
 
 
 def to_host(array: Matrix) -> np.ndarray:
-    """Return an array as NumPy's; what is on the host already stays."""
+    """Return a NumPy array; one that is on the host already is not copied."""
     if isinstance(array, Array):
         _note("down")
         return np.asarray(jax.device_get(array))
@@ -90,7 +90,7 @@ def to_host(array: Matrix) -> np.ndarray:
 
 
 def eigh(matrix: Matrix) -> tuple[Matrix, Matrix]:
-    """Return eigenvalues, ascending, and eigenvectors of a symmetric matrix, both on the side where they are computed."""
+    """Return eigenvalues, ascending, and eigenvectors of a symmetric matrix, both left where they are computed."""
     return _decomposed(np.linalg.eigh, jnp.linalg.eigh, matrix)
 
 
@@ -100,7 +100,7 @@ def eigvalsh(matrix: Matrix) -> Matrix:
 
 
 def qr(matrix: Matrix) -> tuple[Matrix, Matrix]:
-    """Return orthonormal columns that span those of a matrix, and the triangle that leads back."""
+    """Return the factors Q and R of a matrix, the columns of Q orthonormal."""
     return _decomposed(np.linalg.qr, jnp.linalg.qr, matrix)
 
 
@@ -115,10 +115,10 @@ def _decomposed(host: Callable[[np.ndarray], Any], accelerator: Callable[[Array]
 
 
 def eigh_each(matrices: Sequence[Matrix]) -> list[tuple[Matrix, Matrix]]:
-    """Return eigenvalues, ascending, and eigenvectors of several symmetric matrices, where they are computed."""
+    """Return eigenvalues, ascending, and eigenvectors of several symmetric matrices, left where they are computed."""
     if platform() != "cpu":
         return [eigh(matrix) for matrix in matrices]
-    return side_by_side(_on_this_thread, [to_host(matrix) for matrix in matrices], max(map(len, matrices)))
+    return on_each(_on_this_thread, [to_host(matrix) for matrix in matrices], max(map(len, matrices)))
 
 
 def eigh_all(matrices: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -126,14 +126,8 @@ def eigh_all(matrices: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarra
     return [_ordered(*solved) for solved in eigh_each(matrices)]
 
 
-def eigh_of_platform() -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Return what solves one eigenproblem as :func:`eigh_all` does, in any thread."""
-    solve = _on_this_thread if platform() == "cpu" else eigh
-    return lambda matrix: _ordered(*solve(matrix))
-
-
 def _on_this_thread(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return what LAPACK finds; whoever shares the threads out has set their limit."""
+    """Return what LAPACK finds; the caller has set the number of threads."""
     _note("on_host")
     return np.linalg.eigh(matrix)
 
@@ -143,11 +137,11 @@ def _ordered(values: Matrix, vectors: Matrix) -> tuple[np.ndarray, np.ndarray]:
     return values, vectors * np.where(vectors.max(axis=0) >= -vectors.min(axis=0), 1.0, -1.0)
 
 
-def side_by_side(function: Callable[[Item], Result], items: Sequence[Item], size: int) -> list[Result]:
+def on_each(function: Callable[[Item], Result], items: Sequence[Item], size: int) -> list[Result]:
     """Call a function that decomposes matrices of ``size`` rows on every item.
 
-    On a CPU the calls share the cores and each has one thread: threads that work on one small problem wait for each other,
-    and where other programs are at work too, a hundred times longer than the problem takes.
+    On a CPU the calls share the cores, and each has one thread: several threads on one small problem wait for each other,
+    a hundred times longer than the problem takes if other programs run too.
     """
     if platform() != "cpu" or size >= LARGE:
         return [function(item) for item in items]
@@ -170,7 +164,7 @@ def each_on_all_cores(function: Callable[[Item], Result], items: Sequence[Item])
 def one_thread_each() -> Iterator[None]:
     """Restrict LAPACK to one thread in every call: more would wait for each other in problems that are not large.
 
-    They would also stay awake for a while after each product, in the way of those of XLA.
+    They would also stay awake for a while after each product, and hinder the threads of XLA.
     """
     with _one_at_a_time, _blas().limit(limits=1, user_api="blas"):
         yield
@@ -195,7 +189,7 @@ def _cores() -> int:
 
 @dataclass(eq=False)
 class Tally:
-    """What passed here: arrays moved to the device and back, and decompositions on the host and on the device."""
+    """Counts of arrays moved to the device and back, and of decompositions on the host and on the device."""
 
     up: int = 0
     down: int = 0
@@ -210,7 +204,7 @@ _noting = threading.Lock()
 
 @contextmanager
 def counted() -> Iterator[Tally]:
-    """Count what passes here meanwhile."""
+    """Count transfers and decompositions meanwhile."""
     tally = Tally()
     _tallies.append(tally)
     try:
@@ -227,7 +221,7 @@ def _note(what: str) -> None:
 
 @contextmanager
 def as_if_on(name: str) -> Iterator[None]:
-    """Decide meanwhile as on another platform, which JAX need not have: so every path runs anywhere."""
+    """Take the paths of another platform meanwhile, even one that JAX lacks, so that every path can be tested anywhere."""
     _assumed.append(name)
     try:
         yield

@@ -17,9 +17,9 @@ class Status:
     reason
         Why it ended, in words that complete "it ended as": the criterion, its last value and its goal.
     n_iter
-        Iterations; 0 of what is computed in closed form.
+        Iterations; 0 for what is computed in closed form.
     objective
-        What is minimised, at every iteration. Empty where nothing is.
+        The minimised objective at every iteration; empty if there is none.
     """
 
     converged: bool
@@ -41,5 +41,5 @@ CLOSED_FORM = Status(True, "computed in closed form")
 
 
 def ended(converged: bool, reason: str, objective: list[float]) -> Status:
-    """Return the status of a solve that noted its objective at every iteration."""
+    """Return the status of a solve that recorded its objective at every iteration."""
     return Status(converged, reason, len(objective), np.array(objective, np.float64))

@@ -25,12 +25,13 @@ MED_MAGMA_2026: Mapping[str, Any]
 
 ``kx.tl.med_magma(adata, **kx.tl.MED_MAGMA_2026)``: E-steps with Laplace's second moments under the whole estimate of the
 step before, joint M-steps, as many as it takes to converge, and edges by the absolute values of the precision. It is for
-comparison with the paper: on simulated trees it is level with the defaults, on block graphs and real cells behind.
+comparison with the paper: it is level with the defaults on simulated trees, and behind them on block graphs, gene networks
+and real cells.
 
-Corrected (see :doc:`/methods`): the quotient, where there are zeros; the second moments; and the M-step, which without a
-penalty has no solution unless there are as many cells as genes, and has a ridge here.
+Corrected (see :doc:`/methods`): the quotient, where there are zeros; the second moments; and the M-step, which has no solution
+without a penalty, unless there are as many cells as genes. Here it has a ridge.
 
-The text does not tell, and these are ours:
+The paper leaves open, and kronax sets:
 
 - The regularisation. The published package stops the M-step after 1,000 steps of gradient descent, which leaves
   :math:`Ψ ⊕ Φ` close to a multiple of the identity. So does a ridge of ``strength=100``.

@@ -156,7 +156,7 @@ def complete_tensor(
     checks.name(key_added, "key_added")
     options = options_of(method, options)
     if layer in (key_added, mark(key_added)):
-        msg = f"With `key_added={key_added!r}`, `layer`, {layer!r}, would be overwritten, which would be lost. Name another key."
+        msg = f"With `key_added={key_added!r}`, the layer read, {layer!r}, would be overwritten and lost. Name another key."
         raise ValueError(msg)
     tensor = tensors.read_measured(mdata, layer)
     tensors.require_actual(mdata, copy=copy)
@@ -198,7 +198,7 @@ def _warn_of_input(tensor: Tensor, measured: np.ndarray) -> None:
 
 
 def _require_predictable(tensor: Tensor, measured: np.ndarray, method: str, options: Options) -> None:
-    """Require a measured value of everything, where a method has nothing to put in its place."""
+    """Require a measured value of every treatment, context and gene, if the method has no fallback."""
     never, instead = _never_measured(tensor, measured), METHODS[method].instead(options)
     if never and instead:
         msg = f"Nothing was measured of {never}; method {method!r} cannot predict them. Leave them out, or {instead}."
@@ -223,7 +223,7 @@ def _require_memory(measured: np.ndarray, method: str, options: Options) -> None
 
 
 def _solve(tensor: Tensor, measured: np.ndarray, method: str, options: Options) -> Completion:
-    """Complete the tensor, or, where nothing is missing, say so."""
+    """Complete the tensor; log if nothing is missing."""
     if measured.all():
         logger.info("nothing is missing: measured values are written as they are")
         return without_work(tensor.values, measured)
@@ -252,7 +252,7 @@ def _warn(tensor: Tensor, measured: np.ndarray, result: Completion, method: str,
 
 
 def _not_converged(reason: str, method: str, options: Options) -> str:
-    """Say why, and what to change."""
+    """Return a sentence on why a method did not converge, and what to change."""
     advice = METHODS[method].advice(options)
     option = " --option ".join(f"{name}={value}" for name, value in advice.options.items())
     return (
@@ -262,10 +262,10 @@ def _not_converged(reason: str, method: str, options: Options) -> str:
 
 
 def _missing_links(tensor: Tensor, measured: np.ndarray) -> list[str]:
-    """Say which blocks of treatments and contexts nothing links, or hardly anything."""
+    """Return a warning that names the blocks of treatments and contexts with no link, or hardly any, between them."""
     some = measured.any(axis=2)
     blocks = blocks_of(some)
-    enough = some.sum(axis=0) >= _FEWEST  # of the others the input's warning tells
+    enough = some.sum(axis=0) >= _FEWEST  # the warning about the input names the others
     n_across, n_apart = int((blocks.across & enough).sum()), int(unlinked(measured).any(axis=2).sum())
     bridging = blocks.treatment & blocks.bridging[:, None]
     if not n_apart and (not n_across or bridging.sum(axis=0).min() >= _BRIDGES):
@@ -286,7 +286,7 @@ def _missing_links(tensor: Tensor, measured: np.ndarray) -> list[str]:
     return [
         f"Treatments and contexts fall into {len(parts)} blocks, {checks.listed(parts)}, and {n_bridging or 'no'} treatments "
         f"were measured in more than one. {n_across} profiles are predicted in another block than that in which their "
-        f"treatment was measured{none}. They suppose that contexts of different blocks are alike as others are. Measure "
+        f"treatment was measured{none}. They assume that contexts of different blocks are as similar as linked ones. Measure "
         "more treatments in several blocks, or complete each block by itself."
     ]
 

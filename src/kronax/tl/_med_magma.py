@@ -97,7 +97,7 @@ def med_magma(
         :math:`\sqrt{2\log p/n}` for :math:`p` genes, which correlations of pure noise rarely exceed.
     laplace
         Whether the E-step also accounts for the uncertainty of the scales, to second order (Laplace's approximation),
-        instead of using their most likely values alone. This is for reproduction of the paper: in our benchmarks it did
+        instead of using their most likely values alone. This reproduces the paper: in our benchmarks it did
         not improve edges, and made those between nearly collinear genes worse. It changes second moments by about
         :math:`1/n + 1/p` relative to their size and needs the inverse of an :math:`(n + p) × (n + p)` matrix.
         ``"auto"`` does it if this share exceeds 1%, cells and genes together are at most 1,000, and there are at least
@@ -106,9 +106,9 @@ def med_magma(
         Exponent :math:`γ`. If None: 1 if the matrix has any negative value; otherwise the largest :math:`γ ≤ 1` at
         which the root mean square of the quotient's logarithm is at most ½, as the Gaussian model needs. Data and any
         power of them then give nearly the same graphs.
-        Values so small beside the others of their cell and gene that they stand for zeros, as in estimated counts, and
-        that would decide the power for all, are taken for zeros, with a warning. A given power uses all values as they
-        are.
+        Some values stand for zeros, as in estimated counts: they are so small beside the others of their cell and gene
+        that they would decide the power for all. These are taken for zeros, with a warning. A given power uses all
+        values as they are.
     center
         Whether to estimate a mean for every gene, after the scales, so that precision matrices describe deviations from
         it.
@@ -148,8 +148,8 @@ def med_magma(
         On the same edges: the distance of the denoised profiles scaled to unit length; for all other weights,
         :math:`\sqrt{2 - 2w}`.
     ``key_precision`` : CSR matrix, float64
-        :math:`Ψ` and :math:`Φ`, signed, on the same edges and the diagonal. Entries of what belongs together are
-        negative. An entry is conditional on all other cells (genes) of the matrix, also after subsetting. By default in
+        :math:`Ψ` and :math:`Φ`, signed, on the same edges and the diagonal. Entries of cells (genes) that belong together
+        are negative. An entry is conditional on all other cells (genes) of the matrix, also after subsetting. By default in
         units in which the diagonal is ½: the off-diagonal entries are then partial correlations with their sign
         reversed.
 
@@ -173,8 +173,8 @@ def med_magma(
     (``n_cells``).
 
     Cells and genes without a non-zero value are left out, with a warning: they have no edges, coordinates of 0 and a
-    scale of NaN. Warnings are also given of spike-ins, of what does not vary and therefore has no edge, if the non-zero
-    values fall into blocks without a common cell or gene, and if a graph has no edge.
+    scale of NaN. There are also warnings of spike-ins, of cells and genes that do not vary and therefore have no edge, of
+    non-zero values that fall into blocks without a common cell or gene, and of a graph without edges.
 
     Raises
     ------

@@ -141,7 +141,7 @@ def _anova(activity: np.ndarray, group_of: pd.Categorical, groupby: str) -> dict
     f, p, adjusted, eta = np.full((4, activity.shape[1]), np.nan)
     between, within = len(members) - 1, sizes.sum() - len(members)
     if varies.any():
-        # F is infinite where groups differ and their cells do not, of which SciPy warns in some versions
+        # F is infinite if groups differ but their cells do not; some versions of SciPy warn of this
         with np.errstate(divide="ignore"), warnings.catch_warnings(action="ignore", category=ConstantInputWarning):
             f[varies], p[varies] = stats.f_oneway(*[activity[cells][:, varies] for cells in members])
         adjusted[varies] = stats.false_discovery_control(p[varies])

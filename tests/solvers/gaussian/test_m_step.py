@@ -67,13 +67,13 @@ def test_without_spikes_omega_is_the_identity(rng):
 def test_objective_of_the_estimate_is_the_likelihood_of_the_data(rng):
     """½(tr ZZᵀΨ + tr ZᵀZΦ − log det Ψ⊕Φ) per entry."""
     z = structured(rng)
-    rows, (cols,), _, objective, shortfall = estimated(z)
-    assert not shortfall
+    rows, (cols,), _, status = estimated(z)
+    assert status.converged
     psi, phi = dense(rows), dense(cols)
     total = np.linalg.eigvalsh(psi)[:, None] + np.linalg.eigvalsh(phi)
     assert total.min() > 0
     expected = 0.5 * (np.mean(z * (psi @ z + z @ phi)) - np.log(total).mean())
-    assert objective == pytest.approx(expected, rel=1e-8)
+    assert status.objective[-1] == pytest.approx(expected, rel=1e-8)
 
 
 def test_estimate_is_closer_to_the_truth_than_white_noise(rng):

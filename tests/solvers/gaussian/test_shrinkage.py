@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.isotonic import IsotonicRegression
 
+from kronax.solvers.gaussian import shrinkage
 from kronax.solvers.gaussian.shrinkage import leave_one_out, noise_level, shrink_singular_values
 
 
@@ -30,18 +31,34 @@ def expanded(values: np.ndarray, p: int) -> np.ndarray:
     return np.append(values[:-1], np.full(p - len(values) + 1, values[-1]))
 
 
-def averaged(e: np.ndarray, p: int, n: int, width: np.ndarray) -> np.ndarray:
-    """The variances that a sample left out shows, averaged around each eigenvalue: from an eigenproblem of its own."""
+def shown_around(points: np.ndarray, e: np.ndarray, p: int, n: int, width: np.ndarray) -> np.ndarray:
+    """The variances that a sample left out shows, averaged around points: from an eigenproblem of its own."""
     full = np.append(e, np.zeros(p - len(e)))
     average_sample = np.sqrt(full / n)
     d, u = np.linalg.eigh(np.diag(full) - np.outer(average_sample, average_sample))
     shown = n * (u.T @ average_sample) ** 2
-    near = 1.0 / ((d - full[:, None]) ** 2 + width[:, None] ** 2) ** 2
-    values = IsotonicRegression(increasing=False).fit_transform(np.arange(p), near @ shown / near.sum(1))
+    near = 1.0 / ((d - points[:, None]) ** 2 + width[:, None] ** 2) ** 2
+    return near @ shown / near.sum(1)
+
+
+def averaged(e: np.ndarray, p: int, n: int, width: np.ndarray) -> np.ndarray:
+    """The same around each eigenvalue, in their order and with their trace."""
+    around = shown_around(np.append(e, np.zeros(p - len(e))), e, p, n, width)
+    values = IsotonicRegression(increasing=False).fit_transform(np.arange(p), around)
     return values * e.sum() / values.sum()
 
 
 SIZES = pytest.mark.parametrize(("p", "n"), [(60, 200), (60, 60), (60, 61), (61, 60), (100, 30)])
+
+
+@SIZES
+def test_averages_need_no_other_eigenproblem(p, n, rng):
+    """Eq. 10 at given widths."""
+    _, e, _ = sample(rng, p, n)
+    e = e[: min(p, n)]
+    width = e.mean() * rng.uniform(0.05, 0.5, len(e))
+    found = shrinkage._around(e, width, e, n, max(p - n, 0))
+    np.testing.assert_allclose(found, shown_around(e, e, p, n, width), rtol=1e-8)
 
 
 @SIZES

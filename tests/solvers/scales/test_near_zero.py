@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from kronax.solvers.scales.near_zero import as_good_as_zero, power_for
+from kronax.solvers.scales.near_zero import power_for, stand_for_zero
 from kronax.solvers.scales.quotient import quotient
 
 N, P = 120, 90
@@ -22,7 +22,7 @@ def found(x: np.ndarray) -> np.ndarray:
     """Where values were found, in the shape of the matrix."""
     matrix = sparse.csr_array(x)
     free = quotient(matrix)
-    data = as_good_as_zero(free.matrix, free.dispersion).astype(float)
+    data = stand_for_zero(free.matrix, free.dispersion).astype(float)
     return sparse.csr_array((data, matrix.indices, matrix.indptr), matrix.shape).toarray() > 0
 
 

@@ -1,12 +1,12 @@
-"""Communities that hardly depend on the seed: the consensus of many runs of the Leiden algorithm.
+"""Communities that hardly depend on the seed: a consensus of many runs of the Leiden algorithm.
 
 Where communities are weak, as in gene graphs, partitions of nearly the same modularity differ by much, and a seed picks
 one of them. After Lancichinetti and Fortunato (Scientific Reports 2, 336, 2012), every edge ``ij`` gets the weight
 
     ``w_ij p_ij``, or none where ``p_ij < τ``,   ``p_ij`` the share of runs with both ends in one community,            (1)
 
-and the graph is partitioned anew, until all runs agree on every edge. The edges alone are compared, not all pairs, as
-Tandon et al. (Physical Review E 99, 042301, 2019) do, and their own weights stay in (1).
+and the graph is partitioned anew, until all runs agree on every edge. As in Tandon et al. (Physical Review E 99, 042301, 2019),
+only edges are compared, not all pairs; their own weights stay in (1).
 """
 
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ from kronax.solvers.communities.igraph_edges import edges_of, from_edges, seeded
 N_ITERATIONS = 2  # of the Leiden algorithm in every run, as scanpy recommends
 _LEAST_SHARE = 0.1  # τ
 _MOST_ROUNDS = 20
-_FEWER = 5  # times as few runs in all rounds but the first, which are nearly of one mind
+_FEWER = 5  # times fewer runs in all rounds but the first, as these nearly agree
 _LEAST_RUNS = 20
 
 
 @dataclass(frozen=True)
 class Consensus:
-    """A partition and what single runs say of it.
+    """A partition, and how single runs agree with it.
 
     Attributes
     ----------

@@ -34,6 +34,6 @@ def from_edges(n: int, edges: np.ndarray) -> igraph.Graph:
 
 
 def edges_of(graph: sparse.spmatrix | sparse.sparray) -> tuple[np.ndarray, np.ndarray]:
-    """Give every edge of a symmetric graph once, as pairs (m, 2), smaller vertex first, and its weight."""
+    """Return every edge of a symmetric graph once, as pairs (m, 2), smaller vertex first, and its weight."""
     upper = sparse.triu(graph, k=1, format="coo")
     return np.column_stack([upper.row, upper.col]).astype(np.int64), upper.data

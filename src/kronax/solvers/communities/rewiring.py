@@ -19,7 +19,7 @@ def randomised(n: int, edges: np.ndarray, rng: np.random.Generator) -> np.ndarra
 
 
 def perturbed(n: int, edges: np.ndarray, shares: Sequence[float], rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Rewire a growing share of the edges; give the edges, (m, 2), at every share, which must ascend.
+    """Rewire a growing share of the edges; return the edges, (m, 2), at every share. Shares must ascend.
 
     The ends of two random edges are exchanged again and again, where that makes no double edge. A share is met to within
     half a per cent of the edges.
@@ -49,7 +49,7 @@ def perturbed(n: int, edges: np.ndarray, shares: Sequence[float], rng: np.random
 def carry_weights(
     n: int, edges: np.ndarray, weights: np.ndarray, changed: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Give weights to the edges of a perturbed graph.
+    """Choose the weights of the edges of a perturbed graph.
 
     An edge that is still there keeps its weight; the new ones get those of the edges that are gone, in random order.
     """
@@ -64,7 +64,7 @@ def carry_weights(
 
 
 def _found(numbers: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """Tell which numbers are among others that are sorted."""
+    """Mark the numbers that are among others, which are sorted."""
     return among[np.minimum(np.searchsorted(among, numbers), len(among) - 1)] == numbers
 
 

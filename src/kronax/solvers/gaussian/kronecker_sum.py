@@ -9,11 +9,11 @@ whose solution fixes ``λ + t, μ − t`` up to the constant ``t``. A ridge adds
 
     ``ρ ‖Ψ ⊕ Φ‖² = ρ Σ_ij m_i q_j (λ_i + μ_j)²``,                                                               (3′)
 
-which, like the likelihood, does not see ``t``: off the diagonals it is ``ρ(p‖Ψ‖² + n‖Φ‖²)``. With it the solution exists
-even where eigenvalues are zero.
+which, like the likelihood, does not depend on ``t``; off the diagonals it is ``ρ(p‖Ψ‖² + n‖Φ‖²)``. With a ridge, a solution
+exists even where eigenvalues are zero.
 
-There are never more distinct eigenvalues than the short side of a matrix has, and Newton's method takes a few steps: on
-the host that is done before a compiler is.
+There are at most as many distinct eigenvalues as the short side of a matrix has, and Newton's method takes a few steps: the
+host has solved it before a compiler would be done.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ _ROUNDING = 1e-13
 class KroneckerSum:
     """Eigenvalues ``λ`` of ``Ψ`` and ``μ`` of ``Φ`` with equal means (so equal mean diagonals).
 
-    ``objective`` is Eqs. 3 and 3′ at the solution; in the ``status`` it stands at the start and after every Newton step.
+    ``objective`` is Eqs. 3 and 3′ at the solution; ``status`` has it at the start and after every Newton step.
     """
 
     lam: np.ndarray
@@ -107,7 +107,7 @@ def fit(
     m, q
         Their multiplicities.
     tol
-        Newton decrement to stop at, twice the decrease that the last step promised, relative to ``Σm·Σq``.
+        Newton decrement to stop at: twice the decrease that the last step promised, relative to ``Σm·Σq``.
     ridge
         ``ρ ≥ 0`` of Eq. 3′.
     start
@@ -128,7 +128,7 @@ def _fit(
 ) -> KroneckerSum:
     spectrum = e, f, m, q, ridge
     size = float(m.sum() * q.sum())
-    work = np.empty((len(e), len(f)))  # of every step: fresh memory would cost as much as what is computed in it
+    work = np.empty((len(e), len(f)))  # reused in every step: allocating it would cost as much as the computation
     lam, mu = _start(*spectrum, tol) if start is None else start
     value = objective(lam, mu, *spectrum, work=work)
     trace, decrement = [value], np.inf
@@ -159,9 +159,8 @@ def _start(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a point inside the domain of Eq. 3.
 
-    For a small problem, or with a ridge, half of what each axis would be without the other. For a large one, the solution
-    of the problem in which neighbouring eigenvalues are lumped together: ``λ`` is nearly linear in ``1/e``, and so is ``μ``
-    in ``1/f``.
+    For a small problem, or with a ridge: half of what each axis would be without the other. For a large one: the solution
+    with neighbouring eigenvalues lumped together, interpolated, as ``λ`` is nearly linear in ``1/e`` and ``μ`` in ``1/f``.
     """
     if ridge > 0 or max(len(e), len(f)) <= _LARGE:
         return 0.5 * _alone(e / q.sum(), ridge), 0.5 * _alone(f / m.sum(), ridge)
@@ -176,9 +175,9 @@ def _alone(variance: np.ndarray, ridge: float) -> np.ndarray:
 
 
 def _lumped(values: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lump eigenvalues together that are nearly the same; give their means, ascending, and multiplicities.
+    """Lump nearly equal eigenvalues together; return their means, ascending, and multiplicities.
 
-    The lumps are always as many; an empty one gets a multiplicity that does not matter.
+    The number of lumps is fixed; an empty one gets a negligible multiplicity.
     """
     edges = np.linspace(np.log(values.min()), np.log(values.max()), _LUMPS + 1)
     lump = np.clip(np.digitize(np.log(values), edges) - 1, 0, _LUMPS - 1)

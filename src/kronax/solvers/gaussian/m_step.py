@@ -4,9 +4,9 @@ Two fits of the same model (Eq. 3) are kept apart. The estimate uses the whole s
 that the next E-step sees holds only what rises above the noise, damped: an ``Ω`` fitted closely to ``Z`` and a ``Z``
 fitted closely to ``Ω`` drive each other to extremes.
 
-The estimate comes in four forms. Shrinkage replaces the eigenvalues of both axes. Apart, each axis is then fitted with the
-other at its mean, ``Φ + ψ̄I = n(ZᵀZ)⁻¹``, and what both could explain is in both; jointly, they share it out. A ridge and an
-l1 penalty are fitted jointly to the eigenvalues, and the matrices, as they are.
+The estimate comes in four forms. Shrinkage replaces the eigenvalues of both axes. In separate fits, each axis is then fitted
+with the other at its mean, ``Φ + ψ̄I = n(ZᵀZ)⁻¹``, and what both could explain is in both; a joint fit divides it between them.
+A ridge is fitted jointly to the unshrunk eigenvalues, an l1 penalty to the matrices themselves.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import linalg, sparse
 
-from kronax.solvers.device import eigh_all, eigvalsh, side_by_side, to_device, to_host
+from kronax.solvers.device import eigh_all, eigvalsh, on_each, to_device, to_host
 from kronax.solvers.gaussian import kronecker_sum, ridge
 from kronax.solvers.gaussian.lasso import newton
 from kronax.solvers.gaussian.precision import LowRank, Precision, Sparse, dense, diagonal, mean_diagonal, shifted
@@ -29,7 +29,7 @@ from kronax.solvers.status import CLOSED_FORM, Status
 
 _DAMPING = 0.5  # share of the spikes in the Ω that the E-step sees
 _CONSTANT = 1e-10  # variances below this share of the mean count as zero
-_LEAST = 1e-6  # of the mean eigenvalue: the least that a direction may be left with
+_LEAST = 1e-6  # share of the mean eigenvalue that every direction keeps at least
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Penalty:
         Of a ridge, in units of the squared mean variance; of an l1 penalty, on the scale of correlations, one for the rows and one
         for the columns if two. None: the ridge that held-out data choose, the universal threshold for l1.
     joint
-        Of shrinkage: whether the axes share out what both could explain, or each is fitted with the other at its mean.
+        Of shrinkage: whether the axes are fitted jointly, or each with the other at its mean.
     unit
-        In which the strength of a ridge is given, where it is not the squared mean variance of the moments at hand.
+        Unit of a ridge's strength, if it is not the squared mean variance of the moments at hand.
     """
 
     kind: Literal["shrinkage", "ridge", "l1"] = "shrinkage"
@@ -58,8 +58,8 @@ class Penalty:
 class Estimate(NamedTuple):
     """Precisions of the rows and of the columns of every matrix, with equal mean diagonals, and how they were reached.
 
-    ``strength`` is that of the penalty, NaN for shrinkage; the objective in ``status`` the negative log-likelihood per entry,
-    with that of a ridge, up to a constant.
+    ``strength`` is that of the penalty, NaN for shrinkage. The objective in ``status`` is the negative log-likelihood per
+    entry, up to a constant, and includes a ridge.
     """
 
     rows: Precision
@@ -83,8 +83,8 @@ def estimate_shared(
 ) -> Estimate:
     """Fit Eq. 3 to matrices that share their rows: one ``Ψ``, and a ``Φ_k`` for the columns of every matrix.
 
-    ``min Σ_k [tr(S₁ₖΨ) + tr(S₂ₖΦ_k) − log det(Ψ ⊕ Φ_k)]`` sees of the rows only ``Σ_k S₁ₖ``, and its sum over ``(k, j)``
-    is one over all columns: Eq. 3 again, with the eigenvalues of all ``S₂ₖ`` in a row (Andrew et al., AISTATS 2024).
+    ``min Σ_k [tr(S₁ₖΨ) + tr(S₂ₖΦ_k) − log det(Ψ ⊕ Φ_k)]`` depends on the rows only through ``Σ_k S₁ₖ``, and its sum over
+    ``(k, j)`` runs over all columns: it is Eq. 3 with the eigenvalues of all ``S₂ₖ`` in a row (Andrew et al., AISTATS 2024).
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def estimate_shared(
 class _Side(NamedTuple):
     """One axis of ``Z``: ``vectors diag(√eigenvalues) othersᵀ``, the others being its samples.
 
-    ``beyond`` is what the E-step adds to the second moments beyond those of the mode, or None.
+    ``beyond`` is what the E-step adds to the second moments of the mode, or None.
     """
 
     vectors: np.ndarray
@@ -144,7 +144,7 @@ def _shrinkage(sides: Sequence[_Side], *, joint: bool) -> Estimate:
 
 
 def _ridge(sides: Sequence[_Side], penalty: Penalty) -> Estimate:
-    """Fit the second moments as they are, null eigenvalues included, with the ridge given or the one that held-out data choose."""
+    """Fit the unshrunk second moments, null eigenvalues included, with a ridge that is given or chosen by held-out data."""
     e, f, m, q = _in_a_row([_sample(side) for side in sides], sides)
     size = float(m.sum() * q.sum())
     unit, strength = penalty.unit or (float(m @ e) / size) ** 2, penalty.strength
@@ -187,20 +187,20 @@ def _status(solved: Status, objective: float) -> Status:
 
 
 def bytes_for_l1(n: int, p: int) -> int:
-    """Estimate the memory of a fit with an l1 penalty, in bytes: so many matrices of each axis are alive at a time."""
+    """Estimate the memory of a fit with an l1 penalty, in bytes, from the matrices of each axis alive at a time."""
     return 8 * 50 * (n**2 + p**2)
 
 
 def _solve(
     eigenvalues: Sequence[np.ndarray], sides: Sequence[_Side]
 ) -> tuple[kronecker_sum.KroneckerSum, list[np.ndarray]]:
-    """Solve Eq. 3; give the precisions' eigenvalues, of every side in the order of its own."""
+    """Solve Eq. 3; return the precisions' eigenvalues, in the order of each side's own."""
     solved = kronecker_sum.fit(*_in_a_row(eigenvalues, sides))
     return solved, _split(solved, eigenvalues)
 
 
 def _in_a_row(eigenvalues: Sequence[np.ndarray], sides: Sequence[_Side]) -> tuple[np.ndarray, ...]:
-    """Give ``e``, ``f``, ``m`` and ``q`` of Eq. 3: the rows' eigenvalues and those of all columns, and multiplicities."""
+    """Return ``e``, ``f``, ``m``, ``q`` of Eq. 3: eigenvalues of the rows, those of all columns, and multiplicities."""
     groups = [_group_sizes(values, side.dim) for values, side in zip(eigenvalues, sides, strict=True)]
     return eigenvalues[0], np.concatenate(eigenvalues[1:]), groups[0], np.concatenate(groups[1:])
 
@@ -217,7 +217,7 @@ def _objective(sides: Sequence[_Side], eigenvalues: Sequence[np.ndarray]) -> flo
 
 
 def _objective_apart(sides: Sequence[_Side], shrunk: Sequence[np.ndarray]) -> float:
-    """Average over both axes the negative log-likelihood per entry of samples with the covariance fitted to their axis.
+    """Average the negative log-likelihood per entry of the two axes, each under the covariance fitted to it.
 
     ``½ Σ_i (e_i/δ_i + log(δ_i/n)) / p``: ½ for white noise, as Eq. 3. Several matrices count by their columns.
     """
@@ -230,7 +230,7 @@ def _objective_apart(sides: Sequence[_Side], shrunk: Sequence[np.ndarray]) -> fl
 
 
 def _second_moments(side: _Side) -> np.ndarray:
-    """Return ``S``, all of it, positive definite where it goes beyond the mode."""
+    """Return the whole of ``S``, made positive definite if it goes beyond the mode."""
     whole = _with_moments(side)
     values = whole.eigenvalues
     if side.beyond is not None:
@@ -241,9 +241,9 @@ def _second_moments(side: _Side) -> np.ndarray:
 
 
 def _with_moments(side: _Side) -> _Side:
-    """Return the axis in the eigenvectors of all its second moments, which need not be those of the mode.
+    """Return the axis with the eigenvectors of all its second moments, which may differ from those of the mode.
 
-    The trace is that of the mode and of what is added, even where means are taken away: it must be the same for both axes.
+    The trace includes the mode and what is added, even if means are subtracted: it must be the same for both axes.
     """
     if side.beyond is None:
         return side
@@ -260,7 +260,7 @@ def _with_moments(side: _Side) -> _Side:
 
 
 def _require_variance(*moments: np.ndarray) -> None:
-    """Require that all rows and columns vary: without a variance there is no correlation, and no end to a precision."""
+    """Require that all rows and columns vary: without variance, correlations are undefined and precisions infinite."""
     for kind, s in zip(("rows", "columns"), moments, strict=True):
         still = np.flatnonzero(np.diag(s) <= _CONSTANT * np.diag(s).mean())
         if len(still):
@@ -272,7 +272,7 @@ def _require_variance(*moments: np.ndarray) -> None:
 
 
 def _sample(side: _Side) -> np.ndarray:
-    """Give the eigenvalues of ``S``, to first order in what lies beyond the mode; the null ones, if there are any, as one."""
+    """Return the eigenvalues of ``S``, to first order in what lies beyond the mode; null ones, if any, as one."""
     values = np.append(side.eigenvalues, [0.0] * (side.dim > len(side.eigenvalues)))
     return _with_the_trace(_beyond_the_mode(values, side), side)
 
@@ -280,7 +280,7 @@ def _sample(side: _Side) -> np.ndarray:
 def _held_out(sides: Sequence[_Side]) -> list[np.ndarray]:
     """Shrink the spectrum of every axis; the null eigenvalues, if there are any, stand behind the others as one."""
     size = max(len(side.eigenvalues) for side in sides)
-    return side_by_side(lambda side: leave_one_out(side.eigenvalues, side.dim, side.n_samples), sides, size)
+    return on_each(lambda side: leave_one_out(side.eigenvalues, side.dim, side.n_samples), sides, size)
 
 
 def _beyond_the_mode(values: np.ndarray, side: _Side) -> np.ndarray:
@@ -301,12 +301,12 @@ def _with_the_trace(values: np.ndarray, side: _Side) -> np.ndarray:
 
 
 def _group_sizes(values: np.ndarray, dim: int) -> np.ndarray:
-    """Count one for every eigenvalue, and for the last as many as are needed to make ``dim``."""
+    """Count one for every eigenvalue, and for the last one as many as bring the sum to ``dim``."""
     return np.append(np.ones(len(values) - 1), dim - len(values) + 1.0)
 
 
 def _together(sides: Sequence[_Side], eigenvalues: Sequence[np.ndarray]) -> list[LowRank]:
-    """Give ``Ψ`` and every ``Φ`` of the joint fit; ``Ψ + t`` and ``Φ − t`` are one model, ``t`` makes their means equal."""
+    """Return ``Ψ`` and every ``Φ`` of the joint fit; ``Ψ + t``, ``Φ − t`` are one model: ``t`` makes the means equal."""
     rows, *cols = map(_precision, sides, eigenvalues)
     mean = np.average([mean_diagonal(phi) for phi in cols], weights=[side.dim for side in sides[1:]])
     t = 0.5 * (float(mean) - mean_diagonal(rows))
@@ -314,10 +314,10 @@ def _together(sides: Sequence[_Side], eigenvalues: Sequence[np.ndarray]) -> list
 
 
 def _apart(side: _Side, shrunk: np.ndarray) -> LowRank:
-    """Give the precision of one axis with the other at its mean: ``ΔC⁻¹Δ − ½I``, ``Δ`` such that the diagonal is ½.
+    """Compute the precision of one axis with the other at its mean: ``ΔC⁻¹Δ − ½I``, ``Δ`` such that the diagonal is ½.
 
-    With unknown scales of rows and columns only partial correlations mean something, and these are what stands off the
-    diagonal, with their sign turned.
+    If the scales of rows and columns are unknown, only partial correlations are meaningful. The off-diagonal entries are
+    these, with opposite sign.
     """
     inverse = _precision(side, 1.0 / shrunk)
     size = np.sqrt(diagonal(inverse))
@@ -327,10 +327,10 @@ def _apart(side: _Side, shrunk: np.ndarray) -> LowRank:
 
 
 def _precision(side: _Side, eigenvalues: np.ndarray) -> LowRank:
-    """Put a precision matrix together; directions without an eigenvalue get the null one or, without it, the mean.
+    """Assemble a precision matrix; directions without an eigenvalue get the null one or, if there is none, the mean.
 
-    Of the direction along which means were taken away nothing is known: it gets the mean, which ties no two to each other.
-    The vectors are a copy.
+    Nothing is known of the direction along which means were subtracted: it gets the mean, which connects no two variables.
+    The vectors are copied.
     """
     n, kept = side.vectors.shape
     mean = float(_group_sizes(eigenvalues, side.dim) @ eigenvalues) / side.dim
@@ -339,7 +339,7 @@ def _precision(side: _Side, eigenvalues: np.ndarray) -> LowRank:
     null = float(eigenvalues[-1])
     if side.dim == n:
         return LowRank(null, side.vectors.copy(), eigenvalues[:kept] - null)
-    means = np.where(side.vectors.any(axis=1), n**-0.5, 0.0).astype(side.vectors.dtype)  # 0 of what does not vary
+    means = np.where(side.vectors.any(axis=1), n**-0.5, 0.0).astype(side.vectors.dtype)  # 0 for rows that do not vary
     return LowRank(null, np.column_stack([side.vectors, means]), np.append(eigenvalues[:kept], mean) - null)
 
 
@@ -350,7 +350,7 @@ def whole(estimate: Estimate) -> Omega:
 
 
 def spiked(lead: Leading, energy: float, n_comps: int) -> Omega:
-    """Fit Eq. 3 to the directions above the noise, all others pooled, and damp it: ``(1 − η)I + ηΩ̂``.
+    """Fit Eq. 3 to the directions above the noise, with all others pooled, and damp the result: ``(1 − η)I + ηΩ̂``.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ from scipy import sparse
 
 from kronax.solvers.device import to_device, to_host
 
-_SMALL = 1024  # rows up to which the whole matrix is made sooner than some of its entries
+_SMALL = 1024  # rows up to which the whole matrix is computed faster than some of its entries
 _CHUNK = 2**22  # numbers gathered at a time
 
 
@@ -36,12 +36,12 @@ class LowRank:
 
 @dataclass(frozen=True)
 class Sparse:
-    """A symmetric matrix most entries of which are exactly zero.
+    """A symmetric matrix, most of whose entries are exactly zero.
 
     Attributes
     ----------
     matrix
-        CSR, (n, n), no stored zeros but perhaps on the diagonal, all of which is stored.
+        CSR, (n, n). The whole diagonal is stored; elsewhere there are no stored zeros.
     """
 
     matrix: sparse.csr_array
@@ -54,7 +54,7 @@ Precision = LowRank | Sparse
 
 
 def diagonal(precision: Precision) -> np.ndarray:
-    """Give the diagonal, (n,), float64."""
+    """Return the diagonal, (n,), float64."""
     if isinstance(precision, Sparse):
         return precision.matrix.diagonal()
     size = max(1, _CHUNK // max(1, precision.vectors.shape[1]))
@@ -63,19 +63,19 @@ def diagonal(precision: Precision) -> np.ndarray:
 
 
 def mean_diagonal(precision: Precision) -> float:
-    """Give the mean of the diagonal."""
+    """Compute the mean of the diagonal."""
     return float(diagonal(precision).mean())
 
 
 def shifted(precision: Precision, t: float) -> Precision:
-    """Give ``Ψ + tI``."""
+    """Return ``Ψ + tI``."""
     if isinstance(precision, Sparse):
         return Sparse(sparse.csr_array(precision.matrix + t * sparse.eye_array(len(precision), format="csr")))
     return replace(precision, base=precision.base + t)
 
 
 def dense(precision: Precision) -> np.ndarray:
-    """Give the whole matrix, (n, n), exactly symmetric."""
+    """Return the whole matrix, (n, n), exactly symmetric."""
     if isinstance(precision, Sparse):
         return precision.matrix.toarray()
     vectors = precision.vectors.astype(np.float64)
@@ -85,12 +85,12 @@ def dense(precision: Precision) -> np.ndarray:
 
 
 def complete(precision: Precision) -> sparse.csr_array:
-    """Give all entries that are not zero, CSR."""
+    """Return all entries that are not zero, CSR."""
     return precision.matrix if isinstance(precision, Sparse) else sparse.csr_array(dense(precision))
 
 
 def entries(precision: Precision, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-    """Give the entries at pairs ``rows ≠ cols``, float64."""
+    """Return the entries at pairs ``rows ≠ cols``, float64."""
     if isinstance(precision, Sparse):
         return np.asarray(precision.matrix[rows, cols]).ravel() if len(rows) else np.zeros(0)
     if len(precision) <= _SMALL:

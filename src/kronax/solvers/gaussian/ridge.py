@@ -1,9 +1,9 @@
-"""How strong a ridge on the Kronecker sum should be: what the held-out data say.
+"""How strong a ridge on the Kronecker sum should be, by the likelihood of held-out data.
 
-The likelihood of held-out data under a fit depends on them through the variances along the fit's eigenvectors alone.
-:func:`kronax.solvers.gaussian.shrinkage.leave_one_out` estimates these. The ridge of Eq. 3′ is the one whose fit makes
-Eq. 3 smallest, with them in the place of the sample's eigenvalues and with the best overall scale, on which nothing depends
-and which a ridge makes too small: ``min_c c·t − N log c − log det`` with ``t = Σ m ẽ λ + Σ q f̃ μ`` and ``N = Σm·Σq`` is
+Under a fit, the likelihood of held-out data depends only on their variances along the fit's eigenvectors.
+:func:`kronax.solvers.gaussian.shrinkage.leave_one_out` estimates these. They replace the sample's eigenvalues in Eq. 3, and the
+ridge of Eq. 3′ is chosen whose fit makes Eq. 3 smallest. The overall scale ``c``, on which no result depends and which a ridge
+makes too small, is set to its optimum: ``min_c c·t − N log c − log det`` with ``t = Σ m ẽ λ + Σ q f̃ μ`` and ``N = Σm·Σq`` is
 
     ``N + N log(t/N) − Σ_ij m_i q_j log(λ_i + μ_j)``.                                                           (8)
 """

@@ -12,12 +12,12 @@ _CHUNK = 2**17  # complex numbers held at a time: 2 MiB, which caches hold
 
 
 def leave_one_out(eigenvalues: np.ndarray, dim: int, n_samples: int) -> np.ndarray:
-    """Compute the variances that a sample left out shows along the eigenvectors of the others.
+    """Compute the variances that a left-out sample shows along the eigenvectors of the others.
 
     For eigenvectors ``u_i`` of a sample covariance matrix the best eigenvalues are ``u_iᵀΣu_i``, and a sample that had no
     part in finding ``u_i`` shows them without bias. Along the eigenvectors of ``S``, with eigenvalues ``e_j``, the squares of
-    the average sample are ``e_j/n``. Without it, ``S`` has the eigenvalues ``d_i``, along whose eigenvectors its squares are
-    ``s_i``. These are the poles and residues of
+    the average sample are ``e_j/n``. Without it, ``S`` has the eigenvalues ``d_i``; along their eigenvectors, the squares of
+    the average sample are ``s_i``. Both are the poles and residues of
 
         ``F(z) = Σ_i s_i/(d_i − z) = h/(1 − h)``,  ``D(z) = Σ_i 1/(d_i − z) = Σ_j 1/(e_j − z) + h′/(1 − h)``,      (9)
 
@@ -41,8 +41,8 @@ def leave_one_out(eigenvalues: np.ndarray, dim: int, n_samples: int) -> np.ndarr
     dim
         Number of variables ``p ≥ m``; ``p − m`` eigenvalues are zero.
     n_samples
-        Number of samples ``n ≥ m``. Where ``m`` is less than both, some variables, or some samples, are combinations of
-        others: as many of both do not count. Directions that show no variance get the least of the others.
+        Number of samples ``n ≥ m``. If ``m`` is less than both ``n`` and ``p``, some variables or samples are combinations of
+        others; as many of both are not counted. Directions without variance get the least of the others' values.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def _around_some(points: np.ndarray, width: np.ndarray, e: np.ndarray, n: int, n
 
 @lru_cache
 def _marchenko_pastur_median(aspect: float) -> float:
-    """Median of the Marchenko–Pastur law with ratio ``aspect ≤ 1`` and unit variance."""
+    """Compute the median of the Marchenko–Pastur law with ratio ``aspect ≤ 1`` and unit variance."""
     root = np.sqrt(aspect)
 
     def density(t: float) -> float:  # in t, with x = 1 + β − 2√β·cos(t): its roots vanish
@@ -107,8 +107,8 @@ def _marchenko_pastur_median(aspect: float) -> float:
 def noise_level(eigenvalues: np.ndarray, shape: tuple[int, int]) -> float:
     """Estimate the standard deviation of white noise in a matrix from the median of its squared singular values.
 
-    Gavish and Donoho (IEEE Trans. Inf. Theory 2014): the median of ``σ²·max(shape)·MP`` is
-    matched, where MP is the Marchenko–Pastur law. A low-rank signal, however strong, hardly moves the median.
+    Gavish and Donoho (IEEE Trans. Inf. Theory 2014): the median of ``σ²·max(shape)·MP`` is matched, where MP is
+    the Marchenko–Pastur law. A low-rank signal, however strong, hardly moves the median.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ class Spectrum:
     dims
         Degrees of freedom of rows and columns.
     beyond
-        What is known of ``E[ZZᵀ]`` and ``E[ZᵀZ]`` beyond ``ZZᵀ`` and ``ZᵀZ``, or None.
+        ``E[ZZᵀ] − ZZᵀ`` and ``E[ZᵀZ] − ZᵀZ`` as far as known, or None.
     """
 
     rows: np.ndarray
@@ -37,7 +37,7 @@ class Spectrum:
     beyond: tuple[np.ndarray, np.ndarray | None] | None = None
 
     def transposed(self) -> "Spectrum":
-        """Give the spectrum of ``Zᵀ``."""
+        """Return the spectrum of ``Zᵀ``."""
         return Spectrum(self.cols, self.rows, self.eigenvalues, self.dims[::-1], self.beyond and self.beyond[::-1])
 
 
@@ -77,8 +77,8 @@ def decompose(
     square
         ``ZᵀZ``.
     center
-        The axis along which means are taken away for the spectrum: 0, from every column its mean over the rows; 1, from
-        every row its mean over the columns; None, none. That axis loses one degree of freedom.
+        The axis along which means are subtracted for the spectrum: 0, from every column its mean over the rows; 1, from
+        every row its mean over the columns; None, no means. That axis loses one degree of freedom.
     n_comps
         Directions kept, at most.
     most_double
@@ -98,7 +98,7 @@ def _leading(z: Blocks, values: np.ndarray, vectors: np.ndarray, n_comps: int) -
     singular = np.sqrt(values)
     shrunk = shrink_singular_values(singular, noise, z.shape)
     rank = int((shrunk > 0).sum())
-    if rank < 2:  # no structure to speak of: two directions as they are still place every row
+    if rank < 2:  # hardly any structure: two unshrunk directions still give every row a place
         shrunk = singular
     most = min(n_comps, len(values))
     cols = vectors[:, :most]
@@ -139,9 +139,10 @@ def _spectrum(
 
 
 def _without_variance(centred: np.ndarray, squares: np.ndarray, rounding: float) -> np.ndarray:
-    """Tell of which rows or columns taking the means away left rounding alone.
+    """Mark the rows or columns of which only rounding is left once means are subtracted.
 
-    Both are sums of squares, after and before; a sum of ``n`` products is good to a share of ``n`` units in the last place.
+    ``centred`` and ``squares`` are sums of squares after and before subtraction; a sum of ``n`` products is accurate to
+    ``n`` units in the last place.
     """
     return centred <= rounding * squares
 
@@ -153,7 +154,7 @@ def _row_squares(z: Blocks) -> jax.Array:
 
 
 def _mean(z: Blocks, center: int | None) -> np.ndarray:
-    """Give the columns' means; 0 where they are not taken away."""
+    """Compute the columns' means; 0 where they are not subtracted."""
     return to_host(_col_sums(z)) / z.shape[0] if center == 0 else np.zeros(z.shape[1])
 
 
@@ -161,7 +162,7 @@ _col_sums = jax.jit(col_sums)
 
 
 def _centred(z: Blocks, square: np.ndarray, mean: np.ndarray, center: int | None) -> np.ndarray:
-    """Give the Gram matrix of the deviations from means."""
+    """Compute the Gram matrix of the deviations from means."""
     if center == 0:  # Σ_i (z_i − μ)(z_i − μ)ᵀ = ZᵀZ − nμμᵀ
         return square - z.shape[0] * np.outer(mean, mean)
     if center == 1:  # J ZᵀZ J, J = I − 11ᵀ/m

@@ -7,8 +7,8 @@ from scipy import sparse
 
 from kronax.solvers.gaussian.precision import Precision, diagonal, entries
 
-# A correlation or cosine ``c`` whose square is less than a unit in the last place of 1: ``1 − c²``, the share of the variance
-# that it leaves unexplained, cannot be told from 1. Rounding makes such ones of exact zeros.
+# A correlation or cosine ``c`` whose square is less than a unit in the last place of 1. It cannot be told from an exact zero after
+# rounding: ``1 − c²``, the share of the variance that it leaves unexplained, equals 1.
 SMALLEST_CORRELATION = float(np.sqrt(np.finfo(np.float64).eps))
 
 
@@ -29,7 +29,7 @@ class Graph:
 
 
 def on_edges(precision: Precision, graph: Graph) -> sparse.csr_array:
-    """Give the signed precision on the edges of a graph and on the diagonal: CSR, exactly symmetric."""
+    """Return the signed precision on the edges of a graph and on the diagonal: CSR, exactly symmetric."""
     upper = sparse.triu(graph.connectivities, k=1, format="coo")
     rows, cols = upper.coords
     half = sparse.coo_array((entries(precision, rows, cols), (rows, cols)), upper.shape)
@@ -39,7 +39,7 @@ def on_edges(precision: Precision, graph: Graph) -> sparse.csr_array:
 
 
 def assembled(connectivities: sparse.csr_array, distances: sparse.csr_array) -> Graph:
-    """Return the graph of weights and distances on the same edges: sorted, without stored zeros."""
+    """Return the graph with these weights and distances on the same edges: sorted, without stored zeros."""
     for matrix in (connectivities, distances):
         matrix.eliminate_zeros()
         matrix.sort_indices()

@@ -8,14 +8,14 @@ from kronax.solvers.gaussian.precision import LowRank, Precision, Sparse, diagon
 from kronax.solvers.graph.graph import SMALLEST_CORRELATION, Graph, assembled, to_csr
 from kronax.solvers.graph.search import most_similar
 
-_SMALLEST_DISTANCE = 1e-8  # of two variables that are one: distances in a graph are positive
+_SMALLEST_DISTANCE = 1e-8  # of two equal variables: distances in a graph are positive
 
 
 def partial_correlation_graph(precision: Precision, shift: float, n_neighbors: int, *, progress: bool = False) -> Graph:
     """Connect the variables with the largest positive partial correlations.
 
-    In a Kronecker sum only ``Φ + t`` is determined, so a partial correlation takes the other axis' mean diagonal
-    along: ``ρ_jl = −Φ_jl / √((Φ_jj + ψ̄)(Φ_ll + ψ̄))``. It is the weight; ``√(2 − 2ρ)`` the distance.
+    In a Kronecker sum only ``Φ + t`` is determined, so a partial correlation includes the other axis' mean diagonal:
+    ``ρ_jl = −Φ_jl / √((Φ_jj + ψ̄)(Φ_ll + ψ̄))``. The weight is ``ρ``, the distance ``√(2 − 2ρ)``.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def _largest_entries(
 
 
 def _of_weights(weights: sparse.csr_array) -> Graph:
-    """Connect two variables if either is a neighbour of the other; from weights like correlations, at most 1."""
+    """Connect two variables if either is a neighbour of the other; weights are at most 1, like correlations."""
     weights = weights.maximum(weights.T)
     distances = weights.copy()
     distances.data = np.sqrt(np.maximum(2.0 - 2.0 * weights.data, _SMALLEST_DISTANCE**2))
@@ -61,7 +61,7 @@ def _of_weights(weights: sparse.csr_array) -> Graph:
 
 
 def _smallest(precision: LowRank) -> float:
-    """Return the weight below which rounding is all there is; a large ``U`` is in single precision."""
+    """Return the weight below which there is only rounding; a large ``U`` is in single precision."""
     return max(SMALLEST_CORRELATION, 4.0 * float(np.finfo(precision.vectors.dtype).eps))
 
 

@@ -16,7 +16,7 @@ _SPARE = 10  # candidates beyond the neighbours asked for: what float32 may misp
 
 
 def most_similar(left: np.ndarray, right: np.ndarray, k: int, *, progress: bool) -> tuple[np.ndarray, np.ndarray]:
-    """For every row ``i`` find the ``k`` largest products ``left_i·right_j``, ``j ≠ i``: values and indices, (n, k)."""
+    """Find, for every row ``i``, the ``k`` largest products ``left_i·right_j``, ``j ≠ i``: values and indices, (n, k)."""
     n, width = right.shape
     if n <= _SMALL:
         return _largest(left @ right.T, k)

@@ -9,17 +9,17 @@ from kronax.solvers.graph.search import most_similar
 _WIDTH = 16  # embeddings are padded to a multiple of it, so that those of different ranks share compiled code
 _BISECTIONS = 64
 _SMALLEST_WIDTH, _LARGEST_WIDTH = 1e-3, 1e3  # of the kernel, relative to the mean distance to the neighbours
-_SMALLEST_DISTANCE = 1e-8  # what two equal rows are given: distances in a graph are positive
+_SMALLEST_DISTANCE = 1e-8  # of two equal rows: distances in a graph are positive
 
 
 def affinity_graph(embedding: np.ndarray, n_neighbors: int, *, progress: bool = False) -> Graph:
     """Connect the rows of an embedding whose directions are closest.
 
-    The affinity of two rows is their cosine; the ``n_neighbors`` largest positive ones of every row are kept,
-    except those of rounding alone. Their
-    distances, those of the rows at unit length, become weights by a kernel whose width is set for every row such
-    that its weights add up to ``log2(n_neighbors)``; an edge counts if either end sees it, ``w + w' − ww'``
-    (the fuzzy simplicial set of McInnes et al. 2018, section 3.1). So weights compare across dense and thin regions.
+    The affinity of two rows is their cosine. Of every row, the ``n_neighbors`` largest positive ones are kept, except
+    those that may be rounding. The distances between rows of unit length become weights by a kernel, whose width is set
+    for every row such that its weights add up to ``log2(n_neighbors)``. An edge counts if either end has it,
+    ``w + w' − ww'`` (the fuzzy simplicial set of McInnes et al. 2018, section 3.1). Weights are thus comparable across
+    dense and thin regions.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ from kronax.solvers.gaussian.spectral import Spectrum
 from kronax.solvers.medmagma.penalised import Penalised
 from kronax.solvers.medmagma.steps import Step, Steps
 from kronax.solvers.scales.laplace import Laplace
-from kronax.solvers.scales.near_zero import as_good_as_zero, power_for, without
+from kronax.solvers.scales.near_zero import power_for, stand_for_zero, without
 from kronax.solvers.scales.quotient import quotient
 from kronax.solvers.status import Status, ended
 
@@ -60,8 +60,8 @@ class Structure:
     strength
         Of the penalty, rows before columns if there are two; NaN for shrinkage.
     status
-        Of EM: its ``n_iter`` is the step whose ``Z`` was kept, its objective the negative log-likelihood per entry of ``Z``, up
-        to a constant, at every step, a dropped one included.
+        Of EM. ``n_iter`` is the step whose ``Z`` was kept; the objective, at every step and a dropped one too, is the negative
+        log-likelihood per entry of ``Z``, up to a constant.
     """
 
     rows: Axis
@@ -86,7 +86,7 @@ class Fit(Structure):
     dispersion
         Root mean square of ``log|Y|`` over the non-zero entries of ``X``.
     n_near_zero
-        How many of these were as good as zeros, and left out.
+        How many of these were taken for zeros.
     """
 
     log_rows: np.ndarray
@@ -97,7 +97,7 @@ class Fit(Structure):
 
 
 class _Run(NamedTuple):
-    """Where EM ended: the last step to be trusted, and why there."""
+    """Where EM ended: the last step to be trusted, and why it ended there."""
 
     step: Step
     status: Status
@@ -123,8 +123,8 @@ def fit(
         ``X``: CSR, float64, no stored zeros, a non-zero entry in every row and column, at least 2 × 2.
     power
         ``γ``. If None: 1 where ``X`` has negative values, which a Gaussian ``Z`` has; otherwise the largest ``γ ≤ 1``
-        that brings the dispersion of ``log|Y|^γ`` down to ½, because a Gaussian cannot have the tails beyond. Entries that
-        are as good as zeros, and would decide it, are then taken for zeros.
+        that brings the dispersion of ``log|Y|^γ`` down to ½, because a Gaussian has no heavier tails. Entries that stand
+        for zeros, and would decide ``γ``, are then taken for zeros.
     center
         Whether the location ``m`` is estimated, or 0.
     penalty
@@ -143,7 +143,7 @@ def fit(
     free, n_near_zero = quotient(matrix), 0
     if power is None:
         signed = bool((matrix.data < 0).any())
-        near_zero = np.zeros(matrix.nnz, bool) if signed else as_good_as_zero(free.matrix, free.dispersion)
+        near_zero = np.zeros(matrix.nnz, bool) if signed else stand_for_zero(free.matrix, free.dispersion)
         if n_near_zero := int(near_zero.sum()):
             free = quotient(without(matrix, near_zero))
         power = 1.0 if signed else power_for(free.dispersion)
@@ -178,7 +178,7 @@ def fit_without_noise(
     n_comps: int = 50,
     progress: bool = False,
 ) -> Structure:
-    """Fit Eq. 3 to the matrix itself, its scale apart: the model of GmGM (Andrew et al., AISTATS 2024), regularised.
+    """Fit Eq. 3 to the matrix itself, up to its overall scale: the model of GmGM (Andrew et al., AISTATS 2024), regularised.
 
     Parameters as in :func:`fit`.
     """
@@ -191,7 +191,7 @@ def fit_without_noise(
 
 
 def _structure(run: "_Run", transposed: bool) -> dict[str, Any]:
-    """Give the fields of :class:`Structure`, rows and columns in the order of the matrix."""
+    """Return the fields of :class:`Structure`, rows and columns in the order of the matrix."""
     lead, found, estimate = run.step.lead, run.step.found, run.step.estimate
     rows = Axis(lead.rows * lead.shrunk, estimate.rows)
     cols = Axis(lead.cols * lead.shrunk, estimate.cols[0])
@@ -214,7 +214,7 @@ def _oriented(penalty: m_step.Penalty, transposed: bool) -> m_step.Penalty:
 
 
 def bytes_needed(n: int, p: int, n_entries: int, *, complete: bool) -> int:
-    """Estimate the peak memory of a fit and its graphs, in bytes, beyond the input; the factors are measured ones."""
+    """Estimate the peak memory of a fit and its graphs, in bytes, beyond the input; the factors were measured."""
     large, small = max(n, p), min(n, p)
     entries = 120 * n_entries  # the matrix in blocks, its copies, and what one sweep holds
     square = 8 * 10 * small**2  # Gram matrices, eigenvectors, Newton
@@ -224,7 +224,7 @@ def bytes_needed(n: int, p: int, n_entries: int, *, complete: bool) -> int:
 
 
 def _tall(y: sparse.csr_array, power: float, transposed: bool) -> sparse.csr_array:
-    """Give ``sign(Y)|Y|^γ`` with at least as many rows as columns."""
+    """Return ``sign(Y)|Y|^γ`` with at least as many rows as columns."""
     y = sparse.csr_array((np.copysign(np.abs(y.data) ** power, y.data), y.indices, y.indptr), y.shape)
     return y.T.tocsr() if transposed else y
 
@@ -252,6 +252,6 @@ def _iterate(steps: Steps, max_iter: int, tol: float, progress: bool) -> _Run:
 
 
 def _of_one(step: Step, reason: str) -> Status:
-    """Return the status of EM that ends after one step, for this reason if the step reached its goals."""
+    """Return the status of EM that ends after one step; ``reason`` holds if the step reached its goals."""
     converged = step.status.converged
     return Status(converged, reason if converged else step.status.reason, 1, step.status.objective)

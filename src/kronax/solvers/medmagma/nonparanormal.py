@@ -8,10 +8,9 @@ from scipy import sparse, stats
 
 
 def normal_scores(matrix: sparse.csr_array) -> sparse.csr_array:
-    """Replace every entry ``x_ij`` of rank ``r`` among the ``n`` of its column by ``Φ⁻¹(r/(n + 1)) − Φ⁻¹(r₀/(n + 1))``.
+    """Replace an entry of rank ``r`` among the ``n`` of its column by ``Φ⁻¹(r/(n + 1)) − Φ⁻¹(r₀/(n + 1))``.
 
-    Ties share their mean rank, and ``r₀`` is that of zero: zeros stay zeros, and means of columns are for the model to
-    find.
+    Ties share their mean rank, and ``r₀`` is the rank of zero, so zeros stay zeros. The model estimates the columns' means.
 
     Parameters
     ----------

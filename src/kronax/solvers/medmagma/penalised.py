@@ -3,13 +3,14 @@
 The E-step sees the whole last estimate, undamped, and the geometric mean of ``|Z|`` stays that of the first step, as the paper
 has it: if the size of ``Z`` were free, so would be that of ``Ω``, and the ridge would go to nothing. Each step then decreases
 
-    ``⟨Z, Ω·Z⟩ + log det H − log det Ω + ρ‖Ω‖²``,                                                               (9)
+    ``⟨Z, Ω·Z⟩ + log det H − log det Ω + ρ‖Ω‖²``.                                                               (9)
 
-with Laplace's moments, up to the error of their approximation: the negative logarithm of the marginal likelihood, with the ridge,
-is concave in ``Ω`` but for its last two terms, and the M-step minimises its tangent with them. Without ``log det H``, at the mode
-alone, it is the negative logarithm of the joint likelihood, of which E-step and M-step minimise one part each. By the inequality
-of the arithmetic and the geometric mean ``⟨Z, Ω·Z⟩`` is positive for the smallest ``Z``; so Eq. 9 has a minimum for every
-``ρ > 0``: the last two terms go to infinity where an eigenvalue of ``Ω`` goes to zero or infinity.
+With Laplace's moments this holds up to the error of the approximation. Eq. 9 is then the negative logarithm of the marginal
+likelihood, with the ridge. It is concave in ``Ω`` but for its last two terms; the M-step minimises these together with the tangent
+of the rest. At the mode alone there is no ``log det H``, and Eq. 9 is the negative logarithm of the joint likelihood: E-step and
+M-step each minimise one part. For every ``ρ > 0`` Eq. 9 has a minimum: ``⟨Z, Ω·Z⟩`` is positive for the smallest ``Z``, by the
+inequality of the arithmetic and the geometric mean, and the last two terms go to infinity where an eigenvalue of ``Ω`` goes to
+zero or infinity.
 """
 
 from dataclasses import replace

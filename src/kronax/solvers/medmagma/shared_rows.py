@@ -1,8 +1,8 @@
 """Several matrices that share their rows: one graph of the rows, one of the columns of each.
 
-Side by side the matrices are one, the columns of which depend on each other only within a matrix: ``Ψ`` is common,
-``Φ`` block-diagonal. A row that a matrix lacks adds nothing to ``S₁ = Σ_k Z_k Z_kᵀ``; in the denoised ``Z_k`` it stands
-where the row does that is most like it otherwise.
+Side by side, the matrices are one, whose columns depend on each other only within a matrix: ``Ψ`` is common, ``Φ``
+block-diagonal. A row that matrix ``k`` lacks adds nothing to ``S₁ = Σ_k Z_k Z_kᵀ``. In the denoised ``Z_k`` it gets the
+place of the row that is most similar to it in the other matrices.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ _SCORES = 2**23  # cosines held at a time: 64 MiB
 
 @dataclass(frozen=True)
 class SharedRows:
-    """What several matrices tell about the rows that they share.
+    """The common structure of several matrices that share their rows.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ def combine(
     embeddings
         Coordinates of their rows in the denoised ``Z_k``.
     members
-        For every matrix, which of the ``n`` rows its own are.
+        For every matrix, the positions of its rows among the ``n``.
     n
         Number of rows; each is a row of at least one matrix.
     penalty
@@ -74,10 +74,10 @@ def combine(
 
 
 def side_by_side(spectra: Sequence[Spectrum], members: Sequence[np.ndarray], n: int) -> Spectrum:
-    """Give the spectrum of the matrices side by side, rows that are not there being zero.
+    """Compute the spectrum of the matrices side by side; rows that one lacks are zero.
 
-    With ``Z_k = U_k diag(√e_k) V_kᵀ`` that of ``C = [U_1√e_1, U_2√e_2, …]`` is all that is needed: its rows' eigenvectors
-    are those sought, its columns' ``W`` give them as ``V_k W_k``.
+    With ``Z_k = U_k diag(√e_k) V_kᵀ``, the spectrum of ``C = [U_1√e_1, U_2√e_2, …]`` is enough. The eigenvectors of its
+    rows are those sought; from those of its columns, ``W``, those of the columns sought are ``V_k W_k``.
     """
     parts = [_placed(part.rows * np.sqrt(part.eigenvalues), at, n) for part, at in zip(spectra, members, strict=True)]
     coordinates = np.hstack(parts)
@@ -89,7 +89,7 @@ def side_by_side(spectra: Sequence[Spectrum], members: Sequence[np.ndarray], n: 
     values, vectors = values[:kept], vectors[:, :kept]
     others = (coordinates.T if wide else coordinates) @ (vectors / np.sqrt(values))
     rows, weights = (vectors, others) if wide else (others, vectors)
-    rows = np.where(coordinates.any(axis=1)[:, None], rows, 0.0)  # what does not vary does so along no direction
+    rows = np.where(coordinates.any(axis=1)[:, None], rows, 0.0)  # rows that do not vary have no part in any direction
     ends = np.cumsum([part.shape[1] for part in parts])[:-1]
     cols = [part.cols @ weight for part, weight in zip(spectra, np.split(weights, ends), strict=True)]
     return Spectrum(rows, np.vstack(cols), values, dims, _beyond(spectra, members, n))
@@ -109,9 +109,9 @@ def _beyond(spectra: Sequence[Spectrum], members: Sequence[np.ndarray], n: int) 
 def joint_embedding(embeddings: Sequence[np.ndarray], members: Sequence[np.ndarray], n: int) -> np.ndarray:
     """Put embeddings side by side and turn them to their principal axes.
 
-    What a row lacks it takes from the row with the largest cosine, in what the two have in common, among those that lack
-    nothing of it. An average over several would stand between kinds of rows, and rows that lack the same would form a
-    kind of their own.
+    The coordinates that a row lacks are copied from the most similar row, by the cosine of the coordinates that both have,
+    among the rows that have those lacking. An average over several rows would lie between kinds of rows, and all rows that
+    lack the same would form a kind of their own.
     """
     known = np.zeros((n, len(embeddings)), dtype=bool)
     for k, at in enumerate(members):
@@ -131,7 +131,7 @@ def joint_embedding(embeddings: Sequence[np.ndarray], members: Sequence[np.ndarr
 
 
 def _nearest(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """For every row find the other one with the largest cosine."""
+    """Find, for every row, the other one with the largest cosine."""
     length = np.linalg.norm(others, axis=1, keepdims=True)
     unit = np.divide(others, length, out=np.zeros_like(others), where=length > 0)
     step = max(1, block_size(_SCORES) // len(others))

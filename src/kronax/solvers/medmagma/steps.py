@@ -73,9 +73,7 @@ class Steps:
         """Take the step from ``Ω = I``."""
         omega = fiber.identity(*self.y.shape)
         mode = fiber.sinkhorn(self.matrix, *self.counts, FIBER_TOLERANCE)
-        if (
-            float(mode.residual) > FIBER_TOLERANCE
-        ):  # a pattern that hangs together loosely: Newton's method does not mind
+        if float(mode.residual) > FIBER_TOLERANCE:  # a loosely connected pattern, which Newton's method can handle
             mode = self._newton(omega, mode)
         return self._from(mode, omega)
 
@@ -96,8 +94,8 @@ class Steps:
     def doubt(self, old: Step, new: Step, change: float, last_change: float) -> str:
         """Return why a step cannot be trusted, in words; empty if it can.
 
-        The steps of a fixed-point iteration that converges get shorter. One longer than the step before it is where the
-        feedback between ``Z`` and ``Ω`` has taken over.
+        The steps of a converging fixed-point iteration get shorter. Where one is longer than the step before it, the feedback
+        between ``Z`` and ``Ω`` has taken over.
         """
         if change < last_change:
             return ""
@@ -108,7 +106,7 @@ class Steps:
         return step
 
     def _seen(self, step: Step) -> fiber.Omega:
-        """Return the ``Ω`` that the E-step sees of the step before."""
+        """Return the part of the last step's ``Ω`` that the E-step sees."""
         return m_step.spiked(step.lead, self.n_entries, self.n_comps)
 
     def _newton(self, omega: fiber.Omega, start: fiber.Mode) -> fiber.Mode:

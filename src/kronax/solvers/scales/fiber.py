@@ -60,13 +60,13 @@ class Mode:
 
 
 def identity(n: int, m: int) -> Omega:
-    """Give ``Ω = I``."""
+    """Return ``Ω = I``."""
     none = jnp.zeros(1)
     return Omega(jnp.asarray(1.0), jnp.zeros((n, 1)), none, jnp.zeros((m, 1)), none)
 
 
 def precisions(omega: Omega) -> tuple[np.ndarray, np.ndarray]:
-    """Give ``Ψ`` and ``Φ`` of a small ``Ω``, which share its multiple of the identity."""
+    """Return ``Ψ`` and ``Φ`` of a small ``Ω``, which share its multiple of the identity."""
     return tuple(
         to_host(0.5 * omega.scale * jnp.eye(len(vectors)) + (vectors * weights) @ vectors.T)
         for vectors, weights in (
@@ -77,7 +77,7 @@ def precisions(omega: Omega) -> tuple[np.ndarray, np.ndarray]:
 
 
 def at(quotient: Blocks, a: Array, b: Array) -> Blocks:
-    """Give ``Z = Y ∘ exp(a_i + b_j)``."""
+    """Compute ``Z = Y ∘ exp(a_i + b_j)``."""
     return quotient.with_values(quotient.values * jnp.exp(outer_sum(quotient, a, b)))
 
 
@@ -91,13 +91,13 @@ def of_unit_size(quotient: Blocks, mode: Mode, n_entries: float) -> tuple[Mode, 
 
 @jax.jit
 def distance(quotient: Blocks, old: Mode, new: Mode, n_entries: float) -> Array:
-    """Give the root mean square difference of ``log|Z|`` over the pattern."""
+    """Compute the root mean square difference of ``log|Z|`` over the pattern."""
     change = outer_sum(quotient, new.a - old.a, new.b - old.b)
     return jnp.sqrt(row_sums(quotient.with_values(change**2)).sum() / n_entries)
 
 
 def times(omega: Omega, matrix: Blocks) -> Array:
-    """Give ``Ω·T`` on the pattern of ``T``."""
+    """Compute ``Ω·T`` on the pattern of ``T``."""
     left = omega.row_vectors * omega.row_weights
     right = rmatmul(matrix, omega.row_vectors)
     return add_on_pattern(matrix, left, right, omega.col_vectors, omega.col_weights, omega.scale)
@@ -121,13 +121,13 @@ def sinkhorn(quotient: sparse.csr_array, row_counts: np.ndarray, col_counts: np.
 def scaled(
     quotient: sparse.csr_array, row_counts: np.ndarray, col_counts: np.ndarray, tol: float
 ) -> tuple[np.ndarray, np.ndarray, float, int]:
-    """Return the factors of the rows and columns of ``Y∘Y`` that make its sums the counts, how far off they are, and sweeps."""
+    """Return the factors of rows and columns that make the sums of ``Y∘Y`` the counts, the residual, and the sweeps."""
     squares = sparse.csr_array((quotient.data**2, quotient.indices, quotient.indptr), quotient.shape)
     cols, residual, n_iter = np.ones(len(col_counts)), np.inf, 0
     while residual > tol and n_iter < _SINKHORN_SWEEPS:
         rows = row_counts / (squares @ cols)
         sums = squares.T @ rows
-        # before this sweep's change of the columns, their sums tell how far the last sweep was from the goal
+        # before this sweep changes the columns, their sums show how far the last sweep was from the goal
         residual = float(np.abs(cols * sums / col_counts - 1.0).max())
         cols = col_counts / sums
         n_iter += 1

@@ -1,9 +1,9 @@
 """The E-step beyond its mode: the second moments of ``Z`` on the fiber, by Laplace's approximation.
 
-This is for reproduction of the paper (Andrew et al. 2026, section 3.4): in the benchmarks the mode alone serves as well.
+This reproduces the paper (Andrew et al. 2026, section 3.4); in the benchmarks, the mode alone does as well.
 
-As in the paper, the geometric mean of ``|Z|`` is fixed. On the fiber ``Z ∘ exp(a_i + b_j)`` that is one linear condition on
-``θ = (a, b)``, ``Σ p_i a_i + Σ n_j b_j = 0`` with the counts of Eq. 2. The volume is then constant, and the posterior is
+As in the paper, the geometric mean of ``|Z|`` is fixed. On the fiber ``Z ∘ exp(a_i + b_j)`` this is one linear condition on
+``θ = (a, b)``: ``Σ p_i a_i + Σ n_j b_j = 0``, with the counts of Eq. 2. The volume is then constant, and the posterior is
 ``exp(−½⟨Z, Ω·Z⟩)``. With ``H`` the Hessian of ``½⟨Z, Ω·Z⟩`` at the mode and ``V`` its inverse in the directions that are left,
 ``θ`` has approximately the covariance ``V`` and the mean ``s = −Vτ``, ``τ = ∇½⟨V, H(θ)⟩`` with ``V`` held fixed. To second order,
 
@@ -50,13 +50,13 @@ class Laplace:
     Attributes
     ----------
     required
-        Whether they are taken in any case, or only where :func:`worthwhile` tells so.
+        Whether they are always taken, or only where they are :func:`worthwhile`.
     """
 
     required: bool = True
 
     def __call__(self, z: np.ndarray, psi: np.ndarray, phi: np.ndarray) -> Moments | None:
-        """Compute the moments, or None where they are not taken or ``Z`` is no strict mode; see :func:`moments`."""
+        """Compute the moments; None where they are not taken or ``Z`` is no strict mode. See :func:`moments`."""
         if not (self.required or worthwhile(*z.shape, np.count_nonzero(z))):
             return None
         try:
@@ -65,15 +65,15 @@ class Laplace:
             return None
 
     def bytes_needed(self, n: int, p: int) -> int:
-        """Estimate the peak memory, in bytes; those of a matrix that is small enough to be worth it do not count."""
+        """Estimate the peak memory, in bytes; 0 if moments are only taken where worthwhile, as such matrices are small."""
         return 8 * _MATRICES * (n + p) ** 2 if self.required else 0
 
 
 def worthwhile(n: int, p: int, n_entries: int) -> bool:
-    """Tell whether the moments change more than 1%, cost little, and can be told from the entries.
+    """Return whether the moments change by more than 1%, cost little, and can be told from the entries.
 
-    What they change is of the order of ``1/n + 1/p``, and good to a few per cent where there are at least twice as many
-    entries as there are scales.
+    The change is of the order of ``1/n + 1/p``. It is accurate to a few per cent if there are at least twice as many entries
+    as scales.
     """
     return 1.0 / n + 1.0 / p > _WORTHWHILE and n + p <= _SMALL and n_entries >= 2 * (n + p)
 
@@ -156,7 +156,7 @@ def hessian(theta: Array, z: Array, psi: Array, phi: Array) -> Array:
 def _inverse(h: Array, fixed: Array) -> tuple[Array, Array]:
     """Invert ``H`` on the complement of the fixed directions, and take ``log det`` there.
 
-    Not a number where it is not positive definite there.
+    NaN where ``H`` is not positive definite there.
     """
     size = jnp.trace(h) / len(h)
     projector = fixed @ fixed.T

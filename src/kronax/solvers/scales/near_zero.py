@@ -1,9 +1,9 @@
-"""Values that stand for zeros: so small beside the others of their row and column that only logarithms see them.
+"""Values that stand for zeros: so small beside the others of their row and column that they matter only in logarithms.
 
-Estimated and corrected counts have values such as 1e-6 where counts have zeros. In ``Z`` they are nothing; in ``log|Y|`` they
-are most of the dispersion, and so would choose the power ``γ`` for all others. What counts as small must not depend on the
-scales of rows and columns: the measure is the energy ``z²`` after scaling, of which every row and column has as much as it has
-non-zero entries.
+Estimated and corrected counts have values such as 1e-6 where counts have zeros. They are negligible in ``Z``, but make most of
+the dispersion of ``log|Y|``, and so would choose the power ``γ`` for all others. What counts as small must not depend on the
+scales of rows and columns. It is therefore measured by the energy ``z²`` after scaling, when the energy of every row and column
+equals the number of its non-zero entries.
 """
 
 import numpy as np
@@ -13,11 +13,11 @@ from kronax.solvers.scales import fiber
 from kronax.solvers.scales.quotient import pattern_counts, quotient
 
 GAUSSIAN_DISPERSION = 0.5  # of log|Y|: the most for which Z is treated as Gaussian as it is
-_LOUD = 2.0 * GAUSSIAN_DISPERSION  # up to this dispersion no values are looked for: the power is ½ or more
-_FAINT = 1e-3  # share of the energy that values have together which are looked at ...
-_NOTHING = 1e-4  # ... and of those that are then left out: small counts of the usual kind lie in between
-_MATERIAL = 1.75  # by how much the power of the others is larger, at least; in broad distributions it is up to 1.4
-_OVERWHELMING = 4.0  # where it is so much larger, it need not be so at the others' power too
+_LOUD = 2.0 * GAUSSIAN_DISPERSION  # up to this dispersion the power is ½ or more, and no such values are looked for
+_FAINT = 1e-3  # the smallest values that together have this share of the energy are examined ...
+_NOTHING = 1e-4  # ... and those with this share are left out: ordinary small counts lie in between
+_MATERIAL = 1.75  # least factor by which the power grows without them; in broad distributions it is up to 1.4
+_OVERWHELMING = 4.0  # from this factor on, the test need not be passed again at the others' power
 _SETTLED = 0.98
 _SWEEPS_TOLERANCE = 1e-6
 
@@ -27,12 +27,12 @@ def power_for(dispersion: float) -> float:
     return min(1.0, GAUSSIAN_DISPERSION / max(dispersion, GAUSSIAN_DISPERSION))
 
 
-def as_good_as_zero(y: sparse.csr_array, dispersion: float) -> np.ndarray:
-    """Tell which entries of a quotient are as good as zeros and would decide the power; no row or column has only such.
+def stand_for_zero(y: sparse.csr_array, dispersion: float) -> np.ndarray:
+    """Mark the entries of a quotient that stand for zeros and would decide the power; no row or column has only such.
 
-    The entries with the smallest ``z²`` that together make less than a thousandth of the energy are left out, and the power
-    is chosen by the others. If it is much larger, and at that power the small ones are still so, they are as good as zeros. In
-    a broad distribution they are not: there the small ones have a share of the energy at the power that it asks for.
+    The smallest ``z²``, which together make less than a thousandth of the energy, are left out, and the others choose the
+    power. If it is much larger, and the same entries are still small at that power, they stand for zeros. In a broad
+    distribution they are no longer small at the power that it calls for.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def without(matrix: sparse.csr_array, left_out: np.ndarray) -> sparse.csr_array:
 
 
 def _faint(y: sparse.csr_array, power: float, share: float) -> np.ndarray:
-    """Tell which entries of ``|Y|^γ``, scaled, have the smallest squares and together less than a share of their sum."""
+    """Mark the smallest entries of ``|Y|^γ``, scaled, whose squares together make less than a share of the sum."""
     powered = sparse.csr_array((np.abs(y.data) ** power, y.indices, y.indptr), y.shape)
     row_factors, col_factors, _, _ = fiber.scaled(powered, *pattern_counts(y), _SWEEPS_TOLERANCE)
     squares = powered.data**2 * np.repeat(row_factors, np.diff(y.indptr)) * col_factors[y.indices]

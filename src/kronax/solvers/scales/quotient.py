@@ -1,12 +1,12 @@
-"""The quotient: what is left of a matrix when row and column scales are taken away.
+"""The quotient: a matrix without its row and column scales.
 
 With ``L = log|X|`` on the pattern of the non-zero entries, multiplicative noise adds ``log r_i + log c_j`` to ``L``.
 The least-squares two-way fit ``α_i + β_j`` on the pattern takes up exactly such terms, so that
 
     ``Y = sign(X)·exp(L − α_i − β_j)``                                                                          (1)
 
-is the same for ``X`` and for every ``diag(r) X diag(c)``. A single pass of row and column means is so only where there
-are no zeros.
+is the same for ``X`` and for every ``diag(r) X diag(c)``. Removing row and column means once would do only without
+zeros.
 """
 
 from dataclasses import dataclass

@@ -13,8 +13,8 @@ from kronax.solvers.tensor.factors.transform import Scaling
 class Fallback(IntEnum):
     """How a fiber was predicted when the method itself had nothing to say about it.
 
-    ``UNLINKED``: no measurement links the treatment with the context. What stands there supposes that contexts, and
-    treatments, resemble one another across the gap as they do elsewhere, and nothing measured tells whether they do.
+    ``UNLINKED``: no measurement links the treatment with the context. The prediction assumes that contexts and treatments
+    resemble one another across the gap as they do elsewhere; no measurement shows whether they do.
     """
 
     NONE = 0
@@ -39,8 +39,8 @@ class Factors:
     genes
         ``(G, k)``; of every context ``(C, G, k)``.
     held_out_loss
-        Beside the objective, which is the loss in training, the weighted squared error of the held-out fibers at every
-        epoch; NaN where none were held out. Both in units of the scaled values.
+        The weighted squared error of the held-out fibers at every epoch; NaN if none were held out. In squared units of the
+        scaled values, like the objective, which is the loss in training.
     scaling
         What was clipped and how values were scaled.
     """
@@ -76,9 +76,9 @@ class Completion:
     factors
         Of a factor model; None from the others.
     stand_in
-        What treatments, contexts and genes are predicted by of which nothing was measured, in words.
+        What predicts treatments, contexts and genes of which nothing was measured, in words.
     doubts, notes
-        Sentences about the result: what should be looked at, and what is good to know.
+        Sentences about the result: what may be wrong with it, and what is good to know.
     """
 
     values: np.ndarray
@@ -94,12 +94,12 @@ class Completion:
 
 
 def whole_fibers(measured: np.ndarray) -> bool:
-    """Say whether every fiber ``(d, c)`` is either measured in all genes or in none."""
+    """Return whether every fiber ``(d, c)`` is either measured in all genes or in none."""
     return bool((measured.all(axis=2) == measured.any(axis=2)).all())
 
 
 def measured_fibers(values: np.ndarray) -> np.ndarray | None:
-    """Return which fibers ``(D, C)`` are measured, or None if of some fibers a part is."""
+    """Return which fibers ``(D, C)`` are measured; None if some are measured only in part."""
     first = ~np.isnan(values[:, :, 0])
 
     def is_whole(c: int) -> bool:
@@ -109,10 +109,10 @@ def measured_fibers(values: np.ndarray) -> np.ndarray | None:
 
 
 def per_fiber(code: np.ndarray, missing: np.ndarray, genes: np.ndarray) -> np.ndarray:
-    """Return the code that most of a fiber's missing entries have, of equally frequent ones the lowest.
+    """Return the most frequent code among each fiber's missing entries, and the lowest of equally frequent ones.
 
-    Arrays end with the axis of the genes. Only the ``genes`` count that were measured anywhere: the others have a stand-in in
-    every fiber, and so tell nothing about any of them.
+    The last axis of arrays is that of the genes. Only ``genes`` that were measured somewhere count: the others have a stand-in
+    in every fiber, which says nothing about the fiber.
     """
     counted = missing & genes
     counts = [np.count_nonzero(counted & (code == kind), axis=-1) for kind in Fallback]
@@ -139,7 +139,7 @@ def merged(values: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 def without_work(values: np.ndarray, measured: np.ndarray) -> Completion | None:
-    """Return the result for a tensor that needs no solve, one without gaps or with nothing but zeros; else None."""
+    """Return the result for a tensor without gaps or with only zeros, which needs no solve; None for others."""
     if not measured.all() and values[measured].any():
         return None
     reason = "nothing was missing" if measured.all() else "every measured entry is 0"

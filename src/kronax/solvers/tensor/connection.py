@@ -1,9 +1,9 @@
 """What links a treatment with a context in which it was not measured.
 
-A prediction rests on what was measured of the treatment in other contexts, and on other treatments, measured there and in
-the context itself: they tell how the two compare. So treatments and contexts are the nodes of a graph, and measurements are
-its edges. Where no path leads from a treatment to a context, nothing was learnt that a prediction could rest on; where few
-treatments connect two blocks of contexts, hardly anything.
+A prediction rests on what was measured of the treatment in other contexts, and on other treatments that were measured both
+there and in the context itself: these show how the contexts compare. Treatments and contexts are thus the nodes of a graph, and
+measurements are its edges. If no path leads from a treatment to a context, a prediction has nothing to rest on; if few treatments
+connect two blocks of contexts, hardly anything.
 """
 
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from scipy.sparse.csgraph import connected_components
 
 from kronax.solvers.tensor.completion import whole_fibers
 
-FEWEST = 3  # linking treatments: with fewer, nothing tells how far a prediction can be trusted
+FEWEST = 3  # linking treatments: with fewer, it is unknown how far a prediction can be trusted
 _FEW, _THIN = 0.05, 0.75  # see :func:`blocks_of`
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """Blocks of contexts that few treatments link, or none, with contexts of other blocks.
+    """Blocks of contexts, linked with one another by few treatments or none.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Blocks:
     treatment
         ``(D, n)``: whether a treatment was measured in a block.
     across
-        ``(D, C)``: whether a fiber's treatment was measured, but in other blocks than the fiber's only.
+        ``(D, C)``: whether a fiber's treatment was measured only in other blocks than the fiber's.
     """
 
     context: np.ndarray
@@ -45,9 +45,9 @@ class Blocks:
 def blocks_of(some: np.ndarray) -> Blocks:
     """Divide contexts into blocks.
 
-    A measured fiber, were it held out, is best linked through the context of its treatment that shares most treatments
-    with its own. All but 5% of the measured fibers have such a context that shares ``q`` treatments or more. Contexts that
-    share ``¾ q`` are of one block, and so are those that a chain of such contexts connects.
+    If a measured fiber were held out, its best link would be through another context of its treatment: the one that shares
+    the most treatments with the fiber's own. For 95% of the measured fibers, these two share ``q`` treatments or more. Contexts
+    that share ``¾ q`` are in one block, and so are those connected by a chain of such contexts.
 
     Parameters
     ----------
@@ -69,14 +69,14 @@ def blocks_of(some: np.ndarray) -> Blocks:
 
 
 def in_blocks(some: np.ndarray, context: np.ndarray) -> np.ndarray:
-    """Say which treatments were measured in which blocks, ``(D, n)``."""
+    """Mark the treatments measured in each block, ``(D, n)``."""
     return (some.astype(np.int64) @ (context[:, None] == np.arange(context.max(initial=-1) + 1))) > 0
 
 
 def held_out_links(some: np.ndarray) -> np.ndarray:
-    """Count the treatments that link a measured fiber's treatment with its context without this fiber, ``(D, C)``.
+    """Count the treatments that would link each measured fiber's treatment and context without it, ``(D, C)``.
 
-    NaN for fibers that are not measured, and for the only one of a treatment.
+    NaN for fibers that are not measured, and for a treatment's only measured fiber.
     """
     contexts = _products(some)  # of two treatments
     np.fill_diagonal(contexts, 0.0)
@@ -95,8 +95,8 @@ def unlinked(measured: np.ndarray) -> np.ndarray:
 
     An entry is linked if its row and its column are connected through measured entries in one of the tensor's three
     unfoldings: its treatment with its context and gene, its context with its treatment and gene, or its gene with its
-    fiber. If fibers are missing whole, only the graph of treatments and contexts matters. What is never measured, a
-    treatment, a context or a gene, is another matter and not marked.
+    fiber. If fibers are missing whole, only the graph of treatments and contexts matters. Treatments, contexts
+    and genes that were never measured are not marked.
     """
     known = measured.any(axis=(1, 2))[:, None, None] & measured.any(axis=(0, 2))[:, None] & measured.any(axis=(0, 1))
     if whole_fibers(measured):
@@ -111,7 +111,7 @@ def unlinked(measured: np.ndarray) -> np.ndarray:
 
 
 def _connected(edges: np.ndarray) -> np.ndarray:
-    """Say of every row and column of a matrix whether a path of its True entries connects them."""
+    """Mark the entries of a matrix whose row and column are connected by a path of True entries."""
     n, m = edges.shape
     rows, columns = np.nonzero(edges)
     graph = sparse.csr_array((np.ones(len(rows), bool), (rows, n + columns)), shape=(n + m, n + m))
@@ -123,7 +123,7 @@ def linking_treatments(measured: np.ndarray) -> np.ndarray:
     """Count the treatments that link a treatment with a context, ``(D, C)``.
 
     These are the treatments measured in the context that were measured in some other entry together with the treatment.
-    If the missing entries of a fiber differ, it is their median; genes never measured do not count.
+    If the missing entries of a fiber differ, the count is their median; genes never measured are left out.
     """
     m = measured[:, :, :1] if whole_fibers(measured) else measured
     m = m.astype(np.float32)

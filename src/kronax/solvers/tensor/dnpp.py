@@ -49,8 +49,8 @@ class DnppOptions(Options):
 def similarities(values: np.ndarray) -> np.ndarray:
     """Average, over contexts, the correlation of two treatments' profiles (Hodos et al. 2018, Eq. 1).
 
-    Pearson correlations over the genes that both profiles have; contexts count in which both have two genes at least
-    and neither is constant.
+    Pearson correlations over the genes that both profiles have. A context counts if both have at least two genes there and
+    neither is constant.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def _standardised(profiles: np.ndarray) -> np.ndarray:
 
 
 def _pairwise_correlations(profiles: np.ndarray) -> np.ndarray:
-    """Correlate the rows of a matrix with gaps, every pair over the entries that both have; NaN where undefined."""
+    """Correlate all pairs of rows of a matrix with gaps, over the entries that both have; NaN where undefined."""
     has = ~np.isnan(profiles)
     x = np.where(has, profiles, 0.0)
     size = np.abs(x).max(initial=0.0)
@@ -147,7 +147,7 @@ def dnpp(values: np.ndarray, options: DnppOptions = DnppOptions(), *, progress: 
     options
         The number of neighbours.
     progress
-        Not looked at: there is little to wait for.
+        Ignored: there is little to wait for.
     """
     measured = measured_fibers(values)
     require_values(~np.isnan(values) if measured is None else measured)
@@ -169,7 +169,7 @@ def dnpp(values: np.ndarray, options: DnppOptions = DnppOptions(), *, progress: 
 
 
 def _doubts(values: np.ndarray) -> tuple[str, ...]:
-    """Say how many measured profiles, of two genes or more, have the same value in all of them."""
+    """Return a doubt that counts the constant measured profiles, of two genes or more, if there are any."""
     present = values[~np.isnan(values).all(axis=2)]
     low, high = np.nanmin(present, axis=1), np.nanmax(present, axis=1)
     enough = (~np.isnan(present)).sum(axis=1) >= _MIN_GENES
@@ -199,7 +199,7 @@ def _average(
 ) -> np.ndarray:
     """Write one context's profiles ``(D, G)``, measured and averaged, for genes of which the same rows are measured.
 
-    Neighbours are chosen by ``ranking``, and count by their similarity. Returns the rows without any, which are NaN.
+    Neighbours are chosen by ``ranking`` and weighted by their similarity. Returns the rows without any, which are NaN.
     """
     missing, candidates = np.flatnonzero(~measured), np.flatnonzero(measured)
     known = profiles[_block(candidates, genes)]
@@ -220,7 +220,7 @@ def _block(rows: np.ndarray, columns: np.ndarray | slice) -> tuple:
 
 
 def _largest(ranking: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return row and column of the ``k`` largest entries of every row, of all positive ones where these are fewer."""
+    """Return row and column of every row's ``k`` largest entries, or of all positive ones if there are fewer."""
     n = ranking.shape[1]
     chosen = ranking > 0
     if k < n:
@@ -233,7 +233,7 @@ def _largest(ranking: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _stand_in(completed: np.ndarray, values: np.ndarray, alone: list[np.ndarray]) -> np.ndarray:
-    """Put means into what is NaN in the given rows of every context; give the codes of fibers."""
+    """Replace NaN in the given rows of every context by means; return the codes of fibers."""
     fallback = np.zeros(values.shape[:2], np.int8)
     everywhere = cache(lambda: means(values))  # a context's own mean is mostly enough, and takes less time
     for c in np.flatnonzero([len(rows) for rows in alone]):

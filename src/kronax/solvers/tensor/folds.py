@@ -25,16 +25,16 @@ class FiberFolds:
     n_folds: int
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Give, for every fold, the mask ``(D, C)`` of what is held out."""
+        """Yield, for every fold, the mask ``(D, C)`` of what is held out."""
         return (self.fold == k for k in range(self.n_folds))
 
 
 def fiber_folds(measured: np.ndarray, n_folds: int = 10, random_state: int = 0) -> FiberFolds:
     """Deal measured fibers into folds so that every treatment keeps one in training.
 
-    Fibers are dealt at random into folds whose sizes differ by one at most. A treatment all of whose fibers fell into one
-    fold swaps one of them with a fiber of another fold, drawn among those whose treatment can spare it. Every
-    measured fiber of a treatment with two or more is held out exactly once.
+    Fibers are dealt at random into folds whose sizes differ by at most one. If all fibers of a treatment fall into one fold,
+    one of them is swapped with a fiber of another fold, whose treatment can spare it. Every measured fiber is held out exactly
+    once, except a treatment's only one.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def fiber_folds(measured: np.ndarray, n_folds: int = 10, random_state: int = 0) 
         mine = rng.choice(np.flatnonzero(rows == treatment))
         here = dealt[mine]
         left = total[rows] - count[rows, here]
-        # besides the fiber that it gives, the other treatment needs one that is not in this fold either
+        # the other treatment, too, must keep a fiber outside this fold
         fits = (dealt != here) & (rows != treatment) & (left > 1)
         if not fits.any():
             msg = f"No {n_folds} folds found in which every treatment keeps a measured fiber in training."
@@ -87,7 +87,7 @@ def fiber_folds(measured: np.ndarray, n_folds: int = 10, random_state: int = 0) 
 def entry_folds(measured: np.ndarray, n_folds: int = 10, random_state: int = 0) -> np.ndarray:
     """Deal single measured entries into folds, at random: ``(D, C, G)``, :data:`NEVER_HELD_OUT` where missing.
 
-    What this split says of missing profiles is far too optimistic: the rest of every profile stays in training.
+    For missing profiles, this split is far too optimistic: the rest of every profile stays in training.
     """
     rng = np.random.default_rng(random_state)
     fold = np.full(measured.shape, NEVER_HELD_OUT, np.int16)
@@ -105,11 +105,11 @@ def cold_start_folds(
     measured
         ``(D, C)``, bool.
     n_folds
-        Into which treatments (or contexts) are dealt at random, at most as many as there are of them.
+        Number of folds into which treatments (or contexts) are dealt at random; at most one for each.
     axis
         0 for treatments, 1 for contexts.
     keep
-        Fibers of each that stay in training, drawn at random: 0 or 1, say. One with no more than these is left alone.
+        Number of fibers of each that stay in training, drawn at random. One with no more than these is never held out.
     random_state
         Seed.
     """

@@ -1,4 +1,4 @@
-"""The two baselines: means over what was measured of the treatment, and in the context."""
+"""The two baselines: means over what was measured of the treatment and of the context."""
 
 from dataclasses import dataclass
 
@@ -87,7 +87,7 @@ def means(values: np.ndarray) -> Means:
 
 
 def _means_of_fibers(values: np.ndarray, measured: np.ndarray) -> Means:
-    """Take the means where fibers are measured whole or not at all: most of a tensor need not be looked at."""
+    """Take the means if fibers are measured whole or not at all, so that most of a tensor need not be read."""
     of_treatment = np.array([x[has].sum(axis=0, dtype=np.float64) for x, has in zip(values, measured, strict=True)])
     of_context = np.array([values[has, c].sum(axis=0, dtype=np.float64) for c, has in enumerate(measured.T)])
     gene = of_context.sum(axis=0) / measured.sum()
@@ -101,7 +101,7 @@ def _mean(total: np.ndarray, count: np.ndarray) -> np.ndarray:
 
 
 def first_of(shape: tuple[int, ...], *choices: tuple[np.ndarray | float, Fallback]) -> tuple[np.ndarray, np.ndarray]:
-    """For every entry take the first choice that is not NaN, and its code."""
+    """Take, for every entry, the first choice that is not NaN; return also its code."""
     (choice, fallback), *others = choices
     predicted = np.array(np.broadcast_to(choice, shape), np.float64)
     code = np.full(shape, fallback, np.int8)

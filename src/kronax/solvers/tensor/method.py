@@ -1,4 +1,4 @@
-"""What a method of tensor completion is: a solver, its options, and what both need and cannot do, each told by the method."""
+"""What a method of tensor completion is: a solver, its options, what it needs and what it cannot do."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that a solve takes, and in words how to need fewer, if its options can be changed to that end."""
+    """Bytes that a solve takes, and advice on how to need fewer, if its options allow that."""
 
     n_bytes: int
     remedy: str = ""
@@ -24,7 +24,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Advice:
-    """What to change after a solve that has not converged: options and their new values, or in words something else."""
+    """What to change after a solve that has not converged: new values of options, and in words an alternative."""
 
     options: dict[str, Any]
     otherwise: str
@@ -42,7 +42,7 @@ class Method:
         The class of its options.
     needs
         ``needs(measured, options)``, from the mask of the measured entries to the :class:`Memory` that a solve takes. Raises
-        a ValueError where the tensor does not allow what the options ask for.
+        a ValueError if the options ask for what the tensor does not allow.
     instead
         ``instead(options)``: what to do about treatments, contexts and genes of which nothing was measured, in words that
         follow "Leave them out, or". Empty where the method predicts them, by means or biases.
@@ -63,9 +63,9 @@ class Method:
 
 
 def tensors(copies: int, *, with_gaps: int = 0) -> Callable[[np.ndarray, Any], Memory]:
-    """Return what tells the memory of a method that takes so many tensors of float64.
+    """Return the ``needs`` of a method that takes so many tensors of float64.
 
-    It takes ``with_gaps`` of them, if that is more, where gaps are single entries of profiles.
+    If single entries of profiles are missing, it takes ``with_gaps`` of them, if that is more.
     """
 
     def needs(measured: np.ndarray, options: Any) -> Memory:

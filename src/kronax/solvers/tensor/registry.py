@@ -1,4 +1,4 @@
-"""The methods of tensor completion, a row each."""
+"""The methods of tensor completion, one row each."""
 
 from functools import partial
 from typing import Any, Literal
@@ -37,7 +37,7 @@ METHODS: dict[MethodName, Method] = {
 
 
 def options_of(method: str, options: Any) -> Any:
-    """Return a method's options, those by default for None; require that they are its own."""
+    """Return a method's options, its defaults for None; require that they are of its class."""
     checks.one_of(method, METHODS, "method")
     expected = METHODS[method].options
     if options is None:

@@ -32,7 +32,7 @@ def fold(matrix: Array, mode: int, shape: tuple[int, int, int]) -> Array:
 
 
 def by_fibers(shape: tuple[int, ...], mode: int) -> bool:
-    """Say whether the short side of an unfolding is that of its columns: more genes than fibers."""
+    """Return whether an unfolding has fewer columns than rows: more genes than fibers."""
     return mode == GENE and shape[GENE] > shape[TREATMENT] * shape[CONTEXT]
 
 

@@ -9,9 +9,9 @@ JRSS B 2019) with one strength per entry. With ``Ψ = U diag(λ) Uᵀ``, ``Φ = 
 - Hessian times ``(D, E)``, in the eigenbases ``D̃ = UᵀDU``, ``Ẽ = VᵀEV``: ``(KKᵀ)∘D̃ + diag((K∘K) diag Ẽ)`` and the same with
   the axes exchanged.
 
-So once two eigenproblems are solved, curvature costs matrix products alone: proximal Newton steps, each the minimum of the
-quadratic model with its penalty kept, need few of them. Far from the solution they are short and many, where a sample has
-strong directions; :mod:`kronax.solvers.gaussian.lasso.splitting` leads to its neighbourhood.
+Once two eigenproblems are solved, the Hessian costs only matrix products. Proximal Newton steps, each the minimum of the
+quadratic model with the penalty unchanged, need few eigenproblems. If a sample has strong directions, the steps are short and
+many far from the solution; :mod:`kronax.solvers.gaussian.lasso.splitting` leads close to it.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ _SHORTEST_STEP = 1e-10
 _SUFFICIENT = 1e-4  # share of the decrease that the slope promises
 _CYCLES = 30
 _CG_STEPS = 20
-_CROWDED = 0.2  # share of entries that are not zero from which the Hessian's inverse on all of them is a better guide
+_CROWDED = 0.2  # share of non-zero entries from which the Hessian's inverse on all of them preconditions better
 _CG_GOAL = 1e-4  # of the squared norm of what the solve is for
 _ROUNDING = 1e-13  # of the objective
 
@@ -50,9 +50,9 @@ class KroneckerLasso:
     rows, cols
         ``Ψ`` (n, n) and ``Φ`` (p, p), symmetric, exactly sparse.
     status
-        With ``F`` at the start and after every iteration. Converged if the residual got below the tolerance: the largest
-        entry of the smallest subgradient of ``F``, for ``Ψ`` relative to the mean diagonal of ``S₁`` and for ``Φ`` to that
-        of ``S₂``, which is zero at the solution, and nowhere else.
+        With ``F`` at the start and after every iteration. Converged if the residual fell below the tolerance. The residual is
+        the largest entry of the smallest subgradient of ``F``, relative to the mean diagonal of ``S₁`` for ``Ψ`` and of
+        ``S₂`` for ``Φ``; it is zero at the solution only.
     """
 
     rows: np.ndarray
@@ -144,7 +144,7 @@ def fit(
             n_iter += 1
             bar.set_postfix(residual=f"{float(slope.residual):.1e}", goal=f"{tol:.0e}", refresh=False)
             bar.update()
-            # where nothing is promised and nothing gained, rounding is all that is left
+            # nothing promised and nothing gained: only rounding is left
             if -promised < _ROUNDING * abs(point.objective) and slope.residual > 0.5 * last:
                 break
         rows, cols = (to_host(side).copy() for side in point.theta)
@@ -168,7 +168,7 @@ def solve(
 ) -> KroneckerLasso:
     """Solve Eq. 5 for strengths on the scale of correlations.
 
-    Splitting comes near the solution from anywhere, ``Ψ`` and ``Φ`` of a problem nearby if known; Newton's method ends there.
+    Splitting gets close to the solution from any start, such as ``Ψ`` and ``Φ`` of a similar problem; Newton's method ends there.
     """
     r = penalties(s1, s2, strengths)
     name = "l1 penalty" if progress else None
@@ -179,9 +179,9 @@ def solve(
 def penalties(s1: np.ndarray, s2: np.ndarray, strength: float | tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     """Return ``R`` and ``C`` of Eq. 5 for a strength on the scale of correlations.
 
-    ``R_ik = ρ √(S₁_ii S₁_kk)``, and so for ``C``: two rows whose correlation ``S₁_ik/√(S₁_ii S₁_kk)`` is what the other
-    entries account for, give or take ``ρ``, get no edge, whatever their variances. Where all rows and columns of ``Z`` have a
-    mean square of 1, that is ``ρp`` and ``ρn``.
+    ``R_ik = ρ √(S₁_ii S₁_kk)``, and likewise for ``C``. Two rows get no edge if the other entries account for their correlation
+    ``S₁_ik/√(S₁_ii S₁_kk)`` to within ``ρ``, whatever their variances. If all rows and columns of ``Z`` have a mean square of
+    1, the penalties are ``ρp`` and ``ρn``.
 
     Parameters
     ----------
@@ -200,8 +200,8 @@ def penalties(s1: np.ndarray, s2: np.ndarray, strength: float | tuple[float, flo
 def universal_strengths(n: int, p: int) -> tuple[float, float]:
     """Return strengths that noise seldom exceeds: ``√(2 log n / p)`` for the rows and ``√(2 log p / n)`` for the columns.
 
-    Correlations of independent rows over ``p`` entries have a standard deviation of ``1/√p``, so that a row has on average
-    less than one of ``n`` beyond the universal threshold (Donoho and Johnstone, Biometrika 1994). At most 1, where all is
+    Correlations of independent rows over ``p`` entries have a standard deviation of ``1/√p``; of the ``n`` of a row, on average
+    less than one exceeds the universal threshold (Donoho and Johnstone, Biometrika 1994). At most 1, which makes the estimate
     diagonal.
     """
     return tuple(float(min(1.0, np.sqrt(2.0 * np.log(a) / b))) for a, b in ((n, p), (p, n)))
@@ -281,7 +281,7 @@ def _descend(point: _Point, direction: Pair, promised: Array, problem) -> _Point
 
 
 def _newton_direction(point: _Point, slope: _Slope, problem, least_residual: float) -> tuple[Pair, Array]:
-    """Minimise the quadratic model of ``F``, its penalty kept; also the decrease that it promises, negative.
+    """Minimise the quadratic model of ``F`` plus the penalty; return also the promised change of ``F``, negative.
 
     The model is treated as ``F`` would be: proximal gradient steps find the support, conjugate gradients move the entries
     on it. Every cycle of the two is a call, so that an interrupt need not wait for all of them.
@@ -373,7 +373,7 @@ def _cycle(state: _Model, point: _Point, slope: _Slope, problem) -> _Model:
 
 
 def _hessian(point: _Point) -> tuple[Callable[[Pair], Pair], Callable[[Pair], Pair]]:
-    """Return the product with the Hessian of the smooth part of Eq. 5; and with its inverse, were the axes not coupled."""
+    """Return the products with the Hessian of the smooth part of Eq. 5, and with its inverse as if the axes were uncoupled."""
     u, v = point.vectors
     k = 1.0 / (point.values[0][:, None] + point.values[1])
     square, of_rows, of_cols = k**2, k @ k.T, k.T @ k

@@ -27,7 +27,7 @@ _MEMORY = 20  # points that the extrapolation looks back on
 _ADAPTED = 20  # every so many steps ρ is adapted ...
 _ADAPTED_UNTIL = 200  # ... up to this one
 _BALANCE = 4.0  # of the two residuals: beyond this ratio ρ is changed
-_WORSE = 2.0  # a step that makes the distance to a fixed point grow by more than this was extrapolated too far
+_WORSE = 2.0  # if a step increases the distance to a fixed point by more than this factor, it was extrapolated too far
 _REGULAR = 1e-10  # of the extrapolation's normal equations
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -67,7 +67,7 @@ def split(
     s, sizes = (s1, s2), (len(s2), len(s1))  # how often the norm counts an entry of Ψ, of Φ
     rho = _WEIGHT * (np.trace(s1) / (len(s1) * len(s2))) ** 2
     v, z, spectra, history = _lifted(start, s, rho, sizes), start, None, _History(sizes)
-    endless = iter(range(max_iter))  # for the bar: few solves come near the limit, and its estimate would be absurd
+    endless = iter(range(max_iter))  # without an end, so that the bar estimates none: few solves come near the limit
     steps = tqdm(endless, desc=progress, unit=" step", delay=2, leave=False, disable=progress is None)
     for k in steps:
         last, z = z, tuple(_shrunk(x, r / (2.0 * rho * size)) for x, r, size in zip(v, penalties, sizes, strict=True))

@@ -73,7 +73,7 @@ def cp(
 def attention_cp(
     values: np.ndarray, options: AttentionOptions = AttentionOptions(), *, progress: bool = False
 ) -> Completion:
-    """Complete a tensor by factors whose components are weighted anew for every entry (Eq. 3).
+    """Complete a tensor by factors whose components are reweighted for every entry (Eq. 3).
 
     Held-out fibers decide whether attention helps, by more than one standard error: if not, the result is that of
     :func:`cp` (`or_cp`).
@@ -141,7 +141,7 @@ def more_epochs(options: FactorizationOptions) -> Advice:
 
 
 def only_if_refused(options: FactorizationOptions) -> str:
-    """Name the option that has what was never measured predicted from the biases, where it is not set."""
+    """Name the option with which biases predict what was never measured, unless it is set."""
     return "predict them from the biases alone with `refuse_unmeasured=False`" if options.refuse_unmeasured else ""
 
 
@@ -184,7 +184,7 @@ def _complete(values: np.ndarray, options: FactorizationOptions, form: Form, pro
 
 
 def _best_run(task: Task) -> Run:
-    """Train, and train without attention where held-out fibers are to decide between the two."""
+    """Train; if held-out fibers shall decide about attention, also train without it."""
 
     def best(task: Task) -> Run:
         return min((train(task, number) for number in range(task.options.n_starts)), key=lambda run: run.loss)
@@ -198,21 +198,22 @@ def _best_run(task: Task) -> Run:
 
 
 def worth_it(gain: np.ndarray) -> bool:
-    """Say whether the larger of two models has smaller errors, by more than one standard error of the mean over fibers.
+    """Return whether the larger model's errors are smaller by more than one standard error of the mean over fibers.
 
-    Few fibers decide, and of skewed data a few of these: without the margin, chance decides between equals.
+    Only few fibers are held out, and in skewed data a few of them dominate: without the margin, chance would decide
+    between equal models.
     """
     return len(gain) > 1 and bool(gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)))
 
 
 def _chosen(run: Run, task: Task) -> dict[str, float]:
-    """Tell what training chose."""
+    """Return what training chose, by name."""
     found = {"n_best": run.n_best, "n_held_out": int(task.held_out.sum())}
     return found | ({"attention": run.form.attention is not None} if task.form.attention else {})
 
 
 def _notes(scaling: Scaling, n_measured: int) -> tuple[str, ...]:
-    """Say how many entries were clipped."""
+    """Return a remark that counts the clipped entries, if there are any."""
     n = int(scaling.n_clipped.sum())
     if not n:
         return ()
@@ -247,7 +248,7 @@ def settings_of(values: np.ndarray, options: FactorizationOptions, form: Form, s
 
 
 def _without_unknown(parameters: dict[str, np.ndarray], measured: np.ndarray, form: Form) -> dict[str, np.ndarray]:
-    """Put 0 in the place of what no measurement has trained."""
+    """Set to 0 the factors that no measurement has trained."""
     known = {
         "treatment": measured.any(axis=(1, 2)),
         "context": measured.any(axis=(0, 2)),
@@ -282,9 +283,9 @@ def _predict_missing(parameters: dict[str, np.ndarray], form: Form, measured: np
 def _fall_back(
     values: np.ndarray, measured: np.ndarray, predicted: np.ndarray, form: Form
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Flag what was predicted without a factor; without biases, put ``mean_2d`` there, and wherever nothing is linked.
+    """Flag what was predicted without a factor. Put ``mean_2d`` there if there are no biases, and where nothing is linked.
 
-    There the factors of treatment and context were trained apart, each up to a rotation of its own.
+    Unlinked factors of treatment and context were trained separately, each up to a rotation of its own.
     """
     unknown = ~measured.any(axis=(1, 2))[:, None, None] | ~measured.any(axis=(0, 2))[:, None]
     unknown = unknown | ~(measured.any(axis=0) if form.flat else measured.any(axis=(0, 1)))

@@ -31,7 +31,7 @@ _LEAST_LOGIT = -40.0  # relative to the largest; e^−40 squared is still a norm
 
 
 class Form(NamedTuple):
-    """Which equation; all that a compiled step depends on besides shapes."""
+    """The equation: all that a compiled step depends on besides shapes."""
 
     flat: bool  # Eq. 1
     attention: Attention | None
@@ -54,7 +54,7 @@ class Fibers(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """What may change without compiling anew."""
+    """What may change without recompiling."""
 
     learning_rate: Array
     weight_decay: Array
@@ -93,7 +93,7 @@ def _multilinear(parameters: Parameters, attention: Attention | None, i: Array, 
 
 
 def _exponential(logits: Array) -> Array:
-    """Take exponentials relative to the largest of a row, which the softmax does not notice.
+    """Take exponentials relative to the largest of a row, which leaves the softmax as it is.
 
     They stay so large that the sum in the denominator of Eq. 4 is never 0.
     """

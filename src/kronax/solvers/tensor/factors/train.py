@@ -17,7 +17,7 @@ from kronax.solvers.tensor.factors.options import FactorizationOptions
 from kronax.solvers.tensor.folds import fiber_folds
 
 ADAM = optax.scale_by_adam()
-_UNLIKE = 0.1  # standard deviation of the contexts' first factors, where they are alike
+_UNLIKE = 0.1  # standard deviation of the contexts' initial factors for ``start="alike"``
 _SIZE = 0.3  # standard deviation of the first predictions, relative to that of the scaled values
 _RESTING = 1 / 3  # share of the epochs, the last ones, in which the learning rate falls
 _LEAST_SPARE = 4  # fibers of treatments measured twice: with fewer, none are held out
@@ -36,7 +36,7 @@ class Task(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Trained parameters, and how training went; ``n_best`` is the number of epochs that led there."""
+    """Trained parameters, and how training went; ``n_best`` is the number of epochs that led to them."""
 
     form: Form
     number: int  # of the start
@@ -53,7 +53,7 @@ class Run(NamedTuple):
 
 
 def train(task: Task, number: int, n_epochs: int | None = None, start: dict[str, np.ndarray] | None = None) -> Run:
-    """Train until the held-out fibers are predicted no better, or, on all fibers, for a number of epochs."""
+    """Train until the predictions of held-out fibers no longer improve, or for a number of epochs on all fibers."""
     options, rng = task.options, np.random.default_rng((task.options.random_state, number))
     where = np.nonzero(task.some)
     fibers = Fibers(to_device(task.values[where], np.float32), *(to_device(a, np.int32) for a in where))
@@ -92,9 +92,9 @@ def train(task: Task, number: int, n_epochs: int | None = None, start: dict[str,
 def refitted(task: Task, run: Run) -> dict[str, np.ndarray]:
     """Return parameters trained further, on all fibers, for as many epochs as held-out ones chose.
 
-    It goes on from where the held-out fibers were predicted best. No held-out fibers watch over it, and from the start other
-    minibatches may lead to another minimum: one in which large components cancel where little was measured, say, and err
-    where nothing was.
+    Training continues from where the held-out fibers were predicted best. Started anew, without held-out fibers to stop it, it
+    could reach another minimum: one, say, in which large components cancel where little was measured, and err where nothing
+    was.
     """
     return train(task, run.number, run.n_best, run.parameters).parameters
 
@@ -124,7 +124,7 @@ def train_epoch(
     held_out: Array,
     settings: Settings,
 ) -> tuple[Parameters, optax.OptState, Array, Array]:
-    """Make a step of Adam with every minibatch; give the mean loss on the way, and the error of the held-out fibers."""
+    """Make a step of Adam with every minibatch; return the mean loss of these, and the error of the held-out fibers."""
 
     def step(carry, batch):
         parameters, state = carry
@@ -143,7 +143,7 @@ def train_epoch(
 
 
 def take(fibers: Fibers, batch: Array) -> tuple[Fibers, Array]:
-    """Take a minibatch, which −1 fill up."""
+    """Take the fibers of a minibatch; −1 is padding."""
     return jax.tree.map(lambda a: a[jnp.maximum(batch, 0)], fibers), batch >= 0
 
 
@@ -181,7 +181,7 @@ def start_of(task: Task, rng: np.random.Generator) -> Parameters:
 
 
 def held_out_fibers(some: np.ndarray, options: FactorizationOptions) -> np.ndarray:
-    """Choose the fibers that stop the training; every treatment and context keeps a measured one."""
+    """Choose held-out fibers for early stopping; every treatment and context keeps a measured one."""
     n_spare = int(some[some.sum(axis=1) > 1].sum())
     n_wanted = options.held_out * some.sum()
     if n_wanted == 0 or n_spare < _LEAST_SPARE:
@@ -207,7 +207,7 @@ def batches_of(rows: np.ndarray, size: int) -> np.ndarray:
 
 
 def _reason(options: FactorizationOptions, n_epochs: int, n_best: int, stops: bool) -> str:
-    """Say why training ended."""
+    """Return why training ended."""
     if not stops:
         return f"trained for {n_epochs} epochs; no fibers were held out"
     if n_epochs - n_best >= options.patience:

@@ -17,7 +17,7 @@ class Scaling:
     shift, factor
         ``(C,)``.
     n_clipped
-        ``(C,)``: measured entries that were moved to the nearest value that is no outlier.
+        ``(C,)``: number of measured entries that were clipped.
     """
 
     shift: np.ndarray

@@ -100,7 +100,7 @@ def _shifted(x: Array, duals: list[Array], rho: Array, modes: tuple[int, ...]) -
 def _admm_step(
     x: Array, missing: Array, shifted: list[Array], duals: list[Array], maps: list[Array], rho: Array, modes
 ) -> tuple[Array, list[Array], Array, Array]:
-    """Update ``M_i``, ``X`` and ``Y_i``; give the two residuals too, ``max_i ‖M_i − X‖`` and ``‖ΔX‖``."""
+    """Update ``M_i``, ``X`` and ``Y_i``; return also the two residuals, ``max_i ‖M_i − X‖`` and ``‖ΔX‖``."""
     copies = [along(matrix, tensor, mode) for matrix, tensor, mode in zip(maps, shifted, modes, strict=True)]
     mean = sum(m - dual / rho for m, dual in zip(copies, duals, strict=True)) / float(len(modes))
     new = jnp.where(missing, mean, x)

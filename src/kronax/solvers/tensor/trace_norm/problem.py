@@ -76,7 +76,7 @@ def require_weights(value: Any, name: str) -> None:
 
 
 def nothing_stands_in(options: Any) -> str:
-    """Say what to do about what was never measured: the tensor of least trace norm is 0 there."""
+    """Return the remedy for what was never measured: the tensor of least trace norm is 0 there."""
     return "use a method in which something stands in for it, such as 'kronecker', 'mean_1d' or 'dnpp'"
 
 
@@ -97,7 +97,7 @@ class Envelope:
 
     @property
     def bound(self) -> float:
-        """``Σ a_i``, the most that the gradient's length can change over a unit of distance."""
+        """``Σ a_i``, a Lipschitz constant of the gradient."""
         return float(self.a.sum())
 
     def value(self, squares: list[np.ndarray]) -> float:
@@ -118,7 +118,7 @@ class Envelope:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Free:
-    """What a solve may change of a tensor, and products that leave out the rest of it.
+    """The part of a tensor that a solve may change, and products over this part alone.
 
     ``entries`` is True where the tensor is free. Where the gene mode is in use and most fibers have no gap,
     ``fibers`` numbers those that do, filled up with numbers out of range so that tensors share compiled code, and ``fixed``
@@ -153,7 +153,7 @@ class Free:
 
 
 def free_part(x: Array, missing: np.ndarray, modes: tuple[int, ...]) -> Free:
-    """Find out whether the gene mode can do with the fibers that have a gap."""
+    """Return the free part; the gene mode needs only fibers with a gap, if most fibers have none."""
     n_fibers = missing.shape[TREATMENT] * missing.shape[CONTEXT]
     gappy = np.flatnonzero(missing.any(axis=GENE))
     room = shared_size(len(gappy))
@@ -195,7 +195,7 @@ class Solved:
 
 
 def reached(x: Array, objective: list[float], change: float, tol: float) -> Solved:
-    """Return the result of a loop that came to rest."""
+    """Return the result of a loop that converged."""
     reason = f"an iteration changed the tensor by {change:.2g}, less than {tol:.2g}"
     return Solved(x, ended(True, reason, objective))
 
@@ -259,7 +259,7 @@ def complete(values: np.ndarray, alpha: tuple[float, float, float], solve, *, at
 
 
 def _fall_back(values: np.ndarray, completed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Put ``mean_2d`` where no measurement links treatment and context, and the least trace norm is that of zeros."""
+    """Put ``mean_2d`` where no measurement links treatment and context: the least trace norm would be that of zeros."""
     measured = ~np.isnan(values)
     apart = unlinked(measured)
     if not apart.any():

@@ -1,4 +1,4 @@
-"""The cosine of a prediction of ``kronecker`` with its measurement that is to be expected."""
+"""The expected cosine between a prediction of ``kronecker`` and its measurement."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from kronax.solvers.tensor.wiener.held_out import Folds, folds_across
 from kronax.solvers.tensor.wiener.kernels import Prior
 from kronax.solvers.tensor.wiener.options import KroneckerOptions
 
-_TOL, _SWEEPS = 1e-3, 100  # near enough for a confidence
+_TOL, _SWEEPS = 1e-3, 100  # accurate enough for a confidence
 _GROUPS, _LEAST_GROUP = 10, 20  # of held-out fibers: groups at most, and fibers in each at least
 _CAUTION = 1.0  # standard errors: few treatments bridge blocks
 
@@ -19,10 +19,10 @@ _CAUTION = 1.0  # standard errors: few treatments bridge blocks
 def expected_cosines(
     task: Task, folds: Folds, prior: Prior, options: KroneckerOptions
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the function from relative sizes ``(D, C)`` to the cosines to be expected, NaN where nothing tells.
+    """Return the function from relative sizes ``(D, C)`` to expected cosines, NaN where these are unknown.
 
-    They are what held-out fibers reached; across blocks of contexts, those that were held out across blocks. Fibers that
-    fewer than three treatments link have none, unless as many do of the held-out fibers.
+    They are what held-out fibers reached; across blocks of contexts, what fibers held out across blocks reached. Fibers linked by
+    fewer than three treatments have none, unless enough held-out fibers are linked by as few.
     """
     measured = ~np.isnan(task.values)
     some = measured.any(axis=2)
@@ -42,10 +42,10 @@ def expected_cosines(
 def calibration(
     folds: Folds, prior: Prior, options: KroneckerOptions, caution: float = 0.0
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the function from a prediction's relative size to the cosine that it is expected to have with a measurement.
+    """Return the function from a prediction's relative size to its expected cosine with a measurement.
 
-    Were the kernels the true ones, both would be the same. As they are learnt from the data, the function is what held-out
-    fibers reached, made ascending: means over groups of them, less ``caution`` standard errors, straight lines in between.
+    With the true kernels, both would be the same. As kernels are learnt from the data, the function is what held-out fibers
+    reached: means over groups of them, less ``caution`` standard errors, made ascending and interpolated linearly.
     """
     sizes, cosines, treatments = [], [], []
     tol, max_iter = max(options.tol, _TOL), min(options.max_iter, _SWEEPS)
@@ -67,7 +67,7 @@ def calibration(
 
 
 def _standard_error(cosine: np.ndarray, treatment: np.ndarray) -> float:
-    """Compute the standard error of a mean of fibers, those of a treatment counted as one observation."""
+    """Compute the standard error of a mean over fibers; the fibers of one treatment count as one observation."""
     number = np.unique(treatment, return_inverse=True)[1]
     total = np.bincount(number, cosine - cosine.mean())
     return float(np.sqrt(len(total) / max(len(total) - 1, 1) * np.square(total).sum()) / len(cosine))

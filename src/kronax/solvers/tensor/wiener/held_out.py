@@ -15,7 +15,7 @@ from kronax.solvers.tensor.wiener.sweep import Start, solve, start_of
 
 _MOST_TREATMENTS = 400  # at most, drawn at random,
 _MOST_WORK = 3e9  # and so few that one product of a matrix of their size with the tensor has fewer multiplications
-_FEWEST_BRIDGES = 5  # treatments, for what they reach to tell of others
+_FEWEST_BRIDGES = 5  # bridging treatments: with fewer, their held-out profiles say little about others
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Folds:
     def predictions(
         self, prior: Prior, tol: float, max_iter: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Return the mask of every fold, its gaps, and what is predicted there.
+        """Yield the mask of every fold, its gaps, and what is predicted there.
 
-        All priors start alike, or those that were tried last, nearer to their fixed points, would not be compared fairly.
+        All priors start alike: otherwise those tried last would start nearer to their fixed points, an unfair comparison.
         """
         for mask, start in self.held:
             yield mask, start.missing, to_host(solve(self.task, prior, tol, max_iter, False, start)[0])

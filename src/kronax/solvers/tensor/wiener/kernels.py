@@ -41,9 +41,9 @@ def mixing_of(task: Task, prior: Prior) -> Array:
 
 
 def learnt_kernels(x: Array, axes: Array | None, measured: Array, mixing: Array) -> tuple[Kernel, Array]:
-    """Take the treatments' kernel (Eq. 2) and the genes' spectrum from a filled tensor, where JAX computes.
+    """Compute the treatments' kernel (Eq. 2) and the genes' spectrum of a filled tensor, on JAX's device.
 
-    ``axes`` are those of a :class:`Task`; ``measured``, (D,), marks the treatments of which something was.
+    ``axes`` are those of a :class:`Task`; ``measured``, (D,), marks treatments with a measured value.
     """
     mixture, genes = _second_moments(x, axes, measured, mixing)
     return Kernel(*eigh(mixture)), genes
@@ -62,7 +62,7 @@ def _second_moments(x: Array, axes: Array | None, measured: Array, mixing: Array
 
 
 def context_kernel(filled: np.ndarray, missing: np.ndarray) -> Kernel:
-    """Take the contexts' kernel from what was measured (Eq. 3)."""
+    """Compute the contexts' kernel from what was measured (Eq. 3)."""
     n_contexts, n_genes = filled.shape[1:]
     products, squares, both = (np.zeros((n_contexts, n_contexts)) for _ in range(3))
     for profiles, gaps in zip(filled, missing, strict=True):  # treatment by treatment, to save memory

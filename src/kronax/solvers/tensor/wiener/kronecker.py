@@ -5,25 +5,25 @@ kernels' eigenvectors ``V`` and eigenvalues ``w``, the posterior mean of ``S`` g
 
     ``Z = (V_d, V_c, V_g) h (V_d, V_c, V_g)ᵀ X``,   ``h_ijk = w_i w_j w_k / (w_i w_j w_k + λ)``.                    (1)
 
-Given one with gaps it is the fixed point of ``X = measured values, Z elsewhere``. All kernels are scaled to mean
-eigenvalue 1. Two are those of the filled tensor itself, taken anew in every sweep: a power of the genes' spectrum, and of
-the treatments' Gram matrix ``Γ`` the mixture
+Given a tensor with gaps, it is the fixed point of ``X = measured values, Z elsewhere``. All kernels are scaled to mean
+eigenvalue 1. Two are computed from the filled tensor in every sweep: a power of the genes' spectrum, and a mixture with the
+treatments' Gram matrix ``Γ``,
 
     ``K_treatment = (1 − s − t) Γ + s I + t 11ᵀ``.                                                                  (2)
 
-What a treatment shares with no other, ``s``, is learnt from its other contexts; what it shares with all, ``t``, is the
-context's mean. The contexts' kernel is learnt from what was measured alone,
+``s`` weights what a treatment shares with no other, which is learnt from its other contexts; ``t`` weights what it shares
+with all, the context's mean. The contexts' kernel is learnt from measured values alone,
 
     ``K_context = A^½ R A^½``,   ``r_bc = (n_bc ρ_bc + ρ̄) / (n_bc + 1)``,   ``log a_c = (n_c log m_c + log m̄) / (n_c + 1)``,    (3)
 
-with the mean square ``m_c`` of ``n_c`` profiles and the correlation ``ρ_bc`` of the ``n_bc`` that were measured in both,
-each as if one more treatment had shown what is usual. Predictions would add nothing: if the kernel is right, their
-products with measurements have its entries for a mean, and if it is wrong, they keep it so, a context with few profiles
-at any size that it began with.
+with the mean square ``m_c`` of ``n_c`` profiles and the correlation ``ρ_bc`` of the ``n_bc`` treatments measured in both,
+each as if one more treatment had shown the usual value. Predictions are left out, because they confirm the kernel that made
+them: a right one they would only reproduce on average, a wrong one they would keep, and a context with few profiles would keep
+whatever size it began with.
 
-So a sweep costs one eigenproblem, of the number of treatments, and products of a matrix of that size with the tensor.
-Going on from a point ahead of where a sweep ends, as in Nesterov's method, halves the number of sweeps and leaves the
-fixed point where it is.
+A sweep thus costs one treatments × treatments eigenproblem, and products of a matrix of that size with the tensor. Starting
+each sweep ahead of where the last one ended, as in Nesterov's method, halves their number and leaves the fixed point
+unchanged.
 """
 
 from dataclasses import asdict
@@ -64,13 +64,12 @@ def kronecker(
     Starts at ``mean_2d``. Where fibers are missing whole, the genes are first rotated to the principal axes of the
     measured ones, which changes nothing but the time. Single missing entries are filled in the same way; the genes'
     kernel then has the eigenvectors of the first filled tensor. A treatment never measured is predicted by its
-    context's mean, a context never measured by the treatment's mean, and flagged. So are fibers whose treatment no
-    measurement links with their context: their predictions suppose the usual correlation ``ρ̄`` of contexts.
+    context's mean, a context never measured by the treatment's mean, and flagged. So are fibers without a link
+    between treatment and context: their predictions assume the usual correlation ``ρ̄`` of contexts.
 
-    The confidence is the cosine of a predicted profile and its measurement that is to be expected. The norm of a
-    prediction relative to that of measured profiles ranks predictions; what held-out fibers of that rank reached, in a
-    cross-validation, is the confidence; across blocks of contexts that few treatments link, what fibers reached that
-    were held out across blocks.
+    The confidence is the expected cosine of a predicted profile and its measurement. Predictions are ranked by their norm
+    relative to that of measured profiles. The confidence is what held-out fibers of the same rank reached in a
+    cross-validation; across blocks of contexts that few treatments link, what fibers held out across blocks reached.
 
     Parameters
     ----------
@@ -110,7 +109,7 @@ def kronecker(
 
 
 def _fall_back(values: np.ndarray, measured: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Put ``mean_2d`` where the treatment, the context or the gene was never measured; give the codes of fibers."""
+    """Put ``mean_2d`` where the treatment, the context or the gene was never measured; return the codes of fibers."""
     unknown, apart = without_any(~measured), unlinked(measured)
     if not (unknown.any() or apart.any()):
         return predicted, np.zeros(values.shape[:2], np.int8)
@@ -120,7 +119,7 @@ def _fall_back(values: np.ndarray, measured: np.ndarray, predicted: np.ndarray) 
 
 
 def needs(measured: np.ndarray, options: KroneckerOptions) -> Memory:
-    """Estimate the memory of a solve; require as many fibers without gaps as the variance is offered for."""
+    """Estimate the memory of a solve; for the variance, require a number of fibers without gaps that it allows."""
     memory = tensors(11, with_gaps=22)(measured, options)
     if not options.variance:
         return memory

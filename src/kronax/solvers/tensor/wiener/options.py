@@ -102,7 +102,7 @@ class KroneckerOptions(Options):
 
     @property
     def candidates(self) -> tuple[tuple[float, ...], ...]:
-        """What the cross-validation may choose from: noises, shares of the treatments' own, and common ones."""
+        """Candidates of the cross-validation: noises, own shares and common shares."""
         pairs = (
             (self.noise, self.noises),
             (self.own_share, self.own_shares),

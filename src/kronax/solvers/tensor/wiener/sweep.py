@@ -81,7 +81,7 @@ def start_of(values: np.ndarray) -> Start:
 
 
 def solve(task: Task, prior: Prior, tol: float, max_iter: int, progress: bool, start: Start) -> tuple[Array, Status]:
-    """Iterate Eq. 1; return the filled tensor, and how it ended, with the change of every sweep for an objective.
+    """Iterate Eq. 1; return the filled tensor and how the solve ended; its objective is the change of every sweep.
 
     Of every sweep nothing leaves the device but the size of its change, and, where that is the host, its eigenproblem.
     """
@@ -113,8 +113,9 @@ def sweep(
 
     Returns
     -------
-    The filled tensor; the one to go on from, some of the way from the ``last`` one to this further on, or this one itself if
-    that way has become wrong (O'Donoghue and Candès 2015); the sweeps since it last was; and the square of the change.
+    The filled tensor; the one to go on from, extrapolated beyond it in the direction from the ``last`` one, or the filled one
+    itself if that direction has become wrong (O'Donoghue and Candès 2015); the number of sweeps since then; and the square of the
+    change.
     """
     new = jnp.where(missing, _smooth(x, *kernels), x)
     change, way = new - x, new - last

@@ -37,7 +37,7 @@ def posterior_variance(task: Task, x: Array, prior: Prior) -> np.ndarray:
     genes = to_host(genes)
     n_genes = task.values.shape[2] if task.basis is None else task.basis.shape[1]
     n_axes = task.n_axes
-    if task.gene_power == 0:  # no direction is without signal, outside the measured fibers' span neither
+    if task.gene_power == 0:  # every direction has signal, even outside the span of the measured fibers
         genes, n_axes = np.ones(n_genes), n_genes
     k_d, k_c = treatment.dense, context.dense
     values, vectors = map(to_host, eigh(k_d[np.ix_(rows, rows)] * k_c[np.ix_(cols, cols)]))
