@@ -166,7 +166,7 @@ def test_what_the_user_has_under_our_names_is_kept_and_told(mdata, tmp_path):
         assert (adata.obs["measured_before"] == "on Monday").all() and adata.obs["measured"].dtype == bool
         assert (adata.layers["completed_measured_before"] == 0.5).all()
     kx.tl.complete_tensor(mdata, method="mean_1d")
-    assert "completion_before_" not in mdata.uns
+    assert "completion_before_2" not in mdata.uns
     for _ in files(mdata, tmp_path):
         pass
 

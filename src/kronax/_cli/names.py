@@ -1,7 +1,6 @@
 """Entries of a file under the names of our results: the user's own are kept under another name."""
 
-from collections.abc import Iterator, Mapping, Set
-from itertools import count
+from collections.abc import Mapping, Set
 from typing import Any
 
 from anndata import AnnData
@@ -9,7 +8,7 @@ from mudata import MuData
 
 from kronax._cli.terminal import note
 from kronax._data import keys
-from kronax._data.measured import completed, flags
+from kronax._data.measured import aside, completed, flags
 
 Place = tuple[str, str]  # a part of an object, such as "obs", and a name in it
 
@@ -62,7 +61,7 @@ def keep_before_completion(mdata: MuData) -> dict[Place, Place]:
     for part, key in COMPLETION_RESULTS:
         holders = [content for adata in mdata.mod.values() if key in (content := getattr(adata, part))]
         if holders and not (key == keys.MEASURED and all(flags(content[key]) is not None for content in holders)):
-            new = next(name for name in _other_names(key) if not any(name in content for content in holders))
+            new = aside(key, {name for content in holders for name in content})
             for content in holders:
                 content[new] = content[key]
                 del content[key]
@@ -88,14 +87,9 @@ def _is_record(found: Any, *fields: str) -> bool:
 
 def _keep(content: Any, key: str) -> str:
     """Copy a value to a free name, which is returned."""
-    new = next(name for name in _other_names(key) if name not in content)
+    new = aside(key, content)
     content[new] = content[key]
     return new
-
-
-def _other_names(key: str) -> Iterator[str]:
-    yield f"{key}_before"
-    yield from (f"{key}_before_{number}" for number in count(2))
 
 
 def _tell(moved: Mapping[Place, Place]) -> None:

@@ -6,6 +6,7 @@ X, the mark is ``layers["measured"]``, or ``obs["measured"]`` where whole profil
 """
 
 from collections.abc import Mapping
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -191,7 +192,5 @@ def make_room(mapping: Any, key: str, where: str) -> None:
 
 def aside(key: str, taken: Any) -> str:
     """Return a free name for what the user has under a name of ours."""
-    kept = f"{key}_before"
-    while kept in taken:
-        kept += "_"
-    return kept
+    names = chain([f"{key}_before"], (f"{key}_before_{number}" for number in count(2)))
+    return next(name for name in names if name not in taken)
