@@ -176,7 +176,7 @@ def test_a_text_in_uns_does_not_hinder_reading(mdata):
     for adata in mdata.mod.values():
         adata.layers["lfc"] = adata.X.copy()
     assert len(kx.metrics.cross_validate(mdata, layer="lfc", methods="mean_1d", n_folds=2).profiles)
-    with pytest.raises(KeyError, match="none of kx.tl.complete_tensor"):
+    with pytest.raises(KeyError, match="is not a result of kx.tl.complete_tensor"):
         kx.pl.training(mdata)
 
 
