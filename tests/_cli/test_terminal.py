@@ -110,4 +110,4 @@ def test_the_program_in_a_batch_job():
     command = [sys.executable, "-m", "kronax", "none×.h5ad"]
     refused = subprocess.run(command, capture_output=True, check=False, env=environment, timeout=200)
     assert refused.returncode == 2
-    assert refused.stderr.startswith(b"python -m kronax: error: none")
+    assert refused.stderr.splitlines()[-1].startswith(b"python -m kronax: error: none")

@@ -362,7 +362,7 @@ def test_log(mdata, monkeypatch, caplog):
             "'kronecker' must be a kx.tl.KroneckerOptions, found DnppOptions",
         ),
         ({"key_added": "a/b"}, ValueError, "without '/'"),
-        ({"layer": "truth", "key_added": "truth"}, ValueError, "which would be lost"),
+        ({"layer": "truth", "key_added": "truth"}, ValueError, "would be overwritten and lost"),
         ({"layer": "counts"}, KeyError, "Key 'counts' not found in `mdata['line0'].layers`. Available keys: ['truth']"),
     ],
 )

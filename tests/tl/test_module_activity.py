@@ -162,7 +162,7 @@ def test_modules_and_activities_under_one_name():
     adata = with_modules()
     quietly(adata, key_added="mine")
     modules = adata.copy()
-    modules.uns["mine"] = {"agreement": 1.0, "params": {}}
+    modules.uns["mine"] = {"agreement": 1.0, "params": {"neighbors_key": "med_magma"}}
     modules.var["mine"] = modules.var["gene_module"]
     del modules.obsm["mine"]
     quietly(modules, key_added="mine")

@@ -327,9 +327,9 @@ def test_nonparanormal_sees_ranks_alone(mdata):
     other.X = other.X.power(3)
     for adata in (one, other):
         kx.tl.gmgm(adata, nonparanormal=True)
-    np.testing.assert_array_equal(
-        one.varp["gmgm_connectivities"].toarray(), other.varp["gmgm_connectivities"].toarray()
-    )
+    found, expected = (adata.varp["gmgm_connectivities"].toarray() for adata in (one, other))
+    np.testing.assert_array_equal(found > 0, expected > 0)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)  # BLAS rounds by where arrays lie in memory
 
 
 @METHODS
