@@ -306,6 +306,31 @@ def test_the_code_for_differences_runs_as_shown(rng, control):
         np.testing.assert_allclose(adata.X, own[:2] - own[2] if control else own - own.mean(axis=0))
 
 
+def test_the_code_for_controls_of_several_doses_runs_as_shown(rng):
+    long = of(["a", "DMSO", "DMSO"] * 2, list("xxxyyy"), rng.normal(size=(6, 3)), dose=["1", "1", "10"] * 2)
+    by = {"obs_key": ["drug", "dose"], "context_key": "line"}
+    with pytest.warns(UserWarning, match="looks like a control") as caught:
+        mdata = kx.pp.tensor(long, **by)
+    (text,) = (str(w.message) for w in caught if "like a control" in str(w.message))
+    left_out, differences = re.findall("`((?:adata|mdata) = .*?)`", text)
+    names = {"adata": long, "mdata": mdata, "mudata": mudata, "anndata": ad, "np": np}
+    exec(left_out, names)
+    assert list(names["adata"].obs["drug"]) == ["a", "a"]
+    exec(differences, names)
+    for i, adata in enumerate(names["mdata"].mod.values()):
+        assert list(adata.obs_names) == ["a_1"]
+        own = long.X[3 * i : 3 * i + 3]
+        np.testing.assert_allclose(adata.X, own[:1] - own[1:].mean(axis=0))
+
+
+def test_cell_lines_that_are_averaged_are_told():
+    long = of(["a", "a", "b", "b"], ["r1", "r1", "r2", "r2"], -np.eye(4), cell_line=["K562", "A549"] * 2)
+    (text,) = told(long)
+    assert "`adata.obs['cell_line']` differs" in text
+    (code,) = re.findall(r"kx\.pp\.tensor\(.*?\)(?=;)", text)
+    assert set(eval(code, {"kx": kx, "adata": long}).mod) == {"r1_K562", "r1_A549", "r2_K562", "r2_A549"}
+
+
 @pytest.mark.parametrize("names", [["drug A", "drug a"], ["ctl", "ctl "], ["drug\u00a0A", "drugA"]])
 @pytest.mark.parametrize("key", ["drug", "line"])
 def test_names_that_look_alike_are_told_with_the_pairs(names, key):

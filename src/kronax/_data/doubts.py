@@ -1,8 +1,7 @@
 """Warnings of doubtful values and names in a tensor that can still be used, each with the remedy."""
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -34,6 +33,7 @@ _BESIDE_CONTROL = (
 _NAMELESS = ("", "nan", "none", "na", "n/a", "<na>", "nat", "null")
 _ENOUGH = 50  # values: with fewer, a context may lack negative ones by chance
 _DESIGN = re.compile(r"dose|dosage|conc|time|hour|duration|(^|_)(days?|hrs?|h|um|nm|mm|mins?)(_|$)", re.IGNORECASE)
+_PLACE = re.compile(r"cell_?(line|type)|tissue|organ", re.IGNORECASE)
 _DIFFERENCES = "`mdata = mudata.MuData({{c: anndata.AnnData(a.X - {level}, obs=a.obs, var=a.var){rest} for c, a in mdata.mod.items()}}, axis=-1)`"
 
 
@@ -63,9 +63,13 @@ def of_levels(matrix: np.ndarray | sparse.spmatrix | sparse.sparray, control: Se
 
 def _differences(control: Sequence[str]) -> str:
     """Write the code that makes differences of levels."""
-    if len(control):
-        name = str(control[0])
-        return _DIFFERENCES.format(level=f"a[{name!r}].X", rest=f"[a.obs_names != {name!r}].copy()") + "."
+    names = list(map(str, control))
+    if len(names) == 1:
+        return _DIFFERENCES.format(level=f"a[{names[0]!r}].X", rest=f"[a.obs_names != {names[0]!r}].copy()") + "."
+    if names:
+        here = f"a.obs_names.isin({names!r})"
+        code = _DIFFERENCES.format(level=f"np.nanmean(a[{here}].X, axis=0)", rest=f"[~{here}].copy()")
+        return f"{code}, from the mean of all controls; where every dose has its own, subtract that instead."
     return _DIFFERENCES.format(level="np.nanmean(a.X, axis=0)", rest="") + ", where no control was profiled."
 
 
@@ -139,29 +143,38 @@ def _is_control(name: str) -> bool:
     )
 
 
-def of_controls(names: Iterable[str], column: str | None) -> None:
-    """Warn of controls among the treatments, which are named in a column of obs, or along var."""
-    if found := controls(names):
-        which = f"~adata.obs[{column!r}].isin({found[:5]!r})" if column else f":, ~adata.var_names.isin({found[:5]!r})"
-        warn(
-            f"{checks.listed(found)} {'looks' if len(found) == 1 else 'look'} like a control, and stays as one more treatment, "
-            f"predicted and scored. Leave it out, `adata = adata[{which}]`; or, of levels, subtract it first: {_differences(found)}"
-        )
+def of_controls(treatments: Iterable[str], columns: Mapping[str, Iterable[str]] | None = None) -> None:
+    """Warn of controls among the treatments, which are made of columns of obs with these values, or named along var."""
+    treatments = list(treatments)
+    for column, names in (columns or {"": treatments}).items():
+        if found := controls(names):
+            where = f"~adata.obs[{column!r}]" if column else ":, ~adata.var_names"
+            one = len(found) == 1
+            warn(
+                f"{checks.listed(found)} {'looks like a control, and stays' if one else 'look like controls, and stay'} among the "
+                f"treatments, predicted and scored. Leave {'it' if one else 'them'} out, `adata = adata[{where}.isin({found!r})]`; "
+                f"or, of levels, subtract {'it' if one else 'them'} first: {_differences(controls(treatments) or found)}"
+            )
+            return
 
 
-def of_averaged(table: pd.DataFrame, pair: np.ndarray, obs_key: list[str], context_key: Any, aggregate: str) -> None:
-    """Warn of doses and times that vary between rows of one treatment and context; log what else does."""
+def of_averaged(
+    table: pd.DataFrame, pair: np.ndarray, obs_key: list[str], context_key: list[str], aggregate: str
+) -> None:
+    """Warn of doses, times and tissues that vary between rows of one treatment and context; log what else does."""
     groups = table.groupby(pair, sort=False)
     varying = [key for key in table if table[key].notna().any() and (groups[key].nunique() > 1).any()]
-    design = [key for key in varying if _DESIGN.search(str(key))]
+    design = [key for key in varying if _DESIGN.search(str(key)) or _PLACE.search(str(key))]
     for key in design:
         first = groups[key].nunique().idxmax()
         values = checks.listed([str(value) for value in table[key][pair == first].dropna().unique()])
         n = int((groups[key].nunique() > 1).sum())
+        by = ([*obs_key, key], context_key) if _DESIGN.search(str(key)) else (obs_key, [*context_key, key])
+        by_treatment, by_context = (columns[0] if len(columns) == 1 else columns for columns in by)
         warn(
             f"`adata.obs[{key!r}]` differs between rows of {n:,} of {groups.ngroups:,} pairs of a treatment and a context (in one: "
             f"{values}), which are combined by {aggregate}. To keep them apart: kx.pp.tensor(adata, "
-            f"obs_key={[*obs_key, key]!r}, context_key={context_key!r}); or choose one of them first."
+            f"obs_key={by_treatment!r}, context_key={by_context!r}); or choose one of them first."
         )
     others = [str(key) for key in varying if key not in design and 2 * table[key].nunique() < len(table)]
     if others:

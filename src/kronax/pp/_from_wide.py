@@ -99,7 +99,7 @@ def from_wide(
         logger.info(text, predicted.sum(), marks.mark(layer), keys.COMPLETED)
     doubts.of_names(contexts, "contexts")
     doubts.of_names(adata.var_names, "treatments")
-    doubts.of_controls(adata.var_names, None)
+    doubts.of_controls(adata.var_names)
     by_context = {name: pd.Index(gene[context == name]) for name in contexts}
     n_shared = len(set.intersection(*map(set, by_context.values())))
     gene_names.warn_of_lost(by_context, n_shared)

@@ -110,7 +110,8 @@ def tensor(
 
     pair = contexts.codes.astype(np.int64) * len(treatments.categories) + treatments.codes
     _tell(matrix, treatments, contexts, obs_key, context_key)
-    doubts.of_averaged(table.drop(columns=[*by_treatment, *by_context]), pair, by_treatment, context_key, aggregate)
+    doubts.of_controls(treatments.categories, {key: table[key].dropna().astype(str).unique() for key in by_treatment})
+    doubts.of_averaged(table.drop(columns=[*by_treatment, *by_context]), pair, by_treatment, by_context, aggregate)
 
     pairs, group = np.unique(pair, return_inverse=True)
     values = _aggregated(matrix, group, len(pairs), aggregate)
@@ -179,7 +180,6 @@ def _tell(matrix, treatments: pd.Categorical, contexts: pd.Categorical, obs_key,
             f"obs_key={context_key!r}, context_key={obs_key!r}."
         )
     doubts.of_levels(matrix, doubts.controls(treatments.categories))
-    doubts.of_controls(treatments.categories, obs_key if isinstance(obs_key, str) else obs_key[0])
     doubts.of_names(treatments.categories, "treatments")
     doubts.of_names(contexts.categories, "contexts")
 
