@@ -27,7 +27,7 @@ def choose(folds: Folds, options: KroneckerOptions, progress: bool) -> Prior:
     if max(map(len, grid)) == 1 or not folds.held:  # nothing to choose, or nothing to hold out
         return at(middle)
     values = folds.task.values
-    bar = tqdm(desc="cross-validation", unit=" candidate", delay=2, leave=False, disable=not progress)
+    bar = tqdm(desc="choice of the prior", unit=" candidates", delay=2, leave=False, disable=not progress)
 
     def errors(place: tuple[int, ...]) -> Iterator[float]:
         bar.update()
