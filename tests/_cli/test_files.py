@@ -31,10 +31,10 @@ def h5mu(tmp_path):
 def reserve_name(table: h5py.Group) -> None:
     """Add a column called ``_index`` to a table, as converters from R do."""
     names = table.attrs["_index"]
-    found = table[names][:]
+    found = np.asarray(ad.io.read_elem(table[names]), object)
     table.move(names, "features")
     table.attrs["_index"] = "features"
-    column = table.create_dataset("_index", data=found)
+    column = table.create_dataset("_index", data=found, dtype=h5py.string_dtype())
     column.attrs["encoding-type"], column.attrs["encoding-version"] = "string-array", "0.2.0"
     table.attrs["column-order"] = np.array(["_index"], dtype=h5py.string_dtype())
 

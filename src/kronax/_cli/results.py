@@ -1,5 +1,6 @@
 """The folder of results: it is made with the data, whole or not at all; later files are added and cannot harm the data."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -93,6 +94,8 @@ def _require_new(folder: Path) -> None:
         if os.path.lexists(folder) or folder.resolve().exists():
             msg = f"{folder} is already there; name a new folder with --out, or remove it."
             raise InputError(msg)
+        if any(parent.is_symlink() for parent in folder.resolve().parents):  # Python 3.13 leaves them as they are
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         with tempfile.TemporaryDirectory(dir=_existing_parent(folder), prefix=".kronax-") as scratch:
             Path(scratch, folder.resolve().name).mkdir()
     except (OSError, RuntimeError, ValueError) as error:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from mudata import MuData
+from pandas.api.types import is_object_dtype
 from scipy import sparse
 
 from kronax._data import keys
@@ -91,7 +92,10 @@ def _taken(value: Any, rows: np.ndarray, names: pd.Index | None = None) -> Any:
     """Return rows of a matrix or table, NaN where the row is -1."""
     if isinstance(value, pd.DataFrame):
         found = treatment_columns.with_missing(value, names)
-        return found.astype(dict.fromkeys(found.select_dtypes(object), "category"))  # text with gaps cannot be saved
+        text = [
+            key for key, dtype in found.dtypes.items() if is_object_dtype(dtype) or isinstance(dtype, pd.StringDtype)
+        ]
+        return found.astype(dict.fromkeys(text, "category"))  # text with gaps cannot be saved
     if isinstance(value, np.ndarray):
         value = tensors.unmasked(value)
     if not (rows < 0).any():

@@ -271,13 +271,14 @@ def has_value(matrix: np.ndarray | sparse.spmatrix | sparse.sparray) -> np.ndarr
 
 
 def with_masks(adata: AnnData, layer: str | None = None) -> AnnData:
-    """Return an object whose arrays have their masks: a view has lost them, but a copy has that of X again."""
+    """Return an object whose arrays have their masks: a view has lost them; before anndata 0.13, a copy has that of X again."""
     if not adata.is_view:
         return adata
-    if layer is not None and np.ma.isMaskedArray(getattr(adata.layers, "parent_mapping", {}).get(layer)):
+    if np.ma.isMaskedArray(getattr(adata.layers, "parent_mapping", {}).get(layer)):  # X too, from anndata 0.13 on
+        place = "X" if layer is None else f"layers[{layer!r}]"
         msg = (
-            f"`layers[{layer!r}]` is a masked array, and this object a view, which has forgotten the mask. Before taking a part, "
-            f"run `adata.layers[{layer!r}] = adata.layers[{layer!r}].astype(float).filled(np.nan)`."
+            f"`{place}` is a masked array, and this object a view, which has forgotten the mask. Before taking a part, "
+            f"run `adata.{place} = adata.{place}.astype(float).filled(np.nan)`."
         )
         raise ValueError(msg)
     return adata.copy() if np.ma.isMaskedArray(adata[:0].copy().X) else adata
