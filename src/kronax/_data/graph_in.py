@@ -22,6 +22,7 @@ from kronax.solvers.medmagma import em, shared_rows
 from kronax.solvers.scales.laplace import Laplace
 
 PENALTIES = ("shrinkage", "ridge", "l1")
+GRAPHS = ("both", "cells", "genes")
 METRICS = {"affinity": "cosine", "partial_correlation": "partial correlation", "absolute": "absolute precision"}
 Layer = str | None | Mapping[str, str | None]  # in every modality, or by its name; None for X
 STRONGEST_RIDGE = 1e10  # beyond it, rounding is all that is left of the structure
@@ -136,10 +137,18 @@ def require(
 
 
 def check(
-    *, key_added: str, weights: str, center: bool, n_comps: int, n_neighbors: int | None, random_state: int
+    *,
+    key_added: str,
+    graphs: str,
+    weights: str,
+    center: bool,
+    n_comps: int,
+    n_neighbors: int | None,
+    random_state: int,
 ) -> None:
     """Check the parameters that all graph methods have."""
     checks.name(key_added, "key_added")
+    checks.one_of(graphs, GRAPHS, "graphs")
     checks.one_of(weights, tuple(METRICS), "weights")
     checks.boolean(center, "center")
     checks.integer(n_comps, "n_comps", low=2)
@@ -164,6 +173,11 @@ def penalty(kind: str, strength: float | tuple[float, float] | None, *, joint: b
     for value in both:
         checks.positive(value, "strength", high=1.0 if kind == "l1" else STRONGEST_RIDGE)
     return m_step.Penalty(kind, tuple(map(float, both)) if len(both) > 1 else float(both[0]), joint)
+
+
+def needs_precision(graphs: str, weights: str) -> bool:
+    """Return whether some graph is made from precision matrices, and not from the embedding alone."""
+    return graphs != "cells" or weights != "affinity"
 
 
 def of_each(matrices: Matrices, penalty: m_step.Penalty) -> m_step.Penalty:

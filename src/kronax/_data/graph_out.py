@@ -39,7 +39,7 @@ class Learnt:
 
     cells: em.Axis
     parts: dict[str, em.Structure]
-    features: dict[str, Precision]
+    features: dict[str, Precision | None]
     strength: tuple[float, ...]
     status: Status
 
@@ -52,26 +52,36 @@ def combine(
         ((name, part),) = parts.items()
         features = {name: part.cols.precision}
         return Learnt(part.rows, parts, features, part.strength, part.status)
+    embeddings = [part.rows.embedding for part in parts.values()]
+    if any(part.spectrum is None for part in parts.values()):
+        joint = shared_rows.joint_embedding(embeddings, list(matrices.members.values()), len(matrices.cells))
+        status = _of_all({name: part.status for name, part in parts.items()})
+        return Learnt(em.Axis(joint, None), parts, dict.fromkeys(parts), (np.nan,), status)
     shared = shared_rows.combine(
         [part.spectrum for part in parts.values()],
-        [part.rows.embedding for part in parts.values()],
+        embeddings,
         list(matrices.members.values()),
         len(matrices.cells),
         penalty=penalty,
         progress=progress,
     )
     ends = {name: part.status for name, part in parts.items()} | {"all together": shared.status}
-    short = [f"{name}: {status.reason}" for name, status in ends.items() if not status.converged]
     return Learnt(
         em.Axis(shared.embedding, shared.rows),
         parts,
         dict(zip(parts, shared.cols, strict=True)),
         shared.strength,
-        replace(
-            shared.status,
-            converged=not short,
-            reason="; ".join(short) or "every modality's solve and the joint one reached their goals",
-        ),
+        _of_all(ends),
+    )
+
+
+def _of_all(ends: dict[str, Status]) -> Status:
+    """Return the status of several solves, which has the objective of the last one."""
+    short = [f"{name}: {status.reason}" for name, status in ends.items() if not status.converged]
+    return replace(
+        list(ends.values())[-1],
+        converged=not short,
+        reason="; ".join(short) or "every modality's solve and the joint one reached their goals",
     )
 
 
@@ -111,9 +121,11 @@ def _precision_graph(precision: Precision, shift: float, k: int, weights: str, p
     return connect(precision, shift, k, progress=progress)
 
 
-def _matrices(graph: Graph, precision: Precision, *, complete: bool) -> dict[str, sparse.csr_array]:
-    signed = all_entries(precision) if complete else on_edges(precision, graph)
-    return {"connectivities": graph.connectivities, "distances": graph.distances, "precision": signed}
+def _matrices(graph: Graph, precision: Precision | None, *, complete: bool) -> dict[str, sparse.csr_array]:
+    found = {"connectivities": graph.connectivities, "distances": graph.distances}
+    if precision is None:
+        return found
+    return found | {"precision": all_entries(precision) if complete else on_edges(precision, graph)}
 
 
 def _require_finite(*arrays: np.ndarray) -> None:
@@ -140,12 +152,17 @@ def write(
     names = keys.graph_keys(key_added)
     for kind, matrix in cells.items():
         data.obsp[getattr(names, kind)] = expand_square(matrix, matrices.cells, matrices.n_obs)
-    _refuse_ingest(data.obsp[names.distances])
+    if cells:
+        _refuse_ingest(data.obsp[names.distances])
     data.obsm[names.obsm] = expand(learnt.cells.embedding, matrices.cells, matrices.n_obs)
     common = {
         "connectivities_key": names.connectivities,
         "distances_key": names.distances,
-        "precision_key": names.precision,
+        **(
+            {"precision_key": names.precision}
+            if any("precision" in graph for graph in (cells, *features.values()))
+            else {}
+        ),
         "params": without_none(params),
         "version": version("kronax"),
     }
@@ -225,9 +242,16 @@ def finish(
         scales = (part.log_rows, part.log_cols) if isinstance(part, em.Fit) else ()
         _require_finite(part.rows.embedding, part.cols.embedding, *scales)
     learnt = combine(matrices, parts, penalty, progress=progress)
-    cells = cell_graph(learnt, matrices.n_obs, n_neighbors, settings["weights"], progress=progress)
+    cells = (
+        cell_graph(learnt, matrices.n_obs, n_neighbors, settings["weights"], progress=progress)
+        if settings["graphs"] != "genes"
+        else {}
+    )
     features = {
-        name: feature_graph(learnt, name, n_neighbors, settings["weights"], progress=progress) for name in parts
+        name: feature_graph(learnt, name, n_neighbors, settings["weights"], progress=progress)
+        if settings["graphs"] != "cells"
+        else {}
+        for name in parts
     }
     _require_finite(*(matrix.data for graph in (cells, *features.values()) for matrix in graph.values()))
     params = {
@@ -265,9 +289,9 @@ def _warn(
                 f"{'Only one' if part.rank else 'No'} direction{name and f' of {name!r}'} rises above the noise: cells and "
                 f"{genes} show no structure, and {'its graph means' if name else 'the graphs mean'} little."
             )
-        if not features[name]["connectivities"].nnz:
+        if features[name] and not features[name]["connectivities"].nnz:
             found.append(f"The graph of the {genes} has no edge.{remedy}")
-    if not cells["connectivities"].nnz:
+    if cells and not cells["connectivities"].nnz:
         found.append(f"The graph of the cells has no edge.{remedy}")
     n_blocks = count_blocks(matrices)
     if n_blocks > 1:
@@ -299,13 +323,15 @@ def _without_variance(
     data: AnnData | MuData, matrices: Matrices, part: em.Structure, name: str, params: dict[str, Any]
 ) -> list[str]:
     """Return warnings that name cells and features without variance, which have no partial correlations."""
+    if part.spectrum is None:
+        return []
     adata, found = (data[name] if name else data), matrices.counts[name]
     sides = [("feature", adata.var_names, found.genes, part.spectrum.cols)]
     if params["weights"] != "affinity" and len(matrices.counts) == 1:
         sides.append(("cell", adata.obs_names, found.cells, part.spectrum.rows))
     said = []
     for kind, names, positions, vectors in sides:
-        still = positions[~vectors.any(axis=1)]
+        still = positions[vectors.still]
         if len(still):
             of = f" of {name!r}" if name else ""
             said.append(

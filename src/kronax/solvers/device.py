@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import jax
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
+from scipy.linalg import eigh_tridiagonal, lapack
 from threadpoolctl import ThreadpoolController
 
 LARGE = 4096  # rows from which one eigenproblem is worth all threads
@@ -92,6 +93,49 @@ def to_host(array: Matrix) -> np.ndarray:
 def eigh(matrix: Matrix) -> tuple[Matrix, Matrix]:
     """Return eigenvalues, ascending, and eigenvectors of a symmetric matrix, both left where they are computed."""
     return _decomposed(np.linalg.eigh, jnp.linalg.eigh, matrix)
+
+
+def leading_eigh(matrix: Matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return, on the host, all eigenvalues of a symmetric matrix, descending, and at least ``k`` leading eigenvectors."""
+    if platform() != "cpu":
+        return _ordered(*eigh(matrix))
+    with threads_for(len(matrix)):
+        return _leading_on_this_thread(to_host(matrix), k)
+
+
+def leading_and_whole(matrix: Matrix, k: int, other: Matrix) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return :func:`leading_eigh` of a matrix and the whole eigendecomposition of another one, at the same time."""
+    if platform() != "cpu":
+        return [leading_eigh(matrix, k), *eigh_all([other])]
+    solves = [
+        partial(_leading_on_this_thread, to_host(matrix), k),
+        lambda: _ordered(*_on_this_thread(to_host(other))),
+    ]
+    return on_each(lambda solve: solve(), solves, len(matrix))
+
+
+def _leading_on_this_thread(matrix: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the same by LAPACK; the caller has set the number of threads."""
+    if k >= len(matrix) // 2:
+        return _ordered(*_on_this_thread(matrix))
+    _note("on_host")
+    return _ordered(*_tridiagonal_eigh(matrix, k))
+
+
+def _tridiagonal_eigh(matrix: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return all eigenvalues, ascending, and the ``k`` last eigenvectors: ``A = QTQᵀ``, then only those of ``T`` asked for.
+
+    SciPy's own choice of eigenvectors leaves the other eigenvalues out, and a second call would reduce ``A`` to ``T`` again, which
+    is nearly all of the work.
+    """
+    m = len(matrix)
+    reduced, diagonal, beside, tau, _ = lapack.dsytrd(matrix, lower=1, lwork=int(lapack.dsytrd_lwork(m, lower=1)[0]))
+    values = eigh_tridiagonal(diagonal, beside, eigvals_only=True)
+    _, vectors = eigh_tridiagonal(diagonal, beside, select="i", select_range=(m - k, m - 1))
+    reflectors, lower = np.asfortranarray(reduced[1:, :-1]), np.asfortranarray(vectors[1:])
+    size = int(lapack.dormqr("L", "N", reflectors, tau, lower, -1)[1][0])
+    vectors[1:] = lapack.dormqr("L", "N", reflectors, tau, lower, size)[0]  # Q leaves the first row as it is
+    return values, vectors
 
 
 def eigvalsh(matrix: Matrix) -> Matrix:

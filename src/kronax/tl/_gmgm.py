@@ -16,6 +16,7 @@ def gmgm(
     data: AnnData | MuData,
     *,
     layer: str | None | Mapping[str, str | None] = None,
+    graphs: Literal["both", "cells", "genes"] = "both",
     n_neighbors: int | None = 15,
     weights: Literal["affinity", "partial_correlation", "absolute"] = "affinity",
     penalty: Literal["shrinkage", "ridge", "l1"] = "shrinkage",
@@ -103,6 +104,7 @@ def gmgm(
     """
     graph_in.check(
         key_added=key_added,
+        graphs=graphs,
         weights=weights,
         center=center,
         n_comps=n_comps,
@@ -117,6 +119,7 @@ def gmgm(
 
     settings = {
         "layer": dict(layer) if isinstance(layer, Mapping) else layer,
+        "graphs": graphs,
         "weights": weights,
         "nonparanormal": bool(nonparanormal),
         "center": bool(center),
@@ -132,7 +135,12 @@ def gmgm(
         for name, found in matrices.counts.items():
             matrix = normal_scores(found.matrix) if nonparanormal else found.matrix
             fits[name] = em.fit_without_noise(
-                matrix, center=center, penalty=graph_in.of_each(matrices, chosen), n_comps=n_comps, progress=progress
+                matrix,
+                center=center,
+                penalty=graph_in.of_each(matrices, chosen),
+                n_comps=n_comps,
+                whole=graph_in.needs_precision(graphs, weights),
+                progress=progress,
             )
         return graph_out.finish(
             data,

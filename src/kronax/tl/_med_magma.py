@@ -32,6 +32,7 @@ def med_magma(
     data: AnnData | MuData,
     *,
     layer: str | None | Mapping[str, str | None] = None,
+    graphs: Literal["both", "cells", "genes"] = "both",
     n_neighbors: int | None = 15,
     weights: Literal["affinity", "partial_correlation", "absolute"] = "affinity",
     penalty: Literal["shrinkage", "ridge", "l1"] = "shrinkage",
@@ -214,6 +215,7 @@ def med_magma(
     """
     graph_in.check(
         key_added=key_added,
+        graphs=graphs,
         weights=weights,
         center=center,
         n_comps=n_comps,
@@ -237,6 +239,7 @@ def med_magma(
     progress = shows_progress()
     settings = {
         "layer": dict(layer) if isinstance(layer, Mapping) else layer,
+        "graphs": graphs,
         "weights": weights,
         "laplace": laplace if laplace == "auto" else bool(laplace),
         "power": power,
@@ -260,6 +263,7 @@ def med_magma(
                 n_comps=n_comps,
                 max_iter=max_iter,
                 tol=tol,
+                whole=graph_in.needs_precision(graphs, weights),
                 progress=progress,
             )
             for name, found in matrices.counts.items()

@@ -21,9 +21,10 @@ from scipy import linalg, sparse
 from kronax.solvers.device import eigh_all, eigvalsh, on_each, to_device, to_host
 from kronax.solvers.gaussian import kronecker_sum, ridge
 from kronax.solvers.gaussian.lasso import newton
-from kronax.solvers.gaussian.precision import LowRank, Precision, Sparse, dense, diagonal, mean_diagonal, shifted
+from kronax.solvers.gaussian.precision import LowRank, Partial, Precision, Sparse, dense, mean_diagonal, shifted
 from kronax.solvers.gaussian.shrinkage import leave_one_out
 from kronax.solvers.gaussian.spectral import Leading, Spectrum
+from kronax.solvers.gaussian.vectors import Held, Vectors
 from kronax.solvers.scales.fiber import Omega
 from kronax.solvers.status import CLOSED_FORM, Status
 
@@ -106,13 +107,12 @@ def estimate_shared(
 
 
 class _Side(NamedTuple):
-    """One axis of ``Z``: ``vectors diag(√eigenvalues) othersᵀ``, the others being its samples.
+    """One axis of ``Z``, the second moments of which are ``vectors diag(eigenvalues) vectorsᵀ``; the others are its samples.
 
     ``beyond`` is what the E-step adds to the second moments of the mode, or None.
     """
 
-    vectors: np.ndarray
-    others: np.ndarray
+    vectors: Vectors
     eigenvalues: np.ndarray
     dim: int
     n_samples: int
@@ -120,11 +120,11 @@ class _Side(NamedTuple):
 
 
 def _rows(found: Spectrum) -> _Side:
-    return _Side(found.rows, found.cols, found.eigenvalues, *found.dims, found.beyond and found.beyond[0])
+    return _Side(found.rows, found.eigenvalues, *found.dims, found.beyond and found.beyond[0])
 
 
 def _cols(found: Spectrum) -> _Side:
-    return _Side(found.cols, found.rows, found.eigenvalues, *found.dims[::-1], found.beyond and found.beyond[1])
+    return _Side(found.cols, found.eigenvalues, *found.dims[::-1], found.beyond and found.beyond[1])
 
 
 def _shrinkage(sides: Sequence[_Side], *, joint: bool) -> Estimate:
@@ -236,7 +236,8 @@ def _second_moments(side: _Side) -> np.ndarray:
     if side.beyond is not None:
         values = np.maximum(values, _LEAST * values.mean())
         values = values * (whole.eigenvalues.sum() / values.sum())
-    moments = (whole.vectors * values) @ whole.vectors.T
+    vectors = whole.vectors.array()
+    moments = (vectors * values) @ vectors.T
     return 0.5 * (moments + moments.T)
 
 
@@ -247,7 +248,8 @@ def _with_moments(side: _Side) -> _Side:
     """
     if side.beyond is None:
         return side
-    moments = (side.vectors * side.eigenvalues) @ side.vectors.T + side.beyond
+    vectors = side.vectors.array()
+    moments = (vectors * side.eigenvalues) @ vectors.T + side.beyond
     trace, n = side.eigenvalues.sum() + np.trace(side.beyond), len(moments)
     lost = n - side.dim
     if lost:  # the direction of the means, which is put in front to be found again
@@ -256,7 +258,7 @@ def _with_moments(side: _Side) -> _Side:
         moments += 2.0 * np.linalg.norm(moments) / n
     ((values, vectors),) = eigh_all([moments])
     values, vectors = values[lost:], vectors[:, lost:]
-    return side._replace(vectors=vectors, eigenvalues=values * (trace / values.sum()), beyond=None)
+    return side._replace(vectors=Held(vectors), eigenvalues=values * (trace / values.sum()), beyond=None)
 
 
 def _require_variance(*moments: np.ndarray) -> None:
@@ -288,7 +290,8 @@ def _beyond_the_mode(values: np.ndarray, side: _Side) -> np.ndarray:
     if side.beyond is None:
         return values
     # uᵢᵀDuᵢ
-    added = np.einsum("ji,jk,ki->i", side.vectors, side.beyond, side.vectors, optimize=True)
+    vectors = side.vectors.array()
+    added = np.einsum("ji,jk,ki->i", vectors, side.beyond, vectors, optimize=True)
     if len(values) > len(added):
         rest = np.trace(side.beyond) - added.sum()
         added = np.append(added, rest / (side.dim - len(added)))
@@ -313,40 +316,35 @@ def _together(sides: Sequence[_Side], eigenvalues: Sequence[np.ndarray]) -> list
     return [shifted(rows, t), *(shifted(phi, -t) for phi in cols)]
 
 
-def _apart(side: _Side, shrunk: np.ndarray) -> LowRank:
-    """Compute the precision of one axis with the other at its mean: ``ΔC⁻¹Δ − ½I``, ``Δ`` such that the diagonal is ½.
+def _apart(side: _Side, shrunk: np.ndarray) -> Partial:
+    """Return the precision of one axis with the other at its mean.
 
     If the scales of rows and columns are unknown, only partial correlations are meaningful. The off-diagonal entries are
     these, with opposite sign.
     """
-    inverse = _precision(side, 1.0 / shrunk)
-    size = np.sqrt(diagonal(inverse))
-    vectors = inverse.vectors
-    vectors /= size[:, None].astype(vectors.dtype)  # in place: as large as the matrix
-    return LowRank(inverse.base / size**2 - 0.5, vectors, inverse.weights)
+    return Partial(_precision(side, 1.0 / shrunk))
 
 
 def _precision(side: _Side, eigenvalues: np.ndarray) -> LowRank:
     """Assemble a precision matrix; directions without an eigenvalue get the null one or, if there is none, the mean.
 
     Nothing is known of the direction along which means were subtracted: it gets the mean, which connects no two variables.
-    The vectors are copied.
     """
     n, kept = side.vectors.shape
     mean = float(_group_sizes(eigenvalues, side.dim) @ eigenvalues) / side.dim
     if len(eigenvalues) == kept:
-        return LowRank(mean, side.vectors.copy(), eigenvalues - mean)
+        return LowRank(mean, side.vectors, eigenvalues - mean)
     null = float(eigenvalues[-1])
     if side.dim == n:
-        return LowRank(null, side.vectors.copy(), eigenvalues[:kept] - null)
-    means = np.where(side.vectors.any(axis=1), n**-0.5, 0.0).astype(side.vectors.dtype)  # 0 for rows that do not vary
-    return LowRank(null, np.column_stack([side.vectors, means]), np.append(eigenvalues[:kept], mean) - null)
+        return LowRank(null, side.vectors, eigenvalues[:kept] - null)
+    return LowRank(null, side.vectors.with_constant(), np.append(eigenvalues[:kept], mean) - null)
 
 
 def whole(estimate: Estimate) -> Omega:
     """Return the ``Ω`` of a joint fit to one matrix."""
     rows, (cols,) = estimate.rows, estimate.cols
-    return Omega(*map(jnp.asarray, (rows.base + cols.base, rows.vectors, rows.weights, cols.vectors, cols.weights)))
+    parts = rows.base + cols.base, rows.vectors.array(), rows.weights, cols.vectors.array(), cols.weights
+    return Omega(*map(jnp.asarray, parts))
 
 
 def spiked(lead: Leading, energy: float, n_comps: int) -> Omega:

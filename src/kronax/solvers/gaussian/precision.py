@@ -1,15 +1,11 @@
-"""The precision matrix of one axis: a diagonal and a low-rank part, or exactly sparse."""
+"""The precision matrix of one axis: a diagonal and a low-rank part, the same scaled to partial correlations, or exactly sparse."""
 
 from dataclasses import dataclass, replace
 
-import jax
 import numpy as np
 from scipy import sparse
 
-from kronax.solvers.device import to_device, to_host
-
-_SMALL = 1024  # rows up to which the whole matrix is computed faster than some of its entries
-_CHUNK = 2**22  # numbers gathered at a time
+from kronax.solvers.gaussian.vectors import Held, Vectors
 
 
 @dataclass(frozen=True)
@@ -19,19 +15,35 @@ class LowRank:
     Attributes
     ----------
     base
-        One number, or one for every row.
+        One number.
     vectors
         ``U``, (n, r).
     weights
         ``w``, (r,).
     """
 
-    base: float | np.ndarray
-    vectors: np.ndarray
+    base: float
+    vectors: Vectors
     weights: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.vectors)
+        return self.vectors.shape[0]
+
+
+@dataclass(frozen=True)
+class Partial:
+    """``ΔC⁻¹Δ − ½I``, ``Δ`` diagonal and such that the diagonal is ½: partial correlations of ``C`` with opposite sign.
+
+    Attributes
+    ----------
+    inverse
+        ``C⁻¹``.
+    """
+
+    inverse: LowRank
+
+    def __len__(self) -> int:
+        return len(self.inverse)
 
 
 @dataclass(frozen=True)
@@ -50,16 +62,16 @@ class Sparse:
         return self.matrix.shape[0]
 
 
-Precision = LowRank | Sparse
+Precision = LowRank | Partial | Sparse
 
 
 def diagonal(precision: Precision) -> np.ndarray:
     """Return the diagonal, (n,), float64."""
     if isinstance(precision, Sparse):
         return precision.matrix.diagonal()
-    size = max(1, _CHUNK // max(1, precision.vectors.shape[1]))
-    blocks = (precision.vectors[start : start + size] for start in range(0, len(precision), size))
-    return precision.base + np.concatenate([block.astype(np.float64) ** 2 @ precision.weights for block in blocks])
+    if isinstance(precision, Partial):
+        return np.full(len(precision), 0.5)
+    return precision.base + precision.vectors.squares(precision.weights)
 
 
 def mean_diagonal(precision: Precision) -> float:
@@ -67,7 +79,7 @@ def mean_diagonal(precision: Precision) -> float:
     return float(diagonal(precision).mean())
 
 
-def shifted(precision: Precision, t: float) -> Precision:
+def shifted(precision: LowRank | Sparse, t: float) -> LowRank | Sparse:
     """Return ``Ψ + tI``."""
     if isinstance(precision, Sparse):
         return Sparse(sparse.csr_array(precision.matrix + t * sparse.eye_array(len(precision), format="csr")))
@@ -78,9 +90,13 @@ def dense(precision: Precision) -> np.ndarray:
     """Return the whole matrix, (n, n), exactly symmetric."""
     if isinstance(precision, Sparse):
         return precision.matrix.toarray()
-    vectors = precision.vectors.astype(np.float64)
-    matrix = (vectors * precision.weights) @ vectors.T
-    matrix += precision.base * np.eye(len(matrix))
+    vectors, weights = factors(precision)
+    vectors = vectors.astype(np.float64)
+    matrix = (vectors * weights) @ vectors.T
+    if isinstance(precision, Partial):
+        np.fill_diagonal(matrix, 0.5)
+    else:
+        matrix += precision.base * np.eye(len(matrix))
     return 0.5 * (matrix + matrix.T)
 
 
@@ -89,22 +105,22 @@ def complete(precision: Precision) -> sparse.csr_array:
     return precision.matrix if isinstance(precision, Sparse) else sparse.csr_array(dense(precision))
 
 
+def factors(precision: LowRank | Partial) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``U``, (n, r), and ``w`` such that the entries off the diagonal are those of ``U diag(w) Uᵀ``."""
+    if isinstance(precision, LowRank):
+        return precision.vectors.array(), precision.weights
+    inverse = precision.inverse
+    vectors, weights = factors(inverse)
+    size = np.sqrt(diagonal(replace(inverse, vectors=Held(vectors))))
+    return vectors / size[:, None].astype(vectors.dtype), weights
+
+
 def entries(precision: Precision, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
     """Return the entries at pairs ``rows ≠ cols``, float64."""
     if isinstance(precision, Sparse):
         return np.asarray(precision.matrix[rows, cols]).ravel() if len(rows) else np.zeros(0)
-    if len(precision) <= _SMALL:
-        return ((precision.vectors * precision.weights) @ precision.vectors.T)[rows, cols]
-    size = max(1, _CHUNK // precision.vectors.shape[1])
-    pad = (0, -len(rows) % size)
-    chunks = zip(*(np.pad(side, pad).reshape(-1, size) for side in (rows, cols)), strict=True)
-    with jax.enable_x64(True):
-        vectors = to_device(precision.vectors)
-        weights = to_device(precision.weights, vectors.dtype)
-        found = [to_host(_chunk_of_entries(vectors, weights, *map(to_device, chunk))) for chunk in chunks]
-    return np.concatenate([np.zeros(0), *found])[: len(rows)]
-
-
-@jax.jit
-def _chunk_of_entries(vectors, weights, rows, cols):
-    return ((vectors[rows] * weights) * vectors[cols]).sum(1)
+    if isinstance(precision, LowRank):
+        return precision.vectors.forms(precision.weights, (rows, cols))[1]
+    squares, found = precision.inverse.vectors.forms(precision.inverse.weights, (rows, cols))
+    size = np.sqrt(precision.inverse.base + squares)
+    return found / (size[rows] * size[cols])

@@ -8,7 +8,7 @@ from scipy.optimize import isotonic_regression
 
 _STEPS = 8  # of Eq. 10: width and average agree to a few per cent
 _STEP = 0.7  # on a logarithmic scale: whole steps can alternate where eigenvalues are far from each other
-_CHUNK = 2**17  # complex numbers held at a time: 2 MiB, which caches hold
+_CHUNK = 2**17  # numbers held at a time: 1 MiB, which caches hold
 
 
 def leave_one_out(eigenvalues: np.ndarray, dim: int, n_samples: int) -> np.ndarray:
@@ -76,17 +76,38 @@ def _around(points: np.ndarray, width: np.ndarray, e: np.ndarray, n: int, n_null
 
 def _around_some(points: np.ndarray, width: np.ndarray, e: np.ndarray, n: int, n_null: int) -> np.ndarray:
     z = points + 1j * width
-    pole = 1.0 / (e - z[:, None])
-    square = pole * pole
-    weights = np.column_stack([np.ones(len(e)), e / n]).astype(complex)
-    trace, h = (pole @ weights).T
-    trace1, h1 = (square @ weights).T
-    h2 = 2.0 * (square * pole) @ weights[:, 1]
+    poles, weighted = _sums_of_poles(points, width, e)
+    h, h1, h2 = weighted[0] / n, weighted[1] / n, 2.0 * weighted[2] / n
     g = 1.0 / (1.0 - h)
     f, f1 = h * g, h1 * g**2
-    d = trace - n_null / z + h1 * g
-    d1 = trace1 + n_null / z**2 + h2 * g + (h1 * g) ** 2
+    d = poles[0] - n_null / z + h1 * g
+    d1 = poles[1] + n_null / z**2 + h2 * g + (h1 * g) ** 2
     return n * (f - 1j * width * f1).imag / (d - 1j * width * d1).imag
+
+
+def _sums_of_poles(points: np.ndarray, width: np.ndarray, e: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute ``Σ_j (e_j − z)⁻ᵏ`` and ``Σ_j e_j (e_j − z)⁻ᵏ`` for ``k`` = 1, 2, 3 and every ``z = x + iη``, each (3, len(points)).
+
+    With ``u = e_j − x`` and ``d = 1/(u² + η²)`` the powers are ``(u + iη)d``, ``d − 2η²d² + 2iηud²`` and
+    ``ud² − 4η²ud³ + i(3ηd² − 4η³d³)``: real arithmetic, a third of the time that complex takes.
+    """
+    d = e - points[:, None]
+    d *= d
+    d += (width**2)[:, None]
+    np.reciprocal(d, out=d)
+    powers = np.column_stack([np.ones(len(e)), e, e**2])
+    square = d * d
+    sums = np.stack([d @ powers, square @ powers, (square * d) @ powers])  # of dᵏ, e·dᵏ and e²·dᵏ
+    (d1, d2, d3), (u1, u2, u3) = sums[..., :2], sums[..., 1:] - points[:, None] * sums[..., :2]
+    w = width[:, None]
+    found = np.stack(
+        [
+            u1 + 1j * w * d1,
+            d1 - 2.0 * w**2 * d2 + 2j * w * u2,
+            u2 - 4.0 * w**2 * u3 + 1j * (3.0 * w * d2 - 4.0 * w**3 * d3),
+        ]
+    )
+    return found[..., 0], found[..., 1]
 
 
 @lru_cache

@@ -2,16 +2,15 @@
 
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 
-from kronax.solvers.blocks import Blocks, col_sums, matmul, row_sums
-from kronax.solvers.device import eigh_all, to_device, to_host
-from kronax.solvers.gaussian.precision import LowRank, diagonal
+from kronax.solvers.device import eigh_all, leading_and_whole, leading_eigh
 from kronax.solvers.gaussian.shrinkage import noise_level, shrink_singular_values
+from kronax.solvers.gaussian.vectors import Held, Projected, Vectors
+from kronax.solvers.rows.noise_free import NoiseFree
 
-_MOST_DOUBLE = 2**24  # numbers in U: 128 MiB
-_ROUNDING = 1e-12  # eigenvalues below this share of the largest count as zero
+# eigenvalues below this share of the largest count as zero; the second for blocks that are multiplied in float32
+_ROUNDING, _ROUNDING_SINGLE = 1e-12, 1e-8
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Spectrum:
     Attributes
     ----------
     rows, cols
-        ``U`` (n, r) and ``V`` (m, r). A large ``U`` is in single precision.
+        ``U`` (n, r) and ``V`` (m, r).
     eigenvalues
         ``e`` (r,), positive, in descending order.
     dims
@@ -30,8 +29,8 @@ class Spectrum:
         ``E[ZZᵀ] − ZZᵀ`` and ``E[ZᵀZ] − ZᵀZ`` as far as known, or None.
     """
 
-    rows: np.ndarray
-    cols: np.ndarray
+    rows: Vectors
+    cols: Vectors
     eigenvalues: np.ndarray
     dims: tuple[int, int]
     beyond: tuple[np.ndarray, np.ndarray | None] | None = None
@@ -65,77 +64,77 @@ class Leading:
     rank: int
 
 
-def decompose(
-    z: Blocks, square: jax.Array, *, center: int | None, n_comps: int, most_double: int = _MOST_DOUBLE
-) -> tuple[Leading, Spectrum]:
+def decompose(z: NoiseFree, *, center: int | None, n_comps: int, whole: bool = True) -> tuple[Leading, Spectrum | None]:
     """Find the directions of ``Z`` above the noise, and the spectrum of its deviations from its means.
 
     Parameters
     ----------
     z
         ``Z``.
-    square
-        ``ZᵀZ``.
     center
         The axis along which means are subtracted for the spectrum: 0, from every column its mean over the rows; 1, from
         every row its mean over the columns; None, no means. That axis loses one degree of freedom.
     n_comps
         Directions kept, at most.
-    most_double
-        Numbers in ``U``, beyond which it is kept in float32.
+    whole
+        Whether the spectrum is wanted.
     """
-    mean, square = _mean(z, center), to_host(square)
-    centred = _centred(z, square, mean, center)
-    still = _without_variance(np.diag(centred), np.diag(square), z.shape[0] * np.finfo(np.float64).eps)
+    square, energies, sums = z.moments()
+    rounding = _ROUNDING if z.rows.dtype == np.float64 else _ROUNDING_SINGLE
+    if not whole:
+        return _leading(z, *leading_eigh(square, n_comps), n_comps, rounding), None
+    n, m = z.shape
+    mean = sums / n if center == 0 else np.zeros(m)
+    centred = _centred(n, square, mean, center)
+    variances = energies - n * mean**2 if center == 0 else np.diag(centred)
+    still = _without_variance(variances, energies, n * np.finfo(np.float64).eps)
     centred[still] = centred[:, still] = 0.0
-    solved = eigh_all([square, centred] if center is not None else [square])
-    return _leading(z, *solved[0], n_comps), _spectrum(z, centred, mean, *solved[-1], center, most_double)
+    if center is None:
+        ((values, vectors),) = eigh_all([centred])
+        lead = values, vectors
+    else:
+        lead, (values, vectors) = leading_and_whole(square, n_comps, centred)
+    return _leading(z, *lead, n_comps, rounding), _spectrum(z, mean, values, vectors, still, center, rounding)
 
 
-def _leading(z: Blocks, values: np.ndarray, vectors: np.ndarray, n_comps: int) -> Leading:
-    values = values[values > _ROUNDING * values[0]]
+def _leading(z: NoiseFree, values: np.ndarray, vectors: np.ndarray, n_comps: int, rounding: float) -> Leading:
+    """Return the leading directions; ``values`` are all eigenvalues, ``vectors`` at least the leading eigenvectors."""
+    values = values[values > rounding * values[0]]
     noise = noise_level(values, z.shape)
     singular = np.sqrt(values)
     shrunk = shrink_singular_values(singular, noise, z.shape)
     rank = int((shrunk > 0).sum())
     if rank < 2:  # hardly any structure: two unshrunk directions still give every row a place
         shrunk = singular
-    most = min(n_comps, len(values))
-    cols = vectors[:, :most]
-    rows = to_host(
-        matmul(z, to_device(cols / singular[:most]), to_device(np.zeros(most)))
-    )  # of one shape, whatever the rank
-    k = min(max(rank, 2), most)
-    return Leading(rows[:, :k], cols[:, :k], values[:k], shrunk[:k], noise, rank)
+    k = min(max(rank, 2), n_comps, len(values))
+    rows = z.products(vectors[:, :k] / singular[:k], np.zeros(k))
+    return Leading(rows, vectors[:, :k], values[:k], shrunk[:k], noise, rank)
 
 
 def _spectrum(
-    z: Blocks,
-    square: np.ndarray,
+    z: NoiseFree,
     mean: np.ndarray,
     values: np.ndarray,
     cols: np.ndarray,
+    still: np.ndarray,
     center: int | None,
-    most_double: int,
+    rounding: float,
 ) -> Spectrum:
     n, m = z.shape
     dims = (n - (center == 0), m - (center == 1))
-    if np.trace(square) <= _ROUNDING * n * m:
+    if values.sum() <= rounding * n * m:
         msg = "Nothing varies: but for their scales, all rows are alike. A precision matrix needs deviations from the mean."
         raise ValueError(msg)
-    kept = min(*dims, int((values > _ROUNDING * values[0]).sum()))
+    kept = min(*dims, int((values > rounding * values[0]).sum()))
     values, cols = values[:kept], cols[:, :kept]
     if center == 1:  # rounding aside, they are orthogonal to it
         cols = cols - cols.mean(0)
-    cols = np.where(np.diag(square)[:, None] > 0, cols, 0.0)  # a column without variance has none along any direction
+    cols = np.where(still[:, None], 0.0, cols)  # a column without variance has none along any direction
     scaled = cols / np.sqrt(values)
-    dtype = np.float32 if n * kept > most_double else np.float64
-    rows = to_host(matmul(z, to_device(scaled, dtype), to_device(mean @ scaled, dtype)))
-    left, whole = diagonal(LowRank(0.0, rows, values)), to_host(_row_squares(z))
-    still = _without_variance(left, whole, (m * float(np.finfo(dtype).eps)) ** 2)
-    if still.any():
-        rows = np.where(still[:, None], dtype(0.0), rows)
-    return Spectrum(rows, cols, values, dims)
+    energies, sums, along = z.deviations(mean).T
+    variances = energies - 2.0 * along + mean @ mean if center != 1 else energies - sums**2 / m
+    still_rows = _without_variance(variances, energies, m * np.finfo(np.float64).eps)
+    return Spectrum(Projected(z, scaled, mean @ scaled, still_rows), Held(cols), values, dims)
 
 
 def _without_variance(centred: np.ndarray, squares: np.ndarray, rounding: float) -> np.ndarray:
@@ -147,24 +146,10 @@ def _without_variance(centred: np.ndarray, squares: np.ndarray, rounding: float)
     return centred <= rounding * squares
 
 
-@jax.jit
-def _row_squares(z: Blocks) -> jax.Array:
-    """Sum the squares of every row."""
-    return row_sums(z.with_values(z.values**2))
-
-
-def _mean(z: Blocks, center: int | None) -> np.ndarray:
-    """Compute the columns' means; 0 where they are not subtracted."""
-    return to_host(_col_sums(z)) / z.shape[0] if center == 0 else np.zeros(z.shape[1])
-
-
-_col_sums = jax.jit(col_sums)
-
-
-def _centred(z: Blocks, square: np.ndarray, mean: np.ndarray, center: int | None) -> np.ndarray:
+def _centred(n: int, square: np.ndarray, mean: np.ndarray, center: int | None) -> np.ndarray:
     """Compute the Gram matrix of the deviations from means."""
     if center == 0:  # Σ_i (z_i − μ)(z_i − μ)ᵀ = ZᵀZ − nμμᵀ
-        return square - z.shape[0] * np.outer(mean, mean)
+        return square - n * np.outer(mean, mean)
     if center == 1:  # J ZᵀZ J, J = I − 11ᵀ/m
         means = square.mean(0)
         return square - means - (means - means.mean())[:, None]

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from scipy import sparse
 
-from kronax.solvers.gaussian.precision import LowRank, Precision, Sparse, diagonal
+from kronax.solvers.gaussian.precision import Precision, Sparse, diagonal, factors
 from kronax.solvers.graph.graph import SMALLEST_CORRELATION, Graph, assembled, to_csr
 from kronax.solvers.graph.search import most_similar
 
@@ -46,10 +46,11 @@ def _largest_entries(
     """Find the largest positive ``sign · Φ_jl / (size_j size_l)`` of every row beside the diagonal, except rounding."""
     if isinstance(precision, Sparse):
         return _strongest(sparse.csr_array(sign * precision.matrix / size[:, None] / size), n_neighbors)
-    scaled = precision.vectors / size[:, None]
+    vectors, weights = factors(precision)
+    scaled = vectors / size[:, None]
     with jax.enable_x64(True):
-        found, neighbours = most_similar(scaled * (sign * precision.weights), scaled, n_neighbors, progress=progress)
-    return to_csr(neighbours, np.where(found < _smallest(precision), 0.0, found))
+        found, neighbours = most_similar(scaled * (sign * weights), scaled, n_neighbors, progress=progress)
+    return to_csr(neighbours, np.where(found < _smallest(vectors), 0.0, found))
 
 
 def _of_weights(weights: sparse.csr_array) -> Graph:
@@ -60,9 +61,9 @@ def _of_weights(weights: sparse.csr_array) -> Graph:
     return assembled(weights, distances)
 
 
-def _smallest(precision: LowRank) -> float:
-    """Return the weight below which there is only rounding; a large ``U`` is in single precision."""
-    return max(SMALLEST_CORRELATION, 4.0 * float(np.finfo(precision.vectors.dtype).eps))
+def _smallest(vectors: np.ndarray) -> float:
+    """Return the weight below which there is only rounding; many vectors are in single precision."""
+    return max(SMALLEST_CORRELATION, 4.0 * float(np.finfo(vectors.dtype).eps))
 
 
 def _strongest(scores: sparse.csr_array, k: int) -> sparse.csr_array:

@@ -24,8 +24,7 @@ from kronax.solvers.gaussian.spectral import Spectrum
 from kronax.solvers.medmagma.penalised import Penalised
 from kronax.solvers.medmagma.steps import Step, Steps
 from kronax.solvers.scales.laplace import Laplace
-from kronax.solvers.scales.near_zero import power_for, stand_for_zero, without
-from kronax.solvers.scales.quotient import quotient
+from kronax.solvers.scales.powered import powered
 from kronax.solvers.status import Status, ended
 
 
@@ -38,11 +37,11 @@ class Axis:
     embedding
         Coordinates in the denoised ``Z``, (n, k).
     precision
-        ``Ψ`` (or ``Φ``). Both have the same mean diagonal.
+        ``Ψ`` (or ``Φ``), or None where it was not wanted. Both have the same mean diagonal.
     """
 
     embedding: np.ndarray
-    precision: Precision
+    precision: Precision | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +53,7 @@ class Structure:
     rows, cols
         The two axes.
     spectrum
-        Of ``Z``, or of its deviations from the columns' means.
+        Of ``Z``, or of its deviations from the columns' means; None where no precision was wanted.
     noise, rank
         Standard deviation of the noise in ``Z``, and the number of directions above it.
     strength
@@ -66,7 +65,7 @@ class Structure:
 
     rows: Axis
     cols: Axis
-    spectrum: Spectrum
+    spectrum: Spectrum | None
     noise: float
     rank: int
     strength: tuple[float, ...]
@@ -87,6 +86,8 @@ class Fit(Structure):
         Root mean square of ``log|Y|`` over the non-zero entries of ``X``.
     n_near_zero
         How many of these were taken for zeros.
+    n_sampled
+        Rows from which ``power`` and ``dispersion`` were found.
     """
 
     log_rows: np.ndarray
@@ -94,6 +95,7 @@ class Fit(Structure):
     power: float
     dispersion: float
     n_near_zero: int
+    n_sampled: int
 
 
 class _Run(NamedTuple):
@@ -113,6 +115,7 @@ def fit(
     n_comps: int = 50,
     max_iter: int = 1,
     tol: float = 1e-3,
+    whole: bool = True,
     progress: bool = False,
 ) -> Fit:
     """Fit the model of Eq. 4.
@@ -137,35 +140,33 @@ def fit(
         Steps of EM. The first is matrix scaling and one M-step.
     tol
         EM ends when a step changes ``log|Z|`` by less than this, root mean square.
+    whole
+        Whether precisions are wanted, or embeddings alone.
     progress
         Whether long work shows a progress bar.
     """
-    free, n_near_zero = quotient(matrix), 0
-    if power is None:
-        signed = bool((matrix.data < 0).any())
-        near_zero = np.zeros(matrix.nnz, bool) if signed else stand_for_zero(free.matrix, free.dispersion)
-        if n_near_zero := int(near_zero.sum()):
-            free = quotient(without(matrix, near_zero))
-        power = 1.0 if signed else power_for(free.dispersion)
     transposed = matrix.shape[0] < matrix.shape[1]
-    tall = _tall(free.matrix, power, transposed)
+    found = powered(matrix, power)
+    tall = found.matrix.T.tocsr() if transposed else found.matrix
     axis, penalty = int(transposed) if center else None, _oriented(penalty, transposed)
     # with a penalty that stays and no means to take away, E-step and M-step have one objective
     kind = Penalised if penalty.kind == "ridge" and penalty.strength is not None and not center else Steps
     with jax.enable_x64(True):
-        run = _iterate(kind(tall, n_comps, axis, penalty, laplace, progress=progress), max_iter, tol, progress)
+        steps = kind(tall, n_comps, axis, penalty, laplace, whole=whole or kind is Penalised, progress=progress)
+        run = _iterate(steps, max_iter, tol, progress)
     a, b = to_host(run.step.mode.a), to_host(run.step.mode.b)
     if transposed:
         a, b = b, a
-    # |X| = exp(α + β)·|Y| and |Z| = |Y|^γ·exp(a + b), so log r = α − a/γ and log c = β − b/γ
-    log_rows, log_cols = free.log_rows - a / power, free.log_cols - b / power
+    # |Z| = |Y|^γ·exp(a + b)
+    log_rows, log_cols = found.log_rows - a / found.power, found.log_cols - b / found.power
     shift = log_cols.mean()
     return Fit(
         log_rows=log_rows + shift,
         log_cols=log_cols - shift,
-        power=power,
-        dispersion=free.dispersion,
-        n_near_zero=n_near_zero,
+        power=found.power,
+        dispersion=found.dispersion,
+        n_near_zero=found.n_near_zero,
+        n_sampled=found.n_sampled,
         **_structure(run, transposed),
     )
 
@@ -176,6 +177,7 @@ def fit_without_noise(
     center: bool = True,
     penalty: m_step.Penalty = m_step.Penalty(),
     n_comps: int = 50,
+    whole: bool = True,
     progress: bool = False,
 ) -> Structure:
     """Fit Eq. 3 to the matrix itself, up to its overall scale: the model of GmGM (Andrew et al., AISTATS 2024), regularised.
@@ -183,25 +185,26 @@ def fit_without_noise(
     Parameters as in :func:`fit`.
     """
     transposed = matrix.shape[0] < matrix.shape[1]
-    tall = _tall(matrix, 1.0, transposed)
+    tall = matrix.T.tocsr() if transposed else matrix
     axis, penalty = int(transposed) if center else None, _oriented(penalty, transposed)
     with jax.enable_x64(True):
-        step = Steps(tall, n_comps, axis, penalty, progress=progress).without_noise()
+        step = Steps(tall, n_comps, axis, penalty, whole=whole, progress=progress).without_noise()
     return Structure(**_structure(_Run(step, _of_one(step, "there is no noise to take away")), transposed))
 
 
 def _structure(run: "_Run", transposed: bool) -> dict[str, Any]:
     """Return the fields of :class:`Structure`, rows and columns in the order of the matrix."""
     lead, found, estimate = run.step.lead, run.step.found, run.step.estimate
-    rows = Axis(lead.rows * lead.shrunk, estimate.rows)
-    cols = Axis(lead.cols * lead.shrunk, estimate.cols[0])
+    psi, phi = (estimate.rows, estimate.cols[0]) if estimate else (None, None)
+    rows, cols = Axis(lead.rows * lead.shrunk, psi), Axis(lead.cols * lead.shrunk, phi)
+    strength = estimate.strength if estimate else (np.nan,)
     return {
         "rows": cols if transposed else rows,
         "cols": rows if transposed else cols,
-        "spectrum": found.transposed() if transposed else found,
+        "spectrum": found.transposed() if found and transposed else found,
         "noise": lead.noise,
         "rank": lead.rank,
-        "strength": estimate.strength[::-1] if transposed else estimate.strength,
+        "strength": strength[::-1] if transposed else strength,
         "status": run.status,
     }
 
@@ -221,12 +224,6 @@ def bytes_needed(n: int, p: int, n_entries: int, *, complete: bool) -> int:
     vectors = 2 * 8 * large * small
     graphs = 140 * (n**2 + p**2) if complete else 0
     return entries + square + vectors + graphs + 2**29
-
-
-def _tall(y: sparse.csr_array, power: float, transposed: bool) -> sparse.csr_array:
-    """Return ``sign(Y)|Y|^γ`` with at least as many rows as columns."""
-    y = sparse.csr_array((np.copysign(np.abs(y.data) ** power, y.data), y.indices, y.indptr), y.shape)
-    return y.T.tocsr() if transposed else y
 
 
 def _iterate(steps: Steps, max_iter: int, tol: float, progress: bool) -> _Run:

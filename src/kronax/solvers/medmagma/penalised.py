@@ -18,7 +18,6 @@ from dataclasses import replace
 import numpy as np
 from scipy import sparse
 
-from kronax.solvers.blocks import gram
 from kronax.solvers.device import to_host
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.spectral import Leading, Spectrum, decompose
@@ -40,10 +39,13 @@ class Penalised(Steps):
         penalty: m_step.Penalty,
         laplace: Laplace | None = None,
         *,
+        whole: bool = True,
         progress: bool,
     ) -> None:
         variance = matrix.nnz / np.prod(matrix.shape)  # mean one of the first Z
-        super().__init__(matrix, n_comps, center, replace(penalty, unit=variance**2), laplace, progress=progress)
+        super().__init__(
+            matrix, n_comps, center, replace(penalty, unit=variance**2), laplace, whole=whole, progress=progress
+        )
         self.log_mean = 0.0
 
     def doubt(self, old: Step, new: Step, change: float, last_change: float) -> str:
@@ -53,11 +55,15 @@ class Penalised(Steps):
 
     def final(self, step: Step) -> Step:
         """Return a step with ``Z`` in the unit in which its mean square is 1."""
-        mode, _ = fiber.of_unit_size(self.y, step.mode, self.n_entries)
+        mode = self._of_unit_size(step.mode)
         size = float(np.exp(step.mode.a[0] - mode.a[0]))
         lead, found = step.lead, step.found
         lead = replace(lead, eigenvalues=lead.eigenvalues / size**2, shrunk=lead.shrunk / size, noise=lead.noise / size)
-        found = replace(found, eigenvalues=found.eigenvalues / size**2, beyond=self._beyond(mode, step.moments))
+        found = replace(
+            found,
+            eigenvalues=found.eigenvalues / size**2,
+            beyond=self._beyond(mode, step.moments) if step.moments else None,
+        )
         return replace(step, mode=mode, lead=lead, found=found)
 
     def _seen(self, step: Step) -> fiber.Omega:
@@ -71,8 +77,7 @@ class Penalised(Steps):
         return super()._from(replace(mode, a=mode.a - (log_mean - self.log_mean)), omega, last)
 
     def _decomposed(self, mode: fiber.Mode, moments: Moments | None) -> tuple[fiber.Mode, Leading, Spectrum]:
-        z = fiber.at(self.y, mode.a, mode.b)
-        lead, found = decompose(z, gram(z), center=self.center, n_comps=self.n_comps)
+        lead, found = decompose(self._noise_free(mode), center=self.center, n_comps=self.n_comps)
         if moments:
             dense = self._dense(mode)
             found = replace(found, beyond=(moments.rows - dense @ dense.T, moments.cols - dense.T @ dense))

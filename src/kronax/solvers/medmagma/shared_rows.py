@@ -14,6 +14,7 @@ from kronax.solvers.device import block_size, eigh_all
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.precision import Precision
 from kronax.solvers.gaussian.spectral import Spectrum
+from kronax.solvers.gaussian.vectors import Held
 from kronax.solvers.status import Status
 
 _ROUNDING = 1e-12  # eigenvalues below this share of the largest count as zero
@@ -79,9 +80,11 @@ def side_by_side(spectra: Sequence[Spectrum], members: Sequence[np.ndarray], n: 
     With ``Z_k = U_k diag(√e_k) V_kᵀ``, the spectrum of ``C = [U_1√e_1, U_2√e_2, …]`` is enough. The eigenvectors of its
     rows are those sought; from those of its columns, ``W``, those of the columns sought are ``V_k W_k``.
     """
-    parts = [_placed(part.rows * np.sqrt(part.eigenvalues), at, n) for part, at in zip(spectra, members, strict=True)]
+    parts = [
+        _placed(part.rows.array() * np.sqrt(part.eigenvalues), at, n) for part, at in zip(spectra, members, strict=True)
+    ]
     coordinates = np.hstack(parts)
-    lost = max(len(part.rows) - part.dims[0] for part in spectra)  # by centring
+    lost = max(part.rows.shape[0] - part.dims[0] for part in spectra)  # by centring
     dims = n - lost, sum(part.dims[1] for part in spectra)
     wide = coordinates.shape[1] > n
     ((values, vectors),) = eigh_all([coordinates @ coordinates.T if wide else coordinates.T @ coordinates])
@@ -91,8 +94,8 @@ def side_by_side(spectra: Sequence[Spectrum], members: Sequence[np.ndarray], n: 
     rows, weights = (vectors, others) if wide else (others, vectors)
     rows = np.where(coordinates.any(axis=1)[:, None], rows, 0.0)  # rows that do not vary have no part in any direction
     ends = np.cumsum([part.shape[1] for part in parts])[:-1]
-    cols = [part.cols @ weight for part, weight in zip(spectra, np.split(weights, ends), strict=True)]
-    return Spectrum(rows, np.vstack(cols), values, dims, _beyond(spectra, members, n))
+    cols = [part.cols.array() @ weight for part, weight in zip(spectra, np.split(weights, ends), strict=True)]
+    return Spectrum(Held(rows), Held(np.vstack(cols)), values, dims, _beyond(spectra, members, n))
 
 
 def _beyond(spectra: Sequence[Spectrum], members: Sequence[np.ndarray], n: int) -> tuple[np.ndarray, None] | None:

@@ -5,19 +5,23 @@ The E-step sees the leading directions of the last ``Z``, damped, and not the wh
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
-from kronax.solvers.blocks import from_csr, gram, to_dense
+from kronax.solvers.blocks import Blocks, from_csr
+from kronax.solvers.device import to_host
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.spectral import Leading, Spectrum, decompose
+from kronax.solvers.rows.noise_free import Factors, NoiseFree
+from kronax.solvers.rows.rows import InMemory
 from kronax.solvers.scales import fiber
 from kronax.solvers.scales.laplace import Laplace, Moments
 from kronax.solvers.scales.quotient import pattern_counts
-from kronax.solvers.status import Status
+from kronax.solvers.status import CLOSED_FORM, Status
 
 FIBER_TOLERANCE = 1e-9  # of row and column sums: what is aimed at ...
 FIBER_ACCEPTED = 1e-6  # ... and what will do
@@ -34,9 +38,9 @@ class Step:
     moments
         Its second moments beyond the mode, or None.
     lead, found
-        Directions and spectrum of ``Z``.
+        Directions and spectrum of ``Z``; no spectrum where the directions are all that is wanted.
     estimate
-        What the M-step made of it.
+        What the M-step made of the spectrum.
     status
         Whether E-step and M-step reached their goals; the objective is that after the step, per entry of ``Z``.
     """
@@ -44,13 +48,16 @@ class Step:
     mode: fiber.Mode
     moments: Moments | None
     lead: Leading
-    found: Spectrum
-    estimate: m_step.Estimate
+    found: Spectrum | None
+    estimate: m_step.Estimate | None
     status: Status
 
 
 class Steps:
-    """One tall matrix and the steps of EM on it; ``center`` is the axis along which ``m`` is constant."""
+    """One tall matrix and the steps of EM on it.
+
+    ``center`` is the axis along which ``m`` is constant; ``whole`` is False if directions above the noise are all that is wanted.
+    """
 
     def __init__(
         self,
@@ -60,19 +67,25 @@ class Steps:
         penalty: m_step.Penalty,
         laplace: Laplace | None = None,
         *,
+        whole: bool = True,
         progress: bool,
     ) -> None:
         self.n_comps, self.center, self.penalty = n_comps, center, penalty
-        self.laplace, self.progress = laplace, progress
+        self.laplace, self.whole, self.progress = laplace, whole or bool(laplace), progress
         self.n_entries = float(matrix.nnz)  # and the sum of the squares of Z, the mean of which is 1
         self.matrix, self.counts = matrix, pattern_counts(matrix)
+        self.rows = InMemory(matrix)
+
+    @cached_property
+    def y(self) -> Blocks:
+        """``Y`` for Newton's method."""
         with jax.enable_x64(True):
-            self.y = from_csr(matrix)
+            return from_csr(self.matrix)
 
     def first(self) -> Step:
         """Take the step from ``Ω = I``."""
-        omega = fiber.identity(*self.y.shape)
-        mode = fiber.sinkhorn(self.matrix, *self.counts, FIBER_TOLERANCE)
+        omega = fiber.identity(*self.matrix.shape)
+        mode = fiber.sinkhorn(self.rows, self.counts[1], FIBER_TOLERANCE, progress=self.progress)
         if float(mode.residual) > FIBER_TOLERANCE:  # a loosely connected pattern, which Newton's method can handle
             mode = self._newton(omega, mode)
         return self._from(mode, omega)
@@ -84,7 +97,7 @@ class Steps:
 
     def without_noise(self) -> Step:
         """Take the matrix itself for ``Z``."""
-        n, m = self.y.shape
+        n, m = self.matrix.shape
         return self._from(fiber.Mode(jnp.zeros(n), jnp.zeros(m), jnp.asarray(0.0), jnp.asarray(0)), None)
 
     def distance(self, old: Step, new: Step) -> float:
@@ -120,28 +133,37 @@ class Steps:
         if self.laplace and self.laplace.required and not (off or moments):
             off = "Z is no strict mode, around which second moments could be taken"
         mode, lead, found = self._decomposed(mode, moments)
-        estimate = m_step.estimate(found, self.penalty, last, progress=self.progress)
-        curvature = 0.5 * moments.log_det / np.prod(self.y.shape) if moments else 0.0  # Eq. 7
-        status = replace(estimate.status, objective=estimate.status.objective + curvature)
+        estimate = m_step.estimate(found, self.penalty, last, progress=self.progress) if found else None
+        status = estimate.status if estimate else replace(CLOSED_FORM, objective=np.array([np.nan]))
+        if moments:
+            curvature = 0.5 * moments.log_det / np.prod(self.matrix.shape)  # Eq. 7
+            status = replace(status, objective=status.objective + curvature)
         if off:
             status = replace(status, converged=False, reason=off)
         return Step(mode, moments, lead, found, estimate, status)
 
-    def _decomposed(self, mode: fiber.Mode, moments: Moments | None) -> tuple[fiber.Mode, Leading, Spectrum]:
+    def _decomposed(self, mode: fiber.Mode, moments: Moments | None) -> tuple[fiber.Mode, Leading, Spectrum | None]:
         """Move a mode to where the mean square of ``Z`` is 1, and decompose ``Z``."""
-        mode, z = fiber.of_unit_size(self.y, mode, self.n_entries)
-        lead, found = decompose(z, gram(z), center=self.center, n_comps=self.n_comps)
-        return mode, lead, replace(found, beyond=self._beyond(mode, moments))
+        mode = self._of_unit_size(mode)
+        lead, found = decompose(self._noise_free(mode), center=self.center, n_comps=self.n_comps, whole=self.whole)
+        return mode, lead, replace(found, beyond=self._beyond(mode, moments)) if moments else found
 
-    def _beyond(self, mode: fiber.Mode, moments: Moments | None) -> tuple[np.ndarray, np.ndarray] | None:
+    def _beyond(self, mode: fiber.Mode, moments: Moments) -> tuple[np.ndarray, np.ndarray]:
         """Return what the second moments add to those of the mode, in the unit in which the mean square is 1."""
-        if moments is None:
-            return None
         z = self._dense(mode)
         return tuple(
             self.n_entries * (found / np.trace(found) - square / np.trace(square))
             for found, square in ((moments.rows, z @ z.T), (moments.cols, z.T @ z))
         )
 
+    def _of_unit_size(self, mode: fiber.Mode) -> fiber.Mode:
+        """Move a mode along the overall scale, which the model does not determine, until the mean of ``z²`` is 1."""
+        energy = self._noise_free(mode).deviations(np.zeros(self.matrix.shape[1]))[:, 0].sum()
+        return replace(mode, a=mode.a - 0.5 * np.log(energy / self.n_entries))
+
+    def _noise_free(self, mode: fiber.Mode) -> NoiseFree:
+        rows, cols = (np.exp(2.0 * to_host(side)) for side in (mode.a, mode.b))
+        return NoiseFree(self.rows, Factors(cols, rows), self.progress)
+
     def _dense(self, mode: fiber.Mode) -> np.ndarray:
-        return to_dense(fiber.at(self.y, mode.a, mode.b))
+        return self._noise_free(mode).held().toarray()

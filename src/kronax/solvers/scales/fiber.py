@@ -10,19 +10,20 @@ column sums of ``M = Z ∘ (Ω·Z)`` equal ``p_i`` and ``n_j``: a matrix-scaling
 ``Y∘Y``; otherwise truncated Newton steps, started there, solve it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from scipy import sparse
 
 from kronax.solvers.blocks import Blocks, add_on_pattern, col_sums, outer_sum, rmatmul, row_sums
 from kronax.solvers.device import to_host
+from kronax.solvers.rows.noise_free import Factors, NoiseFree
+from kronax.solvers.rows.rows import Rows
+from kronax.solvers.scales.sinkhorn import scale
 
-_SINKHORN_SWEEPS = 300
 _NEWTON_STEPS = 100
 _CG_STEPS = 200
 _ROUNDING = 1e-14  # of the objective's terms
@@ -82,14 +83,6 @@ def at(quotient: Blocks, a: Array, b: Array) -> Blocks:
 
 
 @jax.jit
-def of_unit_size(quotient: Blocks, mode: Mode, n_entries: float) -> tuple[Mode, Blocks]:
-    """Move the mode along the overall scale, which the model does not determine, until the mean of ``z²`` is 1."""
-    z = at(quotient, mode.a, mode.b)
-    size = jnp.sqrt(jnp.vdot(z.values, z.values) / n_entries)
-    return replace(mode, a=mode.a - jnp.log(size)), z.with_values(z.values / size)
-
-
-@jax.jit
 def distance(quotient: Blocks, old: Mode, new: Mode, n_entries: float) -> Array:
     """Compute the root mean square difference of ``log|Z|`` over the pattern."""
     change = outer_sum(quotient, new.a - old.a, new.b - old.b)
@@ -112,26 +105,11 @@ def _deviation(sums: tuple[Array, Array], targets: tuple[Array, Array]) -> Array
     return jnp.maximum(*(jnp.max(jnp.abs(s / t - 1.0)) for s, t in zip(sums, targets, strict=True)))
 
 
-def sinkhorn(quotient: sparse.csr_array, row_counts: np.ndarray, col_counts: np.ndarray, tol: float) -> Mode:
+def sinkhorn(rows: Rows, col_counts: np.ndarray, tol: float, *, progress: bool = False) -> Mode:
     """Find the mode for ``Ω = I``: scale ``Y∘Y`` until its row and column sums are the counts."""
-    rows, cols, residual, n_iter = scaled(quotient, row_counts, col_counts, tol)
-    return Mode(*map(jnp.asarray, (0.5 * np.log(rows), 0.5 * np.log(cols), residual, n_iter)))
-
-
-def scaled(
-    quotient: sparse.csr_array, row_counts: np.ndarray, col_counts: np.ndarray, tol: float
-) -> tuple[np.ndarray, np.ndarray, float, int]:
-    """Return the factors of rows and columns that make the sums of ``Y∘Y`` the counts, the residual, and the sweeps."""
-    squares = sparse.csr_array((quotient.data**2, quotient.indices, quotient.indptr), quotient.shape)
-    cols, residual, n_iter = np.ones(len(col_counts)), np.inf, 0
-    while residual > tol and n_iter < _SINKHORN_SWEEPS:
-        rows = row_counts / (squares @ cols)
-        sums = squares.T @ rows
-        # before this sweep changes the columns, their sums show how far the last sweep was from the goal
-        residual = float(np.abs(cols * sums / col_counts - 1.0).max())
-        cols = col_counts / sums
-        n_iter += 1
-    return rows, cols, residual, n_iter
+    found = scale(rows, col_counts, tol, progress=progress)
+    factors = NoiseFree(rows, Factors(found.cols)).row_factors()
+    return Mode(*map(jnp.asarray, (0.5 * np.log(factors), 0.5 * np.log(found.cols), found.residual, found.n_passes)))
 
 
 @jax.jit

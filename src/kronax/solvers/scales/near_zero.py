@@ -9,8 +9,10 @@ equals the number of its non-zero entries.
 import numpy as np
 from scipy import sparse
 
-from kronax.solvers.scales import fiber
+from kronax.solvers.rows.noise_free import Factors, NoiseFree
+from kronax.solvers.rows.rows import InMemory
 from kronax.solvers.scales.quotient import pattern_counts, quotient
+from kronax.solvers.scales.sinkhorn import scale
 
 GAUSSIAN_DISPERSION = 0.5  # of log|Y|: the most for which Z is treated as Gaussian as it is
 _FEWEST = 20  # rows and columns; among fewer, one value can have nearly all the energy of its row
@@ -70,8 +72,9 @@ def without(matrix: sparse.csr_array, left_out: np.ndarray) -> sparse.csr_array:
 def _faint(y: sparse.csr_array, power: float, share: float) -> np.ndarray:
     """Mark the smallest entries of ``|Y|^γ``, scaled, whose squares together make less than a share of the sum."""
     powered = sparse.csr_array((np.abs(y.data) ** power, y.indices, y.indptr), y.shape)
-    row_factors, col_factors, _, _ = fiber.scaled(powered, *pattern_counts(y), _SWEEPS_TOLERANCE)
-    squares = powered.data**2 * np.repeat(row_factors, np.diff(y.indptr)) * col_factors[y.indices]
+    rows = InMemory(powered)
+    cols = scale(rows, pattern_counts(y)[1], _SWEEPS_TOLERANCE).cols
+    squares = NoiseFree(rows, Factors(cols)).held().data ** 2
     order = np.argsort(squares)
     faint = np.zeros(y.nnz, bool)
     faint[order[np.cumsum(squares[order]) < share * squares.sum()]] = True

@@ -1,0 +1,116 @@
+"""Vectors of a low-rank matrix: held, or never formed where they are projections of rows."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kronax.solvers.rows.noise_free import NoiseFree
+
+_SMALL = 1024  # rows up to which the whole matrix is computed faster than some of its entries
+_CHUNK = 2**22  # numbers gathered at a time
+_MOST_DOUBLE = 2**24  # numbers in U, beyond which an array of them is in float32: 128 MiB in float64
+
+
+class Vectors(ABC):
+    """``U``, (n, r).
+
+    Attributes
+    ----------
+    shape
+        ``n`` and ``r``.
+    still
+        Marks of the rows that are zero, (n,).
+    """
+
+    shape: tuple[int, int]
+    still: np.ndarray
+
+    @abstractmethod
+    def array(self) -> np.ndarray:
+        """Return ``U``."""
+
+    @abstractmethod
+    def forms(self, weights: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Compute ``Σ_r w_r u_ir u_kr`` for ``k = i``, (n,), and for some pairs, float64."""
+
+    @abstractmethod
+    def with_constant(self) -> "Vectors":
+        """Return ``[U, 1/√n]``, with 0 in the last column of rows that are zero."""
+
+    def squares(self, weights: np.ndarray) -> np.ndarray:
+        """Compute ``Σ_r w_r u_ir²`` of every row, (n,), float64."""
+        return self.forms(weights, (np.zeros(0, np.int64),) * 2)[0]
+
+
+@dataclass(frozen=True)
+class Held(Vectors):
+    """Vectors in memory."""
+
+    values: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:  # noqa: D102
+        return self.values.shape
+
+    @property
+    def still(self) -> np.ndarray:  # noqa: D102
+        return ~self.values.any(axis=1)
+
+    def array(self) -> np.ndarray:  # noqa: D102
+        return self.values
+
+    def forms(self, weights: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:  # noqa: D102
+        n, size = len(self.values), max(1, _CHUNK // max(1, len(weights)))
+        squares = [self.values[start : start + size].astype(np.float64) ** 2 @ weights for start in range(0, n, size)]
+        if n <= _SMALL and len(pairs[0]):
+            return np.concatenate(squares), ((self.values * weights) @ self.values.T)[pairs]
+        chunks = (tuple(side[start : start + size] for side in pairs) for start in range(0, len(pairs[0]), size))
+        found = [np.einsum("ir,ir->i", self.values[rows] * weights, self.values[cols]) for rows, cols in chunks]
+        return np.concatenate(squares), np.concatenate([np.zeros(0), *found])
+
+    def with_constant(self) -> "Held":  # noqa: D102
+        constant = np.where(self.still, 0.0, len(self.values) ** -0.5).astype(self.values.dtype)
+        return Held(np.column_stack([self.values, constant]))
+
+
+@dataclass(frozen=True)
+class Projected(Vectors):
+    """``U = Z·right − 1·offsetᵀ``, with zeros in the rows marked as still: an ``n × r`` array is made only on demand.
+
+    Attributes
+    ----------
+    z
+        ``Z``, (n, m).
+    right, offset
+        (m, r) and (r,).
+    still
+        Marks rows of ``U`` that are zero, (n,).
+    """
+
+    z: NoiseFree
+    right: np.ndarray
+    offset: np.ndarray
+    still: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:  # noqa: D102
+        return self.z.shape[0], self.right.shape[1]
+
+    def array(self) -> np.ndarray:  # noqa: D102
+        dtype = np.float32 if np.prod(self.shape, dtype=float) > _MOST_DOUBLE else np.float64
+        values = self.z.products(self.right, self.offset, dtype)
+        values[self.still] = 0.0
+        return values
+
+    def forms(self, weights: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:  # noqa: D102
+        weighted = self.right * weights
+        inner, linear = weighted @ self.right.T, weighted @ self.offset
+        squares, products = self.z.forms(inner, linear, float(self.offset * weights @ self.offset), pairs)
+        none = self.still[pairs[0]] | self.still[pairs[1]]
+        return np.where(self.still, 0.0, squares), np.where(none, 0.0, products)
+
+    def with_constant(self) -> "Projected":  # noqa: D102
+        n, m = self.z.shape
+        offset = np.append(self.offset, -(n**-0.5))
+        return replace(self, right=np.column_stack([self.right, np.zeros(m)]), offset=offset)

@@ -1,0 +1,60 @@
+"""Consecutive rows of a sparse matrix on the host, and what passes over the matrix do with them."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import DTypeLike
+from scipy import sparse
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows of ``Y``.
+
+    Attributes
+    ----------
+    matrix
+        CSR, float64, a non-zero entry in every row.
+    start
+        Number of its first row.
+    dtype
+        Of the block when it is dense: ``float32`` where products of float64 would take most of the time.
+    """
+
+    matrix: sparse.csr_array
+    start: int = 0
+    dtype: DTypeLike = np.float64
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Number of stored entries of every row."""
+        return np.diff(self.matrix.indptr).astype(np.float64)
+
+    def row_energies(self, weights: np.ndarray) -> np.ndarray:
+        """Compute ``Σ_j y_ij² w_j`` of every row."""
+        return self._squares() @ weights
+
+    def col_energies(self, weights: np.ndarray) -> np.ndarray:
+        """Compute ``Σ_i w_i y_ij²`` of every column."""
+        return self._squares().T @ weights
+
+    def scaled(self, left: np.ndarray, right: np.ndarray) -> "Block":
+        """Return the block with the entries ``l_i y_ij r_j``."""
+        values = self.matrix.data * np.repeat(left, np.diff(self.matrix.indptr))
+        values *= right[self.matrix.indices]
+        return replace(self, matrix=self._with(values))
+
+    def dense(self) -> np.ndarray:
+        """Return the block as an array."""
+        return self._with(self.matrix.data.astype(self.dtype, copy=False)).toarray()
+
+    def _squares(self) -> sparse.csr_array:
+        return self._with(self.matrix.data**2)
+
+    def _with(self, values: np.ndarray) -> sparse.csr_array:
+        return like(self.matrix, values)
+
+
+def like(matrix: sparse.csr_array, values: np.ndarray) -> sparse.csr_array:
+    """Return a CSR matrix of the same pattern with other values, without a copy of the pattern."""
+    return sparse.csr_array((values, matrix.indices, matrix.indptr), matrix.shape, copy=False)

@@ -1,0 +1,150 @@
+"""Passes over the noise-free matrix ``Z``, which is never held.
+
+With ``Y`` in blocks of rows and a factor ``c_j`` for every column,
+
+    ``z_ij = y_ij √(r_i c_j)``,  ``r_i = p_i / Σ_j y_ij² c_j``,                                                     (1)
+
+``p_i`` the number of non-zero entries. A row's factor follows from the row alone, so ``c`` is all that blocks have to share,
+and the mean of ``z²`` over the non-zero entries is 1. Other factors of the rows can be given.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike
+from scipy import sparse
+
+from kronax.solvers.rows.block import Block, like
+from kronax.solvers.rows.rows import Arrays, InMemory, Rows
+
+_ENTRIES = 2**22  # of rows gathered at a time
+
+
+class Factors(NamedTuple):
+    """``c``, (m,), and ``r``, (n,), or None: then ``r`` is that of Eq. 1. Without ``c``, ``Z`` is ``Y`` itself."""
+
+    cols: np.ndarray | None = None
+    rows: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class NoiseFree:
+    """``Z``, from ``Y``, (n, m), and factors; ``progress``: whether a long pass shows a bar."""
+
+    rows: Rows
+    factors: Factors = Factors()
+    progress: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of rows and columns."""
+        return self.rows.shape
+
+    def moments(self) -> Arrays:
+        """Compute ``ZᵀZ``, (m, m), and, free of the rounding of float32, ``Σ_i z_ij²`` and ``Σ_i z_ij``, (m,)."""
+        return self.rows.sums(_moments, self.factors, title="second moments", progress=self.progress)
+
+    def row_factors(self) -> np.ndarray:
+        """Compute ``r``, (n,)."""
+        return self.rows.each(_row_factors, self.factors)
+
+    def products(self, right: np.ndarray, offset: np.ndarray, dtype: DTypeLike = np.float64) -> np.ndarray:
+        """Compute ``Z·right − 1·offsetᵀ``, (n, k)."""
+        return self.rows.each(
+            _products, self.factors, right, offset, dtype, title="coordinates", progress=self.progress
+        )
+
+    def deviations(self, mean: np.ndarray) -> np.ndarray:
+        """Compute ``Σ_j z_ij²``, ``Σ_j z_ij`` and ``Σ_j z_ij μ_j`` of every row, (n, 3)."""
+        return self.rows.each(_deviations, self.factors, mean)
+
+    def held(self) -> sparse.csr_array:
+        """Return ``Z``, which shares its pattern with ``Y``; for rows in memory."""
+        if not isinstance(self.rows, InMemory):
+            msg = "Z can be held only where Y is in memory."
+            raise TypeError(msg)
+        blocks = list(self.rows.results(_scaled, self.factors))
+        return like(self.rows.matrix, np.concatenate([block.matrix.data for block in blocks]))
+
+    def forms(
+        self, inner: np.ndarray, linear: np.ndarray, constant: float, pairs: tuple[np.ndarray, np.ndarray]
+    ) -> Arrays:
+        """Compute ``z_iᵀ Q z_k − qᵀ(z_i + z_k) + q₀`` for ``k = i``, (n,), and for some pairs of rows.
+
+        Parameters
+        ----------
+        inner, linear, constant
+            ``Q`` (m, m), symmetric, ``q`` (m,) and ``q₀``.
+        pairs
+            ``i`` and ``k`` of the pairs.
+        """
+        z = InMemory(self.held())
+        order = np.argsort(pairs[0], kind="stable")
+        edges = pairs[0][order], pairs[1][order]
+        found = z.results(_forms, z, inner.astype(z.dtype), linear, constant, edges)
+        squares, products = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        in_order = np.empty(len(order))
+        in_order[order] = products
+        return squares, in_order
+
+
+def col_energies(block: Block, cols: np.ndarray) -> Arrays:
+    """Compute ``Σ_i r_i y_ij²``, with ``r`` of Eq. 1."""
+    return (block.col_energies(_row_factors(block, Factors(cols))),)
+
+
+def _row_factors(block: Block, factors: Factors) -> np.ndarray:
+    """Compute ``r`` of Eq. 1, or look it up."""
+    counts = block.counts
+    if factors.rows is not None:
+        return factors.rows[block.start : block.start + len(counts)]
+    return np.ones(len(counts)) if factors.cols is None else counts / block.row_energies(factors.cols)
+
+
+def _scaled(block: Block, factors: Factors) -> Block:
+    """Return a block of ``Z``."""
+    return block if factors.cols is None else block.scaled(np.sqrt(_row_factors(block, factors)), np.sqrt(factors.cols))
+
+
+def _moments(block: Block, factors: Factors) -> Arrays:
+    z = _scaled(block, factors)
+    dense, ones = z.dense(), np.ones(len(block.counts))
+    return dense.T @ dense, z.col_energies(ones), z.matrix.T @ ones
+
+
+def _products(block: Block, factors: Factors, right: np.ndarray, offset: np.ndarray, dtype: DTypeLike) -> np.ndarray:
+    z = _scaled(block, factors).dense()
+    return (z @ right.astype(z.dtype) - offset).astype(dtype, copy=False)
+
+
+def _deviations(block: Block, factors: Factors, mean: np.ndarray) -> np.ndarray:
+    z = _scaled(block, factors)
+    ones = np.ones(len(mean))
+    return np.column_stack([z.row_energies(ones), z.matrix @ ones, z.matrix @ mean])
+
+
+def _forms(
+    block: Block,
+    z: InMemory,
+    inner: np.ndarray,
+    linear: np.ndarray,
+    constant: float,
+    edges: tuple[np.ndarray, np.ndarray],
+) -> Arrays:
+    dense = block.dense()
+    own = constant - dense @ linear  # q₀ − qᵀz_i
+    halves = dense @ inner - linear.astype(inner.dtype)  # Qz_i − q
+    squares = np.einsum("ij,ij->i", halves, dense, dtype=np.float64) + own
+    here = slice(*np.searchsorted(edges[0], [block.start, block.start + len(dense)]))
+    at, others = edges[0][here] - block.start, edges[1][here]
+    size = max(1, _ENTRIES // int(1 + block.counts.mean()))
+    parts = [slice(start, start + size) for start in range(0, len(at), size)]
+    products = [_products_with(halves, at[part], z.some(others[part]).matrix) for part in parts]
+    return squares, np.concatenate([np.zeros(0), *products]) + own[at]
+
+
+def _products_with(halves: np.ndarray, at: np.ndarray, rows: sparse.csr_array) -> np.ndarray:
+    """Multiply row ``at`` of ``halves`` with a row of ``Z``, for every pair."""
+    pair = np.repeat(np.arange(len(at)), np.diff(rows.indptr))
+    return np.bincount(pair, halves[at[pair], rows.indices] * rows.data, minlength=len(at))

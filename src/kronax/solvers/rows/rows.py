@@ -1,0 +1,109 @@
+"""A matrix as blocks of rows, and passes over it.
+
+A pass calls one function, the kernel, with every block. What comes back is either summed or put in a row. Where blocks begin
+and in which order results are added depends on the matrix alone and not on who computes, so results are the same to the last
+bit however many threads there are.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from tqdm.auto import tqdm
+
+from kronax.solvers.device import each_on_all_cores, one_thread_each
+from kronax.solvers.rows.block import Block
+
+ROWS = 4096  # of a block, at most
+DENSE = 2**23  # entries of a block when it is dense, at most: 64 MiB in float64
+_MOST_DOUBLE = 2**37  # multiplications of a Gram matrix, from which on blocks are multiplied in float32
+
+Arrays = tuple[np.ndarray, ...]
+
+
+class Rows(ABC):
+    """An ``n × m`` matrix in blocks of rows."""
+
+    shape: tuple[int, int]
+
+    @abstractmethod
+    def results(self, kernel: Callable[..., Any], *shared: Any) -> Iterator[Any]:
+        """Yield what the kernel returns for every block, in the order of the rows; ``shared`` is passed after the block."""
+
+    def sums(self, kernel: Callable[..., Arrays], *shared: Any, title: str = "", progress: bool = False) -> Arrays:
+        """Return the sums over all blocks of the arrays that the kernel returns."""
+        return added(self._shown(self.results(kernel, *shared), title, progress))
+
+    def each(
+        self, kernel: Callable[..., np.ndarray], *shared: Any, title: str = "", progress: bool = False
+    ) -> np.ndarray:
+        """Return one array with a row for every row of the matrix, from the kernel's arrays for the blocks."""
+        return np.concatenate(list(self._shown(self.results(kernel, *shared), title, progress)))
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of blocks."""
+
+    def _shown(self, results: Iterator[Any], title: str, progress: bool) -> Iterable[Any]:
+        disable = not (progress and title) or len(self) == 1
+        return tqdm(results, desc=title, total=len(self), unit="block", delay=2, leave=False, disable=disable)
+
+
+def added(parts: Iterable[Arrays]) -> Arrays:
+    """Add arrays in float64 as the nodes of a binary tree: neighbours first, then pairs of neighbours, and so on.
+
+    The order depends on nothing but the number of parts, rounding grows with its logarithm, and so does the memory.
+    """
+    waiting: list[tuple[int, Arrays]] = []  # (level, sum), levels falling
+    for part in parts:
+        level, total = 0, tuple(np.asarray(array, np.float64) for array in part)
+        while waiting and waiting[-1][0] == level:
+            total = tuple(a + b for a, b in zip(waiting.pop()[1], total, strict=True))
+            level += 1
+        waiting.append((level, total))
+    total = waiting.pop()[1]
+    while waiting:
+        total = tuple(a + b for a, b in zip(waiting.pop()[1], total, strict=True))
+    return total
+
+
+class InMemory(Rows):
+    """A CSR matrix in memory; blocks are views of it, and threads share them."""
+
+    def __init__(self, matrix: sparse.csr_array, rows: int | None = None) -> None:
+        n, m = matrix.shape
+        self.matrix, self.shape = matrix, (n, m)
+        self.size = rows or max(1, min(ROWS, DENSE // m))
+        self.dtype = np.float64 if n * m * m <= _MOST_DOUBLE else np.float32
+
+    def __len__(self) -> int:
+        return -(-self.shape[0] // self.size)
+
+    def block(self, number: int) -> Block:
+        """Return one of the blocks."""
+        indptr = self.matrix.indptr[number * self.size : (number + 1) * self.size + 1]
+        own = slice(indptr[0], indptr[-1])
+        parts = self.matrix.data[own], self.matrix.indices[own], indptr - indptr[0]
+        return Block(
+            sparse.csr_array(parts, (len(indptr) - 1, self.shape[1]), copy=False), number * self.size, self.dtype
+        )
+
+    def some(self, rows: np.ndarray) -> Block:
+        """Return a block of any rows, in any order."""
+        return Block(self.matrix[rows], -1, self.dtype)
+
+    def results(self, kernel: Callable[..., Any], *shared: Any) -> Iterator[Any]:
+        """Yield what the kernel returns for every block, in the order of the rows."""
+        call = partial(_called, self, kernel, shared)
+        if len(self) == 1:
+            yield call(0)
+            return
+        with one_thread_each():
+            yield from each_on_all_cores(call, range(len(self)))
+
+
+def _called(rows: InMemory, kernel: Callable[..., Any], shared: tuple[Any, ...], number: int) -> Any:
+    return kernel(rows.block(number), *shared)
