@@ -9,7 +9,7 @@ from kronax.solvers.rows.noise_free import NoiseFree
 
 _SMALL = 1024  # rows up to which the whole matrix is computed faster than some of its entries
 _CHUNK = 2**22  # numbers gathered at a time
-_MOST_DOUBLE = 2**24  # numbers in U, beyond which an array of them is in float32: 128 MiB in float64
+_MOST_DOUBLE = 2**24  # numbers in U, beyond which it is in float32
 
 
 class Vectors(ABC):
@@ -98,15 +98,15 @@ class Projected(Vectors):
         return self.z.shape[0], self.right.shape[1]
 
     def array(self) -> np.ndarray:  # noqa: D102
-        dtype = np.float32 if np.prod(self.shape, dtype=float) > _MOST_DOUBLE else np.float64
-        values = self.z.products(self.right, self.offset, dtype)
+        values = self.z.products(self.right, self.offset, self._dtype())
         values[self.still] = 0.0
         return values
 
     def forms(self, weights: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:  # noqa: D102
         weighted = self.right * weights
         inner, linear = weighted @ self.right.T, weighted @ self.offset
-        squares, products = self.z.forms(inner, linear, float(self.offset * weights @ self.offset), pairs)
+        constant = float(self.offset * weights @ self.offset)
+        squares, products = self.z.forms(inner, linear, constant, pairs, self._dtype())
         none = self.still[pairs[0]] | self.still[pairs[1]]
         return np.where(self.still, 0.0, squares), np.where(none, 0.0, products)
 
@@ -114,3 +114,6 @@ class Projected(Vectors):
         n, m = self.z.shape
         offset = np.append(self.offset, -(n**-0.5))
         return replace(self, right=np.column_stack([self.right, np.zeros(m)]), offset=offset)
+
+    def _dtype(self) -> type:
+        return np.float32 if np.prod(self.shape, dtype=float) > _MOST_DOUBLE else np.float64

@@ -1,10 +1,13 @@
 """Consecutive rows of a sparse matrix on the host, and what passes over the matrix do with them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import DTypeLike
 from scipy import sparse
+
+_DENSE = 2**21  # entries of a part when it is dense, at most: 16 MiB in float64
 
 
 @dataclass(frozen=True)
@@ -44,15 +47,33 @@ class Block:
         values *= right[self.matrix.indices]
         return replace(self, matrix=self._with(values))
 
-    def dense(self) -> np.ndarray:
-        """Return the block as an array."""
-        return self._with(self.matrix.data.astype(self.dtype, copy=False)).toarray()
+    def dense_parts(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield parts of the block as arrays, and their rows; every part takes the memory of the one before.
+
+        Fresh memory for each would take longer to get than most of what is done with it.
+        """
+        n, m = self.matrix.shape
+        size = min(n, max(1, _DENSE // m))
+        memory = np.empty((size, m), self.dtype)
+        for start in range(0, n, size):
+            rows = slice(start, min(start + size, n))
+            part = memory[: rows.stop - start]
+            rows_of(self.matrix, rows).astype(self.dtype, copy=False).toarray(out=part)
+            yield rows, part
 
     def _squares(self) -> sparse.csr_array:
         return self._with(self.matrix.data**2)
 
     def _with(self, values: np.ndarray) -> sparse.csr_array:
         return like(self.matrix, values)
+
+
+def rows_of(matrix: sparse.csr_array, rows: slice) -> sparse.csr_array:
+    """Return consecutive rows of a CSR matrix, of whose data and indices they are views."""
+    indptr = matrix.indptr[rows.start : rows.stop + 1]
+    own = slice(indptr[0], indptr[-1])
+    parts = matrix.data[own], matrix.indices[own], indptr - indptr[0]
+    return sparse.csr_array(parts, (len(indptr) - 1, matrix.shape[1]), copy=False)
 
 
 def like(matrix: sparse.csr_array, values: np.ndarray) -> sparse.csr_array:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 from scipy import sparse
+from scipy.linalg import get_blas_funcs
 
 from kronax.solvers.rows.block import Block, like
 from kronax.solvers.rows.rows import Arrays, InMemory, Rows
@@ -43,7 +44,9 @@ class NoiseFree:
 
     def moments(self) -> Arrays:
         """Compute ``ZᵀZ``, (m, m), and, free of the rounding of float32, ``Σ_i z_ij²`` and ``Σ_i z_ij``, (m,)."""
-        return self.rows.sums(_moments, self.factors, title="second moments", progress=self.progress)
+        found = self.rows.sums(_moments, self.factors, title="second moments", progress=self.progress)
+        upper, energies, sums = found
+        return upper + np.triu(upper, 1).T, energies, sums
 
     def row_factors(self) -> np.ndarray:
         """Compute ``r``, (n,)."""
@@ -68,7 +71,12 @@ class NoiseFree:
         return like(self.rows.matrix, np.concatenate([block.matrix.data for block in blocks]))
 
     def forms(
-        self, inner: np.ndarray, linear: np.ndarray, constant: float, pairs: tuple[np.ndarray, np.ndarray]
+        self,
+        inner: np.ndarray,
+        linear: np.ndarray,
+        constant: float,
+        pairs: tuple[np.ndarray, np.ndarray],
+        dtype: DTypeLike = np.float64,
     ) -> Arrays:
         """Compute ``z_iᵀ Q z_k − qᵀ(z_i + z_k) + q₀`` for ``k = i``, (n,), and for some pairs of rows.
 
@@ -78,11 +86,13 @@ class NoiseFree:
             ``Q`` (m, m), symmetric, ``q`` (m,) and ``q₀``.
         pairs
             ``i`` and ``k`` of the pairs.
+        dtype
+            Of the products.
         """
-        z = InMemory(self.held())
+        z = InMemory(self.held(), dtype)
         order = np.argsort(pairs[0], kind="stable")
         edges = pairs[0][order], pairs[1][order]
-        found = z.results(_forms, z, inner.astype(z.dtype), linear, constant, edges)
+        found = z.results(_forms, z, inner.astype(dtype, copy=False), linear, constant, edges)
         squares, products = (np.concatenate(parts) for parts in zip(*found, strict=True))
         in_order = np.empty(len(order))
         in_order[order] = products
@@ -108,14 +118,23 @@ def _scaled(block: Block, factors: Factors) -> Block:
 
 
 def _moments(block: Block, factors: Factors) -> Arrays:
+    """Compute the upper triangle of ``ZᵀZ``, and sums of the columns."""
     z = _scaled(block, factors)
-    dense, ones = z.dense(), np.ones(len(block.counts))
-    return dense.T @ dense, z.col_energies(ones), z.matrix.T @ ones
+    m = z.matrix.shape[1]
+    (syrk,) = get_blas_funcs(["syrk"], dtype=block.dtype)
+    upper = np.zeros((m, m), block.dtype, order="F")
+    for _, part in z.dense_parts():
+        upper = syrk(1.0, part.T, beta=1.0, c=upper, overwrite_c=True)
+    ones = np.ones(len(block.counts))
+    return upper, z.col_energies(ones), z.matrix.T @ ones
 
 
 def _products(block: Block, factors: Factors, right: np.ndarray, offset: np.ndarray, dtype: DTypeLike) -> np.ndarray:
-    z = _scaled(block, factors).dense()
-    return (z @ right.astype(z.dtype) - offset).astype(dtype, copy=False)
+    z, right = _scaled(block, factors), right.astype(block.dtype, copy=False)
+    found = np.empty((len(block.counts), right.shape[1]), dtype)
+    for rows, part in z.dense_parts():
+        found[rows] = part @ right - offset
+    return found
 
 
 def _deviations(block: Block, factors: Factors, mean: np.ndarray) -> np.ndarray:
@@ -132,16 +151,18 @@ def _forms(
     constant: float,
     edges: tuple[np.ndarray, np.ndarray],
 ) -> Arrays:
-    dense = block.dense()
-    own = constant - dense @ linear  # q₀ − qᵀz_i
-    halves = dense @ inner - linear.astype(inner.dtype)  # Qz_i − q
-    squares = np.einsum("ij,ij->i", halves, dense, dtype=np.float64) + own
-    here = slice(*np.searchsorted(edges[0], [block.start, block.start + len(dense)]))
-    at, others = edges[0][here] - block.start, edges[1][here]
+    here = edges[0] - block.start
     size = max(1, _ENTRIES // int(1 + block.counts.mean()))
-    parts = [slice(start, start + size) for start in range(0, len(at), size)]
-    products = [_products_with(halves, at[part], z.some(others[part]).matrix) for part in parts]
-    return squares, np.concatenate([np.zeros(0), *products]) + own[at]
+    squares, products = [], [np.zeros(0)]
+    for rows, part in block.dense_parts():
+        own = constant - part @ linear  # q₀ − qᵀz_i
+        halves = part @ inner - linear.astype(inner.dtype)  # Qz_i − q
+        squares.append(np.einsum("ij,ij->i", halves, part) + own)
+        for start in range(*np.searchsorted(here, [rows.start, rows.stop]), size):
+            some = slice(start, min(start + size, np.searchsorted(here, rows.stop)))
+            at = here[some] - rows.start
+            products.append(_products_with(halves, at, z.some(edges[1][some]).matrix) + own[at])
+    return np.concatenate(squares), np.concatenate(products)
 
 
 def _products_with(halves: np.ndarray, at: np.ndarray, rows: sparse.csr_array) -> np.ndarray:

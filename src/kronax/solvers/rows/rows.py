@@ -11,14 +11,14 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 from scipy import sparse
 from tqdm.auto import tqdm
 
 from kronax.solvers.device import each_on_all_cores, one_thread_each
-from kronax.solvers.rows.block import Block
+from kronax.solvers.rows.block import Block, rows_of
 
 ROWS = 4096  # of a block, at most
-DENSE = 2**23  # entries of a block when it is dense, at most: 64 MiB in float64
 _MOST_DOUBLE = 2**37  # multiplications of a Gram matrix, from which on blocks are multiplied in float32
 
 Arrays = tuple[np.ndarray, ...]
@@ -28,6 +28,7 @@ class Rows(ABC):
     """An ``n × m`` matrix in blocks of rows."""
 
     shape: tuple[int, int]
+    dtype: DTypeLike  # of blocks when they are dense
 
     @abstractmethod
     def results(self, kernel: Callable[..., Any], *shared: Any) -> Iterator[Any]:
@@ -73,23 +74,19 @@ def added(parts: Iterable[Arrays]) -> Arrays:
 class InMemory(Rows):
     """A CSR matrix in memory; blocks are views of it, and threads share them."""
 
-    def __init__(self, matrix: sparse.csr_array, rows: int | None = None) -> None:
+    def __init__(self, matrix: sparse.csr_array, dtype: DTypeLike | None = None, rows: int = ROWS) -> None:
         n, m = matrix.shape
-        self.matrix, self.shape = matrix, (n, m)
-        self.size = rows or max(1, min(ROWS, DENSE // m))
-        self.dtype = np.float64 if n * m * m <= _MOST_DOUBLE else np.float32
+        self.matrix, self.shape, self.size = matrix, (n, m), rows
+        self.dtype = dtype or (np.float64 if n * m * m <= _MOST_DOUBLE else np.float32)
 
     def __len__(self) -> int:
         return -(-self.shape[0] // self.size)
 
     def block(self, number: int) -> Block:
         """Return one of the blocks."""
-        indptr = self.matrix.indptr[number * self.size : (number + 1) * self.size + 1]
-        own = slice(indptr[0], indptr[-1])
-        parts = self.matrix.data[own], self.matrix.indices[own], indptr - indptr[0]
-        return Block(
-            sparse.csr_array(parts, (len(indptr) - 1, self.shape[1]), copy=False), number * self.size, self.dtype
-        )
+        start = number * self.size
+        rows = slice(start, min(start + self.size, self.shape[0]))
+        return Block(rows_of(self.matrix, rows), start, self.dtype)
 
     def some(self, rows: np.ndarray) -> Block:
         """Return a block of any rows, in any order."""
