@@ -284,7 +284,7 @@ def _warn(
     for name, part in learnt.parts.items():
         genes = f"features of {name!r}" if name else "genes"
         found += _near_zero(matrices, part, name, params) + _without_variance(data, matrices, part, name, params)
-        if part.rank < 2 and min(matrices.counts[name].matrix.shape) >= FEWEST_FOR_NOISE:
+        if part.rank < 2 and min(matrices.counts[name].rows.shape) >= FEWEST_FOR_NOISE:
             found.append(
                 f"{'Only one' if part.rank else 'No'} direction{name and f' of {name!r}'} rises above the noise: cells and "
                 f"{genes} show no structure, and {'its graph means' if name else 'the graphs mean'} little."
@@ -307,7 +307,7 @@ def _near_zero(matrices: Matrices, part: em.Structure, name: str, params: dict[s
     """Return a warning that counts the values taken for zeros, if there are any."""
     if not isinstance(part, em.Fit) or not part.n_near_zero:
         return []
-    n_entries = matrices.counts[name].matrix.nnz
+    n_entries = matrices.counts[name].rows.n_entries
     layer = params["layer"].get(name) if isinstance(params["layer"], Mapping) else params["layer"]
     where = place(layer, f"mdata[{name!r}]" if name else "adata")
     return [

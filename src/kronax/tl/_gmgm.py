@@ -114,6 +114,7 @@ def gmgm(
     checks.boolean(nonparanormal, "nonparanormal")
     chosen = graph_in.penalty(penalty, strength, joint=joint)
     matrices = graph_in.read(data, layer)
+    graph_in.require_in_memory(matrices, data=True)
     graph_in.require(matrices, n_neighbors, chosen)
     graph_in.log_start("gmgm", matrices)
 

@@ -231,6 +231,16 @@ def med_magma(
         power = float(power)
     chosen = graph_in.penalty(penalty, strength, joint=joint)
     matrices = graph_in.read(data, layer)
+    graph_in.require_in_memory(
+        matrices,
+        n_neighbors=n_neighbors is None,
+        weights=weights != "affinity" and graphs != "genes",
+        penalty=penalty != "shrinkage",
+        joint=joint,
+        laplace=bool(laplace),
+        max_iter=max_iter > 1,
+        graphs=graphs != "cells" and len(matrices.counts) > 1,
+    )
     graph_in.require(matrices, n_neighbors, chosen, beyond)
     graph_in.log_start("med_magma", matrices)
     graph_in.warn_of_negative(data, matrices, layer, power)
@@ -263,6 +273,17 @@ def med_magma(
                 n_comps=n_comps,
                 max_iter=max_iter,
                 tol=tol,
+                whole=graph_in.needs_precision(graphs, weights),
+                progress=progress,
+            )
+            if found.in_memory
+            else em.fit_chunks(
+                found.rows,
+                found.sample,
+                signed=found.n_negative > 0,
+                power=power,
+                center=center,
+                n_comps=n_comps,
                 whole=graph_in.needs_precision(graphs, weights),
                 progress=progress,
             )

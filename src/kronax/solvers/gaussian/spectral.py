@@ -1,6 +1,7 @@
 """Spectra of a noise-free matrix ``Z``, tall: ``n × m``, ``n ≥ m``. Only ``m × m`` eigenproblems are solved."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -131,10 +132,15 @@ def _spectrum(
         cols = cols - cols.mean(0)
     cols = np.where(still[:, None], 0.0, cols)  # a column without variance has none along any direction
     scaled = cols / np.sqrt(values)
+    return Spectrum(Projected(z, scaled, mean @ scaled, partial(_rows_vary, mean, center)), Held(cols), values, dims)
+
+
+def _rows_vary(mean: np.ndarray, center: int | None, z: NoiseFree) -> np.ndarray:
+    """Mark the rows that deviate from the means."""
+    m = len(mean)
     energies, sums, along = z.deviations(mean).T
     variances = energies - 2.0 * along + mean @ mean if center != 1 else energies - sums**2 / m
-    still_rows = _without_variance(variances, energies, m * np.finfo(np.float64).eps)
-    return Spectrum(Projected(z, scaled, mean @ scaled, still_rows), Held(cols), values, dims)
+    return ~_without_variance(variances, energies, m * np.finfo(np.float64).eps)
 
 
 def _without_variance(centred: np.ndarray, squares: np.ndarray, rounding: float) -> np.ndarray:
