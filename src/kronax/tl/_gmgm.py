@@ -5,7 +5,7 @@ import numpy as np
 from anndata import AnnData
 from mudata import MuData
 
-from kronax._data import graph_in, graph_out, keys
+from kronax._data import graph_in, graph_out, keys, neighbours
 from kronax._logging import shows_progress
 from kronax.solvers import checks
 from kronax.solvers.medmagma import em
@@ -18,6 +18,8 @@ def gmgm(
     layer: str | None | Mapping[str, str | None] = None,
     n_neighbors: int | None = 15,
     weights: Literal["affinity", "partial_correlation", "absolute"] = "affinity",
+    recall: float = neighbours.RECALL,
+    transformer: neighbours.Transformer | Literal["pynndescent", "sklearn"] | None = None,
     penalty: Literal["shrinkage", "ridge", "l1"] = "shrinkage",
     strength: float | tuple[float, float] | None = None,
     nonparanormal: bool = False,
@@ -47,7 +49,7 @@ def gmgm(
         None, such as ``{"rna": "counts", "protein": None}``.
     n_neighbors
         As in :func:`kronax.tl.med_magma`.
-    weights
+    weights, recall, transformer
         As in :func:`kronax.tl.med_magma`.
     penalty, strength
         As in :func:`kronax.tl.med_magma`.
@@ -81,7 +83,10 @@ def gmgm(
     MemoryError
         If the estimated memory exceeds what is free.
     TypeError
-        If `layer` is a mapping and `data` an AnnData object, or a matrix is not numeric and real, or not in memory.
+        If `layer` is a mapping and `data` an AnnData object, a matrix is not numeric and real, or not in
+        memory, or `transformer` cannot find neighbours.
+    ImportError
+        If ``transformer="pynndescent"`` is not installed.
     RuntimeError
         If this process was forked from one in which kronax had computed.
     ValueError
@@ -109,6 +114,7 @@ def gmgm(
         n_neighbors=n_neighbors,
         random_state=random_state,
     )
+    neighbours.check(recall=recall, transformer=transformer, weights=weights, n_neighbors=n_neighbors)
     checks.boolean(nonparanormal, "nonparanormal")
     chosen = graph_in.penalty(penalty, strength, joint=joint)
     matrices = graph_in.read(data, layer)
@@ -118,6 +124,7 @@ def gmgm(
     settings = {
         "layer": dict(layer) if isinstance(layer, Mapping) else layer,
         "weights": weights,
+        **neighbours.settings(recall, transformer, weights),
         "nonparanormal": bool(nonparanormal),
         "center": bool(center),
         "penalty": penalty,
@@ -142,6 +149,7 @@ def gmgm(
             chosen,
             n_neighbors,
             settings,
+            neighbours.search(recall, transformer, random_state, progress=progress),
             key_added=key_added,
             copy=copy,
             progress=progress,

@@ -25,6 +25,11 @@ def most_similar(left: np.ndarray, right: np.ndarray, k: int, *, progress: bool)
     return find(left, right, k, progress)
 
 
+def most_similar_to(some: np.ndarray, left: np.ndarray, right: np.ndarray, k: int) -> np.ndarray:
+    """Find the indices of :func:`most_similar` for some rows."""
+    return _on_host(left, right, k, False, some)[1]
+
+
 def in_blocks(block: Callable[[int], object], starts: range, *, progress: bool) -> None:
     """Call a function with the start of every block, on all cores, with a progress bar if it takes long.
 
@@ -63,17 +68,19 @@ def _partitioned(scores: np.ndarray, k: int) -> np.ndarray:
     return np.argpartition(scores, n - k, axis=1)[:, n - k :]
 
 
-def _on_host(left: np.ndarray, right: np.ndarray, k: int, progress: bool) -> tuple[np.ndarray, np.ndarray]:
-    n, width = right.shape
-    values, indices = np.empty((n, k)), np.empty((n, k), np.int64)
+def _on_host(
+    left: np.ndarray, right: np.ndarray, k: int, progress: bool, some: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    some = np.arange(len(right)) if some is None else some
+    values, indices = np.empty((len(some), k)), np.empty((len(some), k), np.int64)
     rank = _ranking(left, right, k)
-    size = max(1, min(n, _SCORES // n))
+    size = max(1, min(len(some), _SCORES // len(right)))
 
     def block(start: int) -> None:
-        rows = np.arange(start, min(start + size, n))
-        values[rows], indices[rows] = rank(rows)
+        here = slice(start, start + size)
+        values[here], indices[here] = rank(some[here])
 
-    in_blocks(block, range(0, n, size), progress=progress)
+    in_blocks(block, range(0, len(some), size), progress=progress)
     return values, indices
 
 
