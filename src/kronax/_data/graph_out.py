@@ -76,7 +76,7 @@ def combine(
 
 
 def cell_graph(
-    learnt: Learnt, n_obs: int, n_neighbors: int | None, weights: str, search: Search, *, progress: bool
+    learnt: Learnt, n_obs: int, n_neighbors: int | None, weights: str, search: Search | None, *, progress: bool
 ) -> dict[str, sparse.csr_array]:
     """Return connectivities, distances and signed precision of the cells; complete if ``n_neighbors`` is None."""
     precision, n = learnt.cells.precision, len(learnt.cells.embedding)
@@ -216,13 +216,16 @@ def finish(
     penalty: m_step.Penalty,
     n_neighbors: int | None,
     settings: dict[str, Any],
-    search: Search,
     *,
     key_added: str,
     copy: bool,
     progress: bool,
+    search: Search | None = None,
 ) -> AnnData | MuData | None:
-    """Turn the structure of every matrix into graphs, and write them to the object or a copy of it."""
+    """Turn the structure of every matrix into graphs, and write them to the object or a copy of it.
+
+    ``search`` finds the neighbours of cells, all of them exactly if it is None.
+    """
     for part in parts.values():
         scales = (part.log_rows, part.log_cols) if isinstance(part, em.Fit) else ()
         _require_finite(part.rows.embedding, part.cols.embedding, *scales)

@@ -149,8 +149,8 @@ def gmgm(
             chosen,
             n_neighbors,
             settings,
-            neighbours.search(recall, transformer, random_state, progress=progress),
             key_added=key_added,
             copy=copy,
             progress=progress,
+            search=neighbours.search(recall, transformer, random_state, progress=progress),
         )

@@ -290,8 +290,8 @@ def med_magma(
             chosen,
             n_neighbors,
             settings,
-            neighbours.search(recall, transformer, random_state, progress=progress),
             key_added=key_added,
             copy=copy,
             progress=progress,
+            search=neighbours.search(recall, transformer, random_state, progress=progress),
         )

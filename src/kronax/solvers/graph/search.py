@@ -37,10 +37,9 @@ def in_blocks(block: Callable[[int], object], starts: range, *, progress: bool) 
     """
     with device.one_thread_each():
         ends = device.each_on_all_cores(block, starts)
-        disable = not progress or len(starts) == 1
-        for _ in tqdm(
-            ends, total=len(starts), desc="nearest neighbours", unit="block", delay=2, leave=False, disable=disable
-        ):
+        if progress and len(starts) > 1:
+            ends = tqdm(ends, desc="nearest neighbours", total=len(starts), unit="block", delay=2, leave=False)
+        for _ in ends:
             pass
 
 
