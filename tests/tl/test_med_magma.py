@@ -556,6 +556,7 @@ def test_what_is_written(counts):
         "random_state": 0,
         "use_rep": "X_med_magma",
         "weights": "affinity",
+        "recall": 0.95,
         "joint": False,
         "laplace": False,
         "penalty": "shrinkage",

@@ -153,9 +153,7 @@ def require(
         checks.integer(n_neighbors, "n_neighbors", low=FEWEST_NEIGHBORS, high=n - 1, why=why)
     shapes = [found.rows.shape for found in matrices.counts.values()]
     needed = max(
-        em.bytes_needed(
-            *found.rows.shape, found.rows.n_entries if found.in_memory else 0, complete=n_neighbors is None
-        )
+        em.bytes_needed(*found.rows.shape, found.rows.n_entries if found.in_memory else 0, complete=n_neighbors is None)
         for found in matrices.counts.values()
     )
     if len(shapes) > 1:
@@ -234,7 +232,9 @@ def log_start(method: str, matrices: Matrices) -> None:
     where = device.current()
     for name, found in matrices.counts.items():
         (n, p), of = found.rows.shape, f" {name}:" if name else ""
-        logger.info("%s:%s %d cells × %d genes, %d non-zeros, float64 on %s", method, of, n, p, found.rows.n_entries, where)
+        logger.info(
+            "%s:%s %d cells × %d genes, %d non-zeros, float64 on %s", method, of, n, p, found.rows.n_entries, where
+        )
 
 
 def warn_of_spike_ins(data: AnnData | MuData, matrices: Matrices) -> None:

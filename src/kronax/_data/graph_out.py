@@ -25,7 +25,7 @@ from kronax.solvers.gaussian.precision import Precision, mean_diagonal
 from kronax.solvers.gaussian.precision import complete as all_entries
 from kronax.solvers.graph.graph import Graph, on_edges, without_weak
 from kronax.solvers.graph.partial_correlations import absolute_graph, partial_correlation_graph
-from kronax.solvers.graph.weights import affinity_graph
+from kronax.solvers.graph.weights import Search, affinity_graph
 from kronax.solvers.medmagma import em, shared_rows
 from kronax.solvers.status import Status
 
@@ -86,13 +86,14 @@ def _of_all(ends: dict[str, Status]) -> Status:
 
 
 def cell_graph(
-    learnt: Learnt, n_obs: int, n_neighbors: int | None, weights: str, *, progress: bool
+    learnt: Learnt, n_obs: int, n_neighbors: int | None, weights: str, search: Search | None, *, progress: bool
 ) -> dict[str, sparse.csr_array]:
     """Return connectivities, distances and signed precision of the cells; complete if ``n_neighbors`` is None."""
     precision, n = learnt.cells.precision, len(learnt.cells.embedding)
     k = n - 1 if n_neighbors is None else n_neighbors
     if weights == "affinity":
-        graph = affinity_graph(learnt.cells.embedding, k, progress=progress)
+        chosen = None if n_neighbors is None else search
+        graph = affinity_graph(learnt.cells.embedding, k, search=chosen, progress=progress)
     else:
         sizes = [len(phi) for phi in learnt.features.values()]
         shift = np.average([mean_diagonal(phi) for phi in learnt.features.values()], weights=sizes)
@@ -236,14 +237,18 @@ def finish(
     key_added: str,
     copy: bool,
     progress: bool,
+    search: Search | None = None,
 ) -> AnnData | MuData | None:
-    """Turn the structure of every matrix into graphs, and write them to the object or a copy of it."""
+    """Turn the structure of every matrix into graphs, and write them to the object or a copy of it.
+
+    ``search`` finds the neighbours of cells, all of them exactly if it is None.
+    """
     for part in parts.values():
         scales = (part.log_rows, part.log_cols) if isinstance(part, em.Fit) else ()
         _require_finite(part.rows.embedding, part.cols.embedding, *scales)
     learnt = combine(matrices, parts, penalty, progress=progress)
     cells = (
-        cell_graph(learnt, matrices.n_obs, n_neighbors, settings["weights"], progress=progress)
+        cell_graph(learnt, matrices.n_obs, n_neighbors, settings["weights"], search, progress=progress)
         if settings["graphs"] != "genes"
         else {}
     )

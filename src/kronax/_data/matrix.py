@@ -138,7 +138,9 @@ def real_matrix(found: Any, where: str, instead: str = "") -> sparse.csr_array:
 def require_real(dtype: np.dtype, where: str, instead: str) -> None:
     """Require numbers that are not complex."""
     if not any(np.issubdtype(dtype, kind) for kind in (np.bool_, np.integer, np.floating)):
-        msg = f"{where} has dtype {dtype}; real numbers are needed. Convert it, e.g. with `.astype('float32')`.{instead}"
+        msg = (
+            f"{where} has dtype {dtype}; real numbers are needed. Convert it, e.g. with `.astype('float32')`.{instead}"
+        )
         raise TypeError(msg)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from anndata import AnnData
 from mudata import MuData
 
-from kronax._data import graph_in, graph_out, keys
+from kronax._data import graph_in, graph_out, keys, neighbours
 from kronax._logging import shows_progress
 from kronax.solvers import checks
 from kronax.solvers.medmagma import em
@@ -35,6 +35,8 @@ def med_magma(
     graphs: Literal["both", "cells", "genes"] = "both",
     n_neighbors: int | None = 15,
     weights: Literal["affinity", "partial_correlation", "absolute"] = "affinity",
+    recall: float = neighbours.RECALL,
+    transformer: neighbours.Transformer | Literal["pynndescent", "sklearn"] | None = None,
     penalty: Literal["shrinkage", "ridge", "l1"] = "shrinkage",
     strength: float | tuple[float, float] | None = None,
     laplace: bool | Literal["auto"] = False,
@@ -83,6 +85,16 @@ def med_magma(
         UMAP; it separates cell types best. ``"partial_correlation"``: by the largest positive partial correlations, as
         for genes. ``"absolute"``: cells and genes by the largest absolute values of their precision, as in the paper;
         this also connects those that exclude each other.
+    recall
+        Share of the true nearest neighbours that the search for neighbouring cells has to find, in the mean over all cells; 1 for
+        all. Up to 8,192 cells, on a GPU, and for all `weights` but ``"affinity"``, all are found anyway. The search is
+        approximate otherwise, and how far it goes is set by cells whose neighbours are known.
+    transformer
+        What finds neighbouring cells instead, as in :func:`scanpy.pp.neighbors`: ``"pynndescent"``, ``"sklearn"`` (exact), or any
+        object like :class:`sklearn.neighbors.KNeighborsTransformer`. It gets the denoised profiles scaled to unit length and has to
+        return the Euclidean or cosine distances from every cell to at least `n_neighbors` others, whether or not the cell
+        itself is among them. The nearest `n_neighbors` others are used, and cells for which it found fewer are searched for
+        exactly. Only for ``weights="affinity"``.
     penalty
         Regularisation of the precision matrices. ``"shrinkage"``: nonlinear shrinkage of both spectra. ``"ridge"``:
         :math:`ρ\,\|Ψ ⊕ Φ\|^2` is added to twice the negative log-likelihood. ``"l1"``: a lasso on the off-diagonal entries,
@@ -133,7 +145,8 @@ def med_magma(
         `neighbors_key`. An earlier result under the same name is removed. :func:`scanpy.tl.ingest` needs the same number
         of neighbours for every cell and cannot use this graph: see :doc:`/what_is_written`.
     random_state
-        Stored for the scanpy functions that read it. The method itself draws no random numbers.
+        For ``transformer="pynndescent"``, and stored for the scanpy functions that read it. The method itself draws no random
+        numbers.
     copy
         Return a copy and leave `data` unchanged.
 
@@ -186,7 +199,10 @@ def med_magma(
     MemoryError
         If the estimated memory exceeds what is free.
     TypeError
-        If `layer` is a mapping and `data` an AnnData object, or a matrix is not numeric and real, or not in memory.
+        If `layer` is a mapping and `data` an AnnData object, a matrix is not numeric and real, or not in
+        memory, or `transformer` cannot find neighbours.
+    ImportError
+        If ``transformer="pynndescent"`` is not installed.
     RuntimeError
         If this process was forked from one in which kronax had computed.
     ValueError
@@ -222,6 +238,7 @@ def med_magma(
         n_neighbors=n_neighbors,
         random_state=random_state,
     )
+    neighbours.check(recall=recall, transformer=transformer, weights=weights, n_neighbors=n_neighbors)
     checks.integer(max_iter, "max_iter", low=1)
     checks.positive(tol, "tol")
     checks.auto_or_boolean(laplace, "laplace")
@@ -251,6 +268,7 @@ def med_magma(
         "layer": dict(layer) if isinstance(layer, Mapping) else layer,
         "graphs": graphs,
         "weights": weights,
+        **neighbours.settings(recall, transformer, weights),
         "laplace": laplace if laplace == "auto" else bool(laplace),
         "power": power,
         "center": bool(center),
@@ -300,4 +318,5 @@ def med_magma(
             key_added=key_added,
             copy=copy,
             progress=progress,
+            search=neighbours.search(recall, transformer, random_state, progress=progress),
         )

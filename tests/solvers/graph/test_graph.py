@@ -13,7 +13,7 @@ from kronax.solvers.graph.weights import affinity_graph
 
 N, K, WIDTH = 120, 7, 6
 
-ONE_BLOCK, TWO_BLOCKS = 1100, 2900  # rows: products made at once up to 1024, and 2²³ scores held at a time
+ONE_BLOCK, TWO_BLOCKS = 1100, 2900  # rows: at most 2²³ scores are held at a time
 SIZES = pytest.mark.parametrize("n", [N, ONE_BLOCK, TWO_BLOCKS])
 
 
