@@ -54,6 +54,11 @@ class Matrices:
     cells: np.ndarray
     n_obs: int
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether all matrices are in memory."""
+        return all(found.in_memory for found in self.counts.values())
+
 
 def modalities(data: AnnData | MuData) -> dict[str, AnnData]:
     """Name the AnnData objects that hold the matrices."""
@@ -283,7 +288,7 @@ def warn_of_negative(data: AnnData | MuData, matrices: Matrices, layer: Layer, p
 
 def count_blocks(matrices: Matrices) -> int:
     """Count the blocks of cells and features, of all matrices together, that no non-zero value connects."""
-    if not all(found.in_memory for found in matrices.counts.values()):
+    if not matrices.in_memory:
         return max(map(_blocks_of_one, matrices.counts.values()))  # modalities share cells
     if _hang_together(matrices):
         return 1

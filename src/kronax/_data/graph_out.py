@@ -86,9 +86,12 @@ def _of_all(ends: dict[str, Status]) -> Status:
 
 
 def cell_graph(
-    learnt: Learnt, n_obs: int, n_neighbors: int | None, weights: str, search: Search | None, *, progress: bool
+    learnt: Learnt, matrices: Matrices, n_neighbors: int | None, weights: str, search: Search | None, *, progress: bool
 ) -> dict[str, sparse.csr_array]:
-    """Return connectivities, distances and signed precision of the cells; complete if ``n_neighbors`` is None."""
+    """Return connectivities, distances and signed precision of the cells; complete if ``n_neighbors`` is None.
+
+    The precision of two cells needs both at a time: without the matrix in memory there is none.
+    """
     precision, n = learnt.cells.precision, len(learnt.cells.embedding)
     k = n - 1 if n_neighbors is None else n_neighbors
     if weights == "affinity":
@@ -98,7 +101,8 @@ def cell_graph(
         sizes = [len(phi) for phi in learnt.features.values()]
         shift = np.average([mean_diagonal(phi) for phi in learnt.features.values()], weights=sizes)
         graph = _precision_graph(precision, float(shift), k, weights, progress)
-    return _matrices(without_weak(graph, _epochs_of_umap(n_obs)), precision, complete=n_neighbors is None)
+    graph = without_weak(graph, _epochs_of_umap(matrices.n_obs))
+    return _matrices(graph, precision if matrices.in_memory else None, complete=n_neighbors is None)
 
 
 def _epochs_of_umap(n_obs: int) -> int:
@@ -248,7 +252,7 @@ def finish(
         _require_finite(part.rows.embedding, part.cols.embedding, *scales)
     learnt = combine(matrices, parts, penalty, progress=progress)
     cells = (
-        cell_graph(learnt, matrices.n_obs, n_neighbors, settings["weights"], search, progress=progress)
+        cell_graph(learnt, matrices, n_neighbors, settings["weights"], search, progress=progress)
         if settings["graphs"] != "genes"
         else {}
     )

@@ -65,12 +65,16 @@ class Rows(ABC):
         return tqdm(results, desc=title, total=len(self), unit="block", delay=2, leave=False, disable=disable)
 
 
-def added(parts: Iterable[Arrays], add: Callable[[Arrays, Arrays], Arrays] | None = None) -> Arrays:
+def add_arrays(left: Arrays, right: Arrays) -> Arrays:
+    """Add the arrays of two parts."""
+    return tuple(a + b for a, b in zip(left, right, strict=True))
+
+
+def added(parts: Iterable[Arrays], add: Callable[[Arrays, Arrays], Arrays] = add_arrays) -> Arrays:
     """Add arrays in float64 as the nodes of a binary tree: neighbours first, then pairs of neighbours, and so on.
 
     The order depends on nothing but the number of parts, rounding grows with its logarithm, and so does the memory.
     """
-    add = add or add_arrays
     waiting: list[tuple[int, Arrays]] = []  # (level, sum), levels falling
     for part in parts:
         level, total = 0, part
@@ -82,11 +86,6 @@ def added(parts: Iterable[Arrays], add: Callable[[Arrays, Arrays], Arrays] | Non
     while waiting:
         total = add(waiting.pop()[1], total)
     return total
-
-
-def add_arrays(left: Arrays, right: Arrays) -> Arrays:
-    """Add the arrays of two parts."""
-    return tuple(a + b for a, b in zip(left, right, strict=True))
 
 
 def in_float64(part: Arrays) -> Arrays:
