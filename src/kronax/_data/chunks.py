@@ -8,7 +8,7 @@ import numpy as np
 from anndata import AnnData
 from scipy import sparse
 
-from kronax._data.matrix import Counts, require_counted, require_real
+from kronax._data.matrix import Counts, find_matrix, raw_instead, read_counts, require_counted, require_real
 from kronax.solvers import checks
 from kronax.solvers.device import each_on_all_cores
 from kronax.solvers.rows.chunked import Chunked, Preparation, Survey, survey
@@ -25,6 +25,19 @@ def is_dask(found: Any) -> bool:
 def in_chunks(adata: AnnData, found: Any) -> bool:
     """Return whether a matrix of an object is to be read in chunks."""
     return is_dask(found) or adata.isbacked and not (isinstance(found, np.ndarray) or sparse.issparse(found))
+
+
+def read_any(adata: AnnData, layer: str | None, of: str = "adata") -> Counts:
+    """Read a matrix that need not be in memory."""
+    found, where = find_matrix(adata, layer, of)
+    return (
+        read_chunks(found, where, raw_instead(adata, of)) if in_chunks(adata, found) else read_counts(adata, layer, of)
+    )
+
+
+def mapped(array: Any, function: Callable[..., sparse.csr_matrix], *shared: Any) -> Any:
+    """Return a dask array whose chunks are what a function makes of those of another one, when they are asked for."""
+    return array.map_blocks(function, *shared, dtype=np.float64, meta=sparse.csr_matrix((0, 0)))
 
 
 def read_chunks(found: Any, where: str, raw: str) -> Counts:

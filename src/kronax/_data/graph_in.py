@@ -14,8 +14,8 @@ from mudata import MuData
 from scipy import sparse
 
 from kronax._data import objects
-from kronax._data.chunks import in_chunks, read_chunks
-from kronax._data.matrix import Counts, find_matrix, place, raw_instead, read_counts
+from kronax._data.chunks import read_any
+from kronax._data.matrix import Counts, place
 from kronax._logging import logger, warn
 from kronax.solvers import checks, device
 from kronax.solvers.gaussian import m_step
@@ -113,16 +113,13 @@ def read(data: AnnData | MuData, layer: Layer) -> Matrices:
 
 def _read_one(adata: AnnData, layer: str | None, of: str) -> Counts:
     """Read the matrix of one object, which need not be in memory."""
-    found, where = find_matrix(adata, layer, of)
-    if not in_chunks(adata, found):
-        return read_counts(adata, layer, of)
-    counts = read_chunks(found, where, raw_instead(adata, of))
+    counts = read_any(adata, layer, of)
     n, p = counts.rows.shape
-    if n > p:
+    if counts.in_memory or n > p:
         return counts
     # genes × genes is then the larger side, and the passes go over genes
     msg = (
-        f"{where} has {checks.number(n, 'cell')} and {checks.number(p, 'gene')}. A matrix that is not in memory must have more cells "
+        f"{place(layer, of)} has {checks.number(n, 'cell')} and {checks.number(p, 'gene')}. A matrix that is not in memory must have more cells "
         f"than genes: select genes, or load it with `{of} = {of}.to_memory()`."
     )
     raise ValueError(msg)
