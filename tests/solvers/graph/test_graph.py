@@ -7,6 +7,7 @@ from scipy.spatial.distance import cdist
 from umap.umap_ import fuzzy_simplicial_set
 
 from kronax.solvers.gaussian.precision import LowRank, Sparse, dense
+from kronax.solvers.gaussian.vectors import Held
 from kronax.solvers.graph.graph import Graph, on_edges, without_weak
 from kronax.solvers.graph.partial_correlations import absolute_graph, partial_correlation_graph
 from kronax.solvers.graph.weights import affinity_graph
@@ -50,7 +51,7 @@ def assert_well_formed(found: Graph, n: int):
 def precision(rng, n: int = N, rank: int = 30) -> LowRank:
     """Positive definite, far from diagonal."""
     vectors, _ = np.linalg.qr(rng.normal(size=(n, rank)))
-    return LowRank(1.0, vectors, rng.uniform(-0.9, 3.0, rank))
+    return LowRank(1.0, Held(vectors), rng.uniform(-0.9, 3.0, rank))
 
 
 @SIZES
@@ -246,7 +247,7 @@ def test_largest_absolute_values_of_a_sparse_precision(rng):
 
 def test_vectors_in_single_precision(rng):
     phi = precision(rng)
-    half = LowRank(phi.base, phi.vectors.astype(np.float32), phi.weights)
+    half = LowRank(phi.base, Held(phi.vectors.array().astype(np.float32)), phi.weights)
     found = partial_correlation_graph(half, 0.8, K)
     assert_well_formed(found, N)
     expected = partial_correlation_graph(phi, 0.8, N - 1).connectivities
@@ -257,7 +258,7 @@ def test_vectors_in_single_precision(rng):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_on_edges(dtype, rng):
     phi = precision(rng)
-    phi = LowRank(phi.base, phi.vectors.astype(dtype), phi.weights)
+    phi = LowRank(phi.base, Held(phi.vectors.array().astype(dtype)), phi.weights)
     edges = affinity_graph(rng.normal(size=(N, WIDTH)), K)
     found = on_edges(phi, edges)
     assert found.format == "csr" and found.dtype == np.float64
@@ -292,7 +293,9 @@ def test_rounding_makes_no_neighbours(rng):
 def test_rounding_makes_no_partial_correlations(rng):
     rows, kind = islands(rng)
     vectors, weights = np.linalg.svd(rows, full_matrices=False)[:2]
-    found = partial_correlation_graph(LowRank(1.0, vectors, -0.5 * weights / weights.max()), 0.5, 23).connectivities
+    found = partial_correlation_graph(
+        LowRank(1.0, Held(vectors), -0.5 * weights / weights.max()), 0.5, 23
+    ).connectivities
     pairs = found.nonzero()
     assert found.nnz
     np.testing.assert_array_equal(kind[pairs[0]], kind[pairs[1]])
