@@ -159,7 +159,8 @@ def require(
         for found in matrices.counts.values()
     )
     if len(shapes) > 1:
-        needed += shared_rows.bytes_needed(n, sum(min(shape) for shape in shapes))
+        n_entries = sum(found.rows.n_entries for found in matrices.counts.values() if found.in_memory)
+        needed += shared_rows.bytes_needed(n, sum(p for _, p in shapes), n_entries)
     if penalty.kind == "l1":
         needed += m_step.bytes_for_l1(n, sum(p for _, p in shapes))
     if laplace:

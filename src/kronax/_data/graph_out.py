@@ -225,7 +225,7 @@ def _write_features(
 def _report(fit: em.Structure) -> dict[str, Any]:
     """Return what ``uns`` holds of one fit."""
     names = ["rank", "noise"]
-    names += ["power", "dispersion", "n_near_zero"] if isinstance(fit, em.Fit) else []
+    names += ["power", "dispersion", "n_near_zero", "n_sampled"] if isinstance(fit, em.Fit) else []
     return fit.status.stored() | {name: getattr(fit, name) for name in names}
 
 

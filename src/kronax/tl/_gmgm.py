@@ -48,6 +48,8 @@ def gmgm(
     layer
         Layer to read, in every modality; `X` if None. If modalities differ, a mapping from each of them to its layer or
         None, such as ``{"rna": "counts", "protein": None}``.
+    graphs
+        As in :func:`kronax.tl.med_magma`.
     n_neighbors
         As in :func:`kronax.tl.med_magma`.
     weights, recall, transformer

@@ -69,12 +69,16 @@ def med_magma(
     ----------
     data
         Cells × genes, or several modalities with common cells, matched by name. Dense or sparse (which stays sparse),
-        any real dtype. Negative values are allowed, since :math:`Z` has them, but a warning is given: if they come from
+        any real dtype. The matrix may also be a dask array in chunks of whole rows, or in the file of a backed object, if
+        it has more cells than genes: see :doc:`/large_data`. Negative values are allowed, since :math:`Z` has them, but a warning is given: if they come from
         centring, scaling or log-ratios, multiplicative noise is no longer a scale of the matrix and is not removed.
     layer
         Layer to read, in every modality; `X` if None. If modalities differ, a mapping from each of them to its layer or
         None, such as ``{"rna": "counts", "protein": None}``. To leave a modality out, pass an object of the others:
         ``mudata.MuData({name: mdata[name].copy() for name in ("rna", "protein")})``.
+    graphs
+        ``"cells"`` or ``"genes"`` to learn one graph alone. The cell graph takes about a quarter of the time of both if
+        `weights` is ``"affinity"``. No precision matrix is then computed.
     n_neighbors
         Number of neighbours of every cell and of every gene, itself not counted; from 2 to one less than the number of
         cells. Genes get as many, or all others if there are fewer. None connects all pairs with a positive affinity or
@@ -162,7 +166,7 @@ def med_magma(
         On the same edges: the distance of the denoised profiles scaled to unit length; for all other weights,
         :math:`\sqrt{2 - 2w}`.
     ``key_precision`` : CSR matrix, float64
-        :math:`Ψ` and :math:`Φ`, signed, on the same edges and the diagonal. Entries of cells (genes) that belong together
+        :math:`Ψ` and :math:`Φ`, signed, on the same edges and the diagonal. No :math:`Ψ` if the matrix is not in memory. Entries of cells (genes) that belong together
         are negative. An entry is conditional on all other cells (genes) of the matrix, also after subsetting. By default in
         units in which the diagonal is ½: the off-diagonal entries are then partial correlations with their sign
         reversed.
@@ -170,7 +174,7 @@ def med_magma(
     Also:
 
     ``adata.obsm["X_key"]``, ``adata.varm["key"]`` : cells × k and genes × k, float64
-        Coordinates of cells and genes in the denoised :math:`Z`.
+        Coordinates of cells and genes in the denoised :math:`Z`, whichever `graphs` are learnt.
     ``adata.obs["key_log_scale"]``, ``adata.var["key_log_scale"]`` : float64
         Natural logarithms :math:`\log r` and :math:`\log c`; those of the genes average to 0.
     ``adata.uns["key"]`` : dict
@@ -179,7 +183,9 @@ def med_magma(
         every step, including a discarded one, with the penalty if it is a ridge; ½ for white noise; with shrinkage and
         ``joint=False`` the mean over the separate fits of both axes), ``strength`` of the penalty, ``rank`` and ``noise``
         (number of directions above the noise, and its standard deviation), ``power``, ``dispersion``, ``n_near_zero``
-        (values taken for zeros), ``version``. ``params`` leaves out arguments that are None.
+        (values taken for zeros), ``n_sampled`` (cells from which ``power`` and ``dispersion`` were found: all, or evenly spread
+        ones if there are more than 20,000), ``version``. ``params`` leaves out arguments that are None. Where no precision
+        matrix is written, there is no ``precision_key``, and ``objective`` is NaN if none was computed.
 
     For a MuData object, results for the cells are written to the object itself, except for their scales, which belong
     to a modality. Scales and results for the features are written to the modality, with its own ``uns["key"]``. That of

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from kronax.solvers.device import eigh_all, leading_and_whole, leading_eigh
 from kronax.solvers.gaussian.shrinkage import noise_level, shrink_singular_values
@@ -81,14 +82,14 @@ def decompose(z: NoiseFree, *, center: int | None, n_comps: int, whole: bool = T
         Whether the spectrum is wanted.
     """
     square, energies, sums = z.moments()
-    rounding = _ROUNDING if z.rows.dtype == np.float64 else _ROUNDING_SINGLE
+    rounding = rounding_of(z.rows.dtype)
     if not whole:
         return _leading(z, *leading_eigh(square, n_comps), n_comps, rounding), None
     n, m = z.shape
     mean = sums / n if center == 0 else np.zeros(m)
     centred = _centred(n, square, mean, center)
     variances = energies - n * mean**2 if center == 0 else np.diag(centred)
-    still = _without_variance(variances, energies, n * np.finfo(np.float64).eps)
+    still = without_variance(variances, energies, n * np.finfo(np.float64).eps)
     centred[still] = centred[:, still] = 0.0
     if center is None:
         ((values, vectors),) = eigh_all([centred])
@@ -140,10 +141,15 @@ def _rows_vary(mean: np.ndarray, center: int | None, z: NoiseFree) -> np.ndarray
     m = len(mean)
     energies, sums, along = z.deviations(mean).T
     variances = energies - 2.0 * along + mean @ mean if center != 1 else energies - sums**2 / m
-    return ~_without_variance(variances, energies, m * np.finfo(np.float64).eps)
+    return ~without_variance(variances, energies, m * np.finfo(np.float64).eps)
 
 
-def _without_variance(centred: np.ndarray, squares: np.ndarray, rounding: float) -> np.ndarray:
+def rounding_of(dtype: DTypeLike) -> float:
+    """Return the share of the largest eigenvalue below which others count as zero, if blocks are multiplied in this type."""
+    return _ROUNDING if dtype == np.float64 else _ROUNDING_SINGLE
+
+
+def without_variance(centred: np.ndarray, squares: np.ndarray, rounding: float) -> np.ndarray:
     """Mark the rows or columns of which only rounding is left once means are subtracted.
 
     ``centred`` and ``squares`` are sums of squares after and before subtraction; a sum of ``n`` products is accurate to
