@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from kronax.solvers import device
-from kronax.solvers.graph.search import group_size, in_blocks, largest, most_similar
+from kronax.solvers.graph.search import group_size, in_blocks, largest, most_similar, rows_at_a_time
 
 EXACT = 8192  # rows up to which the exact search takes no longer
 _LISTS = 1.5  # times √n
@@ -22,7 +22,6 @@ _STEPS = 4  # of the power method, towards the direction in which a list is long
 _TRIED = 512  # rows whose neighbours tell the recall
 _ERRORS = 2.0  # standard errors by which the sample's recall has to exceed the one asked for
 _ROWS = 4096  # in a block
-_SCORES = 2**22  # numbers held at a time by every thread: 16 MiB in float32
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def _reach(rows: np.ndarray, lists: _Lists, k: int, recall: float) -> np.ndarray
     tried = lists.order[np.arange(_TRIED) * n // _TRIED]  # of every list its share
     place = np.argsort(lists.nearest[lists.label[tried]], axis=1)  # of a list among the nearest
     needed = np.empty((_TRIED, k), np.int64)  # lists, for the first, second, … true neighbour
-    size, group = max(1, _SCORES // n), group_size(n, k)
+    size, group = rows_at_a_time(n), group_size(n, k)
     padding = -n % group
 
     def find(start: int) -> None:
@@ -155,7 +154,7 @@ def _searched(rows: np.ndarray, lists: _Lists, reach: np.ndarray, k: int, progre
     From ``|x − y|²`` only ``x·y − |y|²/2`` matters. Coordinates are taken from the centre of the list that is searched for, so
     that single precision is enough however close together rows are.
     """
-    n, width = rows.shape
+    (n, width), sizes = rows.shape, lists.sizes
     offsets = np.empty((n, width), np.float32)  # of the rows from the centres of their lists, list after list
     found = np.empty((n, k), np.int64)
 
@@ -165,7 +164,7 @@ def _searched(rows: np.ndarray, lists: _Lists, reach: np.ndarray, k: int, progre
 
     def search(one: int) -> None:
         others = lists.nearest[one, : reach[one]]
-        ends = np.cumsum(lists.sizes[others])
+        ends = np.cumsum(sizes[others])
         n_points = ends[-1]
         group = group_size(n_points, k)
         points = np.zeros((n_points + -n_points % group, width + 1), np.float32)
@@ -177,9 +176,9 @@ def _searched(rows: np.ndarray, lists: _Lists, reach: np.ndarray, k: int, progre
             points[here, :width] = offsets[start:stop] + (lists.centres[other] - lists.centres[one]).astype(np.float32)
         points[:, width] = -0.5 * np.einsum("ij,ij->i", points, points)
         points[n_points:, width] = np.finfo(np.float32).min  # farther than any row
-        size = max(1, _SCORES // len(points))
-        for first in range(0, lists.sizes[one], size):
-            queries = points[first : min(first + size, lists.sizes[one])].copy()
+        size = rows_at_a_time(len(points))
+        for first in range(0, sizes[one], size):
+            queries = points[first : min(first + size, sizes[one])].copy()
             queries[:, width] = 1.0
             scores = queries @ points.T
             among = np.arange(len(queries))

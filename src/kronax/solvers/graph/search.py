@@ -15,7 +15,9 @@ from tqdm.auto import tqdm
 from kronax.solvers import device
 from kronax.solvers.device import block_size, to_device, to_host
 
-_SCORES = 2**23  # numbers held at a time by every thread: 32 MiB in float32
+_SCORES = 2**22  # numbers held at a time by every thread, 16 MiB in float32, ...
+_FEWEST = 16  # ... but at least the scores of so many rows, lest products are slow
+_ON_DEVICE = 2**23  # numbers held at a time on an accelerator without much memory
 _SPARE = 10  # candidates beyond the neighbours asked for: what float32 may misplace
 
 
@@ -41,6 +43,11 @@ def in_blocks(block: Callable[[int], object], starts: range, *, progress: bool) 
             ends = tqdm(ends, desc="nearest neighbours", total=len(starts), unit="block", delay=2, leave=False)
         for _ in ends:
             pass
+
+
+def rows_at_a_time(n: int) -> int:
+    """Return of how many rows a thread should hold the scores with ``n`` others."""
+    return max(_FEWEST, _SCORES // n)
 
 
 def group_size(n: int, k: int) -> int:
@@ -73,7 +80,7 @@ def _on_host(
     some = np.arange(len(right)) if some is None else some
     values, indices = np.empty((len(some), k)), np.empty((len(some), k), np.int64)
     rank = _ranking(left, right, k)
-    size = max(1, min(len(some), _SCORES // len(right)))
+    size = rows_at_a_time(len(right))
 
     def block(start: int) -> None:
         here = slice(start, start + size)
@@ -138,7 +145,7 @@ def _on_device(left: np.ndarray, right: np.ndarray, k: int, progress: bool) -> t
     n_candidates = min(k + _SPARE, n - 1)
     group = max(1, int(np.sqrt(n / n_candidates)))
     n_groups = max(n_candidates, -(-n // group))
-    block = max(1, min(n, block_size(_SCORES) // (n_groups * group)))
+    block = max(1, min(n, block_size(_ON_DEVICE) // (n_groups * group)))
     starts = [min(start, n - block) for start in range(0, n, block)]  # the last block reaches back
     values, indices = np.empty((n, k)), np.empty((n, k), np.int64)
     disable = not progress or len(starts) == 1
