@@ -73,10 +73,16 @@ def rows_of(matrix: sparse.csr_array, rows: slice) -> sparse.csr_array:
     """Return consecutive rows of a CSR matrix, of whose data and indices they are views."""
     indptr = matrix.indptr[rows.start : rows.stop + 1]
     own = slice(indptr[0], indptr[-1])
-    parts = matrix.data[own], matrix.indices[own], indptr - indptr[0]
-    return sparse.csr_array(parts, (len(indptr) - 1, matrix.shape[1]), copy=False)
+    return _of_parts(matrix.data[own], matrix.indices[own], indptr - indptr[0], matrix.shape[1])
 
 
 def like(matrix: sparse.csr_array, values: np.ndarray) -> sparse.csr_array:
     """Return a CSR matrix of the same pattern with other values, without a copy of the pattern."""
-    return sparse.csr_array((values, matrix.indices, matrix.indptr), matrix.shape, copy=False)
+    return _of_parts(values, matrix.indices, matrix.indptr, matrix.shape[1])
+
+
+def _of_parts(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, m: int) -> sparse.csr_array:
+    """Return the CSR matrix with these parts; SciPy's constructor would copy views of arrays more than twice as long."""
+    matrix = sparse.csr_array((len(indptr) - 1, m), dtype=data.dtype)
+    matrix.data, matrix.indices, matrix.indptr = data, indices, indptr
+    return matrix
