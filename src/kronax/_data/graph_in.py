@@ -128,13 +128,12 @@ def _read_one(adata: AnnData, layer: str | None, of: str) -> Counts:
 def require_in_memory(matrices: Matrices, **needing: bool) -> None:
     """Require that the matrices are in memory, if any of the arguments needs it: those of which the value is True."""
     lazy = [name for name, found in matrices.counts.items() if not found.in_memory]
-    needed = [name for name, needs in needing.items() if needs]
+    needed = [f"`{name}`" for name, needs in needing.items() if needs]
     if lazy and needed:
-        of = f"mdata[{lazy[0]!r}]" if lazy[0] else "adata"
+        of, one = f"mdata[{lazy[0]!r}]" if lazy[0] else "adata", len(needed) == 1
         msg = (
-            f"The matrix of `{of}` is not in memory, which {checks.listed([f'`{name}`' for name in needed], 9)} "
-            f"{'needs' if len(needed) == 1 else 'need'} as given. Load it with `{of} = {of}.to_memory()`, or leave "
-            f"{'it at its default' if len(needed) == 1 else 'them at their defaults'}."
+            f"The matrix of `{of}` is not in memory, which {', '.join(needed)} {'needs' if one else 'need'} as given. Leave "
+            f"{'it at its default' if one else 'them at their defaults'}, or load the matrix with `to_memory()`."
         )
         raise ValueError(msg)
 

@@ -122,7 +122,9 @@ def gmgm(
     checks.boolean(nonparanormal, "nonparanormal")
     chosen = graph_in.penalty(penalty, strength, joint=joint)
     matrices = graph_in.read(data, layer)
-    graph_in.require_in_memory(matrices, data=True)
+    if not matrices.in_memory:
+        msg = "kx.tl.gmgm needs the matrix in memory. Load it with `adata = adata.to_memory()`."
+        raise ValueError(msg)
     graph_in.require(matrices, n_neighbors, chosen)
     graph_in.log_start("gmgm", matrices)
 

@@ -53,7 +53,7 @@ class Survey(NamedTuple):
     row_counts, col_counts
         Non-zero entries of its rows and columns.
     n_bad, n_negative
-        How many of them are NaN or infinite, and how many negative.
+        How many values are masked, NaN or infinite, and how many negative.
     sample
         Some of its rows.
     """
@@ -152,11 +152,11 @@ def survey(chunk: Chunk, first: int, stride: int) -> Survey:
     """Count what a chunk holds, and take every ``stride``-th row of the matrix; ``first`` is the number of the chunk's first."""
     matrix = csr(chunk)
     row_counts = np.diff(matrix.indptr)
-    finite = np.isfinite(matrix.data)
+    n_masked = int(np.ma.count_masked(chunk)) if isinstance(chunk, np.ma.MaskedArray) else 0
     return Survey(
         row_counts,
         np.bincount(matrix.indices, minlength=matrix.shape[1]),
-        int((~finite).sum()),
+        n_masked + int((~np.isfinite(matrix.data)).sum()),
         int((matrix.data < 0).sum()),
         matrix[-first % stride :: stride],
     )
