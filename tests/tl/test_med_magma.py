@@ -557,6 +557,7 @@ def test_what_is_written(counts):
         "use_rep": "X_med_magma",
         "graphs": "both",
         "weights": "affinity",
+        "recall": 0.95,
         "joint": False,
         "laplace": False,
         "penalty": "shrinkage",

@@ -112,7 +112,7 @@ def test_a_modality_that_shares_no_rows_adds_nothing_to_the_others(rng):
     np.testing.assert_allclose(found @ found.T, gram, atol=1e-10)
 
 
-def test_memory_grows_with_rows_and_directions():
-    assert (
-        shared_rows.bytes_needed(2000, 300) > shared_rows.bytes_needed(1000, 300) > shared_rows.bytes_needed(1000, 200)
-    )
+def test_memory_grows_with_entries_and_the_smaller_side():
+    bytes_needed = shared_rows.bytes_needed
+    assert bytes_needed(2000, 300, 10**6) > bytes_needed(2000, 300, 10**5)
+    assert bytes_needed(2000, 300, 0) == bytes_needed(300, 2000, 0) > bytes_needed(2000, 200, 0)

@@ -45,7 +45,7 @@ class Block:
         """Return the block with the entries ``l_i y_ij r_j``."""
         values = self.matrix.data * np.repeat(left, np.diff(self.matrix.indptr))
         values *= right[self.matrix.indices]
-        return replace(self, matrix=self._with(values))
+        return replace(self, matrix=self.with_values(values))
 
     def dense_parts(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield parts of the block as arrays, and their rows; every part takes the memory of the one before.
@@ -62,9 +62,10 @@ class Block:
             yield rows, part
 
     def _squares(self) -> sparse.csr_array:
-        return self._with(self.matrix.data**2)
+        return self.with_values(self.matrix.data**2)
 
-    def _with(self, values: np.ndarray) -> sparse.csr_array:
+    def with_values(self, values: np.ndarray) -> sparse.csr_array:
+        """Return a matrix of the same pattern."""
         return like(self.matrix, values)
 
 

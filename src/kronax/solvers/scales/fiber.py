@@ -105,9 +105,9 @@ def _deviation(sums: tuple[Array, Array], targets: tuple[Array, Array]) -> Array
     return jnp.maximum(*(jnp.max(jnp.abs(s / t - 1.0)) for s, t in zip(sums, targets, strict=True)))
 
 
-def sinkhorn(rows: Rows, col_counts: np.ndarray, tol: float, *, progress: bool = False) -> Mode:
+def sinkhorn(rows: Rows, tol: float, *, progress: bool = False) -> Mode:
     """Find the mode for ``Ω = I``: scale ``Y∘Y`` until its row and column sums are the counts."""
-    found = scale(rows, col_counts, tol, progress=progress)
+    found = scale(rows, tol, progress=progress)
     factors = NoiseFree(rows, Factors(found.cols)).row_factors()
     return Mode(*map(jnp.asarray, (0.5 * np.log(factors), 0.5 * np.log(found.cols), found.residual, found.n_passes)))
 
