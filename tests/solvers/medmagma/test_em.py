@@ -294,11 +294,11 @@ class Scripted(Steps):
     """Steps of EM, of which some are said to move as far as asked for, or to be left unsolved from some step on."""
 
     def __init__(self, x: np.ndarray, moves=(), n_solved: int = 10) -> None:
-        super().__init__(quotient(sparse.csr_array(x)).matrix, 50, 0, m_step.Penalty(), progress=False)
+        super().__init__(InMemory(quotient(sparse.csr_array(x)).matrix), 50, 0, m_step.Penalty(), progress=False)
         self.moves, self.left = iter(moves), n_solved
 
-    def _from(self, *start):
-        step = super()._from(*start)
+    def _from(self, *start, **how):
+        step = super()._from(*start, **how)
         self.left -= 1
         return (
             step
@@ -442,7 +442,7 @@ def test_patterns_that_hang_together_loosely(rng):
     x = sparse.csr_array(np.where(band, np.exp(rng.normal(size=(n, n))), 0.0))
     with jax.enable_x64(True):
         y, counts = quotient(x).matrix, pattern_counts(x)
-        slow = fiber.sinkhorn(InMemory(y), counts[1], 1e-9)
+        slow = fiber.sinkhorn(InMemory(y), 1e-9)
         mode = fiber.newton(from_csr(y), fiber.identity(n, n), *map(jnp.asarray, counts), slow.a, slow.b, 1e-9)
     assert float(slow.residual) > 1e-6
     assert float(mode.residual) < 1e-9
