@@ -54,9 +54,9 @@ def test_not_to_be_read(tmp_path, h5ad, h5mu):
     with h5py.File(tmp_path / "10x.h5", "w") as file:
         file.create_group("matrix")
     for path, reason in [
-        (tmp_path / "none.h5ad", r"is not there; an \.h5ad file is needed"),
-        (tmp_path, r"is a folder; an \.h5ad file is needed\.$"),
-        (tmp_path / "zarr", r"zarr store; write a file in Python: anndata\.read_zarr"),
+        (tmp_path / "none.h5ad", r"is not there; an \.h5ad file or a \.zarr store is needed"),
+        (tmp_path, r"is a folder; an \.h5ad file or a \.zarr store is needed\.$"),
+        (tmp_path / "zarr", r"is not a \.zarr store of cells: it has no obs and var, but \[\]"),
         (tmp_path / "link.h5ad", "is a link to what is not there"),
         (tmp_path / "loop.h5ad", "is a link to what is not there|cannot be read"),
         (tmp_path / ("x" * 300), "cannot be read as an .h5ad file: .*too long"),

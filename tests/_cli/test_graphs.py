@@ -454,4 +454,7 @@ def test_options_without_a_file(run, tmp_path):
 def test_read_only_files_are_refused_before_any_result(run, tmp_path):
     code, out, err = run(tmp_path / "none.h5ad", "--out", tmp_path / "results")
     assert (code, out) == (2, "")
-    assert err == f"python -m kronax: error: {tmp_path / 'none.h5ad'} is not there; an .h5ad file is needed.\n"
+    assert (
+        err
+        == f"python -m kronax: error: {tmp_path / 'none.h5ad'} is not there; an .h5ad file or a .zarr store is needed.\n"
+    )

@@ -106,7 +106,7 @@ def _read_lazily(path: Path) -> AnnData:
     """Read all but X, the layers and X of raw, which become dask arrays."""
     from anndata.experimental import read_dispatched
 
-    def read(read_whole: Callable[[Any], Any], name: str, stored: Any, _spec: Any) -> Any:
+    def read(read_whole: Callable[[Any], Any], name: str, stored: Any, iospec: Any) -> Any:
         part, *within = name.strip("/").split("/")
         is_matrix = (part, *within) in {("X",), ("raw", "X")} or part == "layers" and len(within) == 1
         return _in_chunks(stored) if is_matrix else read_whole(stored)

@@ -19,7 +19,8 @@ _ROWS = 8192  # of a chunk of a file
 
 def is_dask(found: Any) -> bool:
     """Return whether a matrix is a dask array; one need not have dask to ask."""
-    return type(found).__module__.split(".")[0] == "dask"
+    kinds = type(found).__mro__  # the array of a view of an AnnData object is of a kind of its own
+    return any(kind.__module__.split(".")[0] == "dask" for kind in kinds)
 
 
 def in_chunks(adata: AnnData, found: Any) -> bool:
