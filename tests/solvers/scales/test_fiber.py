@@ -66,7 +66,7 @@ def identity() -> fiber.Omega:
 
 
 def swept(case: Problem, tol: float = TOL) -> fiber.Mode:
-    return fiber.sinkhorn(InMemory(sparse.csr_array(case.y)), np.asarray(case.counts[1]), tol)
+    return fiber.sinkhorn(InMemory(sparse.csr_array(case.y)), tol)
 
 
 def dense_z(y: np.ndarray, mode: fiber.Mode) -> np.ndarray:
