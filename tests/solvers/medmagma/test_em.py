@@ -294,11 +294,11 @@ class Scripted(Steps):
     """Steps of EM, of which some are said to move as far as asked for, or to be left unsolved from some step on."""
 
     def __init__(self, x: np.ndarray, moves=(), n_solved: int = 10) -> None:
-        super().__init__(quotient(sparse.csr_array(x)).matrix, 50, 0, m_step.Penalty(), progress=False)
+        super().__init__(InMemory(quotient(sparse.csr_array(x)).matrix), 50, 0, m_step.Penalty(), progress=False)
         self.moves, self.left = iter(moves), n_solved
 
-    def _from(self, *start):
-        step = super()._from(*start)
+    def _from(self, *start, **how):
+        step = super()._from(*start, **how)
         self.left -= 1
         return (
             step

@@ -74,7 +74,8 @@ def nearest(rows: np.ndarray, k: int, *, recall: float, progress: bool = False) 
 def _in_lists(rows: np.ndarray) -> _Lists:
     """Halve a sample until there are about 1.5 √n parts, put every row to the nearest part's mean, and halve long lists."""
     n, n_lists = len(rows), int(_LISTS * np.sqrt(len(rows)))
-    sample = rows[:: max(1, n // (_SAMPLED * n_lists))].astype(np.float32)
+    n_sampled = min(n, _SAMPLED * n_lists)
+    sample = rows[np.arange(n_sampled) * n // n_sampled].astype(np.float32)
     parts = _halved(sample, np.arange(len(sample)), _UNEVEN * len(sample) / n_lists)
     centres = np.stack([sample[part].mean(axis=0) for part in parts])
     beyond = 0.5 * np.einsum("ij,ij->i", centres, centres)
