@@ -230,20 +230,22 @@ def refused(function, *arguments, **others) -> str:
 
 @METHODS
 def test_what_was_not_made_is_said(method, adata):
-    """The place that is empty; nothing is written."""
+    """And what to run; nothing is written."""
     key = method.__name__
     cells, genes = (learnt(adata, graphs, method) for graphs in ("cells", "genes"))
-    before = set(cells.var)
-    assert f"{key}_connectivities" in refused(kx.tl.gene_modules, cells, neighbors_key=key)
-    assert set(cells.var) == before
-    for axis in ("obs", "var"):
-        said = refused(
-            kx.pl.precision, cells, groupby="type" if axis == "obs" else "kind", axis=axis, neighbors_key=key
-        )
-        assert "precision" in said or "kind" in said
-    said = refused(kx.tl.graph_robustness, genes, neighbors_key=key)
-    assert f"{key}_connectivities" in said and "obsp" in said
-    assert f"{key}_precision" in refused(kx.pl.precision, genes, groupby="type", neighbors_key=key)
+    for data in (cells, genes):
+        data.var["kind"] = "any"
+    before = {id(data): set(dict(written(data))) | set(data.var) for data in (cells, genes)}
+    for data, graphs, missing in (
+        (cells, "cells", lambda: kx.tl.gene_modules(cells, neighbors_key=key)),
+        (cells, "cells", lambda: kx.tl.graph_robustness(cells, neighbors_key=key, axis="var")),
+        (cells, "cells", lambda: kx.pl.precision(cells, groupby="type", neighbors_key=key)),
+        (cells, "cells", lambda: kx.pl.precision(cells, groupby="kind", axis="var", neighbors_key=key)),
+        (genes, "genes", lambda: kx.tl.graph_robustness(genes, neighbors_key=key)),
+        (genes, "genes", lambda: kx.pl.precision(genes, groupby="type", neighbors_key=key)),
+    ):
+        assert f"made with graphs='{graphs}': run kx.tl.{key} with graphs='both'" in refused(missing)
+        assert set(dict(written(data))) | set(data.var) == before[id(data)]
 
 
 @METHODS
