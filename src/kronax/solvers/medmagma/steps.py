@@ -23,6 +23,7 @@ from kronax.solvers.scales.quotient import pattern_counts
 from kronax.solvers.status import CLOSED_FORM, Status
 
 FIBER_TOLERANCE = 1e-9  # of row and column sums: what is aimed at ...
+FIBER_TOLERANCE_OF_CHUNKS = 1e-7  # ... where every pass reads the whole matrix anew ...
 FIBER_ACCEPTED = 1e-6  # ... and what will do
 
 
@@ -88,8 +89,10 @@ class Steps:
     def first(self) -> Step:
         """Take the step from ``Ω = I``."""
         omega = fiber.identity(*self.rows.shape)
-        mode = fiber.sinkhorn(self.rows, FIBER_TOLERANCE, progress=self.progress)
-        if float(mode.residual) > FIBER_TOLERANCE and isinstance(self.rows, InMemory):
+        in_memory = isinstance(self.rows, InMemory)
+        tolerance = FIBER_TOLERANCE if in_memory else FIBER_TOLERANCE_OF_CHUNKS
+        mode = fiber.sinkhorn(self.rows, tolerance, progress=self.progress)
+        if float(mode.residual) > tolerance and in_memory:
             # a loosely connected pattern, which Newton's method can handle
             return self._from(self._newton(omega, mode), omega)
         return self._from(mode, omega, scaled=True)
