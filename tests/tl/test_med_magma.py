@@ -1073,7 +1073,8 @@ def test_can_be_silenced(counts, log, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_progress_follows_the_logger(counts, log, monkeypatch):
+def test_progress_follows_the_logger_and_fills_no_file(counts, log, monkeypatch):
+    """Standard error is no terminal in a test."""
     silent, plain = [], tqdm.__init__
 
     def noted(self, *iterable, disable=False, **others):
@@ -1082,11 +1083,17 @@ def test_progress_follows_the_logger(counts, log, monkeypatch):
 
     monkeypatch.setattr(tqdm, "__init__", noted)
     with warnings.catch_warnings(action="ignore"):
+        for level in ("INFO", "DEBUG"):
+            logging.getLogger("kronax").setLevel(level)
+            solved(counts, max_iter=2)
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+        for level in ("INFO", "WARNING"):
+            logging.getLogger("kronax").setLevel(level)
+            solved(counts, max_iter=2)
+        monkeypatch.setattr(sys, "stderr", None)
+        logging.getLogger("kronax").setLevel("INFO")
         solved(counts, max_iter=2)
-        assert silent == [False]
-        logging.getLogger("kronax").setLevel("WARNING")
-        solved(counts, max_iter=2)
-    assert silent == [False, True]
+    assert silent == [True, False, False, True, True]
 
 
 # Real cells
