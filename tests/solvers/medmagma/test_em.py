@@ -640,7 +640,7 @@ def test_steps_with_moments_beyond_the_mode(rng):
 
 
 def test_steps_that_would_go_too_far_are_shorter(rng, shared_data):
-    """Where a whole step raises Eq. 9, a part of it lowers it; with whole ones alone, the 13th was one too many here."""
+    """Where a whole step raises Eq. 9, a part of it lowers it; with whole ones alone, the seventh was one too many here."""
     x = anndata.read_h5ad(shared_data / "grn" / "sergio_DS4_rep1_clean.h5ad").X.toarray().astype(float)
     x = x[rng.choice(900, 100, replace=False)][:, rng.choice(100, 30, replace=False)]
     penalty = m_step.Penalty("ridge", 100.0)
