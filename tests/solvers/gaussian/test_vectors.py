@@ -32,7 +32,7 @@ def example(kind: str, rng, size: int = 10) -> tuple[Vectors, np.ndarray]:
     array = (np.sqrt(rows)[:, None] * y * np.sqrt(cols)) @ right - offset
     array[still] = 0.0
     z = NoiseFree(InMemory(sparse.csr_array(y), rows=size), Factors(cols, rows))
-    return (Held(array.copy()) if kind == "held" else Projected(z, right, offset, still)), array
+    return (Held(array.copy()) if kind == "held" else Projected(z, right, offset, lambda _: ~still)), array
 
 
 def all_pairs(rng) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -104,7 +104,7 @@ def test_large_vectors_are_in_single_precision():
     for rank in (2**18, 2**18 + 1):
         right = np.zeros((4, rank))
         right[:, :5] = np.linspace(-1.0, 1.0, 20).reshape(4, 5)
-        vectors = Projected(z, right, np.zeros(rank), np.zeros(64, bool))
+        vectors = Projected(z, right, np.zeros(rank), lambda _: np.ones(64, bool))
         found.append(vectors.forms(np.ones(rank), pairs))
     array = vectors.array()
     assert array.dtype == np.float32

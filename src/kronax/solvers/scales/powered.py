@@ -13,7 +13,7 @@ from kronax.solvers.rows.block import like
 from kronax.solvers.rows.chunked import Chunked
 from kronax.solvers.rows.rows import InMemory, Rows
 from kronax.solvers.scales.near_zero import power_for, stand_for_zero, without
-from kronax.solvers.scales.quotient import pattern_counts, quotient
+from kronax.solvers.scales.quotient import Quotient, pattern_counts, quotient
 
 SAMPLE = 20_000  # rows, at most
 
@@ -74,7 +74,7 @@ def powered(matrix: sparse.csr_array, power: float | None, sample: int = SAMPLE)
     if some is matrix:
         rest, log_rows, log_cols = free.matrix, free.log_rows, free.log_cols
     else:
-        log_rows, log_cols = np.zeros(matrix.shape[0]), _of_all(free.log_cols, seen, matrix.shape[1])
+        log_rows, log_cols = np.zeros(matrix.shape[0]), _of_all(free, seen, matrix.shape[1])
         rest = like(matrix, matrix.data * np.exp(-log_cols)[matrix.indices])
     values = np.copysign(np.abs(rest.data) ** power, rest.data)
     return Powered(
@@ -112,7 +112,7 @@ def powered_chunks(rows: Chunked, some: sparse.csr_array, power: float | None, *
         raise ValueError(msg)
     if power is None:
         power = 1.0 if signed else power_for(free.dispersion)
-    log_cols = _of_all(free.log_cols, seen, rows.shape[1])
+    log_cols = _of_all(free, seen, rows.shape[1])
     return Powered(
         rows=rows.prepared(replace(rows.preparation, sizes=np.exp(log_cols), power=power)),
         log_rows=np.zeros(rows.shape[0]),
@@ -124,8 +124,12 @@ def powered_chunks(rows: Chunked, some: sparse.csr_array, power: float | None, *
     )
 
 
-def _of_all(log_cols: np.ndarray, seen: np.ndarray, m: int) -> np.ndarray:
-    """Return factors of all columns; those that a sample did not see get 1, which scaling sets right."""
-    full = np.zeros(m)
-    full[seen] = log_cols
+def _of_all(free: Quotient, seen: np.ndarray, m: int) -> np.ndarray:
+    """Return factors of all columns, of the size of the values; those that a sample did not see get their mean.
+
+    Scaling sets them right, but needs squares that are numbers.
+    """
+    size = free.log_rows.mean()
+    full = np.full(m, size)
+    full[seen] += free.log_cols
     return full
