@@ -137,7 +137,7 @@ def near(adata: AnnData, layer: str | None, beside: Path) -> Iterator[None]:
     import zarr
 
     with tempfile.TemporaryDirectory(dir=beside, prefix=".kronax-") as scratch:
-        store = zarr.open_group(Path(scratch, "matrix.zarr"), mode="w")
+        store = zarr.open_group(Path(scratch, "matrix.zarr"), mode="w", zarr_format=2)
         anndata.io.write_elem(store, "matrix", matrix)
         copy = _in_chunks(store["matrix"])
         if layer is None:
