@@ -17,6 +17,7 @@ from kronax.solvers.device import to_host
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.spectral import Leading, Spectrum, decompose
 from kronax.solvers.rows.noise_free import Factors, NoiseFree
+from kronax.solvers.rows.on_devices import spread
 from kronax.solvers.rows.rows import InMemory
 from kronax.solvers.scales import fiber
 from kronax.solvers.scales.laplace import Laplace, Moments
@@ -74,7 +75,7 @@ class Steps:
         self.laplace, self.whole, self.progress = laplace, whole or bool(laplace), progress
         self.n_entries = float(matrix.nnz)  # and the sum of the squares of Z, the mean of which is 1
         self.matrix, self.counts = matrix, pattern_counts(matrix)
-        self.rows = InMemory(matrix)
+        self.rows = spread(InMemory(matrix))
 
     @cached_property
     def y(self) -> Blocks:
