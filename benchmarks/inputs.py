@@ -17,11 +17,16 @@ def pbmc68k() -> AnnData:
     return adata[:, peers.widely_expressed(adata)].copy()
 
 
-def simulated_counts(n_cells: int, n_genes: int, seed: int = 0) -> AnnData:
-    """Draw Poisson counts of ten cell types with gamma profiles and log-normal depths."""
+def simulated_counts(n_cells: int, n_genes: int, seed: int = 0, first: int = 0) -> AnnData:
+    """Draw Poisson counts of ten cell types with gamma profiles and log-normal depths.
+
+    With another ``first``, the number of the first cell, they are other cells of the same types.
+    """
     rng = np.random.default_rng(seed)
     profiles = rng.gamma(0.3, size=(N_TYPES, n_genes))
     profiles /= profiles.mean(axis=1, keepdims=True)
+    if first:
+        rng = np.random.default_rng([seed, first])
     blocks = [
         _block(rng, profiles, min(BLOCK, n_cells - start), MEDIAN_DEPTH / 2000) for start in range(0, n_cells, BLOCK)
     ]

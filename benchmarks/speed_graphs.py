@@ -1,10 +1,11 @@
 """How fast is ``kx.tl.med_magma``, and how much memory does it need? See README.md.
 
 pbmc68k_reduced: first and compiled call, with ``--published`` against the published package MED-MAGMA, and so the l1 penalty on
-a simulated matrix. Simulated sparse counts: against scanpy's PCA and neighbours, and peak memory. With ``--large``: a big matrix, kronax alone.
+a simulated matrix. Simulated sparse counts of several sizes: both graphs, and each alone, against scanpy's PCA and neighbours.
 """
 
 import argparse
+import tempfile
 import time
 from collections.abc import Callable
 from statistics import median
@@ -14,49 +15,58 @@ import peers
 from fresh import Measured, in_fresh_process
 from inputs import pbmc68k, simulated_counts
 from report import header, load, progress, table
+from scipy import sparse
 
 import kronax as kx
 
 Rows = list[list[str]]
-MIB, GIB = 2**20, 2**30
+MIB = 2**20
+WHO = ("both", "cells", "genes", "scanpy")  # graphs of kronax, or scanpy
 
 
 def main() -> None:
     args = arguments()
     if args.published:
         peers.require_published()
-    ratios, timings, memory = Rows(), Rows(), Rows()
+    ratios, timings = Rows(), Rows()
     at_start = load()
     small(args, ratios, timings)
     if args.published:
         exactly_sparse(args, ratios, timings)
-    against_scanpy(args, ratios, timings, memory)
-    if args.large:
-        large(args, timings, memory)
+    sizes = against_scanpy(args)
     print(header(), f"Load of the machine: {at_start} at the start, {load()} at the end", sep="\n")
     titles = {
         "Ratios of times": (["", "median", "least"], ratios),
         "Seconds": (["", "median", "least", "runs"], timings),
-        "Memory of kronax": (["", "above the input, warm", "above the input", "peak of the process"], memory),
+        f"Simulated counts, cells × {args.genes:,} genes": (
+            ["cells", "", "CPU", "clock", "first CPU", "first clock", "CPU ratio", "first-clock ratio", "memory"],
+            sizes,
+        ),
     }
     for title, (columns, rows) in titles.items():
-        print("\n" + table(title, columns, rows, markdown=args.markdown))
+        if rows:
+            print("\n" + table(title, columns, rows, markdown=args.markdown))
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--published", action="store_true", help="time MED-MAGMA too: a minute or more")
-    parser.add_argument("--repeats", type=int, default=5, help="compiled calls on pbmc68k_reduced (default: 5)")
+    parser.add_argument("--small-repeats", type=int, default=5, help="compiled calls on pbmc68k_reduced (default: 5)")
     parser.add_argument("--published-repeats", type=int, default=1, help="runs of MED-MAGMA (default: 1)")
     parser.add_argument("--fresh", type=int, default=3, help="fresh processes for the first call (default: 3)")
     parser.add_argument(
         "--sparse-size", type=int, default=500, help="rows and columns for the l1 penalty (default: 500)"
     )
-    parser.add_argument("--peer-cells", type=int, default=20_000, help="cells of the simulated counts (default: 20000)")
-    parser.add_argument("--peer-genes", type=int, default=2000, help="genes of the simulated counts (default: 2000)")
-    parser.add_argument("--peer-repeats", type=int, default=3, help="pairs of calls, kronax and scanpy (default: 3)")
-    parser.add_argument("--large", action="store_true", help="a large matrix too")
-    parser.add_argument("--large-cells", type=int, default=100_000, help="cells of the large matrix (default: 100000)")
+    parser.add_argument(
+        "--cells",
+        type=int,
+        nargs="*",
+        default=[1000, 4000, 8000, 20_000, 100_000],
+        help="cells of the simulated counts (default: 1000 4000 8000 20000 100000)",
+    )
+    parser.add_argument("--genes", type=int, default=2000, help="genes of the simulated counts (default: 2000)")
+    parser.add_argument("--repeats", type=int, default=2, help="processes of each, in turns (default: 2)")
+    parser.add_argument("--calls", type=int, default=3, help="calls in each process (default: 3)")
     parser.add_argument("--markdown", action="store_true", help="tables in Markdown")
     return parser.parse_args()
 
@@ -73,14 +83,14 @@ def small(args: argparse.Namespace, ratios: Rows, timings: Rows) -> None:
 
     progress("pbmc68k_reduced: compiled calls")
     kx.tl.med_magma(adata)
-    compiled = [seconds(lambda: kx.tl.med_magma(adata)) for _ in range(args.repeats)]
+    compiled = [seconds(lambda: kx.tl.med_magma(adata)) for _ in range(args.small_repeats)]
     if args.published:
         values = adata.to_df().to_numpy(dtype=np.float64)
         progress(f"MED-MAGMA: {values.shape[0]} × {values.shape[1]} …")
         runs = []
         for _ in range(args.published_repeats):
             runs.append(peers.published(values, stop_tol=1e-7))
-            compiled += [seconds(lambda: kx.tl.med_magma(adata)) for _ in range(args.repeats)]
+            compiled += [seconds(lambda: kx.tl.med_magma(adata)) for _ in range(args.small_repeats)]
         theirs = [run.seconds for run in runs]
         name = f"{values.shape[0]} × {values.shape[1]}: MED-MAGMA (stop_tol=1e-7 as in its README, {runs[0].n_steps} EM steps)"
         timings.append(seconds_row(name, theirs))
@@ -104,40 +114,31 @@ def exactly_sparse(args: argparse.Namespace, ratios: Rows, timings: Rows) -> Non
     ratios.append(ratio_row(f"{n} × {n}: MED-MAGMA / kronax, penalty l1, compiled", [theirs.seconds / b for b in ours]))
 
 
-def against_scanpy(args: argparse.Namespace, ratios: Rows, timings: Rows, memory: Rows) -> None:
-    """Time simulated counts, kronax and scanpy in turns, both after a first call."""
-    n, p = args.peer_cells, args.peer_genes
-    progress(f"{n} × {p}: memory, in a fresh process")
-    found = in_fresh_process("memory", n_cells=n, n_genes=p)
-    size = f"{n} × {p}, {found['density']:.0%} non-zero"
-    memory.append(memory_row(size, found))
-
-    progress(f"{n} × {p}: warming up")
-    counts = simulated_counts(n, p)
-    logs = peers.log_normalized(counts)
-    kx.tl.med_magma(counts)
-    transformer = peers.scanpy_graph(logs)
-    progress(f"{n} × {p}: {args.peer_repeats} pairs of calls")
-    pairs = [
-        (seconds(lambda: kx.tl.med_magma(counts)), seconds(lambda: peers.scanpy_graph(logs, transformer)))
-        for _ in range(args.peer_repeats)
-    ]
-    ours, theirs = map(list, zip(*pairs, strict=True))
-    search = f'transformer="{transformer}"' if transformer else "default search"
-    ratios.append(ratio_row(f"{n} × {p}: scanpy / kronax, compiled", [b / a for a, b in pairs]))
-    timings.append(seconds_row(f"{size}: kronax, first call (warm process)", [found["seconds"]]))
-    timings.append(seconds_row(f"{size}: kronax, compiled", ours))
-    timings.append(seconds_row(f"{size}: scanpy, PCA and neighbours ({search}), second call on", theirs))
+def against_scanpy(args: argparse.Namespace) -> Rows:
+    """Time simulated counts of all sizes: processes of kronax and scanpy take turns; the least of their times."""
+    rows = Rows()
+    with tempfile.TemporaryDirectory() as scratch:
+        for n in args.cells:
+            path = f"{scratch}/counts.npz"
+            counts = simulated_counts(n, args.genes)
+            sparse.save_npz(path, counts.X, compressed=False)
+            found: dict[str, list[Measured]] = {who: [] for who in WHO}
+            for turn in range(args.repeats):
+                for who, runs in found.items():
+                    progress(f"{n} × {args.genes}, {who}, process {turn + 1} of {args.repeats}")
+                    runs.append(in_fresh_process("calls", who=who, path=path, n_calls=args.calls))
+            best = {who: {key: min(run[key] for run in runs) for key in runs[0]} for who, runs in found.items()}
+            rows += [size_row(f"{n:,}", who, best[who], best["scanpy"]) for who in WHO]
+    return rows
 
 
-def large(args: argparse.Namespace, timings: Rows, memory: Rows) -> None:
-    """Measure one call on a large matrix, in a process of its own."""
-    n, p = args.large_cells, 2000
-    progress(f"{n} × {p}: time and memory, in a fresh process")
-    found = in_fresh_process("memory", n_cells=n, n_genes=p)
-    size = f"{n} × {p}, {found['density']:.0%} non-zero"
-    timings.append(seconds_row(f"{size}: kronax, first call (warm process)", [found["seconds"]]))
-    memory.append(memory_row(size, found))
+def size_row(cells: str, who: str, found: Measured, scanpy: Measured) -> list[str]:
+    name = {"both": "kronax, both graphs", "cells": "kronax, cells", "genes": "kronax, genes"}.get(who, "scanpy")
+    if who == "scanpy" and not found["own_search"]:
+        name += ", exact search"
+    times = [f"{found[key]:.1f}" for key in ("cpu", "clock", "first_cpu", "first_clock")]
+    ratios = [f"{found[key] / scanpy[key]:.2f}" for key in ("cpu", "first_clock")]
+    return [cells, name, *times, *ratios, f"{found['memory'] / MIB:.0f} MiB"]
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -152,12 +153,6 @@ def seconds_row(name: str, values: list[float]) -> list[str]:
 
 def ratio_row(name: str, values: list[float]) -> list[str]:
     return [name, f"{median(values):.2f}", f"{min(values):.2f}"]
-
-
-def memory_row(name: str, found: Measured) -> list[str]:
-    at_most = "≤ " if found["peak"] <= found["before"] else ""  # the call did not reach the peak of what came before
-    warm, cold = ((found["peak"] - found[start]) / MIB for start in ("warm", "loaded"))
-    return [name, f"{at_most}{warm:.0f} MiB", f"{at_most}{cold:.0f} MiB", f"{found['peak'] / GIB:.2f} GiB"]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each of several processes, before the libraries are loaded
     os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false"
+    os.environ["XLA_FLAGS"] = " ".join(
+        [os.environ.get("XLA_FLAGS", ""), "--xla_cpu_multi_thread_eigen=false", "--xla_cpu_use_fusion_emitters=false"]
+    )
 
 import hypothesis
 import jax
@@ -15,6 +17,9 @@ import numpy as np
 import pytest
 
 matplotlib.use("agg")
+
+# Tests compile more than they compute: in parallel with little optimisation, with `pytest -n 0` as users have it.
+jax.config.update("jax_disable_most_optimizations", "PYTEST_XDIST_WORKER" in os.environ)
 
 # The first call with new shapes compiles, so no example has a deadline; the same examples are drawn in every run.
 hypothesis.settings.register_profile("kronax", deadline=None, derandomize=True)

@@ -22,6 +22,7 @@ MORE_IMPORTS = {
     "kronax.solvers.tensor.factors.train": {"optax"},
     "kronax.solvers.communities.consensus": {"sklearn"},
     "kronax.solvers.communities.igraph_edges": {"igraph"},
+    "kronax.solvers.rows.on_dask": {"dask"},
 }
 
 FORBIDDEN = {

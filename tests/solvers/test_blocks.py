@@ -80,32 +80,6 @@ def test_outer_sum(cut, rng):
     assert_equal(on_pattern(found, blocks.outer_sum(found, jnp.asarray(a), jnp.asarray(b))), expected)
 
 
-def test_gram(cut):
-    dense, found = cut
-    gram = np.asarray(blocks.gram(found))
-    assert_equal(gram, dense.T @ dense)
-    np.testing.assert_array_equal(gram, gram.T)
-
-
-def test_gram_of_fewer_columns_than_panels(rng):
-    dense = rng.normal(size=(9, 3))
-    assert_equal(blocks.gram(blocks.from_csr(sparse.csr_array(dense))), dense.T @ dense)
-
-
-def test_matmul(cut, rng):
-    dense, found = cut
-    right, offset = rng.normal(size=(M, 5)), rng.normal(size=5)
-    assert_equal(blocks.matmul(found, jnp.asarray(right), jnp.asarray(offset)), dense @ right - offset)
-
-
-def test_matmul_has_the_precision_of_its_right_factor(cut, rng):
-    dense, found = cut
-    right = rng.normal(size=(M, 5)).astype(np.float32)
-    product = blocks.matmul(found, jnp.asarray(right), jnp.zeros(5, jnp.float32))
-    assert product.dtype == jnp.float32
-    np.testing.assert_allclose(product, dense @ right, rtol=1e-5, atol=1e-5)
-
-
 def test_rmatmul(cut, rng):
     dense, found = cut
     left = rng.normal(size=(N, 5))

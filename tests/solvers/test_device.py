@@ -13,6 +13,7 @@ from scipy import sparse
 from kronax.solvers import device
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.medmagma import em
+from kronax.solvers.rows.on_devices import OnDevices
 from kronax.solvers.tensor.folds import hide
 from kronax.solvers.tensor.registry import METHODS
 from kronax.solvers.tensor.wiener.kronecker import kronecker
@@ -52,6 +53,75 @@ def test_eigh_all(large, platform, rng, monkeypatch, x64):
         np.testing.assert_allclose((vectors * values) @ vectors.T, square, atol=1e-11)
         np.testing.assert_allclose(vectors.T @ vectors, np.eye(len(square)), atol=1e-12)
         assert (vectors[np.abs(vectors).argmax(0), np.arange(len(square))] > 0).all()
+
+
+def symmetric(rng, kind: str, m: int) -> np.ndarray:
+    vectors = np.linalg.qr(rng.normal(size=(m, m)))[0]
+    values = {
+        "distinct": np.linspace(-1.0, 5.0, m),
+        "in groups": 1.0 + np.arange(m) // 4,  # 4 times each
+        "all equal": np.full(m, 2.0),
+        "of rank 1": np.append(np.zeros(m - 1), 3.0),
+        "far apart": 10.0 ** np.linspace(-14, 0, m),
+        "zero": np.zeros(m),
+    }
+    if kind == "diagonal":
+        return np.diag(rng.normal(size=m))
+    if kind == "in two blocks":
+        square = rng.normal(size=(m, m))
+        square[: m // 2, m // 2 :] = square[m // 2 :, : m // 2] = 0.0
+        return square + square.T
+    square = (vectors * values[kind]) @ vectors.T
+    return 0.5 * (square + square.T)
+
+
+SPECTRA = ("distinct", "in groups", "all equal", "of rank 1", "far apart", "zero", "diagonal", "in two blocks")
+
+
+@pytest.mark.parametrize("kind", SPECTRA)
+@pytest.mark.parametrize(
+    ("m", "k"), [(40, 1), (40, 7), (40, 20), (40, 40), (41, 19), (5, 1), (4, 1), (3, 2), (2, 1), (1, 1)]
+)
+def test_leading_eigh(kind, m, k, rng):
+    """All eigenvalues, and what makes leading vectors eigenvectors, which equal eigenvalues do not determine."""
+    square = symmetric(rng, kind, m)
+    before = square.copy()
+    values, vectors = device.leading_eigh(square, k)
+    np.testing.assert_array_equal(square, before)
+    size = max(1.0, np.abs(square).max())
+    np.testing.assert_allclose(values, np.linalg.eigvalsh(square)[::-1], rtol=0, atol=1e-13 * size)
+    assert vectors.shape[0] == m and k <= vectors.shape[1] <= m
+    leading = values[: vectors.shape[1]]
+    np.testing.assert_allclose(square @ vectors, vectors * leading, rtol=0, atol=1e-13 * m * size)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(len(leading)), atol=1e-12)
+    assert (vectors[np.abs(vectors).argmax(0), np.arange(len(leading))] > 0).all()
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+@pytest.mark.parametrize("large", [4096, 20], ids=["side by side", "one after the other"])
+def test_leading_and_whole(platform, large, rng, monkeypatch, x64):
+    monkeypatch.setattr(device, "LARGE", large)
+    one, other = (symmetric(rng, "distinct", 40) for _ in range(2))
+    with device.as_if_on(platform), device.counted() as tally:
+        (values, vectors), whole = device.leading_and_whole(one, 5, other)
+        again = device.leading_eigh(one, 5)
+    assert (tally.on_host, tally.on_device) == ((3, 0) if platform == "cpu" else (0, 3))
+    for found, expected in zip((values, vectors[:, :5], *whole), (*leading(one), *full(other)), strict=True):
+        assert isinstance(found, np.ndarray)
+        np.testing.assert_allclose(found, expected, atol=1e-11)
+    np.testing.assert_array_equal(again[0], values)
+    np.testing.assert_array_equal(again[1], vectors)
+
+
+def full(square: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """NumPy's, in descending order, the largest entry of every vector positive."""
+    values, vectors = (part[..., ::-1] for part in np.linalg.eigh(square))
+    return values, vectors * np.sign(vectors[np.abs(vectors).argmax(0), np.arange(len(values))])
+
+
+def leading(square: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    values, vectors = full(square)
+    return values, vectors[:, :5]
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
@@ -188,3 +258,17 @@ def test_graphs_are_learnt_without_decomposing_on_the_host(rng, penalty):
     assert on_cpu.on_host == on_gpu.on_device > 0
     np.testing.assert_allclose(found.status.objective, expected.status.objective, rtol=1e-9)
     np.testing.assert_allclose(found.rows.embedding, expected.rows.embedding, atol=1e-7)
+
+
+def test_the_matrix_goes_up_once_and_only_what_is_written_comes_down(rng):
+    """Not ``U``, as large as the dense matrix, nor ``Z``."""
+    n, m = 1500, 40
+    counts = sparse.csr_array(rng.poisson(np.exp(rng.normal(size=(n, 2)) @ rng.normal(size=(2, m)))).astype(float))
+    counts = counts[np.diff(counts.indptr) > 0]
+    with device.as_if_on("gpu"), device.counted() as matrix:
+        OnDevices(counts)
+    with device.as_if_on("gpu"), device.counted() as tally:
+        em.fit(counts, n_comps=2)
+    assert matrix.up == 3
+    assert 0 < tally.bytes_up - matrix.bytes_up < 8 * n  # nothing with a number for every cell
+    assert tally.bytes_down < 8 * counts.nnz / 4

@@ -26,6 +26,8 @@ QUICK = {
     "falrtc": kx.tl.FalrtcOptions(tol=1e-2),
     "halrtc": kx.tl.HalrtcOptions(tol=1e-2),
     "silrtc": kx.tl.SilrtcOptions(tol=1e-2),
+    **dict.fromkeys(("mf", "cp"), kx.tl.FactorizationOptions(rank=2, max_epochs=4)),
+    "attention_cp": kx.tl.AttentionOptions(rank=2, max_epochs=4),
 }
 
 
@@ -461,10 +463,9 @@ def test_scanpy_goes_on(mdata):
     sc.pp.pca(profiles, n_comps=5)
     sc.pp.neighbors(profiles, n_neighbors=5)
     sc.tl.leiden(profiles, flavor="igraph", n_iterations=2, directed=False)
-    sc.tl.umap(profiles)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        sc.pl.umap(profiles, color=["measured", "completion_confidence", "leiden"], show=False)
+        sc.pl.pca(profiles, color=["measured", "completion_confidence", "leiden"], show=False)
         genes = list(mdata["line0"].var_names[:3])
         sc.pl.heatmap(mdata["line0"], genes, groupby="completion_fallback", layer="completed", show=False)
         sc.pl.matrixplot(mdata["line0"], genes, groupby="completion_fallback", layer="completed", show=False)

@@ -14,11 +14,14 @@ from mudata import MuData
 from scipy import sparse
 
 from kronax._data import objects
-from kronax._data.matrix import Counts, place, read_counts
+from kronax._data.chunks import read_any
+from kronax._data.matrix import Counts, place
 from kronax._logging import logger, warn
 from kronax.solvers import checks, device
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.medmagma import em, shared_rows
+from kronax.solvers.rows import connected
+from kronax.solvers.rows.block import Block
 from kronax.solvers.scales.laplace import Laplace
 
 PENALTIES = ("shrinkage", "ridge", "l1")
@@ -50,6 +53,11 @@ class Matrices:
     members: dict[str, np.ndarray]
     cells: np.ndarray
     n_obs: int
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether all matrices are in memory."""
+        return all(found.in_memory for found in self.counts.values())
 
 
 def modalities(data: AnnData | MuData) -> dict[str, AnnData]:
@@ -91,17 +99,43 @@ def _require_layers(mdata: MuData, layers: dict[str, str | None]) -> None:
 def read(data: AnnData | MuData, layer: Layer) -> Matrices:
     """Check and copy the matrix of every modality."""
     if not isinstance(data, MuData):
-        objects.is_anndata(data, "an AnnData or MuData object")
-        layer = layers_of(data, layer)[""]
-        counts = read_counts(data, layer)
+        objects.is_anndata(data, "an AnnData or MuData object", backed=True)
+        counts = _read_one(data, layers_of(data, layer)[""], "adata")
         return Matrices({"": counts}, {"": np.arange(len(counts.cells))}, counts.cells, data.n_obs)
     objects.is_multimodal(data)
     layers = layers_of(data, layer)
     _require_layers(data, layers)
-    counts = {name: read_counts(part, layers[name], f"mdata[{name!r}]") for name, part in data.mod.items()}
+    counts = {name: _read_one(part, layers[name], f"mdata[{name!r}]") for name, part in data.mod.items()}
     at = {name: data.obs_names.get_indexer(data.mod[name].obs_names[found.cells]) for name, found in counts.items()}
     cells = np.unique(np.concatenate(list(at.values())))
     return Matrices(counts, {name: np.searchsorted(cells, where) for name, where in at.items()}, cells, data.n_obs)
+
+
+def _read_one(adata: AnnData, layer: str | None, of: str) -> Counts:
+    """Read the matrix of one object, which need not be in memory."""
+    counts = read_any(adata, layer, of)
+    n, p = counts.rows.shape
+    if counts.in_memory or n > p:
+        return counts
+    # genes × genes is then the larger side, and the passes go over genes
+    msg = (
+        f"{place(layer, of)} has {checks.number(n, 'cell')} and {checks.number(p, 'gene')}. A matrix that is not in memory must have more cells "
+        f"than genes: select genes, or load it with `{of} = {of}.to_memory()`."
+    )
+    raise ValueError(msg)
+
+
+def require_in_memory(matrices: Matrices, **needing: bool) -> None:
+    """Require that the matrices are in memory, if any of the arguments needs it: those of which the value is True."""
+    lazy = [name for name, found in matrices.counts.items() if not found.in_memory]
+    needed = [f"`{name}`" for name, needs in needing.items() if needs]
+    if lazy and needed:
+        of, one = f"mdata[{lazy[0]!r}]" if lazy[0] else "adata", len(needed) == 1
+        msg = (
+            f"The matrix of `{of}` is not in memory, which {', '.join(needed)} {'needs' if one else 'need'} as given. Leave "
+            f"{'it at its default' if one else 'them at their defaults'}, or load the matrix with `to_memory()`."
+        )
+        raise ValueError(msg)
 
 
 def require(
@@ -118,13 +152,14 @@ def require(
             raise ValueError(msg)
         why = f" ({n} cells have non-zero values)"
         checks.integer(n_neighbors, "n_neighbors", low=FEWEST_NEIGHBORS, high=n - 1, why=why)
-    shapes = [found.matrix.shape for found in matrices.counts.values()]
+    shapes = [found.rows.shape for found in matrices.counts.values()]
     needed = max(
-        em.bytes_needed(*found.matrix.shape, found.matrix.nnz, complete=n_neighbors is None)
+        em.bytes_needed(*found.rows.shape, found.rows.n_entries if found.in_memory else 0, complete=n_neighbors is None)
         for found in matrices.counts.values()
     )
     if len(shapes) > 1:
-        needed += shared_rows.bytes_needed(n, sum(min(shape) for shape in shapes))
+        n_entries = sum(found.rows.n_entries for found in matrices.counts.values() if found.in_memory)
+        needed += shared_rows.bytes_needed(n, sum(p for _, p in shapes), n_entries)
     if penalty.kind == "l1":
         needed += m_step.bytes_for_l1(n, sum(p for _, p in shapes))
     if laplace:
@@ -189,7 +224,7 @@ def of_each(matrices: Matrices, penalty: m_step.Penalty) -> m_step.Penalty:
 @contextmanager
 def computing(matrices: Matrices) -> Iterator[None]:
     """Compute with the settings that kronax needs, and with as many LAPACK threads as pay off for the matrices."""
-    size = max(min(found.matrix.shape) for found in matrices.counts.values())
+    size = max(min(found.rows.shape) for found in matrices.counts.values())
     with device.computing(), device.threads_for(size):
         yield
 
@@ -198,8 +233,10 @@ def log_start(method: str, matrices: Matrices) -> None:
     """Log in one line what is worked on and where."""
     where = device.current()
     for name, found in matrices.counts.items():
-        (n, p), of = found.matrix.shape, f" {name}:" if name else ""
-        logger.info("%s:%s %d cells × %d genes, %d non-zeros, float64 on %s", method, of, n, p, found.matrix.nnz, where)
+        (n, p), of = found.rows.shape, f" {name}:" if name else ""
+        logger.info(
+            "%s:%s %d cells × %d genes, %d non-zeros, float64 on %s", method, of, n, p, found.rows.n_entries, where
+        )
 
 
 def warn_of_spike_ins(data: AnnData | MuData, matrices: Matrices) -> None:
@@ -225,9 +262,9 @@ def warn_of_negative(data: AnnData | MuData, matrices: Matrices, layer: Layer, p
     log-ratios: in these there is no scale to find.
     """
     layers = layers_of(data, layer)
-    negative = {name: int((found.matrix.data < 0).sum()) for name, found in matrices.counts.items()}
+    negative = {name: found.n_negative for name, found in matrices.counts.items()}
     found = [
-        f"{count:,} of {matrices.counts[name].matrix.nnz:,} non-zero values of "
+        f"{count:,} of {matrices.counts[name].rows.n_entries:,} non-zero values of "
         f"{place(layers[name], f'mdata[{name!r}]' if name else 'adata')}"
         for name, count in negative.items()
         if count
@@ -248,6 +285,8 @@ def warn_of_negative(data: AnnData | MuData, matrices: Matrices, layer: Layer, p
 
 def count_blocks(matrices: Matrices) -> int:
     """Count the blocks of cells and features, of all matrices together, that no non-zero value connects."""
+    if not matrices.in_memory:
+        return max(map(_blocks_of_one, matrices.counts.values()))  # modalities share cells
     if _hang_together(matrices):
         return 1
     entries = {name: found.matrix.tocoo() for name, found in matrices.counts.items()}
@@ -256,6 +295,14 @@ def count_blocks(matrices: Matrices) -> int:
     cols = np.concatenate([start + matrix.col for start, matrix in zip(starts[:-1], entries.values(), strict=True)])
     edges = sparse.coo_array((np.ones(len(rows), np.int8), (rows, cols)), (starts[-1], starts[-1]))
     return int(sparse.csgraph.connected_components(edges, directed=False)[0])
+
+
+def _blocks_of_one(counts: Counts) -> int:
+    """Count the blocks of one matrix: the sample of its rows, if it connects all genes, connects all cells too."""
+    some = counts.sample if counts.sample is not None else counts.matrix
+    if connected.count([connected.component_of_cols(Block(some))]) == 1:
+        return 1
+    return connected.count(counts.rows.results(connected.component_of_cols))
 
 
 def _hang_together(matrices: Matrices) -> bool:

@@ -25,7 +25,7 @@ from kronax.solvers.gaussian.precision import Precision, mean_diagonal
 from kronax.solvers.gaussian.precision import complete as all_entries
 from kronax.solvers.graph.graph import Graph, on_edges, without_weak
 from kronax.solvers.graph.partial_correlations import absolute_graph, partial_correlation_graph
-from kronax.solvers.graph.weights import affinity_graph
+from kronax.solvers.graph.weights import Search, affinity_graph
 from kronax.solvers.medmagma import em, shared_rows
 from kronax.solvers.status import Status
 
@@ -86,18 +86,23 @@ def _of_all(ends: dict[str, Status]) -> Status:
 
 
 def cell_graph(
-    learnt: Learnt, n_obs: int, n_neighbors: int | None, weights: str, *, progress: bool
+    learnt: Learnt, matrices: Matrices, n_neighbors: int | None, weights: str, search: Search | None, *, progress: bool
 ) -> dict[str, sparse.csr_array]:
-    """Return connectivities, distances and signed precision of the cells; complete if ``n_neighbors`` is None."""
+    """Return connectivities, distances and signed precision of the cells; complete if ``n_neighbors`` is None.
+
+    The precision of two cells needs both at a time: without the matrix in memory there is none.
+    """
     precision, n = learnt.cells.precision, len(learnt.cells.embedding)
     k = n - 1 if n_neighbors is None else n_neighbors
     if weights == "affinity":
-        graph = affinity_graph(learnt.cells.embedding, k, progress=progress)
+        chosen = None if n_neighbors is None else search
+        graph = affinity_graph(learnt.cells.embedding, k, search=chosen, progress=progress)
     else:
         sizes = [len(phi) for phi in learnt.features.values()]
         shift = np.average([mean_diagonal(phi) for phi in learnt.features.values()], weights=sizes)
         graph = _precision_graph(precision, float(shift), k, weights, progress)
-    return _matrices(without_weak(graph, _epochs_of_umap(n_obs)), precision, complete=n_neighbors is None)
+    graph = without_weak(graph, _epochs_of_umap(matrices.n_obs))
+    return _matrices(graph, precision if matrices.in_memory else None, complete=n_neighbors is None)
 
 
 def _epochs_of_umap(n_obs: int) -> int:
@@ -220,7 +225,7 @@ def _write_features(
 def _report(fit: em.Structure) -> dict[str, Any]:
     """Return what ``uns`` holds of one fit."""
     names = ["rank", "noise"]
-    names += ["power", "dispersion", "n_near_zero"] if isinstance(fit, em.Fit) else []
+    names += ["power", "dispersion", "n_near_zero", "n_sampled"] if isinstance(fit, em.Fit) else []
     return fit.status.stored() | {name: getattr(fit, name) for name in names}
 
 
@@ -236,14 +241,18 @@ def finish(
     key_added: str,
     copy: bool,
     progress: bool,
+    search: Search | None = None,
 ) -> AnnData | MuData | None:
-    """Turn the structure of every matrix into graphs, and write them to the object or a copy of it."""
+    """Turn the structure of every matrix into graphs, and write them to the object or a copy of it.
+
+    ``search`` finds the neighbours of cells, all of them exactly if it is None.
+    """
     for part in parts.values():
         scales = (part.log_rows, part.log_cols) if isinstance(part, em.Fit) else ()
         _require_finite(part.rows.embedding, part.cols.embedding, *scales)
     learnt = combine(matrices, parts, penalty, progress=progress)
     cells = (
-        cell_graph(learnt, matrices.n_obs, n_neighbors, settings["weights"], progress=progress)
+        cell_graph(learnt, matrices, n_neighbors, settings["weights"], search, progress=progress)
         if settings["graphs"] != "genes"
         else {}
     )
@@ -284,7 +293,7 @@ def _warn(
     for name, part in learnt.parts.items():
         genes = f"features of {name!r}" if name else "genes"
         found += _near_zero(matrices, part, name, params) + _without_variance(data, matrices, part, name, params)
-        if part.rank < 2 and min(matrices.counts[name].matrix.shape) >= FEWEST_FOR_NOISE:
+        if part.rank < 2 and min(matrices.counts[name].rows.shape) >= FEWEST_FOR_NOISE:
             found.append(
                 f"{'Only one' if part.rank else 'No'} direction{name and f' of {name!r}'} rises above the noise: cells and "
                 f"{genes} show no structure, and {'its graph means' if name else 'the graphs mean'} little."
@@ -307,7 +316,7 @@ def _near_zero(matrices: Matrices, part: em.Structure, name: str, params: dict[s
     """Return a warning that counts the values taken for zeros, if there are any."""
     if not isinstance(part, em.Fit) or not part.n_near_zero:
         return []
-    n_entries = matrices.counts[name].matrix.nnz
+    n_entries = matrices.counts[name].rows.n_entries
     layer = params["layer"].get(name) if isinstance(params["layer"], Mapping) else params["layer"]
     where = place(layer, f"mdata[{name!r}]" if name else "adata")
     return [

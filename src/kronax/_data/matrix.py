@@ -9,6 +9,7 @@ from scipy import sparse
 
 from kronax._data import objects
 from kronax.solvers import checks
+from kronax.solvers.rows.rows import InMemory, Rows
 
 
 @dataclass(frozen=True)
@@ -17,41 +18,69 @@ class Counts:
 
     Attributes
     ----------
-    matrix
-        CSR, float64, a copy, no stored zeros; a non-zero entry in every row and column.
+    rows
+        The matrix, without stored zeros: in memory as a copy, or in chunks.
     cells, genes
         Positions of its rows and columns in the AnnData object.
     shape
         Shape of the AnnData object.
+    n_negative
+        How many values are negative.
+    sample
+        Of a matrix in chunks, some of the rows; None of one in memory.
     """
 
-    matrix: sparse.csr_array
+    rows: Rows
     cells: np.ndarray
     genes: np.ndarray
     shape: tuple[int, int]
+    n_negative: int
+    sample: sparse.csr_array | None = None
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the matrix is in memory."""
+        return self.sample is None
+
+    @property
+    def matrix(self) -> sparse.csr_array:
+        """The matrix in memory: CSR, float64."""
+        return self.rows.matrix
 
 
 def read_counts(adata: AnnData, layer: str | None, of: str = "adata") -> Counts:
     """Read a matrix of at least two cells and two genes that have non-zero values."""
     matrix, where = read_matrix(adata, layer, of)
-    raw = raw_instead(adata, of)
-    if min(matrix.shape) < 2:
-        n, p = matrix.shape
-        msg = f"{where} has {checks.number(n, 'cell')} and {checks.number(p, 'gene')}; at least 2 of each are needed."
-        raise ValueError(msg)
     cells = np.flatnonzero(np.diff(matrix.indptr))
     genes = np.flatnonzero(np.bincount(matrix.indices, minlength=matrix.shape[1]))
+    require_counted(matrix.shape, cells, genes, where, raw_instead(adata, of))
+    kept = matrix if len(cells) == matrix.shape[0] else matrix[cells]
+    kept = kept if len(genes) == matrix.shape[1] else kept[:, genes]
+    return Counts(InMemory(kept), cells, genes, matrix.shape, int((kept.data < 0).sum()))
+
+
+def require_counted(shape: tuple[int, int], cells: np.ndarray, genes: np.ndarray, where: str, raw: str) -> None:
+    """Require at least two cells and two genes that have non-zero values."""
+    if min(shape) < 2:
+        n, p = shape
+        msg = f"{where} has {checks.number(n, 'cell')} and {checks.number(p, 'gene')}; at least 2 of each are needed."
+        raise ValueError(msg)
     if min(len(cells), len(genes)) < 2:
         msg = (
-            f"{where} has non-zero values in {len(cells)} of {checks.number(matrix.shape[0], 'cell')} and {len(genes)} of "
-            f"{checks.number(matrix.shape[1], 'gene')}; at least 2 of each are needed. Check that the right layer was named.{raw}"
+            f"{where} has non-zero values in {len(cells)} of {checks.number(shape[0], 'cell')} and {len(genes)} of "
+            f"{checks.number(shape[1], 'gene')}; at least 2 of each are needed. Check that the right layer was named.{raw}"
         )
         raise ValueError(msg)
-    return Counts(sparse.csr_array(matrix[cells][:, genes]), cells, genes, matrix.shape)
 
 
 def read_matrix(adata: AnnData, layer: str | None, of: str = "adata") -> tuple[sparse.csr_array, str]:
     """Read X or a layer, and name its place; ``of`` is what the user calls the object."""
+    found, where = find_matrix(adata, layer, of)
+    return real_matrix(found, where, raw_instead(adata, of)), where
+
+
+def find_matrix(adata: AnnData, layer: str | None, of: str = "adata") -> tuple[Any, str]:
+    """Return X or a layer as it is, and name its place."""
     where = place(layer, of)
     raw = raw_instead(adata, of)
     if layer is not None:
@@ -61,7 +90,7 @@ def read_matrix(adata: AnnData, layer: str | None, of: str = "adata") -> tuple[s
         layers = sorted(str(name) for name in adata.layers if name is not None)
         msg = f"{where} is None. Name the layer to use with `layer=…`; available: {layers}.{raw}"
         raise ValueError(msg)
-    return real_matrix(found, where, raw), where
+    return found, where
 
 
 def raw_instead(adata: AnnData, of: str = "adata") -> str:
@@ -92,9 +121,7 @@ def real_matrix(found: Any, where: str, instead: str = "") -> sparse.csr_array:
             "Run `adata = adata.to_memory()` first."
         )
         raise TypeError(msg)
-    if not (np.issubdtype(found.dtype, np.bool_) or np.isrealobj(found) and np.issubdtype(found.dtype, np.number)):
-        msg = f"{where} has dtype {found.dtype}; real numbers are needed. Convert it, e.g. with `.astype('float32')`.{instead}"
-        raise TypeError(msg)
+    require_real(found.dtype, where, instead)
     matrix = sparse.csr_array(found.astype(np.float64))
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
@@ -106,6 +133,15 @@ def real_matrix(found: Any, where: str, instead: str = "") -> sparse.csr_array:
         )
         raise ValueError(msg)
     return matrix
+
+
+def require_real(dtype: np.dtype, where: str, instead: str) -> None:
+    """Require numbers that are not complex."""
+    if not any(np.issubdtype(dtype, kind) for kind in (np.bool_, np.integer, np.floating)):
+        msg = (
+            f"{where} has dtype {dtype}; real numbers are needed. Convert it, e.g. with `.astype('float32')`.{instead}"
+        )
+        raise TypeError(msg)
 
 
 def require_no_mask(found: Any, where: str) -> None:

@@ -7,6 +7,7 @@ from scipy import sparse
 
 from kronax._data.matrix import Counts
 from kronax._data.written import params_of
+from kronax.solvers.rows.block import Block
 
 MOST_GROUPS = 100  # in a figure
 
@@ -16,13 +17,16 @@ def shares(counts: Counts, module_of: pd.Categorical, instead: str = "") -> np.n
 
     ``instead`` is the sentence that says what else the user could pass.
     """
-    if (counts.matrix.data < 0).any():
+    if counts.n_negative:
         msg = (
             f"Shares of a cell's total need a matrix without negative values. Name another one with `layer=…`.{instead}"
         )
         raise ValueError(msg)
-    in_module = (counts.matrix @ indicator(module_of)[counts.genes]).toarray()
-    return in_module / counts.matrix.sum(axis=1)[:, None]
+    return counts.rows.each(_shares, indicator(module_of)[counts.genes])
+
+
+def _shares(block: Block, members: sparse.csr_array) -> np.ndarray:
+    return (block.matrix @ members).toarray() / block.matrix.sum(axis=1)[:, None]
 
 
 def graph_of(adata: AnnData, modules: str, neighbors_key: str | None) -> str:

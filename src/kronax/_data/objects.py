@@ -15,9 +15,16 @@ from kronax.solvers import checks
 
 
 def is_anndata(
-    adata: Any, expected: str = "an AnnData object", made_by: str = "of the matrix, cells × genes: `anndata.AnnData(X)`"
+    adata: Any,
+    expected: str = "an AnnData object",
+    made_by: str = "of the matrix, cells × genes: `anndata.AnnData(X)`",
+    *,
+    backed: bool = False,
 ) -> None:
-    """Require an AnnData object in memory; ``expected`` is what the caller takes, ``made_by`` converts a matrix."""
+    """Require an AnnData object; ``expected`` is what the caller takes, ``made_by`` converts a matrix.
+
+    ``backed`` tells whether its matrix may be in a file.
+    """
     if not isinstance(adata, AnnData):
         msg = f"Expected {expected}, found {type(adata).__module__}.{type(adata).__qualname__}."
         if isinstance(adata, MuData):
@@ -27,7 +34,7 @@ def is_anndata(
         elif isinstance(adata, np.ndarray | pd.DataFrame) or sparse.issparse(adata):
             msg += f" Make one {made_by}."
         raise TypeError(msg)
-    if adata.isbacked:
+    if adata.isbacked and not backed:
         msg = f"The AnnData object is backed by {str(adata.filename)!r}. Run `adata = adata.to_memory()` first."
         raise ValueError(msg)
 

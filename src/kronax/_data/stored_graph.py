@@ -21,7 +21,9 @@ def stored_matrix(data: AnnData | MuData, neighbors_key: str, axis: Axis, what: 
     remedy = _remedy(data.uns, stored, what)
     objects.key_in(neighbors_key, data.uns, f"{of}.uns", remedy)
     graph = data.uns[neighbors_key]
-    if what == "precision" and "connectivities_key" in graph and "precision_key" not in graph:
+    if left_out := _left_out(graph, axis, what):
+        remedy = left_out
+    elif what == "precision" and "connectivities_key" in graph and "precision_key" not in graph:
         remedy = f"This graph has no precision; only kx.tl.med_magma and kx.tl.gmgm write one. {remedy}"
     objects.key_in(f"{what}_key", graph, f"{of}.uns[{neighbors_key!r}]", remedy)
     key = graph[f"{what}_key"]
@@ -35,6 +37,15 @@ def _remedy(uns: Mapping, stored: Mapping, what: str) -> str:
     """Name the graphs that are there, if any."""
     there = [key for key, entry in uns.items() if isinstance(entry, Mapping) and entry.get(f"{what}_key") in stored]
     return f"Pass `neighbors_key=`, one of {sorted(there)}." if there else "Run kx.tl.med_magma first."
+
+
+def _left_out(graph: Mapping, axis: Axis, what: str) -> str:
+    """Say that the graph asked for was not wanted when the entry was made; empty if it was."""
+    params = graph.get("params", {})
+    graphs, other = params.get("graphs", "both"), "genes" if axis == "obs" else "cells"
+    if graphs == "both" or (graphs != other and not (what == "precision" and "precision_key" not in graph)):
+        return ""
+    return f"It was made with graphs={graphs!r}: run kx.tl.{params['method']} with graphs='both'."
 
 
 def stored_graph(data: AnnData | MuData, neighbors_key: str, axis: Axis) -> sparse.csr_matrix:

@@ -42,7 +42,7 @@ def forget(data: AnnData | MuData, key: str) -> None:
 
 def _places(entry: Mapping[str, Any], key: str) -> Iterator[tuple[str, str]]:
     """Name the places, besides ``uns``, of the result that an entry of ``uns`` describes; none if it is not kronax's."""
-    if entry["params"].get("method") in (keys.MED_MAGMA, keys.GMGM) and "precision_key" in entry:
+    if entry["params"].get("method") in (keys.MED_MAGMA, keys.GMGM) and "connectivities_key" in entry:
         names = keys.graph_keys(key)
         for part in ("obsp", "varp"):
             yield from ((part, name) for name in (names.connectivities, names.distances, names.precision))

@@ -76,8 +76,14 @@ def save_and_show(
 
 def _extent(figure: Figure, dpi: float) -> Bbox:
     """Measure the box around all that is drawn at a resolution, in inches."""
+    from matplotlib.transforms import Bbox
+
     before = figure.dpi
     figure.set_dpi(dpi)
     box = figure.get_tightbbox()
+    # older versions of matplotlib leave out what of a label is longer than its axis
+    labels = [axis.label for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
+    boxes = [label.get_window_extent() for label in labels if label.get_visible() and label.get_text()]
+    inches = [Bbox(found.extents.reshape(2, 2) / dpi) for found in boxes]
     figure.set_dpi(before)
-    return box
+    return Bbox.union([box, *inches])

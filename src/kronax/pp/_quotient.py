@@ -3,9 +3,12 @@ from anndata import AnnData
 from scipy import sparse
 
 from kronax._data import keys, objects
+from kronax._data.chunks import mapped, read_any
 from kronax._data.isolated import expand, warn_of_isolated
-from kronax._data.matrix import read_counts
+from kronax._data.matrix import find_matrix
+from kronax._logging import shows_progress
 from kronax.solvers import checks
+from kronax.solvers.scales.quotient import divided, scales
 from kronax.solvers.scales.quotient import quotient as solve
 
 _ACCEPTED = 1e-6  # mean logarithm of a row or column of the quotient
@@ -24,7 +27,7 @@ def quotient(
     Parameters
     ----------
     adata
-        Cells × genes. Dense or sparse, any real dtype.
+        Cells × genes. Dense or sparse, any real dtype, or a dask array of either in chunks of whole rows.
     layer
         Layer to read; `adata.X` if None.
     key_added
@@ -37,7 +40,7 @@ def quotient(
     None, or with ``copy=True`` the AnnData object with the results:
 
     ``adata.layers[key_added]`` : CSR matrix, cells × genes, float64
-        The quotient ``Y``.
+        The quotient ``Y``; of a dask array another one, computed when it is asked for.
     ``adata.obs[key_added + "_log_scale"]`` : float64
         ``α``, natural logarithm of the scale of each cell, in units of the matrix. NaN for a cell without non-zero
         values.
@@ -52,7 +55,7 @@ def quotient(
     KeyError
         If there is no such layer.
     TypeError
-        If the matrix is not numeric and real, or not in memory.
+        If the matrix is not numeric and real.
     ValueError
         If `adata` is backed, or the matrix has masked, NaN or infinite values, or fewer than two cells or genes with non-zero
         values.
@@ -76,11 +79,11 @@ def quotient(
     """
     objects.is_anndata(adata)
     checks.name(key_added, "key_added")
-    counts = read_counts(adata, layer)
-    found = solve(counts.matrix)
+    counts = read_any(adata, layer)
+    found = solve(counts.matrix) if counts.in_memory else scales(counts.rows, progress=shows_progress())
     if not found.residual < _ACCEPTED:
         msg = (
-            f"The scales were not found: the logarithms of a cell or gene still average to {found.residual:.2g}. Nothing was "
+            f"The scales were not found: the logarithms of a gene still average to {found.residual:.2g}. Nothing was "
             "written. Values that differ by very many orders of magnitude can be the cause; look for outliers."
         )
         raise FloatingPointError(msg)
@@ -88,9 +91,13 @@ def quotient(
     adata = adata.copy() if copy else adata
     warn_of_isolated(adata, counts)
     n, p = counts.shape
-    coo = found.matrix.tocoo()
-    rows, cols = coo.coords
-    adata.layers[key_added] = sparse.csr_matrix((coo.data, (counts.cells[rows], counts.genes[cols])), shape=(n, p))
+    if counts.in_memory:
+        coo = found.matrix.tocoo()
+        rows, cols = coo.coords
+        adata.layers[key_added] = sparse.csr_matrix((coo.data, (counts.cells[rows], counts.genes[cols])), shape=(n, p))
+    else:
+        array, _ = find_matrix(adata, layer)
+        adata.layers[key_added] = mapped(array, divided, counts.genes, found.log_cols, p)
     adata.obs[keys.log_scale(key_added)] = expand(found.log_rows, counts.cells, n, fill=np.nan)
     adata.var[keys.log_scale(key_added)] = expand(found.log_cols, counts.genes, p, fill=np.nan)
     return adata if copy else None

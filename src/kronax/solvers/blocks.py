@@ -17,7 +17,6 @@ from scipy import sparse
 from kronax.solvers.device import block_size, to_device
 
 _DENSE_BLOCK = 2**22  # entries of one block when it is dense: 32 MiB in float64
-_PANELS = 4  # of columns, in a Gram matrix
 
 
 @partial(
@@ -56,15 +55,6 @@ def from_csr(matrix: sparse.csr_array, dense_block: int = _DENSE_BLOCK) -> Block
         rows[block, : part.nnz] = block + n_blocks * np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))
         cols[block, : part.nnz] = part.indices
     return Blocks(to_device(values), to_device(rows), to_device(cols), (n, m), -(-n // n_blocks))
-
-
-def to_dense(blocks: Blocks) -> np.ndarray:
-    """Return a small matrix as an array."""
-    rows, cols, values = (np.asarray(part).ravel() for part in (blocks.rows, blocks.cols, blocks.values))
-    inside = rows < blocks.shape[0]
-    dense = np.zeros(blocks.shape)
-    dense[rows[inside], cols[inside]] = values[inside]
-    return dense
 
 
 def rounded_up(count: int) -> int:
@@ -108,35 +98,6 @@ def _dealt(blocks: Blocks, dense: Array) -> Array:
     missing = n_blocks * blocks.rows_per_block - dense.shape[0]
     padded = jnp.pad(dense, ((0, missing), (0, 0)))
     return padded.reshape(blocks.rows_per_block, n_blocks, -1).swapaxes(0, 1)
-
-
-@jax.jit
-def gram(blocks: Blocks) -> Array:
-    """Compute ``ZᵀZ``, shape ``(m, m)``."""
-    m = blocks.shape[1]
-    edges = [m * i // _PANELS for i in range(_PANELS + 1)]
-    panels = [slice(start, stop) for start, stop in zip(edges[:-1], edges[1:], strict=True) if stop > start]
-
-    def step(upper, z, *_):  # the blocks on and right of the diagonal: half of the work
-        products = (jnp.matmul(z[:, panel].T, z[:, panel.start :], precision="highest") for panel in panels)
-        return [total + product for total, product in zip(upper, products, strict=True)], None
-
-    zeros = [jnp.zeros((panel.stop - panel.start, m - panel.start), blocks.values.dtype) for panel in panels]
-    upper, _ = _over_blocks(step, blocks, zeros)
-    rows = [jnp.pad(part, ((0, 0), (panel.start, 0))) for part, panel in zip(upper, panels, strict=True)]
-    upper = jnp.triu(jnp.concatenate(rows))
-    return upper + jnp.triu(upper, 1).T
-
-
-@jax.jit
-def matmul(blocks: Blocks, right: Array, offset: Array) -> Array:
-    """Compute ``Z·right − 1·offsetᵀ``, shape ``(n, k)``, in the precision of ``right``."""
-
-    def step(_, z, *__):
-        return None, jnp.matmul(z.astype(right.dtype), right, precision="highest") - offset
-
-    _, products = _over_blocks(step, blocks, None)
-    return products.swapaxes(0, 1).reshape(-1, right.shape[1])[: blocks.shape[0]]
 
 
 def rmatmul(blocks: Blocks, left: Array) -> Array:

@@ -5,7 +5,7 @@ import numpy as np
 from anndata import AnnData
 from mudata import MuData
 
-from kronax._data import graph_in, graph_out, keys
+from kronax._data import graph_in, graph_out, keys, neighbours
 from kronax._logging import shows_progress
 from kronax.solvers import checks
 from kronax.solvers.medmagma import em
@@ -19,6 +19,8 @@ def gmgm(
     graphs: Literal["both", "cells", "genes"] = "both",
     n_neighbors: int | None = 15,
     weights: Literal["affinity", "partial_correlation", "absolute"] = "affinity",
+    recall: float = neighbours.RECALL,
+    transformer: neighbours.Transformer | Literal["pynndescent", "sklearn"] | None = None,
     penalty: Literal["shrinkage", "ridge", "l1"] = "shrinkage",
     strength: float | tuple[float, float] | None = None,
     nonparanormal: bool = False,
@@ -46,9 +48,11 @@ def gmgm(
     layer
         Layer to read, in every modality; `X` if None. If modalities differ, a mapping from each of them to its layer or
         None, such as ``{"rna": "counts", "protein": None}``.
+    graphs
+        As in :func:`kronax.tl.med_magma`.
     n_neighbors
         As in :func:`kronax.tl.med_magma`.
-    weights
+    weights, recall, transformer
         As in :func:`kronax.tl.med_magma`.
     penalty, strength
         As in :func:`kronax.tl.med_magma`.
@@ -82,13 +86,16 @@ def gmgm(
     MemoryError
         If the estimated memory exceeds what is free.
     TypeError
-        If `layer` is a mapping and `data` an AnnData object, or a matrix is not numeric and real, or not in memory.
+        If `layer` is a mapping and `data` an AnnData object, a matrix is not numeric and real, or not in
+        memory, or `transformer` cannot find neighbours.
+    ImportError
+        If ``transformer="pynndescent"`` is not installed.
     RuntimeError
         If this process was forked from one in which kronax had computed.
     ValueError
-        If `data` is backed; a parameter is out of range; a matrix has masked, NaN or infinite values, or fewer than two cells
-        or genes with non-zero values; nothing varies; or cell names of a modality are not unique, not in the object, or
-        in no other modality.
+        If `data` is backed; a parameter is out of range; `transformer` has other distances or finds too few neighbours; a
+        matrix has masked, NaN or infinite values, or fewer than two cells or genes with non-zero values; nothing varies; or cell
+        names of a modality are not unique, not in the object, or in no other modality.
 
     References
     ----------
@@ -111,9 +118,13 @@ def gmgm(
         n_neighbors=n_neighbors,
         random_state=random_state,
     )
+    neighbours.check(recall=recall, transformer=transformer, weights=weights, n_neighbors=n_neighbors)
     checks.boolean(nonparanormal, "nonparanormal")
     chosen = graph_in.penalty(penalty, strength, joint=joint)
     matrices = graph_in.read(data, layer)
+    if not matrices.in_memory:
+        msg = "kx.tl.gmgm needs the matrix in memory. Load it with `adata = adata.to_memory()`."
+        raise ValueError(msg)
     graph_in.require(matrices, n_neighbors, chosen)
     graph_in.log_start("gmgm", matrices)
 
@@ -121,6 +132,7 @@ def gmgm(
         "layer": dict(layer) if isinstance(layer, Mapping) else layer,
         "graphs": graphs,
         "weights": weights,
+        **neighbours.settings(recall, transformer, weights),
         "nonparanormal": bool(nonparanormal),
         "center": bool(center),
         "penalty": penalty,
@@ -153,4 +165,5 @@ def gmgm(
             key_added=key_added,
             copy=copy,
             progress=progress,
+            search=neighbours.search(recall, transformer, random_state, progress=progress),
         )

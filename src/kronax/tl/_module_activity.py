@@ -8,8 +8,8 @@ from scipy import stats
 from scipy.stats import ConstantInputWarning
 
 from kronax._data import keys, objects
+from kronax._data.chunks import read_any
 from kronax._data.isolated import expand
-from kronax._data.matrix import read_counts
 from kronax._data.modules import categorical, learnt_from, shares
 from kronax._data.written import forget, params_of, without_none
 from kronax._logging import warn
@@ -87,7 +87,7 @@ def module_activity(
     >>> bool((adata.uns["module_activity"]["anova"]["p_adjusted"] < 0.01).all())
     True
     """
-    objects.is_anndata(adata)
+    objects.is_anndata(adata, backed=True)
     checks.name(key_added, "key_added")
     for key in (modules, params_of(adata, modules).get("neighbors_key")):
         if key == key_added:
@@ -99,7 +99,7 @@ def module_activity(
     module_of = categorical(adata.var[modules], f"adata.var[{modules!r}]")
     if layer is None:
         layer = _layer_of(adata, modules)
-    counts = read_counts(adata, layer)
+    counts = read_any(adata, layer)
     activity = expand(shares(counts, module_of), counts.cells, adata.n_obs, fill=np.nan)
     found: dict[str, Any] = {
         "modules": np.array(module_of.categories, dtype=str),

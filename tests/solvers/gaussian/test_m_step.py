@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from kronax.solvers.blocks import from_csr, gram
 from kronax.solvers.gaussian import kronecker_sum, m_step
 from kronax.solvers.gaussian.precision import dense
 from kronax.solvers.gaussian.shrinkage import leave_one_out
-from kronax.solvers.gaussian.spectral import Spectrum, decompose
+from kronax.solvers.gaussian.spectral import Leading, Spectrum, decompose
+from kronax.solvers.gaussian.vectors import Held
+from kronax.solvers.rows.noise_free import NoiseFree
+from kronax.solvers.rows.rows import InMemory
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -23,15 +25,17 @@ def structured(rng) -> np.ndarray:
     return z / np.sqrt(np.mean(z**2))
 
 
+def decomposed(z: np.ndarray, center: int | None = None) -> tuple[Leading, Spectrum]:
+    return decompose(NoiseFree(InMemory(sparse.csr_array(z))), center=center, n_comps=10)
+
+
 def estimated(z: np.ndarray, center: int | None = None):
-    blocks = from_csr(sparse.csr_array(z))
-    return m_step.estimate(decompose(blocks, gram(blocks), center=center, n_comps=10)[1], m_step.Penalty(joint=True))
+    return m_step.estimate(decomposed(z, center)[1], m_step.Penalty(joint=True))
 
 
 def test_spiked_is_the_damped_fit_to_a_pooled_spectrum(rng):
     z = structured(rng)
-    blocks = from_csr(sparse.csr_array(z))
-    lead, _ = decompose(blocks, gram(blocks), center=None, n_comps=10)
+    lead, _ = decomposed(z)
     assert lead.rank == 3
     omega = m_step.spiked(lead, float(z.size), 10)
 
@@ -55,8 +59,7 @@ def test_spiked_is_the_damped_fit_to_a_pooled_spectrum(rng):
 def test_without_spikes_omega_is_the_identity(rng):
     z = rng.normal(size=(N, M))
     u, s, vt = np.linalg.svd(z, full_matrices=False)
-    blocks = from_csr(sparse.csr_array((u * np.minimum(s, s[8])) @ vt))
-    lead, _ = decompose(blocks, gram(blocks), center=None, n_comps=10)
+    lead, _ = decomposed((u * np.minimum(s, s[8])) @ vt)
     assert lead.rank == 0
     omega = m_step.spiked(lead, float(z.size), 10)
     assert float(omega.scale) == 1.0
@@ -112,7 +115,7 @@ def spectrum(z: np.ndarray) -> Spectrum:
     z = z / np.sqrt(np.mean(z**2))
     u, s, vt = np.linalg.svd(z - z.mean(0), full_matrices=False)
     kept = min(len(z) - 1, z.shape[1])
-    return Spectrum(u[:, :kept], vt[:kept].T, s[:kept] ** 2, (len(z) - 1, z.shape[1]))
+    return Spectrum(Held(u[:, :kept]), Held(vt[:kept].T), s[:kept] ** 2, (len(z) - 1, z.shape[1]))
 
 
 def test_objective_of_separate_fits_is_the_likelihood_of_each_axis(rng):
@@ -120,7 +123,7 @@ def test_objective_of_separate_fits_is_the_likelihood_of_each_axis(rng):
     z = structured(rng)
     z /= np.sqrt(np.mean(z**2))
     u, s, vt = np.linalg.svd(z)
-    found = m_step.estimate(Spectrum(u[:, :M], vt.T, s**2, (N, M)), m_step.Penalty())
+    found = m_step.estimate(Spectrum(Held(u[:, :M]), Held(vt.T), s**2, (N, M)), m_step.Penalty())
     assert found.status.converged
     expected = []
     for precision, samples in ((found.rows, z.T), (found.cols[0], z)):
@@ -172,8 +175,8 @@ def test_order_and_signs_do_not_matter(shape, rng):
 def test_transposed(shape, rng):
     z = modules(rng, *shape)
     u, s, vt = np.linalg.svd(z, full_matrices=False)
-    one = m_step.estimate(Spectrum(u, vt.T, s**2, shape), m_step.Penalty())
-    other = m_step.estimate(Spectrum(vt.T, u, s**2, shape[::-1]), m_step.Penalty())
+    one = m_step.estimate(Spectrum(Held(u), Held(vt.T), s**2, shape), m_step.Penalty())
+    other = m_step.estimate(Spectrum(Held(vt.T), Held(u), s**2, shape[::-1]), m_step.Penalty())
     np.testing.assert_allclose(dense(one.rows), dense(other.cols[0]), atol=1e-10)
     np.testing.assert_allclose(dense(one.cols[0]), dense(other.rows), atol=1e-10)
     assert one.status.objective[-1] == pytest.approx(other.status.objective[-1], rel=1e-10)

@@ -5,7 +5,8 @@ import pytest
 from scipy import sparse
 
 from kronax.solvers.gaussian import precision
-from kronax.solvers.gaussian.precision import LowRank, Sparse
+from kronax.solvers.gaussian.precision import LowRank, Partial, Sparse
+from kronax.solvers.gaussian.vectors import Held
 
 N, RANK = 40, 7
 
@@ -17,7 +18,7 @@ def example(rng, dtype=np.float64, n: int = N, rank: int = RANK) -> tuple[LowRan
     vectors = np.linalg.qr(rng.normal(size=(n, rank)))[0].astype(dtype)
     weights = rng.normal(size=rank)
     wide = vectors.astype(np.float64)
-    return LowRank(2.5, vectors, weights), 2.5 * np.eye(n) + wide @ np.diag(weights) @ wide.T
+    return LowRank(2.5, Held(vectors), weights), 2.5 * np.eye(n) + wide @ np.diag(weights) @ wide.T
 
 
 @DTYPES
@@ -90,21 +91,40 @@ def test_sparse_precision(rng):
     assert len(kept) == N
 
 
-def uneven(rng) -> tuple[LowRank, np.ndarray]:
-    """A diagonal of its own for every row."""
-    base = rng.uniform(1.0, 2.0, N)
-    vectors, weights = rng.normal(size=(N, RANK)), rng.normal(size=RANK)
-    return LowRank(base, vectors, weights), np.diag(base) + (vectors * weights) @ vectors.T
+# Scaled to partial correlations
 
 
-def test_diagonal_part(rng):
-    kept, full = uneven(rng)
+@pytest.fixture
+def scaled(rng) -> tuple[Partial, np.ndarray]:
+    """``ΔC⁻¹Δ − ½I`` and the matrix it stands for, the inverse of a covariance with variances of all sizes."""
+    vectors, weights = rng.lognormal(0.0, 1.0, (N, 1)) * rng.normal(size=(N, RANK)), rng.uniform(-0.02, 3.0, RANK)
+    inverse = 2.5 * np.eye(N) + (vectors * weights) @ vectors.T
+    size = np.diag(np.diag(inverse) ** -0.5)
+    return Partial(LowRank(2.5, Held(vectors), weights)), size @ inverse @ size - 0.5 * np.eye(N)
+
+
+def test_partial_correlations(scaled, rng):
+    kept, full = scaled
+    rows = rng.integers(0, N, 123)
+    cols = (rows + rng.integers(1, N, 123)) % N
     np.testing.assert_allclose(precision.dense(kept), full, atol=1e-12)
-    np.testing.assert_allclose(precision.diagonal(kept), np.diag(full), atol=1e-12)
-    assert precision.mean_diagonal(kept) == pytest.approx(np.diag(full).mean(), rel=1e-12)
+    np.testing.assert_array_equal(precision.dense(kept), precision.dense(kept).T)
+    np.testing.assert_array_equal(precision.diagonal(kept), np.full(N, 0.5))
+    np.testing.assert_allclose(precision.entries(kept, rows, cols), full[rows, cols], atol=1e-12)
+    np.testing.assert_allclose(precision.complete(kept).toarray(), full, atol=1e-12)
+    assert precision.mean_diagonal(kept) == 0.5
+    assert len(kept) == N
+    assert precision.entries(kept, rows[:0], cols[:0]).shape == (0,)
 
 
-@pytest.mark.parametrize("form", [example, uneven, exactly_sparse])
+def test_factors_give_all_that_is_off_the_diagonal(scaled, rng):
+    for kept, full in (scaled, example(rng)):
+        vectors, weights = precision.factors(kept)
+        product = (vectors * weights) @ vectors.T
+        np.testing.assert_allclose(product - np.diag(np.diag(product)), full - np.diag(np.diag(full)), atol=1e-12)
+
+
+@pytest.mark.parametrize("form", [example, exactly_sparse])
 def test_shifted(form, rng):
     matrix, full = form(rng)
     np.testing.assert_allclose(precision.dense(precision.shifted(matrix, 0.7)), full + 0.7 * np.eye(N), atol=1e-12)

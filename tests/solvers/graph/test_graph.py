@@ -6,15 +6,16 @@ from scipy import sparse
 from scipy.spatial.distance import cdist
 from umap.umap_ import fuzzy_simplicial_set
 
+from kronax.solvers import device
 from kronax.solvers.gaussian.precision import LowRank, Sparse, dense
+from kronax.solvers.gaussian.vectors import Held
 from kronax.solvers.graph.graph import Graph, on_edges, without_weak
 from kronax.solvers.graph.partial_correlations import absolute_graph, partial_correlation_graph
 from kronax.solvers.graph.weights import affinity_graph
 
 N, K, WIDTH = 120, 7, 6
 
-ONE_BLOCK, TWO_BLOCKS = 1100, 2900  # rows: products made at once up to 1024, and 2²³ scores held at a time
-SIZES = pytest.mark.parametrize("n", [N, ONE_BLOCK, TWO_BLOCKS])
+ONE_BLOCK, TWO_BLOCKS = 1100, 2900  # rows: 2²² scores are held at a time, and 2²³ on an accelerator
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -50,13 +51,14 @@ def assert_well_formed(found: Graph, n: int):
 def precision(rng, n: int = N, rank: int = 30) -> LowRank:
     """Positive definite, far from diagonal."""
     vectors, _ = np.linalg.qr(rng.normal(size=(n, rank)))
-    return LowRank(1.0, vectors, rng.uniform(-0.9, 3.0, rank))
+    return LowRank(1.0, Held(vectors), rng.uniform(-0.9, 3.0, rank))
 
 
-@SIZES
-def test_neighbours_are_those_of_the_largest_cosines(n, rng):
+@pytest.mark.parametrize(("n", "platform"), [(N, "cpu"), (ONE_BLOCK, "cpu"), (TWO_BLOCKS, "cpu"), (TWO_BLOCKS, "gpu")])
+def test_neighbours_are_those_of_the_largest_cosines(n, platform, rng):
     embedding = rng.normal(size=(n, WIDTH)) * rng.lognormal(0.0, 1.0, (n, 1))
-    found = affinity_graph(embedding, K)
+    with device.as_if_on(platform):
+        found = affinity_graph(embedding, K)
     assert_well_formed(found, n)
     rows = unit(embedding)
     expected = brute_force(rows @ rows.T, K)
@@ -64,13 +66,15 @@ def test_neighbours_are_those_of_the_largest_cosines(n, rng):
     np.testing.assert_allclose(found.distances.toarray(), np.where(expected, cdist(rows, rows), 0.0), rtol=1e-12)
 
 
-def test_neighbours_are_right_where_single_precision_is_not(rng):
-    """Ten rows around each centre, whose cosines differ in the ninth digit: float32 cannot rank them."""
+@pytest.mark.parametrize("n_together", [10, 100])
+def test_neighbours_are_right_where_single_precision_is_not(n_together, rng):
+    """Rows around each centre, fewer or more than are looked at twice, whose cosines differ in the ninth digit."""
     n = ONE_BLOCK
-    embedding = np.repeat(unit(rng.normal(size=(n // 10, WIDTH))), 10, axis=0) + 1e-5 * rng.normal(size=(n, WIDTH))
+    centres = unit(rng.normal(size=(n // n_together, WIDTH)))
+    embedding = np.repeat(centres, n_together, axis=0) + 1e-5 * rng.normal(size=(n, WIDTH))
     rows = unit(embedding)
     cosine = rows @ rows.T
-    together = np.arange(n)[:, None] // 10 == np.arange(n) // 10
+    together = np.arange(n)[:, None] // n_together == np.arange(n) // n_together
     assert 1e-10 < np.ptp(cosine[together]) < np.finfo(np.float32).eps / 10
     found = affinity_graph(embedding, 3)
     np.testing.assert_array_equal(found.connectivities.toarray() > 0, brute_force(cosine, 3))
@@ -246,7 +250,7 @@ def test_largest_absolute_values_of_a_sparse_precision(rng):
 
 def test_vectors_in_single_precision(rng):
     phi = precision(rng)
-    half = LowRank(phi.base, phi.vectors.astype(np.float32), phi.weights)
+    half = LowRank(phi.base, Held(phi.vectors.array().astype(np.float32)), phi.weights)
     found = partial_correlation_graph(half, 0.8, K)
     assert_well_formed(found, N)
     expected = partial_correlation_graph(phi, 0.8, N - 1).connectivities
@@ -257,7 +261,7 @@ def test_vectors_in_single_precision(rng):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_on_edges(dtype, rng):
     phi = precision(rng)
-    phi = LowRank(phi.base, phi.vectors.astype(dtype), phi.weights)
+    phi = LowRank(phi.base, Held(phi.vectors.array().astype(dtype)), phi.weights)
     edges = affinity_graph(rng.normal(size=(N, WIDTH)), K)
     found = on_edges(phi, edges)
     assert found.format == "csr" and found.dtype == np.float64
@@ -292,7 +296,9 @@ def test_rounding_makes_no_neighbours(rng):
 def test_rounding_makes_no_partial_correlations(rng):
     rows, kind = islands(rng)
     vectors, weights = np.linalg.svd(rows, full_matrices=False)[:2]
-    found = partial_correlation_graph(LowRank(1.0, vectors, -0.5 * weights / weights.max()), 0.5, 23).connectivities
+    found = partial_correlation_graph(
+        LowRank(1.0, Held(vectors), -0.5 * weights / weights.max()), 0.5, 23
+    ).connectivities
     pairs = found.nonzero()
     assert found.nnz
     np.testing.assert_array_equal(kind[pairs[0]], kind[pairs[1]])

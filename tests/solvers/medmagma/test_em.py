@@ -11,12 +11,13 @@ from scipy import sparse
 from kronax.solvers.blocks import from_csr
 from kronax.solvers.gaussian import kronecker_sum, m_step
 from kronax.solvers.gaussian.lasso import newton
-from kronax.solvers.gaussian.precision import LowRank, dense, mean_diagonal
+from kronax.solvers.gaussian.precision import LowRank, Partial, dense, mean_diagonal
 from kronax.solvers.gaussian.shrinkage import leave_one_out, noise_level, shrink_singular_values
 from kronax.solvers.graph.graph import on_edges
 from kronax.solvers.graph.partial_correlations import partial_correlation_graph
 from kronax.solvers.medmagma import em
 from kronax.solvers.medmagma.steps import Steps
+from kronax.solvers.rows.rows import InMemory
 from kronax.solvers.scales import fiber, laplace
 from kronax.solvers.scales.near_zero import GAUSSIAN_DISPERSION
 from kronax.solvers.scales.quotient import pattern_counts, quotient
@@ -293,11 +294,11 @@ class Scripted(Steps):
     """Steps of EM, of which some are said to move as far as asked for, or to be left unsolved from some step on."""
 
     def __init__(self, x: np.ndarray, moves=(), n_solved: int = 10) -> None:
-        super().__init__(quotient(sparse.csr_array(x)).matrix, 50, 0, m_step.Penalty(), progress=False)
+        super().__init__(InMemory(quotient(sparse.csr_array(x)).matrix), 50, 0, m_step.Penalty(), progress=False)
         self.moves, self.left = iter(moves), n_solved
 
-    def _from(self, *start):
-        step = super()._from(*start)
+    def _from(self, *start, **how):
+        step = super()._from(*start, **how)
         self.left -= 1
         return (
             step
@@ -415,9 +416,10 @@ def test_input_and_settings_stay(rng):
     assert jax.config.jax_enable_x64 == x64
 
 
-def test_both_axes_have_the_same_mean_diagonal(rng):
-    found = fit(matrix(rng), max_iter=3)
-    assert isinstance(found.rows.precision, LowRank)
+@pytest.mark.parametrize(("joint", "kind"), [(False, Partial), (True, LowRank)])
+def test_both_axes_have_the_same_mean_diagonal(joint, kind, rng):
+    found = fit(matrix(rng), penalty=m_step.Penalty(joint=joint), max_iter=3)
+    assert isinstance(found.rows.precision, kind) and isinstance(found.cols.precision, kind)
     assert mean_diagonal(found.rows.precision) == pytest.approx(mean_diagonal(found.cols.precision), rel=1e-12)
 
 
@@ -440,7 +442,7 @@ def test_patterns_that_hang_together_loosely(rng):
     x = sparse.csr_array(np.where(band, np.exp(rng.normal(size=(n, n))), 0.0))
     with jax.enable_x64(True):
         y, counts = quotient(x).matrix, pattern_counts(x)
-        slow = fiber.sinkhorn(y, *counts, 1e-9)
+        slow = fiber.sinkhorn(InMemory(y), 1e-9)
         mode = fiber.newton(from_csr(y), fiber.identity(n, n), *map(jnp.asarray, counts), slow.a, slow.b, 1e-9)
     assert float(slow.residual) > 1e-6
     assert float(mode.residual) < 1e-9

@@ -9,6 +9,7 @@ import pytest
 from scipy import sparse
 
 from kronax.solvers.blocks import Blocks, from_csr
+from kronax.solvers.rows.rows import InMemory
 from kronax.solvers.scales import fiber
 from kronax.solvers.scales.quotient import pattern_counts, quotient
 
@@ -62,6 +63,10 @@ def identity() -> fiber.Omega:
     """Ω = I."""
     parts = (np.asarray(1.0), np.zeros((N, 1)), np.zeros(1), np.zeros((M, 1)), np.zeros(1))
     return fiber.Omega(*map(jnp.asarray, parts))
+
+
+def swept(case: Problem, tol: float = TOL) -> fiber.Mode:
+    return fiber.sinkhorn(InMemory(sparse.csr_array(case.y)), tol)
 
 
 def dense_z(y: np.ndarray, mode: fiber.Mode) -> np.ndarray:
@@ -156,11 +161,11 @@ def test_gradient_and_hessian_agree_with_autodiff(density, rng):
 @DENSITIES
 def test_sinkhorn_and_newton_agree_for_the_identity(density, rng):
     case = problem(rng, density, 1.5)
-    swept = fiber.sinkhorn(sparse.csr_array(case.y), *map(np.asarray, case.counts), TOL)
+    scaled = swept(case)
     zero = jnp.zeros(N), jnp.zeros(M)
     stepped = fiber.newton(case.blocks, identity(), *case.counts, *zero, TOL)
-    assert max(swept.residual, stepped.residual) <= TOL
-    np.testing.assert_allclose(dense_z(case.y, swept), dense_z(case.y, stepped), rtol=1e-7)
+    assert max(scaled.residual, stepped.residual) <= TOL
+    np.testing.assert_allclose(dense_z(case.y, scaled), dense_z(case.y, stepped), rtol=1e-7)
 
 
 @DENSITIES
@@ -171,7 +176,7 @@ def test_sinkhorn_agrees_with_a_plain_iteration(density, rng):
     for _ in range(5000):
         rows = p / (squares @ cols)
         cols = n / (rows @ squares)
-    found = dense_z(case.y, fiber.sinkhorn(sparse.csr_array(case.y), *map(np.asarray, case.counts), TOL))
+    found = dense_z(case.y, swept(case))
     np.testing.assert_allclose(found**2, rows[:, None] * squares * cols, rtol=1e-7)
     np.testing.assert_allclose((found**2).sum(1), p, rtol=1e-8)
     np.testing.assert_allclose((found**2).sum(0), n, rtol=1e-8)
@@ -179,9 +184,7 @@ def test_sinkhorn_agrees_with_a_plain_iteration(density, rng):
 
 def test_sinkhorn_counts_its_sweeps_and_meets_a_loose_goal_sooner(rng):
     case = problem(rng, 0.3, 1.5)
-    loose, strict = (
-        fiber.sinkhorn(sparse.csr_array(case.y), *map(np.asarray, case.counts), tol) for tol in (1e-2, 1e-9)
-    )
+    loose, strict = (swept(case, tol) for tol in (1e-2, 1e-9))
     assert 0 < loose.n_iter < strict.n_iter
     assert strict.residual <= 1e-9 < loose.residual <= 1e-2
 
@@ -193,7 +196,7 @@ def test_pattern_in_two_blocks(rng):
     case = problem(rng, 1.0, 1.5)._replace(
         y=y.toarray(), blocks=from_csr(y), counts=tuple(map(jnp.asarray, pattern_counts(y)))
     )
-    mode = fiber.sinkhorn(sparse.csr_array(case.y), *map(np.asarray, case.counts), TOL)
+    mode = swept(case)
     assert mode.residual <= TOL
     assert_scaled(case, dense_z(case.y, mode), 0.5 * np.eye(N), 0.5 * np.eye(M))
     mode = fiber.newton(case.blocks, case.omega, *case.counts, mode.a, mode.b, TOL)
@@ -218,22 +221,10 @@ def test_scales_of_the_matrix_leave_the_mode(density, rng):
 def test_extreme_omega(rng):
     """Six orders of magnitude between the eigenvalues: more steps, the same goal."""
     case = problem(rng, 0.3, 1e3)
-    start = fiber.sinkhorn(sparse.csr_array(case.y), *map(np.asarray, case.counts), TOL)
+    start = swept(case)
     mode = fiber.newton(case.blocks, case.omega, *case.counts, start.a, start.b, TOL)
     assert mode.residual <= TOL
     assert_scaled(case, dense_z(case.y, mode), case.psi, case.phi)
-
-
-def test_of_unit_size(rng):
-    case = problem(rng, 0.3, 1.5)
-    n_entries = float(np.count_nonzero(case.y))
-    start = fiber.Mode(*(jnp.asarray(rng.normal(size=size)) for size in (N, M)), jnp.asarray(0.0), jnp.asarray(1))
-    mode, z = fiber.of_unit_size(case.blocks, start, n_entries)
-    dense = dense_z(case.y, mode)
-    np.testing.assert_allclose((dense**2).sum() / n_entries, 1.0, rtol=1e-12)
-    np.testing.assert_allclose(z.values, fiber.at(case.blocks, mode.a, mode.b).values, rtol=1e-12)
-    ratio = dense[case.y != 0] / dense_z(case.y, start)[case.y != 0]
-    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-12)
 
 
 def test_distance(rng):

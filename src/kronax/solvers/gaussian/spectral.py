@@ -1,8 +1,10 @@
 """Spectra of a noise-free matrix ``Z``, tall: ``n × m``, ``n ≥ m``. Only ``m × m`` eigenproblems are solved."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from kronax.solvers.device import Matrix, beside, eigh_all, leading_and_whole, leading_eigh, to_host
 from kronax.solvers.gaussian.shrinkage import noise_level, shrink_singular_values
@@ -80,14 +82,14 @@ def decompose(z: NoiseFree, *, center: int | None, n_comps: int, whole: bool = T
         Whether the spectrum is wanted.
     """
     square, energies, sums = z.moments()
-    rounding = _ROUNDING if z.rows.dtype == np.float64 else _ROUNDING_SINGLE
+    rounding = rounding_of(z.rows.dtype)
     if not whole:
         return _leading(z, *leading_eigh(square, n_comps), n_comps, rounding), None
     n, m = z.shape
     mean = sums / n if center == 0 else np.zeros(m)
     centred = _centred(n, square, mean, center)
     variances = energies - n * mean**2 if center == 0 else to_host(centred.diagonal())
-    still = _without_variance(variances, energies, n * np.finfo(np.float64).eps)
+    still = without_variance(variances, energies, n * np.finfo(np.float64).eps)
     if still.any():
         kept = beside(np.where(still, 0.0, 1.0), centred)
         centred = centred * kept * kept[:, None]
@@ -133,13 +135,23 @@ def _spectrum(
         cols = cols - cols.mean(0)
     cols = np.where(still[:, None], 0.0, cols)  # a column without variance has none along any direction
     scaled = cols / np.sqrt(values)
+    return Spectrum(Projected(z, scaled, mean @ scaled, partial(_rows_vary, mean, center)), Held(cols), values, dims)
+
+
+def _rows_vary(mean: np.ndarray, center: int | None, z: NoiseFree) -> np.ndarray:
+    """Mark the rows that deviate from the means."""
+    m = len(mean)
     energies, sums, along = z.deviations(mean).T
     variances = energies - 2.0 * along + mean @ mean if center != 1 else energies - sums**2 / m
-    still_rows = _without_variance(variances, energies, m * np.finfo(np.float64).eps)
-    return Spectrum(Projected(z, scaled, mean @ scaled, still_rows), Held(cols), values, dims)
+    return ~without_variance(variances, energies, m * np.finfo(np.float64).eps)
 
 
-def _without_variance(centred: np.ndarray, squares: np.ndarray, rounding: float) -> np.ndarray:
+def rounding_of(dtype: DTypeLike) -> float:
+    """Return the share of the largest eigenvalue below which others count as zero, if blocks are multiplied in this type."""
+    return _ROUNDING if dtype == np.float64 else _ROUNDING_SINGLE
+
+
+def without_variance(centred: np.ndarray, squares: np.ndarray, rounding: float) -> np.ndarray:
     """Mark the rows or columns of which only rounding is left once means are subtracted.
 
     ``centred`` and ``squares`` are sums of squares after and before subtraction; a sum of ``n`` products is accurate to

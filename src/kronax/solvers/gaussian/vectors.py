@@ -1,7 +1,9 @@
 """Vectors of a low-rank matrix: held, or never formed where they are projections of rows."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -76,7 +78,7 @@ class Held(Vectors):
 
 @dataclass(frozen=True)
 class Projected(Vectors):
-    """``U = Z·right − 1·offsetᵀ``, with zeros in the rows marked as still: an ``n × r`` array is made only on demand.
+    """``U = Z·right − 1·offsetᵀ``, with zeros in rows that do not vary: an ``n × r`` array is made only on demand.
 
     Attributes
     ----------
@@ -84,14 +86,19 @@ class Projected(Vectors):
         ``Z``, (n, m).
     right, offset
         (m, r) and (r,).
-    still
-        Marks rows of ``U`` that are zero, (n,).
+    varies
+        Tells of ``Z`` which rows do, (n,); called when it is needed.
     """
 
     z: NoiseFree
     right: np.ndarray
     offset: np.ndarray
-    still: np.ndarray
+    varies: Callable[[NoiseFree], np.ndarray]
+
+    @cached_property
+    def still(self) -> np.ndarray:
+        """Marks of the rows that do not vary."""
+        return ~self.varies(self.z)
 
     @property
     def shape(self) -> tuple[int, int]:  # noqa: D102

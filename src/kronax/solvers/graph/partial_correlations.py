@@ -1,6 +1,5 @@
 """From a precision matrix to a graph: of the largest positive partial correlations, or of the largest entries of any sign."""
 
-import jax
 import numpy as np
 from scipy import sparse
 
@@ -48,8 +47,7 @@ def _largest_entries(
         return _strongest(sparse.csr_array(sign * precision.matrix / size[:, None] / size), n_neighbors)
     vectors, weights = factors(precision)
     scaled = vectors / size[:, None]
-    with jax.enable_x64(True):
-        found, neighbours = most_similar(scaled * (sign * weights), scaled, n_neighbors, progress=progress)
+    found, neighbours = most_similar(scaled * (sign * weights), scaled, n_neighbors, progress=progress)
     return to_csr(neighbours, np.where(found < _smallest(vectors), 0.0, found))
 
 

@@ -1,18 +1,25 @@
 """From an embedding to a graph: the affinity of rows, and the weights of UMAP."""
 
-import jax
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 from kronax.solvers.graph.graph import SMALLEST_CORRELATION, Graph, assembled, to_csr
-from kronax.solvers.graph.search import most_similar
+from kronax.solvers.graph.lists import nearest
+from kronax.solvers.graph.search import in_blocks
 
-_WIDTH = 16  # embeddings are padded to a multiple of it, so that those of different ranks share compiled code
-_BISECTIONS = 64
+_NUMBERS = 2**19  # in a block of differences: 4 MiB
+_STEPS = 64
+_LAST_STEP = 1e-13  # relative to the kernel's width
 _SMALLEST_WIDTH, _LARGEST_WIDTH = 1e-3, 1e3  # of the kernel, relative to the mean distance to the neighbours
 _SMALLEST_DISTANCE = 1e-8  # of two equal rows: distances in a graph are positive
+Search = Callable[[np.ndarray, int], np.ndarray]
 
 
-def affinity_graph(embedding: np.ndarray, n_neighbors: int, *, progress: bool = False) -> Graph:
+def affinity_graph(
+    embedding: np.ndarray, n_neighbors: int, *, search: Search | None = None, progress: bool = False
+) -> Graph:
     """Connect the rows of an embedding whose directions are closest.
 
     The affinity of two rows is their cosine. Of every row, the ``n_neighbors`` largest positive ones are kept, except
@@ -24,39 +31,68 @@ def affinity_graph(embedding: np.ndarray, n_neighbors: int, *, progress: bool = 
     Parameters
     ----------
     embedding
-        ``(n, k)``. A row of zeros has no neighbours.
+        ``(n, d)``. A row of zeros has no neighbours.
     n_neighbors
         Neighbours of every row, itself not counted; fewer than ``n``.
+    search
+        From rows of unit length, ``(m, d)``, and a number ``k < m`` to the ``k`` nearest other rows of each, ``(m, k)``; the
+        exact search if None.
     """
-    length = np.linalg.norm(embedding, axis=1, keepdims=True)
-    rows = np.divide(embedding, length, out=np.zeros_like(embedding), where=length > 0)
-    rows = np.pad(rows, ((0, 0), (0, -rows.shape[1] % _WIDTH)))
-    with jax.enable_x64(True):
-        affinity, neighbours = most_similar(rows, rows, n_neighbors, progress=progress)
-    distance, weight = _fuzzy_weights(rows, neighbours, affinity > SMALLEST_CORRELATION)
-    one_sided = to_csr(neighbours, weight)
+    n = len(embedding)
+    length = np.linalg.norm(embedding, axis=1)
+    alive = np.flatnonzero(length > 0)
+    rows = embedding[alive] / length[alive, None]
+    k = max(0, min(n_neighbors, len(alive) - 1))
+    neighbours, weights, distances = np.zeros((n, k), np.int64), np.zeros((n, k)), np.zeros((n, k))
+    if k:
+        find = search or partial(nearest, recall=1.0, progress=progress)
+        near = find(rows, k)
+        neighbours[alive] = alive[near]
+        distances[alive], weights[alive] = _fuzzy_weights(rows, near, np.log2(max(n_neighbors, 2)))
+    one_sided = to_csr(neighbours, weights)
     other_side = one_sided.T.tocsr()
     union = one_sided + other_side - one_sided * other_side
-    length = to_csr(neighbours, np.where(weight > 0, distance, 0.0))
-    return assembled(union, length.maximum(length.T))
+    one_sided = to_csr(neighbours, np.where(weights > 0, distances, 0.0))
+    return assembled(union, one_sided.maximum(one_sided.T))
 
 
-def _fuzzy_weights(rows: np.ndarray, neighbours: np.ndarray, connected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Turn the distances to the neighbours into weights in (0, 1]; 0 where not connected."""
-    distance = np.stack([np.linalg.norm(rows - rows[other], axis=1) for other in neighbours.T], axis=1)
-    distance = np.maximum(distance, _SMALLEST_DISTANCE)
-    nearest = np.min(distance, axis=1, keepdims=True, where=connected, initial=np.inf)
-    beyond = np.maximum(distance - nearest, 0.0, out=np.full_like(distance, np.inf), where=connected)
-    weights = np.empty_like(beyond)
+def _fuzzy_weights(rows: np.ndarray, neighbours: np.ndarray, total: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distances to the neighbours and weights in (0, 1]; 0 where the cosine is not positive."""
+    n, k = neighbours.shape
+    distances, weights = np.empty((n, k)), np.empty((n, k))
+    size = max(1, _NUMBERS // (k * rows.shape[1]))
 
-    def at(width: np.ndarray) -> np.ndarray:
-        np.divide(beyond, -width[:, None], out=weights)
-        return np.exp(weights, out=weights)
+    def weigh(start: int) -> None:
+        block = slice(start, start + size)
+        apart = rows[neighbours[block]] - rows[block, None]
+        squared = np.vecdot(apart, apart)
+        connected = 1.0 - 0.5 * squared > SMALLEST_CORRELATION
+        distances[block] = np.maximum(np.sqrt(squared), _SMALLEST_DISTANCE)
+        weights[block] = _kernel(distances[block], connected, total)
 
-    scale = distance.mean(1)
-    low, high = _SMALLEST_WIDTH * scale, _LARGEST_WIDTH * scale
-    for _ in range(_BISECTIONS):
-        middle = 0.5 * (low + high)
-        small = at(middle).sum(1) < np.log2(neighbours.shape[1])
-        low, high = np.where(small, middle, low), np.where(small, high, middle)
-    return distance, at(0.5 * (low + high))
+    in_blocks(weigh, range(0, n, size), progress=False)
+    return distances, weights
+
+
+def _kernel(distance: np.ndarray, connected: np.ndarray, total: float) -> np.ndarray:
+    """Return ``exp(−u(d − d₀))``, ``d₀`` the least distance of a row, with the rate ``u`` at which they add up to the total.
+
+    The logarithm of the sum is a convex function of ``u`` and decreases, so Newton's steps from the left stay there.
+    """
+    first = np.min(distance, axis=1, keepdims=True, where=connected, initial=np.inf)
+    beyond = np.subtract(distance, first, out=np.full_like(distance, np.inf), where=connected)
+    scale = distance.mean(axis=1)
+    low, high = 1.0 / (_LARGEST_WIDTH * scale), 1.0 / (_SMALLEST_WIDTH * scale)
+    rate = low.copy()  # what remains where there are too few neighbours for the total
+    left = np.flatnonzero(connected.sum(axis=1) > total)
+    for _ in range(_STEPS):
+        at, there = rate[left], beyond[left]
+        weights = np.exp(-at[:, None] * there)
+        found = weights.sum(axis=1)
+        slope = np.multiply(weights, there, out=np.zeros_like(there), where=connected[left]).sum(axis=1)
+        step = np.divide(np.log(found / total) * found, slope, out=np.full_like(found, np.inf), where=slope > 0)
+        rate[left] = np.clip(at + step, low[left], high[left])
+        left = left[rate[left] - at > _LAST_STEP * at]
+        if not len(left):
+            break
+    return np.exp(-rate[:, None] * beyond)

@@ -23,8 +23,10 @@ from kronax.solvers.gaussian.precision import Precision
 from kronax.solvers.gaussian.spectral import Spectrum
 from kronax.solvers.medmagma.penalised import Penalised
 from kronax.solvers.medmagma.steps import Step, Steps
+from kronax.solvers.rows.chunked import Chunked
+from kronax.solvers.rows.rows import InMemory
 from kronax.solvers.scales.laplace import Laplace
-from kronax.solvers.scales.powered import powered
+from kronax.solvers.scales.powered import Powered, powered, powered_chunks
 from kronax.solvers.status import Status, ended
 
 
@@ -147,17 +149,52 @@ def fit(
     """
     transposed = matrix.shape[0] < matrix.shape[1]
     found = powered(matrix, power)
-    tall = found.matrix.T.tocsr() if transposed else found.matrix
+    rows = InMemory(found.rows.matrix.T.tocsr()) if transposed else found.rows
     axis, penalty = int(transposed) if center else None, _oriented(penalty, transposed)
     # with a penalty that stays and no means to take away, E-step and M-step have one objective
     kind = Penalised if penalty.kind == "ridge" and penalty.strength is not None and not center else Steps
     with jax.enable_x64(True):
-        steps = kind(tall, n_comps, axis, penalty, laplace, whole=whole or kind is Penalised, progress=progress)
+        steps = kind(rows, n_comps, axis, penalty, laplace, whole=whole or kind is Penalised, progress=progress)
         run = _iterate(steps, max_iter, tol, progress)
+    return _fit(run, found, transposed)
+
+
+def fit_chunks(
+    rows: Chunked,
+    some: sparse.csr_array,
+    *,
+    signed: bool,
+    power: float | None = None,
+    center: bool = True,
+    n_comps: int = 50,
+    whole: bool = True,
+    progress: bool = False,
+) -> Fit:
+    """Fit the model to rows that are read anew in every pass, by one step of EM with shrinkage, each axis apart.
+
+    Parameters
+    ----------
+    rows
+        ``X``, taller than wide.
+    some
+        Some of its rows, from which ``γ`` is chosen.
+    signed
+        Whether ``X`` has negative values.
+    power, center, n_comps, whole, progress
+        As in :func:`fit`.
+    """
+    found = powered_chunks(rows, some, power, signed=signed)
+    with jax.enable_x64(True):
+        steps = Steps(found.rows, n_comps, 0 if center else None, m_step.Penalty(), whole=whole, progress=progress)
+        run = _iterate(steps, 1, 0.0, progress)
+    return _fit(run, found, transposed=False)
+
+
+def _fit(run: "_Run", found: Powered, transposed: bool) -> Fit:
+    """Put together where EM ended and the scales: ``|Z| = |Y|^γ·exp(a + b)``."""
     a, b = to_host(run.step.mode.a), to_host(run.step.mode.b)
     if transposed:
         a, b = b, a
-    # |Z| = |Y|^γ·exp(a + b)
     log_rows, log_cols = found.log_rows - a / found.power, found.log_cols - b / found.power
     shift = log_cols.mean()
     return Fit(
@@ -185,10 +222,10 @@ def fit_without_noise(
     Parameters as in :func:`fit`.
     """
     transposed = matrix.shape[0] < matrix.shape[1]
-    tall = matrix.T.tocsr() if transposed else matrix
+    rows = InMemory(matrix.T.tocsr() if transposed else matrix)
     axis, penalty = int(transposed) if center else None, _oriented(penalty, transposed)
     with jax.enable_x64(True):
-        step = Steps(tall, n_comps, axis, penalty, whole=whole, progress=progress).without_noise()
+        step = Steps(rows, n_comps, axis, penalty, whole=whole, progress=progress).without_noise()
     return Structure(**_structure(_Run(step, _of_one(step, "there is no noise to take away")), transposed))
 
 
@@ -217,13 +254,15 @@ def _oriented(penalty: m_step.Penalty, transposed: bool) -> m_step.Penalty:
 
 
 def bytes_needed(n: int, p: int, n_entries: int, *, complete: bool) -> int:
-    """Estimate the peak memory of a fit and its graphs, in bytes, beyond the input; the factors were measured."""
-    large, small = max(n, p), min(n, p)
-    entries = 120 * n_entries  # the matrix in blocks, its copies, and what one sweep holds
-    square = 8 * 10 * small**2  # Gram matrices, eigenvectors, Newton
-    vectors = 2 * 8 * large * small
+    """Estimate the peak memory of a fit and its graphs, in bytes, beyond the input; the factors were measured.
+
+    ``n_entries`` is 0 where the matrix is read in chunks.
+    """
+    entries = 40 * n_entries  # the matrix, its powers, and what one pass holds
+    square = 8 * 12 * min(n, p) ** 2  # Gram matrices, eigenvectors
+    embeddings = 8 * 200 * (n + p)  # directions, coordinates, and the search for neighbours
     graphs = 140 * (n**2 + p**2) if complete else 0
-    return entries + square + vectors + graphs + 2**29
+    return entries + square + embeddings + graphs + 2**29
 
 
 def _iterate(steps: Steps, max_iter: int, tol: float, progress: bool) -> _Run:

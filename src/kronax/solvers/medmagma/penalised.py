@@ -16,12 +16,12 @@ zero or infinity.
 from dataclasses import replace
 
 import numpy as np
-from scipy import sparse
 
 from kronax.solvers.device import to_host
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.spectral import Leading, Spectrum, decompose
 from kronax.solvers.medmagma.steps import Step, Steps
+from kronax.solvers.rows.rows import Rows
 from kronax.solvers.scales import fiber
 from kronax.solvers.scales.laplace import Laplace, Moments
 
@@ -33,7 +33,7 @@ class Penalised(Steps):
 
     def __init__(
         self,
-        matrix: sparse.csr_array,
+        rows: Rows,
         n_comps: int,
         center: int | None,
         penalty: m_step.Penalty,
@@ -42,9 +42,9 @@ class Penalised(Steps):
         whole: bool = True,
         progress: bool,
     ) -> None:
-        variance = matrix.nnz / np.prod(matrix.shape)  # mean one of the first Z
+        variance = rows.n_entries / np.prod(rows.shape)  # mean one of the first Z
         super().__init__(
-            matrix, n_comps, center, replace(penalty, unit=variance**2), laplace, whole=whole, progress=progress
+            rows, n_comps, center, replace(penalty, unit=variance**2), laplace, whole=whole, progress=progress
         )
         self.log_mean = 0.0
 
@@ -69,14 +69,23 @@ class Penalised(Steps):
     def _seen(self, step: Step) -> fiber.Omega:
         return m_step.whole(step.estimate)
 
-    def _from(self, mode: fiber.Mode, omega: fiber.Omega | None, last: m_step.Estimate | None = None) -> Step:
+    def _from(
+        self,
+        mode: fiber.Mode,
+        omega: fiber.Omega | None,
+        last: m_step.Estimate | None = None,
+        *,
+        scaled: bool = False,
+    ) -> Step:
         rows, cols = self.counts
         log_mean = float(rows @ to_host(mode.a) + cols @ to_host(mode.b)) / self.n_entries
         if last is None:
             self.log_mean = log_mean
-        return super()._from(replace(mode, a=mode.a - (log_mean - self.log_mean)), omega, last)
+        return super()._from(replace(mode, a=mode.a - (log_mean - self.log_mean)), omega, last, scaled=scaled)
 
-    def _decomposed(self, mode: fiber.Mode, moments: Moments | None) -> tuple[fiber.Mode, Leading, Spectrum]:
+    def _decomposed(
+        self, mode: fiber.Mode, moments: Moments | None, scaled: bool
+    ) -> tuple[fiber.Mode, Leading, Spectrum]:
         lead, found = decompose(self._noise_free(mode), center=self.center, n_comps=self.n_comps)
         if moments:
             dense = self._dense(mode)

@@ -7,17 +7,22 @@ place of the row that is most similar to it in the other matrices.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
+from scipy import linalg, sparse
 
-from kronax.solvers.device import block_size, eigh_all
+from kronax.solvers.device import block_size, eigh_all, to_host
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.precision import Precision
-from kronax.solvers.gaussian.spectral import Spectrum
-from kronax.solvers.gaussian.vectors import Held
+from kronax.solvers.gaussian.spectral import Spectrum, rounding_of, without_variance
+from kronax.solvers.gaussian.vectors import Held, Projected
+from kronax.solvers.rows.noise_free import NoiseFree
+from kronax.solvers.rows.on_devices import spread
+from kronax.solvers.rows.rows import InMemory
 from kronax.solvers.status import Status
 
-_ROUNDING = 1e-12  # eigenvalues below this share of the largest count as zero
 _SCORES = 2**23  # cosines held at a time: 64 MiB
 
 
@@ -77,25 +82,82 @@ def combine(
 def side_by_side(spectra: Sequence[Spectrum], members: Sequence[np.ndarray], n: int) -> Spectrum:
     """Compute the spectrum of the matrices side by side; rows that one lacks are zero.
 
-    With ``Z_k = U_k diag(√e_k) V_kᵀ``, the spectrum of ``C = [U_1√e_1, U_2√e_2, …]`` is enough. The eigenvectors of its
-    rows are those sought; from those of its columns, ``W``, those of the columns sought are ``V_k W_k``.
+    Its eigenvectors are those of the smaller of its two Gram matrices, to which every ``Z_k``, centred over the rows that it has,
+    contributes. A column that marks these rows, beside ``Z_k``, brings the centring into one product with all.
     """
-    parts = [
-        _placed(part.rows.array() * np.sqrt(part.eigenvalues), at, n) for part, at in zip(spectra, members, strict=True)
+    found = [_matrix(part) for part in spectra]
+    means = [
+        z.sum(axis=0) / z.shape[0] if part.dims[0] < z.shape[0] else np.zeros(z.shape[1])
+        for z, part in zip(found, spectra, strict=True)
     ]
-    coordinates = np.hstack(parts)
-    lost = max(part.rows.shape[0] - part.dims[0] for part in spectra)  # by centring
+    placed = [_placed_rows(z, at, n) for z, at in zip(found, members, strict=True)]
+    lost = max(z.shape[0] - part.dims[0] for z, part in zip(found, spectra, strict=True))  # by centring
     dims = n - lost, sum(part.dims[1] for part in spectra)
-    wide = coordinates.shape[1] > n
-    ((values, vectors),) = eigh_all([coordinates @ coordinates.T if wide else coordinates.T @ coordinates])
-    kept = min(*dims, int((values > _ROUNDING * values[0]).sum()))
-    values, vectors = values[:kept], vectors[:, :kept]
-    others = (coordinates.T if wide else coordinates) @ (vectors / np.sqrt(values))
-    rows, weights = (vectors, others) if wide else (others, vectors)
-    rows = np.where(coordinates.any(axis=1)[:, None], rows, 0.0)  # rows that do not vary have no part in any direction
-    ends = np.cumsum([part.shape[1] for part in parts])[:-1]
-    cols = [part.cols.array() @ weight for part, weight in zip(spectra, np.split(weights, ends), strict=True)]
-    return Spectrum(Held(rows), Held(np.vstack(cols)), values, dims, _beyond(spectra, members, n))
+    beyond = _beyond(spectra, members, n)
+    if sum(len(mean) for mean in means) > n:
+        return _from_rows(placed, means, dims, beyond)
+    return _from_cols(placed, means, dims, beyond)
+
+
+def _matrix(spectrum: Spectrum) -> sparse.csr_array:
+    """Return the ``Z`` that a spectrum was computed from, rows first."""
+    if isinstance(spectrum.rows, Projected):
+        return spectrum.rows.z.held()
+    return spectrum.cols.z.held().T.tocsr()
+
+
+def _placed_rows(z: sparse.csr_array, at: np.ndarray, n: int) -> sparse.csr_array:
+    """Put the rows of a matrix, and a 1 behind each, at their places among ``n``."""
+    marked = sparse.hstack([z, np.ones((z.shape[0], 1))], format="csr")
+    place = sparse.csr_array((np.ones(len(at)), (at, np.arange(len(at)))), (n, len(at)))
+    return sparse.csr_array(place @ marked)
+
+
+def _from_cols(
+    placed: Sequence[sparse.csr_array], means: Sequence[np.ndarray], dims: tuple[int, int], beyond: Any
+) -> Spectrum:
+    """Solve for the columns; the rows follow as projections."""
+    z = NoiseFree(spread(InMemory(sparse.csr_array(sparse.hstack(placed, format="csr")))))
+    centring = linalg.block_diag(*(np.vstack([np.eye(len(mean)), -mean]) for mean in means))
+    square = to_host(z.moments()[0])
+    values, cols = _solved(centring.T @ square @ centring, dims, z.rows.dtype)
+    right = centring @ (cols / np.sqrt(values))
+    return Spectrum(Projected(z, right, np.zeros(len(values)), partial(_vary, means)), Held(cols), values, dims, beyond)
+
+
+def _from_rows(
+    placed: Sequence[sparse.csr_array], means: Sequence[np.ndarray], dims: tuple[int, int], beyond: Any
+) -> Spectrum:
+    """Solve for the rows, fewer than columns; the columns follow."""
+    parts = [(part[:, :-1], part[:, [-1]].toarray().ravel(), mean) for part, mean in zip(placed, means, strict=True)]
+    square = sum(_centred_square(z, has, mean) for z, has, mean in parts)
+    values, rows = _solved(square, dims, np.float64)
+    scaled = rows / np.sqrt(values)
+    cols = [z.T @ scaled - np.outer(mean, has @ scaled) for z, has, mean in parts]
+    energies = sum(z.power(2).sum(axis=1) for z, _, _ in parts)
+    still = without_variance(np.diag(square), energies, sum(dims) * np.finfo(np.float64).eps)
+    return Spectrum(Held(np.where(still[:, None], 0.0, rows)), Held(np.vstack(cols)), values, dims, beyond)
+
+
+def _centred_square(z: sparse.csr_array, has: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Compute ``(Z − 1mᵀ)(Z − 1mᵀ)ᵀ``, where 1 marks the rows that there are."""
+    along = z @ mean
+    cross = np.outer(along, has)
+    return (z @ z.T).toarray() - cross - cross.T + (mean @ mean) * np.outer(has, has)
+
+
+def _solved(square: np.ndarray, dims: tuple[int, int], dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positive eigenvalues, descending, and their eigenvectors."""
+    ((values, vectors),) = eigh_all([square])
+    kept = min(*dims, int((values > rounding_of(dtype) * values[0]).sum()))
+    return values[:kept], vectors[:, :kept]
+
+
+def _vary(means: Sequence[np.ndarray], z: NoiseFree) -> np.ndarray:
+    """Mark the rows that deviate from the means: ``Σ_k ‖z_ik − m_k‖²`` over the matrices that have the row."""
+    # the column of marks adds 1 to ‖z_ik‖², and brings ‖m_k‖² − 1
+    energies, _, along = z.deviations(np.concatenate([np.append(-2.0 * mean, mean @ mean - 1.0) for mean in means])).T
+    return ~without_variance(energies + along, energies, z.shape[1] * np.finfo(np.float64).eps)
 
 
 def _beyond(spectra: Sequence[Spectrum], members: Sequence[np.ndarray], n: int) -> tuple[np.ndarray, None] | None:
@@ -147,6 +209,6 @@ def _placed(values: np.ndarray, at: np.ndarray, n: int) -> np.ndarray:
     return full
 
 
-def bytes_needed(n: int, n_directions: int) -> int:
-    """Estimate the memory for so many rows and directions of all matrices together, in bytes."""
-    return 8 * (3 * n * n_directions + 6 * min(n, n_directions) ** 2)
+def bytes_needed(n: int, p: int, n_entries: int) -> int:
+    """Estimate the memory for so many rows, and columns and entries of all matrices together, in bytes."""
+    return 60 * n_entries + 8 * 8 * min(n, p) ** 2

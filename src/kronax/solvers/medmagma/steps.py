@@ -10,7 +10,6 @@ from functools import cached_property
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import sparse
 
 from kronax.solvers.blocks import Blocks, from_csr
 from kronax.solvers.device import to_host
@@ -18,13 +17,14 @@ from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.spectral import Leading, Spectrum, decompose
 from kronax.solvers.rows.noise_free import Factors, NoiseFree
 from kronax.solvers.rows.on_devices import spread
-from kronax.solvers.rows.rows import InMemory
+from kronax.solvers.rows.rows import InMemory, Rows
 from kronax.solvers.scales import fiber
 from kronax.solvers.scales.laplace import Laplace, Moments
 from kronax.solvers.scales.quotient import pattern_counts
 from kronax.solvers.status import CLOSED_FORM, Status
 
 FIBER_TOLERANCE = 1e-9  # of row and column sums: what is aimed at ...
+FIBER_TOLERANCE_OF_CHUNKS = 1e-7  # ... where every pass reads the whole matrix anew ...
 FIBER_ACCEPTED = 1e-6  # ... and what will do
 
 
@@ -55,14 +55,14 @@ class Step:
 
 
 class Steps:
-    """One tall matrix and the steps of EM on it.
+    """One tall matrix and the steps of EM on it, of which only the first can do without the matrix in memory.
 
     ``center`` is the axis along which ``m`` is constant; ``whole`` is False if directions above the noise are all that is wanted.
     """
 
     def __init__(
         self,
-        matrix: sparse.csr_array,
+        rows: Rows,
         n_comps: int,
         center: int | None,
         penalty: m_step.Penalty,
@@ -73,23 +73,30 @@ class Steps:
     ) -> None:
         self.n_comps, self.center, self.penalty = n_comps, center, penalty
         self.laplace, self.whole, self.progress = laplace, whole or bool(laplace), progress
-        self.n_entries = float(matrix.nnz)  # and the sum of the squares of Z, the mean of which is 1
-        self.matrix, self.counts = matrix, pattern_counts(matrix)
-        self.rows = spread(InMemory(matrix))
+        self.rows = spread(rows)
+        self.n_entries = float(rows.n_entries)  # and the sum of the squares of Z, the mean of which is 1
 
     @cached_property
     def y(self) -> Blocks:
         """``Y`` for Newton's method."""
         with jax.enable_x64(True):
-            return from_csr(self.matrix)
+            return from_csr(self.rows.matrix)
+
+    @cached_property
+    def counts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of entries of every row and column."""
+        return pattern_counts(self.rows.matrix)
 
     def first(self) -> Step:
         """Take the step from ``Ω = I``."""
-        omega = fiber.identity(*self.matrix.shape)
-        mode = fiber.sinkhorn(self.rows, self.counts[1], FIBER_TOLERANCE, progress=self.progress)
-        if float(mode.residual) > FIBER_TOLERANCE:  # a loosely connected pattern, which Newton's method can handle
-            mode = self._newton(omega, mode)
-        return self._from(mode, omega)
+        omega = fiber.identity(*self.rows.shape)
+        in_memory = isinstance(self.rows, InMemory)
+        tolerance = FIBER_TOLERANCE if in_memory else FIBER_TOLERANCE_OF_CHUNKS
+        mode = fiber.sinkhorn(self.rows, tolerance, progress=self.progress)
+        if float(mode.residual) > tolerance and in_memory:
+            # a loosely connected pattern, which Newton's method can handle
+            return self._from(self._newton(omega, mode), omega)
+        return self._from(mode, omega, scaled=True)
 
     def after(self, step: Step) -> Step:
         """Take the step from what the one before found."""
@@ -98,7 +105,7 @@ class Steps:
 
     def without_noise(self) -> Step:
         """Take the matrix itself for ``Z``."""
-        n, m = self.matrix.shape
+        n, m = self.rows.shape
         return self._from(fiber.Mode(jnp.zeros(n), jnp.zeros(m), jnp.asarray(0.0), jnp.asarray(0)), None)
 
     def distance(self, old: Step, new: Step) -> float:
@@ -126,27 +133,40 @@ class Steps:
     def _newton(self, omega: fiber.Omega, start: fiber.Mode) -> fiber.Mode:
         return fiber.newton(self.y, omega, *map(jnp.asarray, self.counts), start.a, start.b, FIBER_TOLERANCE)
 
-    def _from(self, mode: fiber.Mode, omega: fiber.Omega | None, last: m_step.Estimate | None = None) -> Step:
-        """Take the M-step from a mode for ``Ω``."""
+    def _from(
+        self,
+        mode: fiber.Mode,
+        omega: fiber.Omega | None,
+        last: m_step.Estimate | None = None,
+        *,
+        scaled: bool = False,
+    ) -> Step:
+        """Take the M-step from a mode for ``Ω``; ``scaled`` if its row factors follow from the others, as for ``Ω = I``."""
         residual = float(mode.residual)
         off = f"row and column sums are off their targets by {residual:.2g}" if residual > FIBER_ACCEPTED else ""
         moments = self.laplace(self._dense(mode), *fiber.precisions(omega)) if self.laplace and not off else None
         if self.laplace and self.laplace.required and not (off or moments):
             off = "Z is no strict mode, around which second moments could be taken"
-        mode, lead, found = self._decomposed(mode, moments)
+        mode, lead, found = self._decomposed(mode, moments, scaled)
         estimate = m_step.estimate(found, self.penalty, last, progress=self.progress) if found else None
         status = estimate.status if estimate else replace(CLOSED_FORM, objective=np.array([np.nan]))
         if moments:
-            curvature = 0.5 * moments.log_det / np.prod(self.matrix.shape)  # Eq. 7
+            curvature = 0.5 * moments.log_det / np.prod(self.rows.shape)  # Eq. 7
             status = replace(status, objective=status.objective + curvature)
         if off:
             status = replace(status, converged=False, reason=off)
         return Step(mode, moments, lead, found, estimate, status)
 
-    def _decomposed(self, mode: fiber.Mode, moments: Moments | None) -> tuple[fiber.Mode, Leading, Spectrum | None]:
+    def _decomposed(
+        self, mode: fiber.Mode, moments: Moments | None, scaled: bool
+    ) -> tuple[fiber.Mode, Leading, Spectrum | None]:
         """Move a mode to where the mean square of ``Z`` is 1, and decompose ``Z``."""
-        mode = self._of_unit_size(mode)
-        lead, found = decompose(self._noise_free(mode), center=self.center, n_comps=self.n_comps, whole=self.whole)
+        if scaled:
+            z = NoiseFree(self.rows, Factors(np.exp(2.0 * to_host(mode.b))), self.progress)
+        else:
+            mode = self._of_unit_size(mode)
+            z = self._noise_free(mode)
+        lead, found = decompose(z, center=self.center, n_comps=self.n_comps, whole=self.whole)
         return mode, lead, replace(found, beyond=self._beyond(mode, moments)) if moments else found
 
     def _beyond(self, mode: fiber.Mode, moments: Moments) -> tuple[np.ndarray, np.ndarray]:
@@ -159,7 +179,7 @@ class Steps:
 
     def _of_unit_size(self, mode: fiber.Mode) -> fiber.Mode:
         """Move a mode along the overall scale, which the model does not determine, until the mean of ``z²`` is 1."""
-        energy = self._noise_free(mode).deviations(np.zeros(self.matrix.shape[1]))[:, 0].sum()
+        energy = self._noise_free(mode).deviations(np.zeros(self.rows.shape[1]))[:, 0].sum()
         return replace(mode, a=mode.a - 0.5 * np.log(energy / self.n_entries))
 
     def _noise_free(self, mode: fiber.Mode) -> NoiseFree:

@@ -59,7 +59,7 @@ class Block:
         """Return the block with the entries ``y_ij √(l_i r_j)``."""
         values = self.matrix.data * np.repeat(np.sqrt(left), np.diff(self.matrix.indptr))
         values *= np.sqrt(right)[self.matrix.indices]
-        return replace(self, matrix=self._with(values))
+        return replace(self, matrix=self.with_values(values))
 
     def gram(self) -> np.ndarray:
         """Compute the upper triangle of ``YᵀY``, (m, m)."""
@@ -93,9 +93,10 @@ class Block:
             yield rows, part
 
     def _squares(self) -> sparse.csr_array:
-        return self._with(self.matrix.data**2)
+        return self.with_values(self.matrix.data**2)
 
-    def _with(self, values: np.ndarray) -> sparse.csr_array:
+    def with_values(self, values: np.ndarray) -> sparse.csr_array:
+        """Return a matrix of the same pattern."""
         return like(self.matrix, values)
 
 
@@ -103,10 +104,16 @@ def rows_of(matrix: sparse.csr_array, rows: slice) -> sparse.csr_array:
     """Return consecutive rows of a CSR matrix, of whose data and indices they are views."""
     indptr = matrix.indptr[rows.start : rows.stop + 1]
     own = slice(indptr[0], indptr[-1])
-    parts = matrix.data[own], matrix.indices[own], indptr - indptr[0]
-    return sparse.csr_array(parts, (len(indptr) - 1, matrix.shape[1]), copy=False)
+    return _of_parts(matrix.data[own], matrix.indices[own], indptr - indptr[0], matrix.shape[1])
 
 
 def like(matrix: sparse.csr_array, values: np.ndarray) -> sparse.csr_array:
     """Return a CSR matrix of the same pattern with other values, without a copy of the pattern."""
-    return sparse.csr_array((values, matrix.indices, matrix.indptr), matrix.shape, copy=False)
+    return _of_parts(values, matrix.indices, matrix.indptr, matrix.shape[1])
+
+
+def _of_parts(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, m: int) -> sparse.csr_array:
+    """Return the CSR matrix with these parts; SciPy's constructor would copy views of arrays more than twice as long."""
+    matrix = sparse.csr_array((len(indptr) - 1, m), dtype=data.dtype)
+    matrix.data, matrix.indices, matrix.indptr = data, indices, indptr
+    return matrix

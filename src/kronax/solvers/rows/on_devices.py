@@ -132,7 +132,8 @@ class OnDevices(InMemory):
         padded = -(-n_groups // len(where)) * len(where)  # with empty groups, so that every device has as many
         mesh = Mesh(np.array(where), (_AXIS,))
         self.layout = Layout(matrix.shape, n_groups * group, group, padded, mesh, np.dtype(self.dtype))
-        self.parts = _uploaded(matrix, self.layout)
+        with self._settings():
+            self.parts = _uploaded(matrix, self.layout)
 
     def sums(
         self, kernel: Callable[..., Any], *shared: Any, title: str = "", progress: bool = False

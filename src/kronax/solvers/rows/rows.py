@@ -25,10 +25,22 @@ Arrays = tuple[np.ndarray, ...]
 
 
 class Rows(ABC):
-    """An ``n × m`` matrix in blocks of rows."""
+    """An ``n × m`` matrix in blocks of rows.
+
+    Attributes
+    ----------
+    shape
+        ``n`` and ``m``.
+    n_entries, col_counts
+        Number of non-zero entries, of all and of every column, (m,) float64.
+    dtype
+        Of blocks when they are dense.
+    """
 
     shape: tuple[int, int]
-    dtype: DTypeLike  # of blocks when they are dense
+    n_entries: int
+    col_counts: np.ndarray
+    dtype: DTypeLike
 
     @abstractmethod
     def results(self, kernel: Callable[..., Any], *shared: Any) -> Iterator[Any]:
@@ -36,7 +48,7 @@ class Rows(ABC):
 
     def sums(self, kernel: Callable[..., Arrays], *shared: Any, title: str = "", progress: bool = False) -> Arrays:
         """Return the sums over all blocks of the arrays that the kernel returns."""
-        return added(self._shown(self.results(kernel, *shared), title, progress))
+        return added(map(in_float64, self._shown(self.results(kernel, *shared), title, progress)))
 
     def each(
         self, kernel: Callable[..., np.ndarray], *shared: Any, title: str = "", progress: bool = False
@@ -53,31 +65,48 @@ class Rows(ABC):
         return tqdm(results, desc=title, total=len(self), unit="block", delay=2, leave=False, disable=disable)
 
 
-def added(parts: Iterable[Arrays]) -> Arrays:
+def add_arrays(left: Arrays, right: Arrays) -> Arrays:
+    """Add the arrays of two parts."""
+    return tuple(a + b for a, b in zip(left, right, strict=True))
+
+
+def added(parts: Iterable[Arrays], add: Callable[[Arrays, Arrays], Arrays] = add_arrays) -> Arrays:
     """Add arrays in float64 as the nodes of a binary tree: neighbours first, then pairs of neighbours, and so on.
 
     The order depends on nothing but the number of parts, rounding grows with its logarithm, and so does the memory.
     """
     waiting: list[tuple[int, Arrays]] = []  # (level, sum), levels falling
     for part in parts:
-        level, total = 0, tuple(np.asarray(array, np.float64) for array in part)
+        level, total = 0, part
         while waiting and waiting[-1][0] == level:
-            total = tuple(a + b for a, b in zip(waiting.pop()[1], total, strict=True))
+            total = add(waiting.pop()[1], total)
             level += 1
         waiting.append((level, total))
     total = waiting.pop()[1]
     while waiting:
-        total = tuple(a + b for a, b in zip(waiting.pop()[1], total, strict=True))
+        total = add(waiting.pop()[1], total)
     return total
+
+
+def in_float64(part: Arrays) -> Arrays:
+    """Return the arrays of a part in float64."""
+    return tuple(np.asarray(array, np.float64) for array in part)
+
+
+def gram_dtype(shape: tuple[int, int]) -> type:
+    """Return the type in which blocks are multiplied: ``float32`` where float64 would take most of the time."""
+    n, m = shape
+    return np.float64 if n * m * m <= _MOST_DOUBLE else np.float32
 
 
 class InMemory(Rows):
     """A CSR matrix in memory; blocks are views of it, and threads share them."""
 
     def __init__(self, matrix: sparse.csr_array, dtype: DTypeLike | None = None, rows: int = ROWS) -> None:
-        n, m = matrix.shape
-        self.matrix, self.shape, self.size = matrix, (n, m), rows
-        self.dtype = dtype or (np.float64 if n * m * m <= _MOST_DOUBLE else np.float32)
+        self.matrix, self.shape, self.size = matrix, matrix.shape, rows
+        self.n_entries = matrix.nnz
+        self.col_counts = np.bincount(matrix.indices, minlength=matrix.shape[1]).astype(np.float64)
+        self.dtype = dtype or gram_dtype(matrix.shape)
 
     def __len__(self) -> int:
         return -(-self.shape[0] // self.size)

@@ -73,7 +73,7 @@ def _faint(y: sparse.csr_array, power: float, share: float) -> np.ndarray:
     """Mark the smallest entries of ``|Y|^γ``, scaled, whose squares together make less than a share of the sum."""
     powered = sparse.csr_array((np.abs(y.data) ** power, y.indices, y.indptr), y.shape)
     rows = InMemory(powered)
-    cols = scale(rows, pattern_counts(y)[1], _SWEEPS_TOLERANCE).cols
+    cols = scale(rows, _SWEEPS_TOLERANCE).cols
     squares = NoiseFree(rows, Factors(cols)).held().data ** 2
     order = np.argsort(squares)
     faint = np.zeros(y.nnz, bool)

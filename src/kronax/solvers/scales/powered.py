@@ -4,12 +4,14 @@ Of a matrix with many rows, a sample of them tells the power, and where the colu
 scaling follows, which no factor of a row or column changes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
 
 from kronax.solvers.rows.block import like
+from kronax.solvers.rows.chunked import Chunked
+from kronax.solvers.rows.rows import InMemory, Rows
 from kronax.solvers.scales.near_zero import power_for, stand_for_zero, without
 from kronax.solvers.scales.quotient import Quotient, pattern_counts, quotient
 
@@ -18,12 +20,12 @@ SAMPLE = 20_000  # rows, at most
 
 @dataclass(frozen=True)
 class Powered:
-    """``sign(X)|X|^γ``, nearly without scales: ``|X| = exp(log_rows_i + log_cols_j)·|matrix|^(1/γ)``.
+    """``sign(X)|X|^γ``, nearly without scales: ``|X| = exp(log_rows_i + log_cols_j)·|rows|^(1/γ)``.
 
     Attributes
     ----------
-    matrix
-        CSR, float64, the pattern of ``X`` but for values that stand for zeros.
+    rows
+        The pattern is that of ``X`` but for values that stand for zeros.
     log_rows, log_cols
         Logarithms of factors taken out, (n,) and (m,).
     power
@@ -36,7 +38,7 @@ class Powered:
         How many rows were looked at.
     """
 
-    matrix: sparse.csr_array
+    rows: Rows
     log_rows: np.ndarray
     log_cols: np.ndarray
     power: float
@@ -72,10 +74,11 @@ def powered(matrix: sparse.csr_array, power: float | None, sample: int = SAMPLE)
     if some is matrix:
         rest, log_rows, log_cols = free.matrix, free.log_rows, free.log_cols
     else:
-        rest, log_rows, log_cols = _from_sample(matrix, free, seen)
+        log_rows, log_cols = np.zeros(matrix.shape[0]), _of_all(free, seen, matrix.shape[1])
+        rest = like(matrix, matrix.data * np.exp(-log_cols)[matrix.indices])
     values = np.copysign(np.abs(rest.data) ** power, rest.data)
     return Powered(
-        matrix=like(rest, values),
+        rows=InMemory(like(rest, values)),
         log_rows=log_rows,
         log_cols=log_cols,
         power=power,
@@ -85,14 +88,48 @@ def powered(matrix: sparse.csr_array, power: float | None, sample: int = SAMPLE)
     )
 
 
-def _from_sample(
-    matrix: sparse.csr_array, free: Quotient, seen: np.ndarray
-) -> tuple[sparse.csr_array, np.ndarray, np.ndarray]:
-    """Divide columns by the factors that a sample of rows has, and then rows by the mean of their absolute values."""
-    log_cols = np.zeros(matrix.shape[1])
-    log_cols[seen] = free.log_cols
-    values = matrix.data * np.exp(-log_cols)[matrix.indices]
-    counts = np.diff(matrix.indptr)
-    means = np.add.reduceat(np.abs(values), matrix.indptr[:-1]) / counts
-    values /= np.repeat(means, counts)
-    return like(matrix, values), np.log(means), log_cols
+def powered_chunks(rows: Chunked, some: sparse.csr_array, power: float | None, *, signed: bool) -> Powered:
+    """Do the same to rows that are read anew in every pass.
+
+    Parameters
+    ----------
+    rows
+        ``X``, without empty rows and columns.
+    some
+        Some of its rows.
+    power
+        ``γ``, or None.
+    signed
+        Whether ``X`` has negative values.
+    """
+    seen = np.flatnonzero(pattern_counts(some)[1])
+    free = quotient(some[:, seen])
+    if power is None and not signed and (near_zero := stand_for_zero(free.matrix, free.dispersion)).any():
+        msg = (
+            f"{near_zero.mean():.0%} of the non-zero values are so small beside the others of their cell and gene that they stand for "
+            "zeros, and would decide the power for all. Set them to 0, in counts those below 0.5, or pass `power=`."
+        )
+        raise ValueError(msg)
+    if power is None:
+        power = 1.0 if signed else power_for(free.dispersion)
+    log_cols = _of_all(free, seen, rows.shape[1])
+    return Powered(
+        rows=rows.prepared(replace(rows.preparation, sizes=np.exp(log_cols), power=power)),
+        log_rows=np.zeros(rows.shape[0]),
+        log_cols=log_cols,
+        power=power,
+        dispersion=free.dispersion,
+        n_near_zero=0,
+        n_sampled=some.shape[0],
+    )
+
+
+def _of_all(free: Quotient, seen: np.ndarray, m: int) -> np.ndarray:
+    """Return factors of all columns, of the size of the values; those that a sample did not see get their mean.
+
+    Scaling sets them right, but needs squares that are numbers.
+    """
+    size = free.log_rows.mean()
+    full = np.full(m, size)
+    full[seen] += free.log_cols
+    return full

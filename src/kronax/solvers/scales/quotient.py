@@ -9,11 +9,17 @@ is the same for ``X`` and for every ``diag(r) X diag(c)``. Removing row and colu
 zeros.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, cg
+
+from kronax.solvers.rows.block import Block, like
+from kronax.solvers.rows.chunked import Chunk, csr
+from kronax.solvers.rows.rows import Arrays, InMemory, Rows
 
 _STEPS = 10_000
 _RESIDUAL = 1e-14  # of the normal equations, relative: keeps the quotient invariant to about 1e-13
@@ -33,10 +39,19 @@ class Quotient:
     dispersion
         Root mean square of ``log|Y|`` over the pattern.
     residual
-        Largest mean of ``log|Y|`` over a row or column; 0 for an exact fit.
+        Largest mean of ``log|Y|`` over a column; 0 for an exact fit. Over a row, it is 0 in any case.
     """
 
     matrix: sparse.csr_array
+    log_rows: np.ndarray
+    log_cols: np.ndarray
+    dispersion: float
+    residual: float
+
+
+class Scales(NamedTuple):
+    """``α``, (n,), ``β``, (m,), and the ``dispersion`` and ``residual`` of :class:`Quotient`."""
+
     log_rows: np.ndarray
     log_cols: np.ndarray
     dispersion: float
@@ -51,20 +66,16 @@ def quotient(matrix: sparse.csr_array) -> Quotient:
     matrix
         ``X``, CSR, float64, no stored zeros.
     """
-    counts = pattern_counts(matrix)
-    logs = np.log(np.abs(matrix.data))
-    alpha, beta = _two_way_fit(matrix, logs, *counts)
+    logs = InMemory(like(matrix, np.log(np.abs(matrix.data))))
+    found = _two_way_fit(logs, _identity)
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    log_abs = logs - alpha[rows] - beta[matrix.indices]
-    values = np.copysign(np.exp(log_abs), matrix.data)
-    means = np.bincount(rows, log_abs) / counts[0], np.bincount(matrix.indices, log_abs) / counts[1]
-    return Quotient(
-        matrix=sparse.csr_array((values, matrix.indices, matrix.indptr), matrix.shape),
-        log_rows=alpha,
-        log_cols=beta,
-        dispersion=float(np.sqrt(np.mean(log_abs**2))),
-        residual=float(max(np.abs(mean).max() for mean in means)),
-    )
+    log_abs = logs.matrix.data - found.log_rows[rows] - found.log_cols[matrix.indices]
+    return Quotient(like(matrix, np.copysign(np.exp(log_abs), matrix.data)), *found)
+
+
+def scales(rows: Rows, *, progress: bool = False) -> Scales:
+    """Find the scales of rows that are read anew in every pass."""
+    return _two_way_fit(rows, _logs, progress=progress)
 
 
 def pattern_counts(matrix: sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
@@ -74,23 +85,75 @@ def pattern_counts(matrix: sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
     return rows, cols
 
 
-def _two_way_fit(
-    matrix: sparse.csr_array, logs: np.ndarray, row_counts: np.ndarray, col_counts: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Minimise ``Σ (L_ij − α_i − β_j)²`` over the pattern: ``α`` eliminated, conjugate gradients for ``β``."""
-    values, pattern = (
-        sparse.csr_array((data, matrix.indices, matrix.indptr), matrix.shape) for data in (logs, np.ones_like(logs))
-    )
+def _two_way_fit(rows: Rows, logs_of: Callable[[Block], np.ndarray], *, progress: bool = False) -> Scales:
+    """Minimise ``Σ (L_ij − α_i − β_j)²`` over the pattern: ``α`` eliminated, conjugate gradients for ``β``, each step a pass.
+
+    ``logs_of`` returns ``L`` of a block.
+    """
+    counts, shape = rows.col_counts, (len(rows.col_counts),) * 2
 
     def times_schur(beta):  # (diag(n_j) − Bᵀ diag(1/p_i) B) β, B the pattern
-        return col_counts * beta - pattern.T @ (pattern @ beta / row_counts)
+        return counts * beta - rows.sums(_spread, beta, title="scales", progress=progress)[0]
 
-    row_means = values.sum(1) / row_counts
+    (right,) = rows.sums(_col_deviations, logs_of, np.zeros(len(counts)), title="scales", progress=progress)
     beta, _ = cg(
-        LinearOperator((len(col_counts),) * 2, times_schur, dtype=float),
-        values.sum(0) - pattern.T @ row_means,
+        LinearOperator(shape, times_schur, dtype=float),
+        right,
         rtol=_RESIDUAL,
         maxiter=_STEPS,
-        M=LinearOperator((len(col_counts),) * 2, lambda residual: residual / col_counts, dtype=float),
+        M=LinearOperator(shape, lambda residual: residual / counts, dtype=float),
     )
-    return row_means - pattern @ beta / row_counts, beta
+    alpha = rows.each(_row_means, logs_of, beta)
+    off, squares = rows.sums(_left_over, logs_of, beta)
+    return Scales(alpha, beta, float(np.sqrt(squares[0] / rows.n_entries)), float(np.abs(off / counts).max()))
+
+
+def _identity(block: Block) -> np.ndarray:
+    return block.matrix.data
+
+
+def _logs(block: Block) -> np.ndarray:
+    return np.log(np.abs(block.matrix.data))
+
+
+def _row_means(block: Block, logs_of: Callable[[Block], np.ndarray], beta: np.ndarray) -> np.ndarray:
+    """Compute ``α_i``, the mean of ``L_ij − β_j`` over a row."""
+    ones = np.ones(block.matrix.shape[1])
+    logs, pattern = block.with_values(logs_of(block)), block.with_values(np.ones(block.matrix.nnz))
+    return (logs @ ones - pattern @ beta) / block.counts
+
+
+def _spread(block: Block, beta: np.ndarray) -> Arrays:
+    """Compute ``Bᵀ diag(1/p_i) B β``."""
+    pattern = block.with_values(np.ones(block.matrix.nnz))
+    return (pattern.T @ (pattern @ beta / block.counts),)
+
+
+def _col_deviations(block: Block, logs_of: Callable[[Block], np.ndarray], beta: np.ndarray) -> Arrays:
+    """Compute ``Σ_i (L_ij − α_i − β_j)`` of every column."""
+    return (_rest(block, logs_of, beta).T @ np.ones(len(block.counts)),)
+
+
+def _left_over(block: Block, logs_of: Callable[[Block], np.ndarray], beta: np.ndarray) -> Arrays:
+    """Compute the same, and ``Σ (L_ij − α_i − β_j)²``."""
+    rest = _rest(block, logs_of, beta)
+    return rest.T @ np.ones(len(block.counts)), np.array([np.vdot(rest.data, rest.data)])
+
+
+def _rest(block: Block, logs_of: Callable[[Block], np.ndarray], beta: np.ndarray) -> sparse.csr_array:
+    alpha = np.repeat(_row_means(block, logs_of, beta), np.diff(block.matrix.indptr))
+    return block.with_values(logs_of(block) - alpha - beta[block.matrix.indices])
+
+
+def divided(chunk: Chunk, cols: np.ndarray | None, beta: np.ndarray, n_cols: int) -> sparse.csr_matrix:
+    """Return the quotient of some rows, given ``β``: a row's own scale follows from the row.
+
+    ``cols`` are the columns that ``β`` belongs to, of ``n_cols`` in all; None for all.
+    """
+    matrix = csr(chunk)
+    whole = np.zeros(n_cols)
+    whole[slice(None) if cols is None else cols] = beta
+    block = Block(matrix)
+    with np.errstate(invalid="ignore"):  # of empty rows
+        rest = _rest(block, _logs, whole)
+    return sparse.csr_matrix(like(matrix, np.copysign(np.exp(rest.data), matrix.data)))

@@ -35,29 +35,25 @@ class Scaling(NamedTuple):
     n_passes: int
 
 
-def scale(
-    rows: Rows, counts: np.ndarray, tol: float, start: np.ndarray | None = None, *, progress: bool = False
-) -> Scaling:
+def scale(rows: Rows, tol: float, *, progress: bool = False) -> Scaling:
     """Find ``c``.
 
     Parameters
     ----------
     rows
         ``Y``, (n, m), a non-zero entry in every row and column.
-    counts
-        ``n_j``, (m,).
     tol
         Residual that will do.
-    start
-        A first ``c``; ones if None.
+    progress
+        Whether a long pass shows a bar.
     """
-    log_c = np.zeros(len(counts)) if start is None else np.log(start)
+    log_c = np.zeros(rows.shape[1])
     best, best_step, residual, n_passes = log_c, np.zeros_like(log_c), np.inf, 0
     history = _History()
     while n_passes < _PASSES:
         (sums,) = rows.sums(col_energies, np.exp(log_c), title=f"scales, pass {n_passes + 1}", progress=progress)
         n_passes += 1
-        energies = np.exp(log_c) * to_host(sums) / counts
+        energies = np.exp(log_c) * to_host(sums) / rows.col_counts
         found = float(np.abs(energies - 1.0).max())
         step = -np.log(energies)  # Sinkhorn's
         if found > residual and len(history):  # extrapolated too far: go on from the best, with the plain step

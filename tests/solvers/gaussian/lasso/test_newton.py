@@ -305,13 +305,13 @@ def test_both_ways_end_at_the_same_solution(shape, strength, rng):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_strong_directions(seed):
-    """Newton's method alone is far from the solution after forty steps; after splitting it needs a few."""
+    """Newton's method alone is far from the solution after twenty steps; after splitting it needs a few."""
     s = with_strong_directions(seed)
     r = penalties(*s, 0.2)
     found = newton.solve(*s, (0.2, 0.2))
     assert_optimal(found, s, r, tol=1e-5)
     assert found.status.n_iter <= 5
-    alone = newton.fit(*s, r, max_iter=40)
+    alone = newton.fit(*s, r, max_iter=20)
     assert not alone.status.converged
     assert found.status.objective[-1] < alone.status.objective[-1]
 

@@ -1,0 +1,162 @@
+"""Rows that are read anew in every pass, a chunk at a time."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from kronax.solvers.device import each_on_all_cores, one_thread_each
+from kronax.solvers.rows.block import Block, like
+from kronax.solvers.rows.rows import Rows, gram_dtype
+
+Chunk = np.ndarray | sparse.spmatrix | sparse.sparray
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is done with a chunk of ``X`` before a pass: ``sign(x)(|x| / κ_j)^γ``, without empty rows and columns.
+
+    Attributes
+    ----------
+    cols
+        Columns that are kept; None for all.
+    sizes
+        ``κ``, (m,); None for ones.
+    power
+        ``γ``.
+    """
+
+    cols: np.ndarray | None = None
+    sizes: np.ndarray | None = None
+    power: float = 1.0
+
+    def __call__(self, chunk: Chunk) -> sparse.csr_array:
+        """Return the rows of a chunk as they enter a pass."""
+        matrix = csr(chunk)
+        if self.cols is not None:
+            matrix = sparse.csr_array(matrix[:, self.cols])
+        filled = np.diff(matrix.indptr) > 0
+        matrix = matrix if filled.all() else matrix[filled]
+        if self.sizes is None:
+            return matrix
+        values = matrix.data / self.sizes[matrix.indices]
+        return like(matrix, values if self.power == 1.0 else np.copysign(np.abs(values) ** self.power, values))
+
+
+class Survey(NamedTuple):
+    """What a chunk holds.
+
+    Attributes
+    ----------
+    row_counts, col_counts
+        Non-zero entries of its rows and columns.
+    n_bad, n_negative
+        How many values are masked, NaN or infinite, and how many negative.
+    sample
+        Some of its rows.
+    """
+
+    row_counts: np.ndarray
+    col_counts: np.ndarray
+    n_bad: int
+    n_negative: int
+    sample: sparse.csr_array
+
+
+class Chunked(Rows):
+    """An ``n × m`` matrix in chunks of rows.
+
+    Parameters
+    ----------
+    chunks
+        Functions that read a chunk each.
+    lengths, counts
+        Number of rows and of non-zero entries of every chunk, once prepared. A chunk that has other numbers later has changed, or
+        the file is gone: some stores then return zeros.
+    col_counts
+        Number of non-zero entries of every column, (m,).
+    preparation
+        What is done with every chunk.
+    """
+
+    def __init__(
+        self,
+        chunks: Sequence[Any],
+        lengths: np.ndarray,
+        counts: np.ndarray,
+        col_counts: np.ndarray,
+        preparation: Preparation = Preparation(),
+    ) -> None:
+        self.chunks, self.lengths, self.counts, self.preparation = chunks, lengths, counts, preparation
+        self.shape = int(lengths.sum()), len(col_counts)
+        self.n_entries, self.col_counts = int(counts.sum()), np.asarray(col_counts, np.float64)
+        self.dtype = gram_dtype(self.shape)
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    def prepared(self, preparation: Preparation) -> "Chunked":
+        """Return the same rows, prepared otherwise."""
+        return type(self)(self.chunks, self.lengths, self.counts, self.col_counts, preparation)
+
+    def results(self, kernel: Callable[..., Any], *shared: Any) -> Iterator[Any]:
+        """Yield what the kernel returns for every chunk, in the order of the rows."""
+        with one_thread_each():
+            yield from each_on_all_cores(lambda call: call(self.chunks[call.number]()), self.calls(kernel, shared))
+
+    def calls(self, kernel: Callable[..., Any], shared: tuple[Any, ...]) -> list["Call"]:
+        """Return a function of a chunk for every chunk: prepare it, then call the kernel."""
+        starts = np.cumsum(self.lengths) - self.lengths
+        expected = zip(starts.tolist(), self.lengths.tolist(), self.counts.tolist(), strict=True)
+        return [
+            Call(number, kernel, shared, self.preparation, *of_chunk, dtype=self.dtype)
+            for number, of_chunk in enumerate(expected)
+        ]
+
+
+class Call(NamedTuple):
+    """One kernel on one chunk; made of plain parts, so that it can be sent to other processes."""
+
+    number: int
+    kernel: Callable[..., Any]
+    shared: tuple[Any, ...]
+    preparation: Preparation
+    start: int
+    length: int
+    count: int
+    dtype: Any
+
+    def __call__(self, chunk: Chunk) -> Any:
+        """Return what the kernel returns."""
+        matrix = self.preparation(chunk)
+        if (matrix.shape[0], matrix.nnz) != (self.length, self.count):
+            msg = (
+                f"The matrix changed while it was read: chunk {self.number} had {self.count:,} non-zero values in {self.length:,} "
+                f"rows, and now has {matrix.nnz:,} in {matrix.shape[0]:,}. Was its file moved or written? Nothing was written."
+            )
+            raise RuntimeError(msg)
+        return self.kernel(Block(matrix, self.start, self.dtype), *self.shared)
+
+
+def csr(chunk: Chunk) -> sparse.csr_array:
+    """Return a chunk as a CSR matrix in float64, without stored zeros."""
+    matrix = sparse.csr_array(chunk, dtype=np.float64)
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def survey(chunk: Chunk, first: int, stride: int) -> Survey:
+    """Count what a chunk holds, and take every ``stride``-th row of the matrix; ``first`` is the number of the chunk's first."""
+    matrix = csr(chunk)
+    row_counts = np.diff(matrix.indptr)
+    n_masked = int(np.ma.count_masked(chunk)) if isinstance(chunk, np.ma.MaskedArray) else 0
+    return Survey(
+        row_counts,
+        np.bincount(matrix.indices, minlength=matrix.shape[1]),
+        n_masked + int((~np.isfinite(matrix.data)).sum()),
+        int((matrix.data < 0).sum()),
+        matrix[-first % stride :: stride],
+    )

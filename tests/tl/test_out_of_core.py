@@ -1,0 +1,285 @@
+"""Matrices that are not in memory: the same graphs, whoever computes the passes, and clear words where they cannot be used."""
+
+import shutil
+
+import anndata as ad
+import mudata
+import numpy as np
+import pytest
+import scanpy as sc
+from scipy import sparse
+
+import kronax as kx
+
+dask = pytest.importorskip("dask")
+da = pytest.importorskip("dask.array")
+
+N, P, CHUNK = 330, 40, 100
+SCALED = 1e-6  # column sums are scaled to 1e-7 where every pass reads the matrix anew, to 1e-9 in memory
+
+
+@pytest.fixture(scope="module")
+def counts() -> sparse.csr_matrix:
+    """Counts of five types of cells, with a cell and two genes without any."""
+    rng = np.random.default_rng(1)
+    means = rng.gamma(0.5, 2.0, (5, P))[rng.integers(5, size=N)] * rng.lognormal(0.0, 0.5, (N, 1))
+    drawn = rng.poisson(means).astype(np.float32)
+    drawn[:, [3, 17]] = 0.0
+    drawn[[0, 205]] = 0.0
+    drawn[1:][drawn[1:].sum(1) == 0, 5] = 1.0
+    drawn[205] = 0.0
+    return sparse.csr_matrix(drawn)
+
+
+@pytest.fixture(scope="module")
+def in_memory(counts) -> ad.AnnData:
+    return learnt(ad.AnnData(counts.copy()))
+
+
+def learnt(adata: ad.AnnData, **arguments) -> ad.AnnData:
+    with pytest.warns(UserWarning, match="isolated"):
+        kx.tl.med_magma(adata, **arguments)
+    return adata
+
+
+def lazy(matrix, chunk: int = CHUNK) -> ad.AnnData:
+    """An object whose X is a dask array in chunks of rows; its blocks are sparse."""
+    array = da.from_array(matrix.toarray(), chunks=(chunk, -1)).map_blocks(
+        sparse.csr_matrix, dtype=matrix.dtype, meta=sparse.csr_matrix((0, 0), dtype=matrix.dtype)
+    )
+    adata = ad.AnnData(matrix.copy())
+    adata.X = array
+    return adata
+
+
+def assert_same(found: ad.AnnData, expected: ad.AnnData, tolerance: float):
+    for where, key in (
+        ("obsm", "X_med_magma"),
+        ("varm", "med_magma"),
+        ("obsp", "med_magma_connectivities"),
+        ("obsp", "med_magma_distances"),
+        ("varp", "med_magma_connectivities"),
+        ("varp", "med_magma_precision"),
+    ):
+        one, other = (getattr(adata, where)[key] for adata in (found, expected))
+        one, other = (part.toarray() if sparse.issparse(part) else part for part in (one, other))
+        np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * np.abs(other).max())
+    for where in ("obs", "var"):
+        one, other = (getattr(adata, where)["med_magma_log_scale"] for adata in (found, expected))
+        np.testing.assert_allclose(one, other, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("chunk", [CHUNK, N, 7])
+def test_dask_gives_the_graphs_of_the_matrix_in_memory(counts, in_memory, chunk):
+    adata = lazy(counts, chunk)
+    array = adata.X
+    learnt(adata)
+    assert adata.X is array
+    assert_same(adata, in_memory, SCALED)
+    assert "med_magma_precision" not in adata.obsp
+    assert adata.uns["med_magma"]["converged"]
+
+
+def test_chunks_of_a_dense_array(counts, in_memory):
+    adata = ad.AnnData(counts.copy())
+    adata.X = da.from_array(counts.toarray(), chunks=(CHUNK, -1))
+    assert_same(learnt(adata), in_memory, SCALED)
+
+
+def test_a_layer(counts, in_memory):
+    adata = ad.AnnData(sparse.csr_matrix(counts.shape, dtype=np.float32), layers={"counts": lazy(counts).X})
+    assert_same(learnt(adata, layer="counts"), in_memory, SCALED)
+
+
+def test_schedulers_agree_to_the_last_bit(counts):
+    with dask.config.set(scheduler="synchronous"):
+        one = learnt(lazy(counts))
+    with dask.config.set(scheduler="threads", num_workers=3):
+        other = learnt(lazy(counts))
+    assert_same(other, one, 0.0)
+
+
+def test_several_workers_agree_to_the_last_bit(counts):
+    distributed = pytest.importorskip("distributed")
+    one = learnt(lazy(counts))
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster),
+    ):
+        other = learnt(lazy(counts))
+    assert_same(other, one, 0.0)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_backed_objects(counts, in_memory, dense, tmp_path):
+    ad.AnnData(counts.toarray() if dense else counts).write_h5ad(tmp_path / "counts.h5ad")
+    adata = ad.read_h5ad(tmp_path / "counts.h5ad", backed="r")
+    assert_same(learnt(adata), in_memory, SCALED)
+    assert adata.isbacked
+
+
+def test_lazily_read_files(counts, in_memory, tmp_path):
+    pytest.importorskip("xarray")
+    from anndata.experimental import read_lazy
+
+    ad.AnnData(counts).write_zarr(tmp_path / "counts.zarr")
+    adata = read_lazy(tmp_path / "counts.zarr")
+    with pytest.warns(UserWarning, match="isolated"):
+        kx.tl.med_magma(adata)
+    np.testing.assert_allclose(adata.obsm["X_med_magma"], in_memory.obsm["X_med_magma"], atol=SCALED)
+
+
+def test_scanpy_goes_on(counts):
+    adata = learnt(lazy(counts))
+    sc.tl.leiden(adata, neighbors_key="med_magma", flavor="igraph", n_iterations=2, directed=False)
+    sc.tl.umap(adata, neighbors_key="med_magma", maxiter=5)
+    assert adata.obs["leiden"].nunique() > 1
+
+
+def test_one_graph_alone(counts, in_memory):
+    cells = learnt(lazy(counts), graphs="cells")
+    assert not cells.varp and set(cells.obsp) == {"med_magma_connectivities", "med_magma_distances"}
+    np.testing.assert_allclose(cells.obsm["X_med_magma"], in_memory.obsm["X_med_magma"], atol=SCALED)
+    genes = learnt(lazy(counts), graphs="genes")
+    assert not genes.obsp
+    found, expected = (adata.varp["med_magma_precision"].toarray() for adata in (genes, in_memory))
+    np.testing.assert_allclose(found, expected, atol=SCALED)
+
+
+def test_a_modality(counts):
+    mdata = mudata.MuData({"rna": lazy(counts), "adt": ad.AnnData(counts[:, ::2].copy())})
+    with pytest.raises(ValueError, match=r"`mdata\['rna'\]` is not in memory, which `graphs` needs"):
+        kx.tl.med_magma(mdata)
+    with pytest.warns(UserWarning, match="isolated"):
+        kx.tl.med_magma(mdata, graphs="cells")
+    assert mdata.obsp["med_magma_connectivities"].nnz
+
+
+def test_quotient_is_as_lazy_as_its_matrix(counts):
+    one, other = ad.AnnData(counts.copy()), lazy(counts)
+    for adata in (one, other):
+        with pytest.warns(UserWarning, match="isolated"):
+            kx.pp.quotient(adata)
+    array = other.layers["quotient"]
+    assert isinstance(array, da.Array) and array.chunks == other.X.chunks
+    found, expected = array.compute().toarray(), one.layers["quotient"].toarray()
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+    for where in ("obs", "var"):
+        found, expected = (getattr(adata, where)["quotient_log_scale"] for adata in (other, one))
+        np.testing.assert_allclose(found, expected, atol=1e-10)
+
+
+def test_module_activity(in_memory, counts):
+    one = in_memory.copy()
+    kx.tl.gene_modules(one)
+    other = lazy(counts)
+    other.var["gene_module"] = one.var["gene_module"]
+    for adata in (one, other):
+        with pytest.warns(UserWarning, match="no non-zero value"):
+            kx.tl.module_activity(adata)
+    np.testing.assert_allclose(other.obsm["module_activity"], one.obsm["module_activity"], atol=1e-12)
+
+
+def unchanged(adata: ad.AnnData, kind: type[Exception], match: str, **arguments):
+    """The call fails with this message, and writes nothing."""
+    with pytest.raises(kind, match=match):
+        kx.tl.med_magma(adata, **arguments)
+    assert not (adata.obsp or adata.varp or adata.obsm or adata.varm or adata.uns)
+    assert not len(adata.obs.columns) and not len(adata.var.columns)
+
+
+def test_refuses_chunks_along_the_genes(counts):
+    adata = ad.AnnData(counts.copy())
+    adata.X = da.from_array(counts.toarray(), chunks=(CHUNK, 15))
+    unchanged(adata, ValueError, r"3 chunks along the genes.*rechunk\(\(rows, -1\)\)")
+
+
+def test_refuses_unknown_chunk_sizes(counts):
+    adata = ad.AnnData(counts.copy())
+    adata.X = da.from_array(counts.toarray(), chunks=(CHUNK, -1))
+    adata.X._chunks = ((np.nan,) * 4, (P,))  # AnnData takes no array whose shape it does not know
+    unchanged(adata, ValueError, "compute_chunk_sizes")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_refuses_a_bad_value_in_a_late_chunk(counts, bad):
+    values = counts.toarray()
+    values[310, 7] = bad
+    unchanged(
+        lazy(sparse.csr_matrix(values)), ValueError, "1 masked, NaN or infinite values, the first .* rows 300 to 329"
+    )
+
+
+def test_refuses_masked_values(counts):
+    values = np.ma.masked_array(counts.toarray(), mask=np.arange(N)[:, None] + np.zeros(P) == 120)
+    adata = ad.AnnData(counts.copy())
+    adata.X = da.from_array(values, chunks=(CHUNK, -1), asarray=False)
+    unchanged(adata, ValueError, f"{P} masked")
+
+
+def test_tells_when_the_file_disappears(counts, tmp_path):
+    """A zarr store reads chunks that are gone as zeros."""
+    import zarr
+    from anndata.experimental import read_elem_lazy
+
+    path = tmp_path / "counts.zarr"
+    ad.AnnData(counts.toarray()).write_zarr(path)
+    array = read_elem_lazy(zarr.open(path, mode="r")["X"], chunks=(CHUNK, P))
+    reads = []
+
+    def read(block):
+        reads.append(1)
+        if len(reads) == 6:  # after every chunk has been looked at once
+            for part in (path / "X").iterdir():  # all but what describes them
+                if part.is_dir():
+                    shutil.rmtree(part)
+                elif not part.name.startswith((".z", "zarr")):
+                    part.unlink()
+        return block
+
+    adata = ad.AnnData(counts.copy())
+    with dask.config.set(scheduler="synchronous"):
+        adata.X = array.map_blocks(read, dtype=array.dtype, meta=np.empty((0, 0), array.dtype))
+        unchanged(adata, RuntimeError, "changed while it was read")
+
+
+def test_refuses_numbers_that_are_not_real(counts):
+    adata = ad.AnnData(counts.copy())
+    adata.X = da.from_array(counts.toarray().astype(complex), chunks=(CHUNK, -1))
+    unchanged(adata, TypeError, "complex128; real numbers are needed")
+
+
+def test_refuses_more_genes_than_cells(counts):
+    unchanged(lazy(sparse.csr_matrix(counts[:30])), ValueError, r"30 cells? .*to_memory|more cells than genes")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"max_iter": 3},
+        {"joint": True},
+        {"laplace": True},
+        {"penalty": "ridge"},
+        {"weights": "partial_correlation"},
+        {"n_neighbors": None},
+    ],
+    ids=lambda arguments: next(iter(arguments)),
+)
+def test_names_the_argument_that_needs_the_matrix_in_memory(counts, arguments):
+    (name,) = arguments
+    unchanged(lazy(counts), ValueError, f"not in memory, which `{name}` needs", **arguments)
+
+
+def test_gmgm_needs_the_matrix_in_memory(counts):
+    adata = lazy(counts)
+    with pytest.raises(ValueError, match=r"kx\.tl\.gmgm needs.*to_memory"):
+        kx.tl.gmgm(adata)
+    assert not adata.uns
+
+
+def test_values_that_stand_for_zeros_are_told(counts):
+    rng = np.random.default_rng(0)
+    values = counts.toarray().astype(float)
+    values[values == 0] = np.where(rng.random(int((values == 0).sum())) < 0.3, 1e-6, 0.0)
+    with pytest.raises(ValueError, match="stand for zeros.*Set them to 0"):
+        kx.tl.med_magma(lazy(sparse.csr_matrix(values)))
