@@ -76,6 +76,11 @@ def devices() -> list[jax.Device]:
     return [chosen] if jax.config.jax_default_device is not None else jax.local_devices(backend=chosen.platform)
 
 
+def passes_on_devices() -> bool:
+    """Return whether there is an accelerator, or more than one device: then passes over a matrix are made there."""
+    return platform() != "cpu" or len(devices()) > 1
+
+
 def block_size(on_cpu: int) -> int:
     """Return how many numbers of float64 a block of a larger computation may have: more on an accelerator with much memory."""
     limit = (current().memory_stats() or {}).get("bytes_limit", 0) if platform() != "cpu" else 0

@@ -20,7 +20,7 @@ from numpy.typing import DTypeLike
 from scipy import sparse
 
 from kronax.solvers.blocks import rounded_up
-from kronax.solvers.device import devices, from_pieces, platform, to_all, to_host
+from kronax.solvers.device import devices, from_pieces, passes_on_devices, to_all, to_host
 from kronax.solvers.rows.rows import ROWS, InMemory, Rows
 
 _GROUPS = 8  # of blocks that are added in a row, at least
@@ -29,9 +29,8 @@ _SPLIT, _COPIED = PartitionSpec(_AXIS), PartitionSpec()
 
 
 def spread(rows: Rows) -> Rows:
-    """Return rows in memory on the devices too, if JAX has an accelerator or several devices; other rows as they are."""
-    several = platform() != "cpu" or len(devices()) > 1
-    return OnDevices(rows.matrix, rows.dtype) if several and type(rows) is InMemory else rows
+    """Put rows in memory on the devices too, where passes are made there; return other rows as they are."""
+    return OnDevices(rows.matrix, rows.dtype) if passes_on_devices() and type(rows) is InMemory else rows
 
 
 @dataclass(frozen=True)
