@@ -136,6 +136,14 @@ def to_host(array: Matrix) -> np.ndarray:
     return np.asarray(array)
 
 
+def symmetric(upper: Matrix) -> Matrix:
+    """Return the symmetric matrix that has the upper triangle of another one, where that is."""
+    if isinstance(upper, Array):
+        with jax.enable_x64(True):
+            return jnp.triu(upper) + jnp.triu(upper, 1).T
+    return np.triu(upper) + np.triu(upper, 1).T
+
+
 def eigh(matrix: Matrix) -> tuple[Matrix, Matrix]:
     """Return eigenvalues, ascending, and eigenvectors of a symmetric matrix, both left where they are computed."""
     return _decomposed(np.linalg.eigh, jnp.linalg.eigh, matrix)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 from scipy import sparse
 
-from kronax.solvers.device import Matrix, to_host
+from kronax.solvers.device import Matrix, symmetric, to_host
 from kronax.solvers.rows.block import Block, like
 from kronax.solvers.rows.rows import Arrays, InMemory, Rows
 
@@ -48,9 +48,8 @@ class NoiseFree:
         The first is left where it was computed.
         """
         found = self.rows.sums(_moments, self.factors, title="second moments", progress=self.progress)
-        gram, energies, sums = found
-        math = gram.__array_namespace__()  # NumPy or JAX
-        return math.triu(gram) + math.triu(gram, k=1).T, to_host(energies), to_host(sums)
+        upper, energies, sums = found
+        return symmetric(upper), to_host(energies), to_host(sums)
 
     def row_factors(self) -> np.ndarray:
         """Compute ``r``, (n,)."""
@@ -136,7 +135,7 @@ def _deviations(block: Block, factors: Factors, mean: np.ndarray) -> np.ndarray:
     z = _scaled(block, factors)
     ones = np.ones(len(mean))
     energies, sums, along = z.row_energies(ones), z.times(ones), z.times(mean)
-    return energies.__array_namespace__().stack([energies, sums, along], axis=1)
+    return energies.__array_namespace__().stack([energies, sums, along], axis=1)  # NumPy's or JAX's
 
 
 def _forms(
