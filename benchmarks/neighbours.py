@@ -46,7 +46,11 @@ def main() -> None:
     files = [file for folder in args.data for file in sorted(Path(folder).glob("*.h5ad"))]
     if files:
         rows = [real_line(file, args.enlarged) for file in files]
-        columns = ["", "cells", *(f"{what}, {name}" for name in OWN for what in ("recall", "CPU-s"))]
+        columns = [
+            "",
+            "cells",
+            *(f"{name.removeprefix('kronax, ')}: {what}" for name in OWN for what in ("found", "CPU-s")),
+        ]
         title = f"Embeddings of real data, enlarged to {args.enlarged:,} cells"
         print("\n" + table(title, columns, rows, markdown=args.markdown))
 

@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import sys
 import warnings
 
 with warnings.catch_warnings():
@@ -19,8 +20,9 @@ if not logger.handlers:
 
 
 def shows_progress() -> bool:
-    """Return whether long work may draw a progress bar: unless the logger is silenced."""
-    return logger.isEnabledFor(logging.INFO)
+    """Return whether long work may draw a progress bar: in a terminal or notebook, elsewhere only at the level DEBUG."""
+    seen = "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty())
+    return logger.isEnabledFor(logging.INFO if seen else logging.DEBUG)
 
 
 def warn(msg: str) -> None:

@@ -66,13 +66,19 @@ def test_the_remedy_for_scales_runs_as_shown(rng):
 
 @pytest.mark.parametrize("function", list(FUNCTIONS)[:3])
 def test_levels_and_counts(rng, function):
-    values = rng.uniform(1, 2, size=(3, 8, 10))
+    values = rng.uniform(1, 2, size=(3, 8, 10)) + rng.uniform(0, 3, size=10)
     assert any("No value is negative" in text for text in told(function, together(values)))
     assert any("as raw counts are" in text for text in told(function, together(np.rint(10 * values))))
-    values[1:] -= 1.5
+    values[1:] -= values[1:].mean(axis=(0, 1))
     assert any(
         "No value of line0 is negative, while those of line1" in text for text in told(function, together(values))
     )
+
+
+def test_positive_responses_are_no_levels(rng):
+    """Absolute values and fold changes: genes differ little in their means."""
+    for values in (np.abs(rng.normal(size=(3, 8, 10))), rng.lognormal(0.0, 0.5, size=(3, 8, 10))):
+        assert told("complete_tensor", together(values)) == []
 
 
 def test_names_that_look_alike_across_contexts(rng):

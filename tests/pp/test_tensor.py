@@ -50,10 +50,11 @@ def test_raw_counts_are_warned_of_before_they_are_averaged(long, convert):
     with pytest.warns(UserWarning, match="as raw counts are") as caught:
         kx.pp.tensor(long, obs_key="drug", context_key="line")
     assert [warning.filename for warning in caught if "raw counts" in str(warning.message)] == [__file__]
-    long.X = np.log1p(long.X)
+    logs = np.log1p(long.to_df().to_numpy()) + np.arange(P)
+    long.X = sparse.csr_matrix(logs) if sparse.issparse(long.X) else logs
     with pytest.warns(UserWarning, match="No value is negative"):
         kx.pp.tensor(long, obs_key="drug", context_key="line")
-    long.X = (long.X.toarray() if sparse.issparse(long.X) else long.X) - 1
+    long.X = logs - 1
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*reflect how strongly each gene is expressed")
         kx.pp.tensor(long, obs_key="drug", context_key="line")
@@ -294,7 +295,7 @@ def test_controls_among_treatments_are_told(name, is_control):
 @pytest.mark.parametrize("control", ["DMSO", None])
 def test_the_code_for_differences_runs_as_shown(rng, control):
     """Levels: of every context the control, or the mean of all treatments, is subtracted."""
-    long = of(["a", "b", control or "c"] * 2, list("xxxyyy"), rng.uniform(1, 9, (6, 3)))
+    long = of(["a", "b", control or "c"] * 2, list("xxxyyy"), rng.uniform(1, 9, (6, 3)) + [0, 20, 40])
     text = next(text for text in told(long) if "No value is negative" in text)
     mdata = kx.pp.tensor(long, obs_key="drug", context_key="line")
     (code,) = re.findall("`(mdata = .*?)`", text)

@@ -1069,7 +1069,8 @@ def test_can_be_silenced(counts, log, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_progress_follows_the_logger(counts, log, monkeypatch):
+def test_progress_follows_the_logger_and_fills_no_file(counts, log, monkeypatch):
+    """Standard error is no terminal in a test."""
     silent, plain = [], tqdm.__init__
 
     def noted(self, *iterable, disable=False, **others):
@@ -1078,12 +1079,17 @@ def test_progress_follows_the_logger(counts, log, monkeypatch):
 
     monkeypatch.setattr(tqdm, "__init__", noted)
     with warnings.catch_warnings(action="ignore"):
+        for level in ("INFO", "DEBUG"):
+            logging.getLogger("kronax").setLevel(level)
+            solved(counts, max_iter=2)
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+        for level in ("INFO", "WARNING"):
+            logging.getLogger("kronax").setLevel(level)
+            solved(counts, max_iter=2)
+        monkeypatch.setattr(sys, "stderr", None)
+        logging.getLogger("kronax").setLevel("INFO")
         solved(counts, max_iter=2)
-        assert silent.count(False) == 1  # of EM; passes over a single block show none
-        logging.getLogger("kronax").setLevel("WARNING")
-        silent.clear()
-        solved(counts, max_iter=2)
-    assert silent and all(silent)
+    assert silent == [True, False, False, True, True]
 
 
 # Real cells

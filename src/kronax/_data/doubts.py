@@ -31,6 +31,7 @@ _BESIDE_CONTROL = (
     "sgrna",
 )
 _NAMELESS = ("", "nan", "none", "na", "n/a", "<na>", "nat", "null")
+_OF_LEVELS = 0.5  # of the variance between genes' means; of levels it is .7 to .99, of responses a few hundredths
 _ENOUGH = 50  # values: with fewer, a context may lack negative ones by chance
 _DESIGN = re.compile(r"dose|dosage|conc|time|hour|duration|(^|_)(days?|hrs?|h|um|nm|mm|mins?)(_|$)", re.IGNORECASE)
 _PLACE = re.compile(r"cell_?(line|type)|tissue|organ", re.IGNORECASE)
@@ -47,18 +48,38 @@ def of_input(tensor: Tensor) -> None:
 
 
 def of_levels(matrix: np.ndarray | sparse.spmatrix | sparse.sparray, control: Sequence[str] = ()) -> None:
-    """Warn of values that look like raw counts or levels of expression: none is negative."""
+    """Warn of raw counts and of levels of expression: none is negative, and most of the variance is between genes' means.
+
+    Responses may be positive too, such as fold changes or absolute values; but genes do not differ so much in their means.
+    """
     entries = matrix.data if sparse.issparse(matrix) else matrix
     entries = entries[~np.isnan(entries)]
     if not entries.size or entries.min() < 0 or entries.max() <= 0:
         return
     whole = entries.max() > 1 and (np.mod(entries, 1) == 0).all()
+    if not whole and _between_genes(matrix) < _OF_LEVELS:
+        return
     found = "All values are non-negative whole numbers, as raw counts are." if whole else "No value is negative."
     warn(
         f"{found} Predictions of levels mostly reflect how strongly each gene is expressed, and so do their scores: in a "
         f"cross-validation they may reach .98 and mean nothing. Use {'logarithms, and of these ' if whole else ''}differences from "
         f"controls (log fold changes): {_differences(control)}"
     )
+
+
+def _between_genes(matrix: np.ndarray | sparse.spmatrix | sparse.sparray) -> float:
+    """Compute the share of the variance that is between the means of genes, the last axis."""
+    if sparse.issparse(matrix):
+        matrix = matrix.copy()
+        matrix.data = np.nan_to_num(matrix.data, copy=True).astype(np.float64)
+        n, total = np.full(matrix.shape[1], matrix.shape[0]), np.asarray(matrix.sum(axis=0)).ravel()
+        squared = float(np.square(matrix.data).sum())
+    else:
+        values = matrix.reshape(-1, matrix.shape[-1])
+        n, total, squared = (~np.isnan(values)).sum(axis=0), np.nansum(values, axis=0), float(np.nansum(values**2))
+    known = n > 0
+    grand = total[known].sum() ** 2 / n.sum()
+    return float(((total[known] ** 2 / n[known]).sum() - grand) / max(squared - grand, np.finfo(float).tiny))
 
 
 def _differences(control: Sequence[str]) -> str:

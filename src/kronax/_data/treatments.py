@@ -69,11 +69,13 @@ def _is_categorical(column: pd.Series) -> bool:
 
 
 def reindexed(adata: AnnData, treatments: pd.Index, descriptions: dict[str, Description]) -> pd.DataFrame:
-    """Return obs with a row for every treatment; new rows hold what is known of it, or missing values."""
+    """Return obs with a row for every treatment; new rows hold what is known of it, no profile, or missing values."""
     table = with_missing(adata.obs, treatments)
     if len(treatments.difference(adata.obs_names)):
         for key in table.columns.intersection(list(descriptions)):
             table[key] = _completed(adata.obs[key], descriptions[key])
+        if keys.N_PROFILES in table and adata.obs[keys.N_PROFILES].dtype.kind in "iu":
+            table[keys.N_PROFILES] = table[keys.N_PROFILES].fillna(0).astype(adata.obs[keys.N_PROFILES].dtype)
     return table
 
 

@@ -29,7 +29,7 @@ def align(mdata: MuData, *, copy: bool = False) -> MuData | None:
         unchanged, including those that other contexts lack; completion ignores these.
     ``mdata[context].obs``
         Columns that describe treatments, such as a mechanism of action, are filled in for new rows: those on which, for
-        every treatment, all contexts with a value agree. Others, such as ``n_profiles``, get missing values. A column
+        every treatment, all contexts with a value agree. Others get missing values, and ``n_profiles`` 0. A column
         keeps its dtype unless a value is missing; categories of other contexts are added.
     ``mdata[context].obsm``, ``obsp``
         Missing values in new rows; no neighbours in ``obsp``.

@@ -139,8 +139,9 @@ def med_magma(
     max_iter
         Maximum number of steps of expectation maximisation (EM). The default is the first one, matrix scaling and one
         fit of the model, because more steps did not give better graphs in our benchmarks. With a ridge of a given
-        `strength` and ``center=False``, the steps have one objective, and one that raises it is discarded. Otherwise,
-        one that changes more than the step before is discarded, from the third on. Then EM ends.
+        `strength` and ``center=False``, the steps have one objective: one that would raise it is shortened, and discarded
+        if even that does not help. Otherwise, one that changes more than the step before is discarded, from the third
+        on. Then EM ends.
     tol
         Convergence tolerance of EM: the root mean square change of :math:`\log|Z|` in a step.
     key_added

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+from scipy import sparse
 
 from kronax.solvers.graph.graph import SMALLEST_CORRELATION, Graph, assembled, to_csr
 from kronax.solvers.graph.lists import nearest
@@ -38,22 +39,26 @@ def affinity_graph(
         From rows of unit length, ``(m, d)``, and a number ``k < m`` to the ``k`` nearest other rows of each, ``(m, k)``; the
         exact search if None.
     """
-    n = len(embedding)
-    length = np.linalg.norm(embedding, axis=1)
+    search = search or partial(nearest, recall=1.0, progress=progress)
+    weights, distances = _one_sided(embedding, n_neighbors, search)
+    other_side = weights.T.tocsr()
+    union = weights + other_side - weights * other_side
+    return assembled(union, distances.maximum(distances.T))
+
+
+def _one_sided(embedding: np.ndarray, n_neighbors: int, search: Search) -> tuple[sparse.csr_array, sparse.csr_array]:
+    """Return weights and distances from every row to its neighbours."""
+    n, length = len(embedding), np.linalg.norm(embedding, axis=1)
     alive = np.flatnonzero(length > 0)
-    rows = embedding[alive] / length[alive, None]
+    rows = embedding[alive]
+    rows /= length[alive, None]
     k = max(0, min(n_neighbors, len(alive) - 1))
     neighbours, weights, distances = np.zeros((n, k), np.int64), np.zeros((n, k)), np.zeros((n, k))
     if k:
-        find = search or partial(nearest, recall=1.0, progress=progress)
-        near = find(rows, k)
+        near = search(rows, k)
         neighbours[alive] = alive[near]
         distances[alive], weights[alive] = _fuzzy_weights(rows, near, np.log2(max(n_neighbors, 2)))
-    one_sided = to_csr(neighbours, weights)
-    other_side = one_sided.T.tocsr()
-    union = one_sided + other_side - one_sided * other_side
-    one_sided = to_csr(neighbours, np.where(weights > 0, distances, 0.0))
-    return assembled(union, one_sided.maximum(one_sided.T))
+    return to_csr(neighbours, weights), to_csr(neighbours, np.where(weights > 0, distances, 0.0))
 
 
 def _fuzzy_weights(rows: np.ndarray, neighbours: np.ndarray, total: float) -> tuple[np.ndarray, np.ndarray]:

@@ -156,7 +156,7 @@ def fit(
     with jax.enable_x64(True):
         steps = kind(rows, n_comps, axis, penalty, laplace, whole=whole or kind is Penalised, progress=progress)
         run = _iterate(steps, max_iter, tol, progress)
-    return _fit(run, found, transposed)
+    return _fit(run, found, transposed, whole=whole)
 
 
 def fit_chunks(
@@ -187,10 +187,10 @@ def fit_chunks(
     with jax.enable_x64(True):
         steps = Steps(found.rows, n_comps, 0 if center else None, m_step.Penalty(), whole=whole, progress=progress)
         run = _iterate(steps, 1, 0.0, progress)
-    return _fit(run, found, transposed=False)
+    return _fit(run, found, transposed=False, whole=whole)
 
 
-def _fit(run: "_Run", found: Powered, transposed: bool) -> Fit:
+def _fit(run: "_Run", found: Powered, transposed: bool, *, whole: bool) -> Fit:
     """Put together where EM ended and the scales: ``|Z| = |Y|^γ·exp(a + b)``."""
     a, b = to_host(run.step.mode.a), to_host(run.step.mode.b)
     if transposed:
@@ -204,7 +204,7 @@ def _fit(run: "_Run", found: Powered, transposed: bool) -> Fit:
         dispersion=found.dispersion,
         n_near_zero=found.n_near_zero,
         n_sampled=found.n_sampled,
-        **_structure(run, transposed),
+        **_structure(run, transposed, whole=whole),
     )
 
 
@@ -226,12 +226,13 @@ def fit_without_noise(
     axis, penalty = int(transposed) if center else None, _oriented(penalty, transposed)
     with jax.enable_x64(True):
         step = Steps(rows, n_comps, axis, penalty, whole=whole, progress=progress).without_noise()
-    return Structure(**_structure(_Run(step, _of_one(step, "there is no noise to take away")), transposed))
+    return Structure(**_structure(_Run(step, _of_one(step, "there is no noise to take away")), transposed, whole=whole))
 
 
-def _structure(run: "_Run", transposed: bool) -> dict[str, Any]:
+def _structure(run: "_Run", transposed: bool, *, whole: bool) -> dict[str, Any]:
     """Return the fields of :class:`Structure`, rows and columns in the order of the matrix."""
-    lead, found, estimate = run.step.lead, run.step.found, run.step.estimate
+    lead = run.step.lead
+    found, estimate = (run.step.found, run.step.estimate) if whole else (None, None)
     psi, phi = (estimate.rows, estimate.cols[0]) if estimate else (None, None)
     rows, cols = Axis(lead.rows * lead.shrunk, psi), Axis(lead.cols * lead.shrunk, phi)
     strength = estimate.strength if estimate else (np.nan,)

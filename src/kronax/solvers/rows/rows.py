@@ -61,8 +61,9 @@ class Rows(ABC):
         """Return the number of blocks."""
 
     def _shown(self, results: Iterator[Any], title: str, progress: bool) -> Iterable[Any]:
-        disable = not (progress and title) or len(self) == 1
-        return tqdm(results, desc=title, total=len(self), unit="block", delay=2, leave=False, disable=disable)
+        if not (progress and title) or len(self) == 1:
+            return results
+        return tqdm(results, desc=title, total=len(self), unit="block", delay=2, leave=False)
 
 
 def add_arrays(left: Arrays, right: Arrays) -> Arrays:
