@@ -260,6 +260,14 @@ def test_graphs_are_learnt_without_decomposing_on_the_host(rng, penalty):
     np.testing.assert_allclose(found.rows.embedding, expected.rows.embedding, atol=1e-7)
 
 
+def test_passes_on_a_device_do_not_mind_a_mesh_of_the_session(rng):
+    counts = sparse.csr_array(1.0 + rng.poisson(np.exp(rng.normal(size=(24, 2)) @ rng.normal(size=(2, 18)))))
+    expected = em.fit(counts)
+    with device.as_if_on("gpu"), jax.set_mesh(jax.make_mesh((1,), ("x",))):
+        found = em.fit(counts)
+    np.testing.assert_allclose(found.rows.embedding, expected.rows.embedding, atol=1e-7)
+
+
 def test_the_matrix_goes_up_once_and_only_what_is_written_comes_down(rng):
     """Not ``U``, as large as the dense matrix, nor ``Z``."""
     n, m = 1500, 40
