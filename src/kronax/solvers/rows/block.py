@@ -39,6 +39,11 @@ class Block:
         """Which rows of ``Y`` these are."""
         return slice(self.start, self.start + self.matrix.shape[0])
 
+    @property
+    def ones(self) -> np.ndarray:
+        """A 1 for every row."""
+        return np.ones(self.matrix.shape[0])
+
     def row_energies(self, weights: np.ndarray) -> np.ndarray:
         """Compute ``Σ_j y_ij² w_j`` of every row."""
         return self._squares() @ weights

@@ -63,7 +63,7 @@ class NoiseFree:
 
     def deviations(self, mean: np.ndarray) -> np.ndarray:
         """Compute ``Σ_j z_ij²``, ``Σ_j z_ij`` and ``Σ_j z_ij μ_j`` of every row, (n, 3)."""
-        return self.rows.each(_deviations, self.factors, mean)
+        return self.rows.each(_deviations, self.factors, np.ones(self.shape[1]), mean)
 
     def held(self) -> sparse.csr_array:
         """Return ``Z``, which shares its pattern with ``Y``; for rows in memory."""
@@ -109,10 +109,9 @@ def col_energies(block: Block, cols: np.ndarray) -> Arrays:
 
 def _row_factors(block: Block, factors: Factors) -> np.ndarray:
     """Compute ``r`` of Eq. 1, or look it up."""
-    counts = block.counts
     if factors.rows is not None:
         return factors.rows[block.rows]
-    return np.ones(len(counts)) if factors.cols is None else counts / block.row_energies(factors.cols)
+    return block.ones if factors.cols is None else block.counts / block.row_energies(factors.cols)
 
 
 def _scaled(block: Block, factors: Factors) -> Block:
@@ -123,17 +122,15 @@ def _scaled(block: Block, factors: Factors) -> Block:
 def _moments(block: Block, factors: Factors) -> Arrays:
     """Compute ``ZᵀZ``, of which the upper triangle counts, and sums of the columns."""
     z = _scaled(block, factors)
-    ones = np.ones(len(block.counts))
-    return z.gram(), z.col_energies(ones), z.transposed_times(ones)
+    return z.gram(), z.col_energies(block.ones), z.transposed_times(block.ones)
 
 
 def _products(block: Block, factors: Factors, right: np.ndarray, offset: np.ndarray, dtype: DTypeLike) -> np.ndarray:
     return _scaled(block, factors).products(right, offset, dtype)
 
 
-def _deviations(block: Block, factors: Factors, mean: np.ndarray) -> np.ndarray:
+def _deviations(block: Block, factors: Factors, ones: np.ndarray, mean: np.ndarray) -> np.ndarray:
     z = _scaled(block, factors)
-    ones = np.ones(len(mean))
     energies, sums, along = z.row_energies(ones), z.times(ones), z.times(mean)
     return energies.__array_namespace__().stack([energies, sums, along], axis=1)  # NumPy's or JAX's
 

@@ -56,6 +56,11 @@ class DenseBlock:
     rows: Array
     dtype: DTypeLike
 
+    @property
+    def ones(self) -> Array:
+        """A 1 for every row of ``Y``."""
+        return jnp.where(self.counts > 0, 1.0, 0.0)
+
     def row_energies(self, weights: Array) -> Array:
         """Compute ``Σ_j y_ij² w_j`` of every row; 1 where there is nothing, so that 0 can be divided by it."""
         return jnp.where(self.counts > 0, _product(self.values**2, weights), 1.0)
@@ -88,7 +93,11 @@ class DenseBlock:
 
 
 def _product(left: Array, right: Array) -> Array:
-    """Multiply matrices, without the short cut of some GPUs; unlike sums, XLA does not fuse products with what follows."""
+    """Multiply matrices, without the short cut of some GPUs.
+
+    XLA does not fuse a product with what comes before or after it, as it does with sums, and differently for one device and several;
+    the last bit would differ. Nor may one side be all ones when code is compiled, which would make it a sum.
+    """
     return jnp.matmul(left, right, precision="highest")
 
 
