@@ -54,9 +54,9 @@ def test_not_to_be_read(tmp_path, h5ad, h5mu):
     with h5py.File(tmp_path / "10x.h5", "w") as file:
         file.create_group("matrix")
     for path, reason in [
-        (tmp_path / "none.h5ad", r"is not there; an \.h5ad file is needed"),
-        (tmp_path, r"is a folder; an \.h5ad file is needed\.$"),
-        (tmp_path / "zarr", r"zarr store; write a file in Python: anndata\.read_zarr"),
+        (tmp_path / "none.h5ad", r"is not there; an \.h5ad file or a \.zarr store is needed"),
+        (tmp_path, r"is a folder; an \.h5ad file or a \.zarr store is needed\.$"),
+        (tmp_path / "zarr", r"is not a \.zarr store of cells: it has no obs and var, but \[\]"),
         (tmp_path / "link.h5ad", "is a link to what is not there"),
         (tmp_path / "loop.h5ad", "is a link to what is not there|cannot be read"),
         (tmp_path / ("x" * 300), "cannot be read as an .h5ad file: .*too long"),
@@ -66,7 +66,7 @@ def test_not_to_be_read(tmp_path, h5ad, h5mu):
         (h5mu, r"holds several modalities\. In Python, kx\.tl\.med_magma\(mudata\.read_h5mu\(path\)\)"),
     ]:
         with pytest.raises(InputError, match=reason) as refused:
-            files.read_h5ad(path)
+            files.read_cells(path)
         assert "\n" not in str(refused.value)
     with pytest.raises(InputError, match="it has no modalities. kx.pp.tensor makes them"):
         files.read_h5mu(h5ad)
@@ -74,7 +74,7 @@ def test_not_to_be_read(tmp_path, h5ad, h5mu):
 
 @pytest.mark.parametrize("place", ["uns", "obs", "mod/line1/uns"])
 def test_what_the_libraries_do_not_know(h5ad, h5mu, place):
-    path, read = (h5mu, files.read_h5mu) if "mod" in place else (h5ad, files.read_h5ad)
+    path, read = (h5mu, files.read_h5mu) if "mod" in place else (h5ad, files.read_cells)
     with h5py.File(path, "r+") as file:
         if place == "obs":
             file["obs"].attrs["encoding-type"] = "from-the-future"
@@ -87,7 +87,7 @@ def test_what_the_libraries_do_not_know(h5ad, h5mu, place):
 
 @pytest.mark.parametrize("place", ["raw/var", "obs", "mod/line1/var"])
 def test_not_to_be_written_again(tmp_path, h5ad, h5mu, place):
-    path, read = (h5mu, files.read_h5mu) if "mod" in place else (h5ad, files.read_h5ad)
+    path, read = (h5mu, files.read_h5mu) if "mod" in place else (h5ad, files.read_cells)
     with h5py.File(path, "r+") as file:
         reserve_name(file[place])
     found = read(path)
@@ -101,7 +101,7 @@ def test_not_to_be_written_again(tmp_path, h5ad, h5mu, place):
 
 def test_what_can_be_written(tmp_path, h5ad, h5mu):
     """Nothing is refused that anndata can write, and the object stays as it is."""
-    adata = files.read_h5ad(h5ad)
+    adata = files.read_cells(h5ad)
     adata.uns["nothing"] = None
     adata.obs["flag"] = pd.array([True, None, False, None], dtype="boolean")
     adata.layers["csc"] = sparse.csc_matrix(adata.X)
@@ -116,6 +116,6 @@ def test_names_as_nullable_text(tmp_path):
     adata = ad.AnnData(np.ones((4, 3), np.float32), obs=pd.DataFrame(index=pd.Index(list("wxyz"), dtype="string")))
     with ad.settings.override(allow_write_nullable_strings=True):
         adata.write_h5ad(tmp_path / "cells.h5ad")
-    found = files.read_h5ad(tmp_path / "cells.h5ad")
+    found = files.read_cells(tmp_path / "cells.h5ad")
     files.require_writable(found, tmp_path / "cells.h5ad", tmp_path)
     assert list(found.obs_names) == list("wxyz")

@@ -285,7 +285,7 @@ def test_negative_values(rng, raw, advice):
 def test_cells_without_a_label_do_not_count(from_file, simulated):
     folder, _, _ = from_file
     adata = ad.read_h5ad(folder / "cells.h5ad")
-    chosen = graphs.Chosen(adata, "counts", graphs.selection.log_normalised(adata, "counts"), 60, 2)
+    chosen = graphs.Chosen(adata, "counts", graphs.selection.log_normalised(adata, "counts"), 60, 2, 0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graphs, "RESOLUTIONS", [0.5, 1.0])
         found = graphs.compare(chosen, "type", 10, 0.7)
@@ -338,7 +338,7 @@ def test_a_gene_graph_without_edges(from_file, tmp_path):
     assert results.names == ["cells.h5ad", "umap.png"] and not results.missing
     assert "gene_module" not in graphs.following(adata, folder)
     args = __main__.parser.parse([str(folder / "cells.h5ad")])[1]
-    text = graphs.report(graphs.Chosen(adata, "counts", adata, 60, 2), 1.0, args, None, None)
+    text = graphs.report(graphs.Chosen(adata, "counts", adata, 60, 2, 0), 1.0, args, None, None)
     assert re.search("gene modules +none   the gene graph has no edges\n", text)
 
 
@@ -347,11 +347,11 @@ def test_many_cells_are_not_compared(from_file, monkeypatch):
     folder, _, _ = from_file
     adata = ad.read_h5ad(folder / "cells.h5ad")
     args = __main__.parser.parse([str(folder / "cells.h5ad")])[1]
-    text = graphs.report(graphs.Chosen(adata, "counts", adata, 60, 2), 1.0, args, "type", None)
+    text = graphs.report(graphs.Chosen(adata, "counts", adata, 60, 2, 0), 1.0, args, "type", None)
     assert "Agreement with 'type' is measured up to 119 cells." in text
 
 
-@pytest.mark.parametrize("where", ["read_h5ad", "write_h5ad"])
+@pytest.mark.parametrize("where", ["read_cells", "write_h5ad"])
 def test_interrupted(run, file, tmp_path, monkeypatch, where):
     def interrupt(*_args, **_options):
         raise KeyboardInterrupt
@@ -454,4 +454,7 @@ def test_options_without_a_file(run, tmp_path):
 def test_read_only_files_are_refused_before_any_result(run, tmp_path):
     code, out, err = run(tmp_path / "none.h5ad", "--out", tmp_path / "results")
     assert (code, out) == (2, "")
-    assert err == f"python -m kronax: error: {tmp_path / 'none.h5ad'} is not there; an .h5ad file is needed.\n"
+    assert (
+        err
+        == f"python -m kronax: error: {tmp_path / 'none.h5ad'} is not there; an .h5ad file or a .zarr store is needed.\n"
+    )

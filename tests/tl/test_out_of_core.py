@@ -86,6 +86,12 @@ def test_chunks_of_a_dense_array(counts, in_memory):
     assert_same(learnt(adata), in_memory, SCALED)
 
 
+def test_a_view(counts, in_memory):
+    view = lazy(counts)[np.arange(N)]
+    assert view.is_view
+    assert_same(learnt(view), in_memory, SCALED)
+
+
 def test_a_layer(counts, in_memory):
     adata = ad.AnnData(sparse.csr_matrix(counts.shape, dtype=np.float32), layers={"counts": lazy(counts).X})
     assert_same(learnt(adata, layer="counts"), in_memory, SCALED)

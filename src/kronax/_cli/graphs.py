@@ -20,13 +20,15 @@ from kronax._cli.report import aligned, next_lines
 from kronax._cli.results import Results
 from kronax._cli.terminal import in_code, note
 from kronax._data import keys, objects, selection
-from kronax._data.matrix import Counts, read_counts
+from kronax._data.chunks import is_dask, read_any
+from kronax._data.matrix import Counts, place
 from kronax._data.modules import MOST_GROUPS
 from kronax._logging import logger
 from kronax.pl._cell_panels import cell_panels
 
 CLUSTERS, UMAP = keys.QUICKSTART_CLUSTERS, keys.QUICKSTART_UMAP
 RESOLUTIONS = [step / 10 for step in range(1, 21)]
+_SAMPLE = 2_000  # cells of a matrix that is not in memory, which show whether it holds counts
 MOST_COMPARED = 20_000  # cells, beyond which forty clusterings and a second graph take longer than the work itself
 EXAMPLE, EXAMPLE_LABEL = "pbmc68k_reduced, which comes with scanpy", "bulk_labels"
 _BATCHES = (
@@ -51,6 +53,8 @@ class Chosen:
         Number of genes before the choice.
     n_rare
         Number of genes in too few cells.
+    n_entries
+        Number of values other than zero, of the chosen genes.
     """
 
     adata: AnnData
@@ -58,21 +62,23 @@ class Chosen:
     logs: AnnData
     n_genes: int
     n_rare: int
+    n_entries: int
 
 
 def run(args: argparse.Namespace, results: Results) -> None:
     """Read, learn, write, report and draw."""
-    adata = example() if args.file is None else files.read_h5ad(args.file)
+    adata = example() if args.file is None else files.read_cells(args.file, lazily=args.out_of_core)
     label = EXAMPLE_LABEL if args.file is None else args.label
-    adata = with_matrix(adata, args.layer, raw=args.raw)
-    counts = check(adata, args.layer, label, args.gene_symbols)
+    with files.reading(args.file):
+        adata = with_matrix(adata, args.layer, raw=args.raw)
+        counts = check(adata, args.layer, label, args.gene_symbols)
     label, symbols = clear_names(adata, label, args.gene_symbols)
     if args.file is not None:
         files.require_writable(adata, args.file, results.beside)
-    with refused():
+    with files.reading(args.file), refused():
         chosen = choose(adata, counts, args.layer, args.n_top_genes, args.min_cells)
-    results.require_room(_n_bytes(chosen.adata, args.n_neighbors))
-    with _quiet_scanpy():
+    results.require_room(_n_bytes(chosen.adata, args))
+    with files.near(chosen.adata, args.layer, results.beside), _quiet_scanpy():
         seconds = learn(chosen, results, args.n_neighbors, args.resolution)
         logger.info("writing")
         name = "quickstart" if args.file is None else args.file.stem
@@ -122,12 +128,21 @@ def _fault(values: Any) -> str:
     """Return why a matrix holds neither counts nor logarithms of them; empty if it may."""
     if values is None:
         return "is missing"
-    entries = values.data if sparse.issparse(values) else np.asarray(values)
-    if not entries.size or not np.issubdtype(entries.dtype, np.number):
+    if not np.issubdtype(values.dtype, np.number):
         return ""
-    if np.isnan(lowest := entries.min()):
+    if np.isnan(lowest := _lowest(values)):
         return "has missing values"
     return "has negative values, as scaled ones are" if lowest < 0 else ""
+
+
+def _lowest(values: Any) -> float:
+    """Return the smallest stored value, NaN if one is NaN, 0 if there is none."""
+    if is_dask(values):
+        import dask
+
+        return np.min(dask.compute(*map(dask.delayed(_lowest), values.to_delayed().ravel())))
+    entries = values.data if sparse.issparse(values) else np.asarray(values)
+    return entries.min() if entries.size else 0.0
 
 
 def check(adata: AnnData, layer: str | None, label: str | None, gene_symbols: str | None = None) -> Counts:
@@ -137,12 +152,13 @@ def check(adata: AnnData, layer: str | None, label: str | None, gene_symbols: st
             hints = ["The matrix may be in X: leave --layer out."] * (adata.X is not None)
             hints += ["raw is read with --raw."] * (adata.raw is not None)
             objects.key_in(layer, adata.layers, "adata.layers", " ".join(hints))
-        counts = read_counts(adata, layer)
+        _require_by_cells(adata, layer)
+        counts = read_any(adata, layer, n_sampled=_SAMPLE)
         if label is not None:
             objects.key_in(label, adata.obs, "adata.obs")
         if gene_symbols is not None:
             objects.key_in(gene_symbols, adata.var, "adata.var")
-    if (counts.matrix.data < 0).any():
+    if counts.n_negative:
         raw = ""
         if adata.raw is not None:
             fault = _fault(adata.raw.X)
@@ -155,6 +171,17 @@ def check(adata: AnnData, layer: str | None, label: str | None, gene_symbols: st
     return counts
 
 
+def _require_by_cells(adata: AnnData, layer: str | None) -> None:
+    """Require that a matrix that is not in memory can be read cell by cell."""
+    found = selection.matrix(adata, layer)
+    if is_dask(found) and found.numblocks[1] > 1:
+        msg = (
+            f"{place(layer)} is stored by genes (CSC), and can only be read whole: leave --out-of-core out, or write it as a "
+            "CSR matrix."
+        )
+        raise ValueError(msg)
+
+
 def clear_names(adata: AnnData, label: str | None, gene_symbols: str | None) -> tuple[str | None, str | None]:
     """Make room for our results; return the names that the labels and the genes' names have from now on."""
     label_at, symbols_at = ("obs", label), ("var", gene_symbols)
@@ -165,28 +192,38 @@ def clear_names(adata: AnnData, label: str | None, gene_symbols: str | None) -> 
 def choose(adata: AnnData, counts: Counts, layer: str | None, n_top_genes: int, min_cells: int) -> Chosen:
     """Leave out genes detected in few cells, and keep the most variable of the others."""
     n_genes = adata.n_vars
-    enough = selection.n_cells_detected(counts) >= min_cells
+    n_cells = selection.n_cells_detected(counts)
+    enough = n_cells >= min_cells
     if enough.sum() < 2:
         msg = f"Only {enough.sum()} of {n_genes:,} genes have values in {min_cells} cells or more; name fewer with --min-cells."
         raise InputError(msg)
-    adata = adata if enough.all() else adata[:, enough].copy()
-    logs = selection.log_normalised(adata, layer)
+    adata, n_cells = (adata, n_cells) if enough.all() else (adata[:, enough].copy(), n_cells[enough])
+    logs = selection.log_normalised(adata, layer, counts.sample)
     if adata.n_vars > n_top_genes:
         variable = selection.highly_variable(logs, n_top_genes)
-        adata, logs = adata[:, variable].copy(), logs[:, variable].copy()
-    return Chosen(adata, layer, logs, n_genes, int((~enough).sum()))
+        adata, logs, n_cells = adata[:, variable].copy(), logs[:, variable].copy(), n_cells[variable]
+    if not counts.in_memory and adata.n_obs <= adata.n_vars:
+        msg = (
+            f"--out-of-core needs more cells than genes; {adata.n_obs:,} cells and {adata.n_vars:,} genes were chosen. Leave it "
+            "out, or choose fewer genes with --n-top-genes."
+        )
+        raise InputError(msg)
+    return Chosen(adata, layer, logs, n_genes, int((~enough).sum()), int(n_cells.sum()))
 
 
-def _n_bytes(adata: AnnData, n_neighbors: int) -> int:
+def _n_bytes(adata: AnnData, args: argparse.Namespace) -> int:
     """Add up the matrices of an object and of the results, not compressed."""
     parts = (adata.layers, adata.obsm, adata.varm, adata.obsp, adata.varp)
     matrices = [adata.X, *(value for part in parts for value in part.values())]
     matrices += [adata.raw.X] if adata.raw is not None else []
+    in_memory = [value for value in matrices if not is_dask(value)]
     there = sum(
         value.data.nbytes + value.indices.nbytes if sparse.issparse(value) else getattr(value, "nbytes", 0)
-        for value in matrices
+        for value in in_memory
     )
-    of_each = 3 * 2 * n_neighbors * 12 + 60 * 8  # three sparse matrices, and coordinates
+    if len(in_memory) < len(matrices):  # the file holds no more, and the one in use is kept twice for a while
+        there += 2 * min(files.n_bytes(args.file), sum(value.nbytes for value in matrices if is_dask(value)))
+    of_each = 3 * 2 * args.n_neighbors * 12 + 60 * 8  # three sparse matrices, and coordinates
     return there + sum(adata.shape) * of_each + 2**20  # and the overhead of any file
 
 
@@ -247,10 +284,11 @@ def compare(chosen: Chosen, label: str, n_neighbors: int, resolution: float) -> 
 
     resolutions = list(dict.fromkeys([*RESOLUTIONS, resolution]))
     logger.info("comparison with %r: two graphs, each clustered at %d resolutions", label, len(resolutions))
-    sc.pp.pca(chosen.logs)
-    sc.pp.neighbors(chosen.logs, n_neighbors=n_neighbors, transformer="sklearn")  # exact neighbours
+    logs = chosen.logs.to_memory()
+    sc.pp.pca(logs)
+    sc.pp.neighbors(logs, n_neighbors=n_neighbors, transformer="sklearn")  # exact neighbours
     labels = chosen.adata.obs[label]
-    graphs = {keys.MED_MAGMA: chosen.adata, keys.SCANPY_DEFAULT: chosen.logs}
+    graphs = {keys.MED_MAGMA: chosen.adata, keys.SCANPY_DEFAULT: logs}
     return pd.DataFrame(
         {
             key: metrics.ami_sweep(graph, labels=labels, resolutions=resolutions, neighbors_key=key)["ami"].to_numpy()
@@ -268,14 +306,12 @@ def report(
 ) -> str:
     """Return a summary of the results in a few aligned lines."""
     adata, fit = chosen.adata, chosen.adata.uns[keys.MED_MAGMA]
-    values = selection.matrix(adata, chosen.layer)
-    n_entries = int(values.count_nonzero() if sparse.issparse(values) else np.count_nonzero(values))
     one_step = fit["params"]["max_iter"] == 1
     goals = "matrix scaling and fit reached their goals" if one_step and fit["converged"] else fit["reason"]
     rows = [
         ("cells", f"{adata.n_obs:,}", ""),
         ("genes", f"{adata.n_vars:,}", _choice_of_genes(chosen, args.min_cells)),
-        ("non-zeros", f"{n_entries:,}", f"{n_entries / (adata.n_obs * adata.n_vars):.0%} of all entries"),
+        ("non-zeros", f"{chosen.n_entries:,}", f"{chosen.n_entries / np.prod(adata.shape):.0%} of all entries"),
         ("EM steps", f"{fit['n_iter']:,}", "matrix scaling and one fit, the default" if one_step else ""),
         ("converged", "yes" if fit["converged"] else "no", goals),
         ("seconds", f"{seconds:.1f}", "for both graphs, compilation included"),

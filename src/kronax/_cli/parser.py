@@ -19,7 +19,8 @@ Exit codes: 0, done; 2, the input or an option cannot be used, and nothing is wr
 something else, such as a figure, could not be made; 130 or 143, interrupted: nothing is written, or what is then named."""
 _GRAPHS = """\
 Learn a cell graph and a gene graph together from one count matrix; then cluster the cells, group the genes into
-modules, draw both and report. Without FILE, this is done on 700 blood cells that come with scanpy.
+modules, draw both and report. FILE is an .h5ad file or a .zarr store. Without FILE, this is done on 700 blood cells
+that come with scanpy.
 """
 _MORE_ON_GRAPHS = f"""\
 Written to DIR, which must not exist yet: first the annotated data (.h5ad), whole or not at all, then umap.png and
@@ -29,6 +30,7 @@ gene_modules.png. What the file has under the names of results is kept under oth
 examples:
   python -m kronax
   python -m kronax cells.h5ad --layer counts --label cell_type --out results
+  python -m kronax a_million_cells.zarr --out-of-core
 
 To predict the profiles that a table of treatments and contexts lacks: python -m kronax complete --help
 """
@@ -58,8 +60,8 @@ def parse(words: Sequence[str]) -> tuple[Job, argparse.Namespace]:
         args.out = args.out or Path(f"kronax-{args.file.stem}")
         return tensors.run, args
     args = _of_graphs().parse_args(words)
-    if args.file is None and (args.layer or args.label or args.gene_symbols or args.raw):
-        msg = "--layer, --raw, --label and --gene-symbols belong to a file: python -m kronax FILE.h5ad …"
+    if args.file is None and (args.layer or args.label or args.gene_symbols or args.raw or args.out_of_core):
+        msg = "--layer, --raw, --label, --gene-symbols and --out-of-core belong to a file: python -m kronax FILE.h5ad …"
         raise InputError(msg)
     if args.layer is not None and args.raw:
         msg = "--layer and --raw name two matrices; give one of them."
@@ -71,9 +73,10 @@ def parse(words: Sequence[str]) -> tuple[Job, argparse.Namespace]:
 def _of_graphs() -> argparse.ArgumentParser:
     found = _parser("python -m kronax", _GRAPHS, _MORE_ON_GRAPHS)
     add = found.add_argument
-    add("file", nargs="?", type=Path, metavar="FILE.h5ad", help="cells × genes (default: the example)")
+    add("file", nargs="?", type=Path, metavar="FILE", help="cells × genes, .h5ad or .zarr (default: the example)")
     add("--layer", help="layer with counts or log-normalised values (default: X)")
     add("--raw", action="store_true", help="read the matrix in raw, with its own genes, in the place of X")
+    add("--out-of-core", action="store_true", help="leave the matrix in FILE, and read it in parts (kronax[dask])")
     add("--label", metavar="OBS_COLUMN", help="known labels of the cells, to compare and draw")
     add("--gene-symbols", metavar="VAR_COLUMN", help="names of the genes to draw (default: var_names)")
     add(

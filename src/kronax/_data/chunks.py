@@ -19,7 +19,8 @@ _ROWS = 8192  # of a chunk of a file
 
 def is_dask(found: Any) -> bool:
     """Return whether a matrix is a dask array; one need not have dask to ask."""
-    return type(found).__module__.split(".")[0] == "dask"
+    kinds = type(found).__mro__  # the array of a view of an AnnData object is of a kind of its own
+    return any(kind.__module__.split(".")[0] == "dask" for kind in kinds)
 
 
 def in_chunks(adata: AnnData, found: Any) -> bool:
@@ -27,12 +28,12 @@ def in_chunks(adata: AnnData, found: Any) -> bool:
     return is_dask(found) or adata.isbacked and not (isinstance(found, np.ndarray) or sparse.issparse(found))
 
 
-def read_any(adata: AnnData, layer: str | None, of: str = "adata") -> Counts:
-    """Read a matrix that need not be in memory."""
+def read_any(adata: AnnData, layer: str | None, of: str = "adata", n_sampled: int = SAMPLE) -> Counts:
+    """Read a matrix that need not be in memory; of one that is not, so many rows at most are sampled."""
     found, where = find_matrix(adata, layer, of)
-    return (
-        read_chunks(found, where, raw_instead(adata, of)) if in_chunks(adata, found) else read_counts(adata, layer, of)
-    )
+    if in_chunks(adata, found):
+        return read_chunks(found, where, raw_instead(adata, of), n_sampled)
+    return read_counts(adata, layer, of)
 
 
 def mapped(array: Any, function: Callable[..., sparse.csr_matrix], *shared: Any) -> Any:
@@ -40,9 +41,11 @@ def mapped(array: Any, function: Callable[..., sparse.csr_matrix], *shared: Any)
     return array.map_blocks(function, *shared, dtype=np.float64, meta=sparse.csr_matrix((0, 0)))
 
 
-def read_chunks(found: Any, where: str, raw: str) -> Counts:
+def read_chunks(found: Any, where: str, raw: str, n_sampled: int = SAMPLE) -> Counts:
     """Look at every chunk once, and return how the rows and columns with non-zero values are read."""
-    kind, chunks, lengths, surveys = _surveyed_dask(found, where) if is_dask(found) else _surveyed_file(found, where)
+    stride = max(1, -(-found.shape[0] // n_sampled))
+    surveyed = _surveyed_dask if is_dask(found) else _surveyed_file
+    kind, chunks, lengths, surveys = surveyed(found, where, stride)
     if n_bad := sum(part.n_bad for part in surveys):
         starts = np.cumsum(lengths) - lengths
         first = next(number for number, part in enumerate(surveys) if part.n_bad)
@@ -69,11 +72,7 @@ def read_chunks(found: Any, where: str, raw: str) -> Counts:
     return Counts(rows, cells, genes, shape, sum(part.n_negative for part in surveys), sample)
 
 
-def _stride(n: int) -> int:
-    return -(-n // SAMPLE)
-
-
-def _surveyed_dask(array: Any, where: str) -> tuple[type[Chunked], Sequence[Any], list[int], list[Survey]]:
+def _surveyed_dask(array: Any, where: str, stride: int) -> tuple[type[Chunked], Sequence[Any], list[int], list[Survey]]:
     import dask
     from dask.delayed import delayed
 
@@ -91,14 +90,16 @@ def _surveyed_dask(array: Any, where: str) -> tuple[type[Chunked], Sequence[Any]
         )
         raise ValueError(msg)
     chunks = list(array.to_delayed().ravel())
-    starts, stride = np.cumsum(lengths) - lengths, _stride(sum(lengths))
+    starts = np.cumsum(lengths) - lengths
     tasks = [
         delayed(survey, pure=False)(chunk, int(start), stride) for chunk, start in zip(chunks, starts, strict=True)
     ]
     return OnDask, chunks, list(lengths), list(dask.compute(*tasks))
 
 
-def _surveyed_file(stored: Any, where: str) -> tuple[type[Chunked], Sequence[Any], list[int], list[Survey]]:
+def _surveyed_file(
+    stored: Any, where: str, stride: int
+) -> tuple[type[Chunked], Sequence[Any], list[int], list[Survey]]:
     require_real(stored.dtype, where, "")
     if getattr(stored, "format", "csr") == "csc":
         msg = (
@@ -109,7 +110,7 @@ def _surveyed_file(stored: Any, where: str) -> tuple[type[Chunked], Sequence[Any
     n = stored.shape[0]
     bounds = [slice(start, min(start + _ROWS, n)) for start in range(0, n, _ROWS)]
     chunks: list[Callable[[], Any]] = [partial(stored.__getitem__, rows) for rows in bounds]
-    look = partial(_survey_of, chunks, bounds, _stride(n))
+    look = partial(_survey_of, chunks, bounds, stride)
     surveys = list(each_on_all_cores(look, range(len(chunks))))
     return Chunked, chunks, [rows.stop - rows.start for rows in bounds], surveys
 

@@ -13,7 +13,7 @@ _LARGEST_LOGARITHM = 50  # no count has a logarithm beyond: larger values are co
 def n_cells_detected(counts: Counts) -> np.ndarray:
     """Count, for every gene of the object, the cells in which it has a value other than zero."""
     detected = np.zeros(counts.shape[1], np.int64)
-    detected[counts.genes] = np.bincount(counts.matrix.indices, minlength=len(counts.genes))
+    detected[counts.genes] = counts.rows.col_counts
     return detected
 
 
@@ -22,13 +22,17 @@ def matrix(adata: AnnData, layer: str | None) -> np.ndarray | sparse.spmatrix | 
     return adata.X if layer is None else adata.layers[layer]
 
 
-def log_normalised(adata: AnnData, layer: str | None) -> AnnData:
-    """Return a copy with normalised totals and logarithms; values that are logarithms already are left as they are."""
+def log_normalised(adata: AnnData, layer: str | None, sample: sparse.sparray | None = None) -> AnnData:
+    """Return a copy with normalised totals and logarithms; values that are logarithms already are left as they are.
+
+    They are judged by a sample of rows, if there is one.
+    """
     import scanpy as sc
 
     values = matrix(adata, layer).astype(np.float32)
     logs = AnnData(values, obs=pd.DataFrame(index=adata.obs_names), var=pd.DataFrame(index=adata.var_names))
-    entries = values.data if sparse.issparse(values) else values
+    judged = values if sample is None else sample
+    entries = judged.data if sparse.issparse(judged) else judged
     if (entries == np.rint(entries)).all() or entries.max() > _LARGEST_LOGARITHM:
         sc.pp.normalize_total(logs)
         sc.pp.log1p(logs)

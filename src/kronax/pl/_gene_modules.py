@@ -9,7 +9,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from kronax._data import keys, objects
-from kronax._data.matrix import read_counts
+from kronax._data.chunks import read_any
 from kronax._data.modules import categorical, graph_of, indicator, learnt_from, require_few, shares
 from kronax._data.stored_graph import stored_graph
 from kronax.pl._canvas import axes, bare, beside, color_bar, hand_over, length, whole
@@ -146,7 +146,7 @@ def _mean_activity(
     adata: AnnData, layer: str | None, module_of: pd.Categorical, group_of: pd.Categorical
 ) -> pd.DataFrame:
     """Average the standardised activity of every module over every group: modules × groups, NaN without counts."""
-    counts = read_counts(adata, layer)
+    counts = read_any(adata, layer)
     activity = shares(counts, module_of)
     spread = activity.std(axis=0)
     constant = spread <= 1e-12 * activity.max(axis=0)  # one module has all of every cell
