@@ -13,6 +13,7 @@ from scipy import sparse
 from kronax.solvers import device
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.medmagma import em
+from kronax.solvers.rows.on_devices import OnDevices
 from kronax.solvers.tensor.folds import hide
 from kronax.solvers.tensor.registry import METHODS
 from kronax.solvers.tensor.wiener.kronecker import kronecker
@@ -257,3 +258,25 @@ def test_graphs_are_learnt_without_decomposing_on_the_host(rng, penalty):
     assert on_cpu.on_host == on_gpu.on_device > 0
     np.testing.assert_allclose(found.status.objective, expected.status.objective, rtol=1e-9)
     np.testing.assert_allclose(found.rows.embedding, expected.rows.embedding, atol=1e-7)
+
+
+def test_passes_on_a_device_do_not_mind_a_mesh_of_the_session(rng):
+    counts = sparse.csr_array(1.0 + rng.poisson(np.exp(rng.normal(size=(24, 2)) @ rng.normal(size=(2, 18)))))
+    expected = em.fit(counts)
+    with device.as_if_on("gpu"), jax.set_mesh(jax.make_mesh((1,), ("x",))):
+        found = em.fit(counts)
+    np.testing.assert_allclose(found.rows.embedding, expected.rows.embedding, atol=1e-7)
+
+
+def test_the_matrix_goes_up_once_and_only_what_is_written_comes_down(rng):
+    """Not ``U``, as large as the dense matrix, nor ``Z``."""
+    n, m = 1500, 40
+    counts = sparse.csr_array(rng.poisson(np.exp(rng.normal(size=(n, 2)) @ rng.normal(size=(2, m)))).astype(float))
+    counts = counts[np.diff(counts.indptr) > 0]
+    with device.as_if_on("gpu"), device.counted() as matrix:
+        OnDevices(counts)
+    with device.as_if_on("gpu"), device.counted() as tally:
+        em.fit(counts, n_comps=2)
+    assert matrix.up == 3
+    assert 0 < tally.bytes_up - matrix.bytes_up < 8 * n  # nothing with a number for every cell
+    assert tally.bytes_down < 8 * counts.nnz / 4

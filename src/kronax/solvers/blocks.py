@@ -47,7 +47,7 @@ def from_csr(matrix: sparse.csr_array, dense_block: int = _DENSE_BLOCK) -> Block
     n, m = matrix.shape
     n_blocks = -(-n // min(n, max(1, block_size(dense_block) // m)))
     parts = [matrix[block::n_blocks] for block in range(n_blocks)]
-    shape = (n_blocks, _rounded_up(max(part.nnz for part in parts)))
+    shape = (n_blocks, rounded_up(max(part.nnz for part in parts)))
     values = np.zeros(shape, matrix.dtype)
     rows, cols = np.full(shape, n, np.int32), np.full(shape, m, np.int32)
     for block, part in enumerate(parts):
@@ -57,7 +57,7 @@ def from_csr(matrix: sparse.csr_array, dense_block: int = _DENSE_BLOCK) -> Block
     return Blocks(to_device(values), to_device(rows), to_device(cols), (n, m), -(-n // n_blocks))
 
 
-def _rounded_up(count: int) -> int:
+def rounded_up(count: int) -> int:
     """Round up to a multiple of a sixteenth of a power of two, so that similar matrices share compiled code."""
     step = max(256, 2 ** (count.bit_length() - 4))
     return -(-count // step) * step

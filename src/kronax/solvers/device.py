@@ -6,7 +6,7 @@ CPU. With one they are solved there, and their results stay there until :func:`t
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import NamedSharding
 from jax.typing import DTypeLike
 from scipy.linalg import eigh_tridiagonal, lapack
 from threadpoolctl import ThreadpoolController
@@ -24,6 +25,7 @@ from threadpoolctl import ThreadpoolController
 LARGE = 4096  # rows from which one eigenproblem is worth all threads
 _SHARE = 1 / 64  # of an accelerator's memory for one block
 Item, Result = TypeVar("Item"), TypeVar("Result")
+Pieces = TypeVar("Pieces", bound=tuple)
 Matrix = np.ndarray | Array
 _one_at_a_time = threading.RLock()  # the limit belongs to the process: two that overlap would not restore it
 _processes: set[int] = set()  # in which JAX was started from here: a forked one inherits the set, not JAX's threads
@@ -68,6 +70,17 @@ def platform() -> str:
     return _assumed[-1] if _assumed else current().platform
 
 
+def devices() -> list[jax.Device]:
+    """Return the devices that one computation may be spread over: those of the kind in use, or the one that the session chose."""
+    chosen = current()
+    return [chosen] if jax.config.jax_default_device is not None else jax.local_devices(backend=chosen.platform)
+
+
+def passes_on_devices() -> bool:
+    """Return whether there is an accelerator, or more than one device: then passes over a matrix are made there."""
+    return platform() != "cpu" or len(devices()) > 1
+
+
 def block_size(on_cpu: int) -> int:
     """Return how many numbers of float64 a block of a larger computation may have: more on an accelerator with much memory."""
     limit = (current().memory_stats() or {}).get("bytes_limit", 0) if platform() != "cpu" else 0
@@ -78,16 +91,57 @@ def to_device(array: Matrix, dtype: DTypeLike | None = None) -> Array:
     """Return an array on JAX's device, of this type if one is given; one that is there already is not copied."""
     if isinstance(array, Array):
         return array if dtype is None or array.dtype == dtype else array.astype(dtype)
-    _note("up")
-    return jax.device_put(np.asarray(array, dtype))
+    array = np.asarray(array, dtype)
+    _note("up", array.nbytes)
+    return jax.device_put(array)
+
+
+def to_all(array: Matrix, everywhere: NamedSharding) -> Array:
+    """Return an array of which every device has a copy."""
+    if not isinstance(array, Array):
+        _note("up", array.nbytes)
+    return jax.device_put(array, everywhere)
+
+
+def from_pieces(pieces: Iterable[Pieces], split: NamedSharding) -> Pieces:
+    """Return arrays that are split along their first axis, from tuples of arrays, one for every device.
+
+    A piece goes to its device before the next is made: on the host, and on any device, the whole never exists.
+    """
+    devices, placed = split.mesh.devices.ravel(), []
+    for device, piece in zip(devices, pieces, strict=True):
+        placed.append([jax.device_put(array, device) for array in piece])
+    sizes = [sum(array.nbytes for array in arrays) for arrays in zip(*placed, strict=True)]
+    for size in sizes:
+        _note("up", size)
+    wholes = (
+        jax.make_array_from_single_device_arrays(
+            (len(devices) * len(arrays[0]), *arrays[0].shape[1:]), split, list(arrays)
+        )
+        for arrays in zip(*placed, strict=True)
+    )
+    return type(piece)(*wholes)
+
+
+def beside(array: np.ndarray, other: Matrix) -> Matrix:
+    """Return an array where another one is: on the host, or on JAX's device."""
+    return to_device(array) if isinstance(other, Array) else array
 
 
 def to_host(array: Matrix) -> np.ndarray:
     """Return a NumPy array; one that is on the host already is not copied."""
     if isinstance(array, Array):
-        _note("down")
+        _note("down", array.nbytes)
         return np.asarray(jax.device_get(array))
     return np.asarray(array)
+
+
+def symmetric(upper: Matrix) -> Matrix:
+    """Return the symmetric matrix that has the upper triangle of another one, where that is."""
+    if isinstance(upper, Array):
+        with jax.enable_x64(True):
+            return jnp.triu(upper) + jnp.triu(upper, 1).T
+    return np.triu(upper) + np.triu(upper, 1).T
 
 
 def eigh(matrix: Matrix) -> tuple[Matrix, Matrix]:
@@ -98,7 +152,8 @@ def eigh(matrix: Matrix) -> tuple[Matrix, Matrix]:
 def leading_eigh(matrix: Matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Return, on the host, all eigenvalues of a symmetric matrix, descending, and at least ``k`` leading eigenvectors."""
     if platform() != "cpu":
-        return _ordered(*eigh(matrix))
+        values, vectors = eigh(matrix)
+        return _ordered(values, vectors[:, -k:])
     with threads_for(len(matrix)):
         return _leading_on_this_thread(to_host(matrix), k)
 
@@ -233,10 +288,12 @@ def _cores() -> int:
 
 @dataclass(eq=False)
 class Tally:
-    """Counts of arrays moved to the device and back, and of decompositions on the host and on the device."""
+    """Counts of arrays moved to the device and back, their bytes, and of decompositions on the host and on the device."""
 
     up: int = 0
     down: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
     on_host: int = 0
     on_device: int = 0
 
@@ -257,10 +314,12 @@ def counted() -> Iterator[Tally]:
         _tallies.remove(tally)
 
 
-def _note(what: str) -> None:
+def _note(what: str, size: int | None = None) -> None:
     with _noting:
         for tally in _tallies:
             setattr(tally, what, getattr(tally, what) + 1)
+            if size is not None:
+                setattr(tally, f"bytes_{what}", getattr(tally, f"bytes_{what}") + size)
 
 
 @contextmanager

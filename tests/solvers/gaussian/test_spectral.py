@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from kronax.solvers import device
 from kronax.solvers.gaussian import spectral
 from kronax.solvers.gaussian.spectral import Leading, Spectrum
 from kronax.solvers.rows.noise_free import NoiseFree
+from kronax.solvers.rows.on_devices import spread
 from kronax.solvers.rows.rows import InMemory
 
 N, M = 120, 80
@@ -115,3 +117,19 @@ def test_what_does_not_vary_is_along_no_direction(center, rng):
         np.testing.assert_array_equal(vectors.array().any(axis=1), ~vectors.still)
     deviations = z - z.mean(axis=center, keepdims=True)
     np.testing.assert_allclose(product(found), deviations, atol=1e-9)
+
+
+@pytest.mark.parametrize("center", [None, 0, 1])
+def test_spectrum_from_a_device(center, rng, x64):
+    """The Gram matrix stays there, a constant column is found there, and the means are subtracted there."""
+    z = structured(rng) + 1.0
+    z[:, 7] = 3.0
+    lead, found = decomposed(z, center)
+    with device.as_if_on("gpu"), device.counted() as tally:
+        rows = spread(InMemory(sparse.csr_array(z)))
+        other_lead, other = spectral.decompose(NoiseFree(rows), center=center, n_comps=50)
+        assert tally.on_host == 0
+        np.testing.assert_allclose(product(other), product(found), atol=1e-9)
+    np.testing.assert_allclose(other.eigenvalues, found.eigenvalues, rtol=1e-10)
+    np.testing.assert_allclose(other_lead.rows, lead.rows, atol=1e-10)
+    assert other.cols.array()[7].any() == (center != 0)

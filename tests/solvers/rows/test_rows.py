@@ -90,7 +90,8 @@ def test_scaled(matrix, rng):
     left, right = rng.uniform(0.5, 2.0, N), rng.uniform(0.5, 2.0, M)
     block = Block(sparse.csr_array(matrix), start=5, dtype=np.float32)
     found = block.scaled(left, right)
-    np.testing.assert_allclose(found.matrix.toarray(), left[:, None] * matrix * right, rtol=1e-14)
+    expected = np.sqrt(left)[:, None] * matrix * np.sqrt(right)
+    np.testing.assert_allclose(found.matrix.toarray(), expected, rtol=1e-14)
     assert (found.start, found.dtype) == (5, np.float32)
     np.testing.assert_array_equal(block.matrix.toarray(), matrix)
 

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import DTypeLike
 
-from kronax.solvers.device import eigh_all, leading_and_whole, leading_eigh
+from kronax.solvers.device import Matrix, beside, eigh_all, leading_and_whole, leading_eigh, to_host
 from kronax.solvers.gaussian.shrinkage import noise_level, shrink_singular_values
 from kronax.solvers.gaussian.vectors import Held, Projected, Vectors
 from kronax.solvers.rows.noise_free import NoiseFree
@@ -88,9 +88,11 @@ def decompose(z: NoiseFree, *, center: int | None, n_comps: int, whole: bool = T
     n, m = z.shape
     mean = sums / n if center == 0 else np.zeros(m)
     centred = _centred(n, square, mean, center)
-    variances = energies - n * mean**2 if center == 0 else np.diag(centred)
+    variances = energies - n * mean**2 if center == 0 else to_host(centred.diagonal())
     still = without_variance(variances, energies, n * np.finfo(np.float64).eps)
-    centred[still] = centred[:, still] = 0.0
+    if still.any():
+        kept = beside(np.where(still, 0.0, 1.0), centred)
+        centred = centred * kept * kept[:, None]
     if center is None:
         ((values, vectors),) = eigh_all([centred])
         lead = values, vectors
@@ -158,11 +160,12 @@ def without_variance(centred: np.ndarray, squares: np.ndarray, rounding: float) 
     return centred <= rounding * squares
 
 
-def _centred(n: int, square: np.ndarray, mean: np.ndarray, center: int | None) -> np.ndarray:
+def _centred(n: int, square: Matrix, mean: np.ndarray, center: int | None) -> Matrix:
     """Compute the Gram matrix of the deviations from means."""
     if center == 0:  # Σ_i (z_i − μ)(z_i − μ)ᵀ = ZᵀZ − nμμᵀ
-        return square - n * np.outer(mean, mean)
+        mean = beside(mean, square)
+        return square - n * (mean[:, None] * mean)
     if center == 1:  # J ZᵀZ J, J = I − 11ᵀ/m
         means = square.mean(0)
         return square - means - (means - means.mean())[:, None]
-    return square.copy()
+    return square

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from scipy import linalg, sparse
 
-from kronax.solvers.device import block_size, eigh_all
+from kronax.solvers.device import block_size, eigh_all, to_host
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.precision import Precision
 from kronax.solvers.gaussian.spectral import Spectrum, rounding_of, without_variance
 from kronax.solvers.gaussian.vectors import Held, Projected
 from kronax.solvers.rows.noise_free import NoiseFree
+from kronax.solvers.rows.on_devices import spread
 from kronax.solvers.rows.rows import InMemory
 from kronax.solvers.status import Status
 
@@ -116,9 +117,9 @@ def _from_cols(
     placed: Sequence[sparse.csr_array], means: Sequence[np.ndarray], dims: tuple[int, int], beyond: Any
 ) -> Spectrum:
     """Solve for the columns; the rows follow as projections."""
-    z = NoiseFree(InMemory(sparse.csr_array(sparse.hstack(placed, format="csr"))))
+    z = NoiseFree(spread(InMemory(sparse.csr_array(sparse.hstack(placed, format="csr")))))
     centring = linalg.block_diag(*(np.vstack([np.eye(len(mean)), -mean]) for mean in means))
-    square = z.moments()[0]
+    square = to_host(z.moments()[0])
     values, cols = _solved(centring.T @ square @ centring, dims, z.rows.dtype)
     right = centring @ (cols / np.sqrt(values))
     return Spectrum(Projected(z, right, np.zeros(len(values)), partial(_vary, means)), Held(cols), values, dims, beyond)

@@ -16,6 +16,7 @@ from kronax.solvers.device import to_host
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.spectral import Leading, Spectrum, decompose
 from kronax.solvers.rows.noise_free import Factors, NoiseFree
+from kronax.solvers.rows.on_devices import spread
 from kronax.solvers.rows.rows import InMemory, Rows
 from kronax.solvers.scales import fiber
 from kronax.solvers.scales.laplace import Laplace, Moments
@@ -72,7 +73,7 @@ class Steps:
     ) -> None:
         self.n_comps, self.center, self.penalty = n_comps, center, penalty
         self.laplace, self.whole, self.progress = laplace, whole or bool(laplace), progress
-        self.rows = rows
+        self.rows = spread(rows)
         self.n_entries = float(rows.n_entries)  # and the sum of the squares of Z, the mean of which is 1
 
     @cached_property

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import DTypeLike
 from scipy import sparse
+from scipy.linalg import get_blas_funcs
 
 _DENSE = 2**21  # entries of a part when it is dense, at most: 16 MiB in float64
 
@@ -33,6 +34,16 @@ class Block:
         """Number of stored entries of every row."""
         return np.diff(self.matrix.indptr).astype(np.float64)
 
+    @property
+    def rows(self) -> slice:
+        """Which rows of ``Y`` these are."""
+        return slice(self.start, self.start + self.matrix.shape[0])
+
+    @property
+    def ones(self) -> np.ndarray:
+        """A 1 for every row."""
+        return np.ones(self.matrix.shape[0])
+
     def row_energies(self, weights: np.ndarray) -> np.ndarray:
         """Compute ``Σ_j y_ij² w_j`` of every row."""
         return self._squares() @ weights
@@ -41,11 +52,36 @@ class Block:
         """Compute ``Σ_i w_i y_ij²`` of every column."""
         return self._squares().T @ weights
 
+    def times(self, right: np.ndarray) -> np.ndarray:
+        """Compute ``Σ_j y_ij r_j`` of every row."""
+        return self.matrix @ right
+
+    def transposed_times(self, left: np.ndarray) -> np.ndarray:
+        """Compute ``Σ_i l_i y_ij`` of every column."""
+        return self.matrix.T @ left
+
     def scaled(self, left: np.ndarray, right: np.ndarray) -> "Block":
-        """Return the block with the entries ``l_i y_ij r_j``."""
-        values = self.matrix.data * np.repeat(left, np.diff(self.matrix.indptr))
-        values *= right[self.matrix.indices]
+        """Return the block with the entries ``y_ij √(l_i r_j)``."""
+        values = self.matrix.data * np.repeat(np.sqrt(left), np.diff(self.matrix.indptr))
+        values *= np.sqrt(right)[self.matrix.indices]
         return replace(self, matrix=self.with_values(values))
+
+    def gram(self) -> np.ndarray:
+        """Compute the upper triangle of ``YᵀY``, (m, m)."""
+        m = self.matrix.shape[1]
+        (syrk,) = get_blas_funcs(["syrk"], dtype=self.dtype)
+        upper = np.zeros((m, m), self.dtype, order="F")
+        for _, part in self.dense_parts():
+            upper = syrk(1.0, part.T, beta=1.0, c=upper, overwrite_c=True)
+        return upper
+
+    def products(self, right: np.ndarray, offset: np.ndarray, dtype: DTypeLike) -> np.ndarray:
+        """Compute ``Y·right − 1·offsetᵀ``."""
+        right = right.astype(self.dtype, copy=False)
+        found = np.empty((self.matrix.shape[0], right.shape[1]), dtype)
+        for rows, part in self.dense_parts():
+            found[rows] = part @ right - offset
+        return found
 
     def dense_parts(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield parts of the block as arrays, and their rows; every part takes the memory of the one before.

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 from scipy import sparse
-from scipy.linalg import get_blas_funcs
 
+from kronax.solvers.device import Matrix, symmetric, to_host
 from kronax.solvers.rows.block import Block, like
 from kronax.solvers.rows.rows import Arrays, InMemory, Rows
 
@@ -42,11 +42,14 @@ class NoiseFree:
         """Numbers of rows and columns."""
         return self.rows.shape
 
-    def moments(self) -> Arrays:
-        """Compute ``ZᵀZ``, (m, m), and, free of the rounding of float32, ``Σ_i z_ij²`` and ``Σ_i z_ij``, (m,)."""
+    def moments(self) -> tuple[Matrix, np.ndarray, np.ndarray]:
+        """Compute ``ZᵀZ``, (m, m), and, free of the rounding of float32, ``Σ_i z_ij²`` and ``Σ_i z_ij``, (m,).
+
+        The first is left where it was computed.
+        """
         found = self.rows.sums(_moments, self.factors, title="second moments", progress=self.progress)
         upper, energies, sums = found
-        return upper + np.triu(upper, 1).T, energies, sums
+        return symmetric(upper), to_host(energies), to_host(sums)
 
     def row_factors(self) -> np.ndarray:
         """Compute ``r``, (n,)."""
@@ -60,7 +63,7 @@ class NoiseFree:
 
     def deviations(self, mean: np.ndarray) -> np.ndarray:
         """Compute ``Σ_j z_ij²``, ``Σ_j z_ij`` and ``Σ_j z_ij μ_j`` of every row, (n, 3)."""
-        return self.rows.each(_deviations, self.factors, mean)
+        return self.rows.each(_deviations, self.factors, np.ones(self.shape[1]), mean)
 
     def held(self) -> sparse.csr_array:
         """Return ``Z``, which shares its pattern with ``Y``; for rows in memory."""
@@ -106,41 +109,30 @@ def col_energies(block: Block, cols: np.ndarray) -> Arrays:
 
 def _row_factors(block: Block, factors: Factors) -> np.ndarray:
     """Compute ``r`` of Eq. 1, or look it up."""
-    counts = block.counts
     if factors.rows is not None:
-        return factors.rows[block.start : block.start + len(counts)]
-    return np.ones(len(counts)) if factors.cols is None else counts / block.row_energies(factors.cols)
+        return factors.rows[block.rows]
+    return block.ones if factors.cols is None else block.counts / block.row_energies(factors.cols)
 
 
 def _scaled(block: Block, factors: Factors) -> Block:
     """Return a block of ``Z``."""
-    return block if factors.cols is None else block.scaled(np.sqrt(_row_factors(block, factors)), np.sqrt(factors.cols))
+    return block if factors.cols is None else block.scaled(_row_factors(block, factors), factors.cols)
 
 
 def _moments(block: Block, factors: Factors) -> Arrays:
-    """Compute the upper triangle of ``ZᵀZ``, and sums of the columns."""
+    """Compute ``ZᵀZ``, of which the upper triangle counts, and sums of the columns."""
     z = _scaled(block, factors)
-    m = z.matrix.shape[1]
-    (syrk,) = get_blas_funcs(["syrk"], dtype=block.dtype)
-    upper = np.zeros((m, m), block.dtype, order="F")
-    for _, part in z.dense_parts():
-        upper = syrk(1.0, part.T, beta=1.0, c=upper, overwrite_c=True)
-    ones = np.ones(len(block.counts))
-    return upper, z.col_energies(ones), z.matrix.T @ ones
+    return z.gram(), z.col_energies(block.ones), z.transposed_times(block.ones)
 
 
 def _products(block: Block, factors: Factors, right: np.ndarray, offset: np.ndarray, dtype: DTypeLike) -> np.ndarray:
-    z, right = _scaled(block, factors), right.astype(block.dtype, copy=False)
-    found = np.empty((len(block.counts), right.shape[1]), dtype)
-    for rows, part in z.dense_parts():
-        found[rows] = part @ right - offset
-    return found
+    return _scaled(block, factors).products(right, offset, dtype)
 
 
-def _deviations(block: Block, factors: Factors, mean: np.ndarray) -> np.ndarray:
+def _deviations(block: Block, factors: Factors, ones: np.ndarray, mean: np.ndarray) -> np.ndarray:
     z = _scaled(block, factors)
-    ones = np.ones(len(mean))
-    return np.column_stack([z.row_energies(ones), z.matrix @ ones, z.matrix @ mean])
+    energies, sums, along = z.row_energies(ones), z.times(ones), z.times(mean)
+    return energies.__array_namespace__().stack([energies, sums, along], axis=1)  # NumPy's or JAX's
 
 
 def _forms(

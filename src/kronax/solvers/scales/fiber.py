@@ -19,7 +19,7 @@ import numpy as np
 from jax import Array
 
 from kronax.solvers.blocks import Blocks, add_on_pattern, col_sums, outer_sum, rmatmul, row_sums
-from kronax.solvers.device import to_host
+from kronax.solvers.device import Matrix, to_host
 from kronax.solvers.rows.noise_free import Factors, NoiseFree
 from kronax.solvers.rows.rows import Rows
 from kronax.solvers.scales.sinkhorn import scale
@@ -54,10 +54,10 @@ class Mode:
     ``residual`` is the largest relative deviation of a row or column sum of ``M`` from its target.
     """
 
-    a: Array
-    b: Array
-    residual: Array
-    n_iter: Array
+    a: Matrix
+    b: Matrix
+    residual: Matrix
+    n_iter: Matrix
 
 
 def identity(n: int, m: int) -> Omega:
@@ -109,7 +109,7 @@ def sinkhorn(rows: Rows, tol: float, *, progress: bool = False) -> Mode:
     """Find the mode for ``Ω = I``: scale ``Y∘Y`` until its row and column sums are the counts."""
     found = scale(rows, tol, progress=progress)
     factors = NoiseFree(rows, Factors(found.cols)).row_factors()
-    return Mode(*map(jnp.asarray, (0.5 * np.log(factors), 0.5 * np.log(found.cols), found.residual, found.n_passes)))
+    return Mode(*map(np.asarray, (0.5 * np.log(factors), 0.5 * np.log(found.cols), found.residual, found.n_passes)))
 
 
 @jax.jit

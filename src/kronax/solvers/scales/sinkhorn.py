@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kronax.solvers.device import to_host
 from kronax.solvers.rows.noise_free import col_energies
 from kronax.solvers.rows.rows import Rows
 
@@ -52,7 +53,7 @@ def scale(rows: Rows, tol: float, *, progress: bool = False) -> Scaling:
     while n_passes < _PASSES:
         (sums,) = rows.sums(col_energies, np.exp(log_c), title=f"scales, pass {n_passes + 1}", progress=progress)
         n_passes += 1
-        energies = np.exp(log_c) * sums / rows.col_counts
+        energies = np.exp(log_c) * to_host(sums) / rows.col_counts
         found = float(np.abs(energies - 1.0).max())
         step = -np.log(energies)  # Sinkhorn's
         if found > residual and len(history):  # extrapolated too far: go on from the best, with the plain step
