@@ -1,5 +1,6 @@
 """``python -m kronax FILE --out-of-core``: what comes out is what comes out of the same matrix in memory."""
 
+import errno
 import re
 import sys
 
@@ -175,6 +176,17 @@ def test_a_file_that_cannot_be_read_to_its_end(run, stored, tmp_path, monkeypatc
     assert (code, out) == (2, "")
     assert f"{broken} cannot be read to its end: " in err
     assert {path.name for path in tmp_path.iterdir()} == {"cells.h5ad"}
+
+
+def test_a_disk_that_is_full(run, stored, tmp_path, monkeypatch):
+    def full(*_args, **_options):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(ad.io, "write_elem", full)
+    code, _, err = run(stored["h5ad"], *ARGUMENTS, "--out-of-core", "--out", tmp_path / "results")
+    assert code == 2
+    assert f"The chosen genes cannot be copied to {tmp_path}: No space left on device.\n" in err
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_fails_midway_leaves_nothing(run, stored, tmp_path, monkeypatch):

@@ -138,7 +138,11 @@ def near(adata: AnnData, layer: str | None, beside: Path) -> Iterator[None]:
 
     with tempfile.TemporaryDirectory(dir=beside, prefix=".kronax-") as scratch:
         store = zarr.open_group(Path(scratch, "matrix.zarr"), mode="w", zarr_format=2)
-        anndata.io.write_elem(store, "matrix", matrix)
+        try:
+            anndata.io.write_elem(store, "matrix", matrix)
+        except (OSError, RuntimeError, ValueError) as error:
+            msg = f"The chosen genes cannot be copied to {beside}: {in_words(error)}."
+            raise InputError(msg) from error
         copy = _in_chunks(store["matrix"])
         if layer is None:
             adata.X = copy
@@ -152,7 +156,7 @@ def reading(path: Path | None) -> Iterator[None]:
     """Let what goes wrong while matrices are read from a file count as an error of the file."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         msg = f"{path} cannot be read to its end: {in_words(error)}."
         raise InputError(msg) from error
 
