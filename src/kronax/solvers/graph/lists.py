@@ -121,7 +121,7 @@ def _reach(rows: np.ndarray, lists: _Lists, k: int, recall: float) -> np.ndarray
     For a sample of rows, all true neighbours are found. The number is the smallest with which so many of them are among the
     candidates that the recall, less two standard errors, is as wanted; and there must be more than ``k`` candidates.
     """
-    n, n_lists = len(rows), len(lists.centres)
+    (n, width), n_lists = rows.shape, len(lists.centres)
     tried = lists.order[np.arange(_TRIED) * n // _TRIED]  # of every list its share
     place = np.argsort(lists.nearest[lists.label[tried]], axis=1)  # of a list among the nearest
     needed = np.empty((_TRIED, k), np.int64)  # lists, for the first, second, … true neighbour
@@ -134,7 +134,7 @@ def _reach(rows: np.ndarray, lists: _Lists, k: int, recall: float) -> np.ndarray
         np.matmul(rows[block], rows.T, out=scores[:, :n])
         scores[np.arange(len(block)), block] = -np.inf
         least = np.take_along_axis(scores, largest(scores, k, group), axis=1).min(axis=1)
-        near = scores >= least[:, None] - 4 * np.finfo(np.float64).eps  # any k of those as near as the k-th will do
+        near = scores >= least[:, None] - width * np.finfo(np.float64).eps  # any k of those as near as the k-th will do
         for i, columns in enumerate(near):
             at = place[start + i, lists.label[np.flatnonzero(columns)]]
             needed[start + i] = 1 + np.partition(at, k - 1)[:k]
