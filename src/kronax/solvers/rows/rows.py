@@ -47,7 +47,7 @@ class Rows(ABC):
         """Yield what the kernel returns for every block, in the order of the rows; ``shared`` is passed after the block."""
 
     def sums(self, kernel: Callable[..., Arrays], *shared: Any, title: str = "", progress: bool = False) -> Arrays:
-        """Return the sums over all blocks of the arrays that the kernel returns."""
+        """Return the sums over all blocks of the arrays that the kernel returns, left where they are added."""
         return added(map(in_float64, self._shown(self.results(kernel, *shared), title, progress)))
 
     def each(

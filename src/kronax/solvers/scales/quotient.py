@@ -95,11 +95,12 @@ def _two_way_fit(rows: Rows, logs_of: Callable[[Block], np.ndarray], *, progress
     def times_schur(beta):  # (diag(n_j) − Bᵀ diag(1/p_i) B) β, B the pattern
         return counts * beta - rows.sums(_spread, beta, title="scales", progress=progress)[0]
 
-    (right,) = rows.sums(_col_deviations, logs_of, np.zeros(len(counts)), title="scales", progress=progress)
+    right, sizes = rows.sums(_col_deviations, logs_of, title="scales", progress=progress)
     beta, _ = cg(
         LinearOperator(shape, times_schur, dtype=float),
         right,
         rtol=_RESIDUAL,
+        atol=float(np.finfo(np.float64).eps * np.linalg.norm(sizes)),  # less is rounding
         maxiter=_STEPS,
         M=LinearOperator(shape, lambda residual: residual / counts, dtype=float),
     )
@@ -129,15 +130,17 @@ def _spread(block: Block, beta: np.ndarray) -> Arrays:
     return (pattern.T @ (pattern @ beta / block.counts),)
 
 
-def _col_deviations(block: Block, logs_of: Callable[[Block], np.ndarray], beta: np.ndarray) -> Arrays:
-    """Compute ``Σ_i (L_ij − α_i − β_j)`` of every column."""
-    return (_rest(block, logs_of, beta).T @ np.ones(len(block.counts)),)
+def _col_deviations(block: Block, logs_of: Callable[[Block], np.ndarray]) -> Arrays:
+    """Compute ``Σ_i (L_ij − α_i)``, ``α_i`` the mean of a row, and ``Σ_i |L_ij|`` of every column."""
+    rest = _rest(block, logs_of, np.zeros(block.matrix.shape[1]))
+    sizes = block.with_values(np.abs(logs_of(block)))
+    return rest.T @ block.ones, sizes.T @ block.ones
 
 
 def _left_over(block: Block, logs_of: Callable[[Block], np.ndarray], beta: np.ndarray) -> Arrays:
-    """Compute the same, and ``Σ (L_ij − α_i − β_j)²``."""
+    """Compute ``Σ_i (L_ij − α_i − β_j)`` of every column, and the sum of all squares."""
     rest = _rest(block, logs_of, beta)
-    return rest.T @ np.ones(len(block.counts)), np.array([np.vdot(rest.data, rest.data)])
+    return rest.T @ block.ones, np.array([np.vdot(rest.data, rest.data)])
 
 
 def _rest(block: Block, logs_of: Callable[[Block], np.ndarray], beta: np.ndarray) -> sparse.csr_array:
