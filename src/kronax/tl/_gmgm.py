@@ -93,7 +93,7 @@ def gmgm(
     RuntimeError
         If this process was forked from one in which kronax had computed.
     ValueError
-        If `data` is backed; a parameter is out of range; `transformer` has other distances or finds too few neighbours; a
+        If a matrix is not in memory; a parameter is out of range; `transformer` has other distances or finds too few neighbours; a
         matrix has masked, NaN or infinite values, or fewer than two cells or genes with non-zero values; nothing varies; or cell
         names of a modality are not unique, not in the object, or in no other modality.
 

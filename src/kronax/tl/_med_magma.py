@@ -206,14 +206,15 @@ def med_magma(
     MemoryError
         If the estimated memory exceeds what is free.
     TypeError
-        If `layer` is a mapping and `data` an AnnData object, a matrix is not numeric and real, or not in
-        memory, or `transformer` cannot find neighbours.
+        If `layer` is a mapping and `data` an AnnData object, a matrix is not numeric and real, or `transformer` cannot find
+        neighbours.
     ImportError
         If ``transformer="pynndescent"`` is not installed.
     RuntimeError
-        If this process was forked from one in which kronax had computed.
+        If this process was forked from one in which kronax had computed, or a matrix changed while it was read.
     ValueError
-        If `data` is backed; a parameter is out of range; `transformer` has other distances or finds too few neighbours; a
+        If a matrix that is not in memory has chunks along the genes or of unknown sizes, or no more cells than genes, or an
+        argument needs it in memory; a parameter is out of range; `transformer` has other distances or finds too few neighbours; a
         matrix has masked, NaN or infinite values, or fewer than two cells or genes with non-zero values; nothing varies but
         the scales, or, with an l1 penalty, some cell or gene does not; or cell names of a modality are not unique, not in the
         object, or in no other modality.

@@ -69,7 +69,7 @@ def module_activity(
     KeyError
         If a column or the layer does not exist.
     ValueError
-        If `adata` is backed; no gene is in a module; the matrix has negative, masked, NaN or infinite values; fewer than two
+        If no gene is in a module; the matrix has negative, masked, NaN or infinite values; fewer than two
         groups have cells with counts; or none of the groups has two.
 
     References
