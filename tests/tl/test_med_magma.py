@@ -555,6 +555,7 @@ def test_what_is_written(counts):
         "metric": "cosine",
         "random_state": 0,
         "use_rep": "X_med_magma",
+        "cell_precision": "auto",
         "graphs": "both",
         "weights": "affinity",
         "recall": 0.95,
@@ -957,7 +958,7 @@ def test_result_that_is_not_finite(side, what, counts):
     else:
         spoilt = {f"log_{side}": np.full(5, np.inf)}
     parts = {"": dataclasses.replace(found, **spoilt)}
-    settings = {"graphs": "both", "weights": "affinity", "layer": None}
+    settings = {"graphs": "both", "weights": "affinity", "cell_precision": "auto", "layer": None}
     with pytest.raises(FloatingPointError, match="not finite; nothing was written"):
         graph_out.finish(
             adata, "any", matrices, parts, Penalty(), 15, settings, key_added="key", copy=False, progress=False

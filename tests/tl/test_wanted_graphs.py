@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import anndata as ad
 import mudata as md
@@ -12,6 +13,7 @@ import scanpy as sc
 from scipy import sparse
 
 import kronax as kx
+from kronax._data import graph_in
 from kronax._data.partial_correlations import partial_correlations
 
 N, P = 60, 50
@@ -246,6 +248,41 @@ def test_what_was_not_made_is_said(method, adata):
     ):
         assert f"made with graphs='{graphs}': run kx.tl.{key} with graphs='both'" in refused(missing)
         assert set(dict(written(data))) | set(data.var) == before[id(data)]
+
+
+@METHODS
+def test_precision_of_the_cells_on_request(method, adata):
+    """It changes nothing else, with both graphs or that of the cells alone."""
+    key = method.__name__
+    both = learnt(adata, "both", method)
+    without = learnt(adata, "both", method, cell_precision=False)
+    cells = learnt(adata, "cells", method, cell_precision=True)
+    name = f"{key}_precision"
+    assert name in both.obsp and name not in without.obsp and name in without.varp
+    np.testing.assert_array_equal(cells.obsp[name].toarray(), both.obsp[name].toarray())
+    assert not cells.varp
+    for found in (cells, without):
+        assert found.uns[key]["precision_key"] == name
+        expected, found = (data.obsp[f"{key}_connectivities"].toarray() for data in (both, found))
+        np.testing.assert_array_equal(found, expected)
+    asked = refused(lambda: kx.pl.precision(without, groupby="type", neighbors_key=key))
+    assert f"made without it: run kx.tl.{key} with cell_precision=True" in asked
+
+
+@METHODS
+def test_precision_of_the_cells_needs_their_graph(method, adata):
+    with pytest.raises(ValueError, match="cell_precision=True needs the graph of the cells"):
+        method(adata, graphs="genes", cell_precision=True)
+
+
+def test_precision_of_many_cells_is_left_to_the_user():
+    def decided(n: int, *, in_memory: bool = True, graphs: str = "both", weights: str = "affinity") -> bool:
+        matrices = SimpleNamespace(cells=np.arange(n), in_memory=in_memory)
+        return graph_in.writes_cell_precision("auto", matrices, graphs, weights, 15)
+
+    assert decided(10_000) and not decided(10_001)
+    assert not decided(100, in_memory=False) and not decided(100, graphs="cells")
+    assert decided(10_001, weights="partial_correlation")
 
 
 @METHODS

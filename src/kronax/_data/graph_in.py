@@ -30,6 +30,7 @@ METRICS = {"affinity": "cosine", "partial_correlation": "partial correlation", "
 Layer = str | None | Mapping[str, str | None]  # in every modality, or by its name; None for X
 STRONGEST_RIDGE = 1e10  # beyond it, rounding is all that is left of the structure
 FEWEST_NEIGHBORS = 2
+MOST_WITH_PRECISION = 10_000  # cells; with more, their precision takes as long as all the rest
 _SPIKE_INS = r"ERCC[-_]\d{5}"  # External RNA Controls Consortium; the genes ERCC1 to ERCC8 are not among them
 
 
@@ -176,6 +177,7 @@ def check(
     key_added: str,
     graphs: str,
     weights: str,
+    cell_precision: bool | str,
     center: bool,
     n_comps: int,
     n_neighbors: int | None,
@@ -185,6 +187,10 @@ def check(
     checks.name(key_added, "key_added")
     checks.one_of(graphs, GRAPHS, "graphs")
     checks.one_of(weights, tuple(METRICS), "weights")
+    checks.auto_or_boolean(cell_precision, "cell_precision")
+    if cell_precision is True and graphs == "genes":
+        msg = "cell_precision=True needs the graph of the cells: graphs='both' or 'cells', found graphs='genes'."
+        raise ValueError(msg)
     checks.boolean(center, "center")
     checks.integer(n_comps, "n_comps", low=2)
     checks.integer(random_state, "random_state", low=0)
@@ -210,9 +216,21 @@ def penalty(kind: str, strength: float | tuple[float, float] | None, *, joint: b
     return m_step.Penalty(kind, tuple(map(float, both)) if len(both) > 1 else float(both[0]), joint)
 
 
-def needs_precision(graphs: str, weights: str) -> bool:
-    """Return whether some graph is made from precision matrices, and not from the embedding alone."""
-    return graphs != "cells" or weights != "affinity"
+def needs_precision(graphs: str, weights: str, cell_precision: bool | str) -> bool:
+    """Return whether precision matrices are needed, and not the embedding alone."""
+    return graphs != "cells" or weights != "affinity" or cell_precision is True
+
+
+def writes_cell_precision(
+    cell_precision: bool | str, matrices: Matrices, graphs: str, weights: str, n_neighbors: int | None
+) -> bool:
+    """Return whether the precision of the cells is written; if that is left open, where it costs little beside the rest."""
+    if cell_precision != "auto":
+        return bool(cell_precision)
+    if weights != "affinity":
+        return True
+    few = n_neighbors is None or len(matrices.cells) <= MOST_WITH_PRECISION
+    return matrices.in_memory and graphs == "both" and few
 
 
 def of_each(matrices: Matrices, penalty: m_step.Penalty) -> m_step.Penalty:

@@ -14,7 +14,7 @@ from mudata import MuData
 from scipy import sparse
 
 from kronax._data import keys
-from kronax._data.graph_in import METRICS, Matrices, count_blocks, layers_of, modalities
+from kronax._data.graph_in import METRICS, Matrices, count_blocks, layers_of, modalities, writes_cell_precision
 from kronax._data.isolated import expand, expand_square, warn_of_isolated
 from kronax._data.matrix import Counts, place
 from kronax._data.written import forget, without_none
@@ -86,12 +86,16 @@ def _of_all(ends: dict[str, Status]) -> Status:
 
 
 def cell_graph(
-    learnt: Learnt, matrices: Matrices, n_neighbors: int | None, weights: str, search: Search | None, *, progress: bool
+    learnt: Learnt,
+    n_obs: int,
+    n_neighbors: int | None,
+    weights: str,
+    search: Search | None,
+    *,
+    with_precision: bool,
+    progress: bool,
 ) -> dict[str, sparse.csr_array]:
-    """Return connectivities, distances and signed precision of the cells; complete if ``n_neighbors`` is None.
-
-    The precision of two cells needs both at a time: without the matrix in memory there is none.
-    """
+    """Return connectivities, distances and, if wanted, signed precision of the cells; complete if ``n_neighbors`` is None."""
     precision, n = learnt.cells.precision, len(learnt.cells.embedding)
     k = n - 1 if n_neighbors is None else n_neighbors
     if weights == "affinity":
@@ -101,8 +105,8 @@ def cell_graph(
         sizes = [len(phi) for phi in learnt.features.values()]
         shift = np.average([mean_diagonal(phi) for phi in learnt.features.values()], weights=sizes)
         graph = _precision_graph(precision, float(shift), k, weights, progress)
-    graph = without_weak(graph, _epochs_of_umap(matrices.n_obs))
-    return _matrices(graph, precision if matrices.in_memory else None, complete=n_neighbors is None)
+    graph = without_weak(graph, _epochs_of_umap(n_obs))
+    return _matrices(graph, precision if with_precision else None, complete=n_neighbors is None)
 
 
 def _epochs_of_umap(n_obs: int) -> int:
@@ -251,22 +255,30 @@ def finish(
         scales = (part.log_rows, part.log_cols) if isinstance(part, em.Fit) else ()
         _require_finite(part.rows.embedding, part.cols.embedding, *scales)
     learnt = combine(matrices, parts, penalty, progress=progress)
+    graphs, weights = settings["graphs"], settings["weights"]
+    with_precision = writes_cell_precision(settings["cell_precision"], matrices, graphs, weights, n_neighbors)
     cells = (
-        cell_graph(learnt, matrices, n_neighbors, settings["weights"], search, progress=progress)
-        if settings["graphs"] != "genes"
+        cell_graph(
+            learnt,
+            matrices.n_obs,
+            n_neighbors,
+            weights,
+            search,
+            with_precision=with_precision,
+            progress=progress,
+        )
+        if graphs != "genes"
         else {}
     )
     features = {
-        name: feature_graph(learnt, name, n_neighbors, settings["weights"], progress=progress)
-        if settings["graphs"] != "cells"
-        else {}
+        name: feature_graph(learnt, name, n_neighbors, weights, progress=progress) if graphs != "cells" else {}
         for name in parts
     }
     _require_finite(*(matrix.data for graph in (cells, *features.values()) for matrix in graph.values()))
     params = {
         "method": method,
         "n_neighbors": len(matrices.cells) - 1 if n_neighbors is None else int(n_neighbors),
-        "metric": METRICS[settings["weights"]],
+        "metric": METRICS[weights],
         "use_rep": keys.graph_keys(key_added).obsm,
         **settings,
     }

@@ -40,9 +40,11 @@ def _remedy(uns: Mapping, stored: Mapping, what: str) -> str:
 
 
 def _left_out(graph: Mapping, axis: Axis, what: str) -> str:
-    """Say that the graph asked for was not wanted when the entry was made; empty if it was."""
+    """Say that what is asked for was not wanted when the entry was made; empty if it was."""
     params = graph.get("params", {})
     graphs, other = params.get("graphs", "both"), "genes" if axis == "obs" else "cells"
+    if graphs == "both" and (axis, what) == ("obs", "precision") and "cell_precision" in params:
+        return f"It was made without it: run kx.tl.{params['method']} with cell_precision=True, the matrix in memory."
     if graphs == "both" or (graphs != other and not (what == "precision" and "precision_key" not in graph)):
         return ""
     return f"It was made with graphs={graphs!r}: run kx.tl.{params['method']} with graphs='both'."

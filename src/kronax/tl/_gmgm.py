@@ -21,6 +21,7 @@ def gmgm(
     weights: Literal["affinity", "partial_correlation", "absolute"] = "affinity",
     recall: float = neighbours.RECALL,
     transformer: neighbours.Transformer | Literal["pynndescent", "sklearn"] | None = None,
+    cell_precision: bool | Literal["auto"] = "auto",
     penalty: Literal["shrinkage", "ridge", "l1"] = "shrinkage",
     strength: float | tuple[float, float] | None = None,
     nonparanormal: bool = False,
@@ -53,6 +54,8 @@ def gmgm(
     n_neighbors
         As in :func:`kronax.tl.med_magma`.
     weights, recall, transformer
+        As in :func:`kronax.tl.med_magma`.
+    cell_precision
         As in :func:`kronax.tl.med_magma`.
     penalty, strength
         As in :func:`kronax.tl.med_magma`.
@@ -113,6 +116,7 @@ def gmgm(
         key_added=key_added,
         graphs=graphs,
         weights=weights,
+        cell_precision=cell_precision,
         center=center,
         n_comps=n_comps,
         n_neighbors=n_neighbors,
@@ -132,6 +136,7 @@ def gmgm(
         "layer": dict(layer) if isinstance(layer, Mapping) else layer,
         "graphs": graphs,
         "weights": weights,
+        "cell_precision": cell_precision if cell_precision == "auto" else bool(cell_precision),
         **neighbours.settings(recall, transformer, weights),
         "nonparanormal": bool(nonparanormal),
         "center": bool(center),
@@ -151,7 +156,7 @@ def gmgm(
                 center=center,
                 penalty=graph_in.of_each(matrices, chosen),
                 n_comps=n_comps,
-                whole=graph_in.needs_precision(graphs, weights),
+                whole=graph_in.needs_precision(graphs, weights, cell_precision),
                 progress=progress,
             )
         return graph_out.finish(

@@ -37,6 +37,7 @@ def med_magma(
     weights: Literal["affinity", "partial_correlation", "absolute"] = "affinity",
     recall: float = neighbours.RECALL,
     transformer: neighbours.Transformer | Literal["pynndescent", "sklearn"] | None = None,
+    cell_precision: bool | Literal["auto"] = "auto",
     penalty: Literal["shrinkage", "ridge", "l1"] = "shrinkage",
     strength: float | tuple[float, float] | None = None,
     laplace: bool | Literal["auto"] = False,
@@ -78,7 +79,7 @@ def med_magma(
         ``mudata.MuData({name: mdata[name].copy() for name in ("rna", "protein")})``.
     graphs
         ``"cells"`` or ``"genes"`` to learn one graph alone. The cell graph takes about a quarter of the time of both if
-        `weights` is ``"affinity"``. No precision matrix is then computed.
+        `weights` is ``"affinity"``, because it then needs no precision matrix.
     n_neighbors
         Number of neighbours of every cell and of every gene, itself not counted; from 2 to one less than the number of
         cells. Genes get as many, or all others if there are fewer. None connects all pairs with a positive affinity or
@@ -99,6 +100,10 @@ def med_magma(
         return the Euclidean or cosine distances from every cell to at least `n_neighbors` others, whether or not the cell
         itself is among them. The nearest `n_neighbors` others are used, and cells for which it found fewer are searched for
         exactly. Only for ``weights="affinity"``.
+    cell_precision
+        Whether to write the precision of the cells on their edges, which takes time beyond that of the graphs. ``"auto"``: if both
+        graphs are learnt from a matrix in memory with at most 10,000 cells, or cells are connected by it (`weights`,
+        ``n_neighbors=None``). With many more cells than genes, it is mostly that of whitened noise.
     penalty
         Regularisation of the precision matrices. ``"shrinkage"``: nonlinear shrinkage of both spectra. ``"ridge"``:
         :math:`ρ\,\|Ψ ⊕ Φ\|^2` is added to twice the negative log-likelihood. ``"l1"``: a lasso on the off-diagonal entries,
@@ -167,7 +172,7 @@ def med_magma(
         On the same edges: the distance of the denoised profiles scaled to unit length; for all other weights,
         :math:`\sqrt{2 - 2w}`.
     ``key_precision`` : CSR matrix, float64
-        :math:`Ψ` and :math:`Φ`, signed, on the same edges and the diagonal. No :math:`Ψ` if the matrix is not in memory. Entries of cells (genes) that belong together
+        :math:`Ψ` and :math:`Φ`, signed, on the same edges and the diagonal. :math:`Ψ` as `cell_precision` says. Entries of cells (genes) that belong together
         are negative. An entry is conditional on all other cells (genes) of the matrix, also after subsetting. By default in
         units in which the diagonal is ½: the off-diagonal entries are then partial correlations with their sign
         reversed.
@@ -242,6 +247,7 @@ def med_magma(
         key_added=key_added,
         graphs=graphs,
         weights=weights,
+        cell_precision=cell_precision,
         center=center,
         n_comps=n_comps,
         n_neighbors=n_neighbors,
@@ -265,6 +271,7 @@ def med_magma(
         joint=joint,
         laplace=bool(laplace),
         max_iter=max_iter > 1,
+        cell_precision=cell_precision is True,
         graphs=graphs != "cells" and len(matrices.counts) > 1,
     )
     graph_in.require(matrices, n_neighbors, chosen, beyond)
@@ -277,6 +284,7 @@ def med_magma(
         "layer": dict(layer) if isinstance(layer, Mapping) else layer,
         "graphs": graphs,
         "weights": weights,
+        "cell_precision": cell_precision if cell_precision == "auto" else bool(cell_precision),
         **neighbours.settings(recall, transformer, weights),
         "laplace": laplace if laplace == "auto" else bool(laplace),
         "power": power,
@@ -300,7 +308,7 @@ def med_magma(
                 n_comps=n_comps,
                 max_iter=max_iter,
                 tol=tol,
-                whole=graph_in.needs_precision(graphs, weights),
+                whole=graph_in.needs_precision(graphs, weights, cell_precision),
                 progress=progress,
             )
             if found.in_memory
@@ -311,7 +319,7 @@ def med_magma(
                 power=power,
                 center=center,
                 n_comps=n_comps,
-                whole=graph_in.needs_precision(graphs, weights),
+                whole=graph_in.needs_precision(graphs, weights, cell_precision),
                 progress=progress,
             )
             for name, found in matrices.counts.items()

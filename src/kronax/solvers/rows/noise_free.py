@@ -92,7 +92,8 @@ class NoiseFree:
         dtype
             Of the products.
         """
-        z = InMemory(self.held(), dtype)
+        held = self.held()
+        z = InMemory(like(held, held.data.astype(dtype, copy=False)), dtype)
         order = np.argsort(pairs[0], kind="stable")
         edges = pairs[0][order], pairs[1][order]
         found = z.results(_forms, z, inner.astype(dtype, copy=False), linear, constant, edges)
@@ -158,6 +159,6 @@ def _forms(
 
 
 def _products_with(halves: np.ndarray, at: np.ndarray, rows: sparse.csr_array) -> np.ndarray:
-    """Multiply row ``at`` of ``halves`` with a row of ``Z``, for every pair."""
-    pair = np.repeat(np.arange(len(at)), np.diff(rows.indptr))
-    return np.bincount(pair, halves[at[pair], rows.indices] * rows.data, minlength=len(at))
+    """Multiply row ``at`` of ``halves`` with a row of ``Z``, none of which is empty, for every pair."""
+    places = np.repeat(at * halves.shape[1], np.diff(rows.indptr)) + rows.indices
+    return np.add.reduceat(halves.ravel().take(places) * rows.data, rows.indptr[:-1]).astype(np.float64)

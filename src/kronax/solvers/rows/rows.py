@@ -7,7 +7,7 @@ bit however many threads there are.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from kronax.solvers.device import each_on_all_cores, one_thread_each
 from kronax.solvers.rows.block import Block, rows_of
 
 ROWS = 4096  # of a block, at most
-_MOST_DOUBLE = 2**37  # multiplications of a Gram matrix, from which on blocks are multiplied in float32
+_MOST_DOUBLE = 2**36  # multiplications of a Gram matrix, from which on blocks are multiplied in float32
 
 Arrays = tuple[np.ndarray, ...]
 
@@ -106,11 +106,15 @@ class InMemory(Rows):
     def __init__(self, matrix: sparse.csr_array, dtype: DTypeLike | None = None, rows: int = ROWS) -> None:
         self.matrix, self.shape, self.size = matrix, matrix.shape, rows
         self.n_entries = matrix.nnz
-        self.col_counts = np.bincount(matrix.indices, minlength=matrix.shape[1]).astype(np.float64)
         self.dtype = dtype or gram_dtype(matrix.shape)
 
     def __len__(self) -> int:
         return -(-self.shape[0] // self.size)
+
+    @cached_property
+    def col_counts(self) -> np.ndarray:
+        """Number of non-zero entries of every column, (m,) float64."""
+        return np.bincount(self.matrix.indices, minlength=self.shape[1]).astype(np.float64)
 
     def block(self, number: int) -> Block:
         """Return one of the blocks."""
