@@ -280,9 +280,9 @@ def test_precision_of_many_cells_is_left_to_the_user():
         matrices = SimpleNamespace(cells=np.arange(n), in_memory=in_memory)
         return graph_in.writes_cell_precision("auto", matrices, graphs, weights, 15)
 
-    assert decided(10_000) and not decided(10_001)
+    assert decided(5_000) and not decided(5_001)
     assert not decided(100, in_memory=False) and not decided(100, graphs="cells")
-    assert decided(10_001, weights="partial_correlation")
+    assert decided(5_001, weights="partial_correlation")
 
 
 @METHODS

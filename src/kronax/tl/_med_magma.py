@@ -102,7 +102,7 @@ def med_magma(
         exactly. Only for ``weights="affinity"``.
     cell_precision
         Whether to write the precision of the cells on their edges, which takes time beyond that of the graphs. ``"auto"``: if both
-        graphs are learnt from a matrix in memory with at most 10,000 cells, or cells are connected by it (`weights`,
+        graphs are learnt from a matrix in memory with at most 5,000 cells, or cells are connected by it (`weights`,
         ``n_neighbors=None``). With many more cells than genes, it is mostly that of whitened noise.
     penalty
         Regularisation of the precision matrices. ``"shrinkage"``: nonlinear shrinkage of both spectra. ``"ridge"``:

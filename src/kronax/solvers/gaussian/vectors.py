@@ -11,7 +11,8 @@ from kronax.solvers.rows.noise_free import NoiseFree
 
 _SMALL = 1024  # rows up to which the whole matrix is computed faster than some of its entries
 _CHUNK = 2**22  # numbers gathered at a time
-_MOST_DOUBLE = 2**24  # numbers in U, beyond which it is in float32
+_CACHED = 2**16  # numbers that fit into a cache
+_MOST_DOUBLE = 2**22  # numbers in U, beyond which it is in float32
 
 
 class Vectors(ABC):
@@ -63,8 +64,9 @@ class Held(Vectors):
         return self.values
 
     def forms(self, weights: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:  # noqa: D102
-        n, size = len(self.values), max(1, _CHUNK // max(1, len(weights)))
+        n, size = len(self.values), max(1, _CACHED // max(1, len(weights)))
         squares = [self.values[start : start + size].astype(np.float64) ** 2 @ weights for start in range(0, n, size)]
+        size = max(1, _CHUNK // max(1, len(weights)))
         if n <= _SMALL and len(pairs[0]):
             return np.concatenate(squares), ((self.values * weights) @ self.values.T)[pairs]
         chunks = (tuple(side[start : start + size] for side in pairs) for start in range(0, len(pairs[0]), size))
@@ -110,10 +112,13 @@ class Projected(Vectors):
         return values
 
     def forms(self, weights: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:  # noqa: D102
-        weighted = self.right * weights
-        inner, linear = weighted @ self.right.T, weighted @ self.offset
+        weighted, dtype = self.right * weights, self._dtype()
+        inner, linear = (
+            weighted.astype(dtype, copy=False) @ self.right.T.astype(dtype, copy=False),
+            weighted @ self.offset,
+        )
         constant = float(self.offset * weights @ self.offset)
-        squares, products = self.z.forms(inner, linear, constant, pairs, self._dtype())
+        squares, products = self.z.forms(inner, linear, constant, pairs, dtype)
         none = self.still[pairs[0]] | self.still[pairs[1]]
         return np.where(self.still, 0.0, squares), np.where(none, 0.0, products)
 
