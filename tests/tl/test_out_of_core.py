@@ -80,6 +80,16 @@ def test_dask_gives_the_graphs_of_the_matrix_in_memory(counts, in_memory, chunk)
     assert adata.uns["med_magma"]["converged"]
 
 
+@pytest.mark.parametrize("graphs", ["both", "cells", "genes"])
+def test_a_chunk_without_counts(counts, graphs):
+    values = counts.toarray()
+    values[CHUNK : 2 * CHUNK] = 0.0
+    expected = learnt(ad.AnnData(sparse.csr_matrix(values)), graphs=graphs)
+    found = learnt(lazy(sparse.csr_matrix(values)), graphs=graphs)
+    one, other = (adata.obsm["X_med_magma"] for adata in (found, expected))
+    np.testing.assert_allclose(one, other, rtol=0, atol=SCALED * np.abs(other).max())
+
+
 def test_chunks_of_a_dense_array(counts, in_memory):
     adata = ad.AnnData(counts.copy())
     adata.X = da.from_array(counts.toarray(), chunks=(CHUNK, -1))
@@ -124,6 +134,14 @@ def test_backed_objects(counts, in_memory, dense, tmp_path):
     assert adata.isbacked
 
 
+@pytest.mark.parametrize("arguments", [{"copy": True}, {}])
+def test_copies_of_backed_objects_are_refused_at_once(counts, arguments, tmp_path):
+    ad.AnnData(counts).write_h5ad(tmp_path / "counts.h5ad")
+    adata = ad.read_h5ad(tmp_path / "counts.h5ad", backed="r")
+    with pytest.raises(ValueError, match=r"is backed by .* Run `adata = adata.to_memory\(\)` first"):
+        kx.tl.med_magma(adata if arguments else adata[:200], **arguments)
+
+
 def test_lazily_read_files(counts, in_memory, tmp_path):
     pytest.importorskip("xarray")
     from anndata.experimental import read_lazy
@@ -154,7 +172,7 @@ def test_one_graph_alone(counts, in_memory):
 
 def test_a_modality(counts):
     mdata = mudata.MuData({"rna": lazy(counts), "adt": ad.AnnData(counts[:, ::2].copy())})
-    with pytest.raises(ValueError, match=r"`mdata\['rna'\]` is not in memory, which `graphs` needs"):
+    with pytest.raises(ValueError, match=r"`mdata\['rna'\]` is not in memory.* learn graphs='cells' alone"):
         kx.tl.med_magma(mdata)
     with pytest.warns(UserWarning, match="isolated"):
         kx.tl.med_magma(mdata, graphs="cells")

@@ -112,6 +112,14 @@ def read(data: AnnData | MuData, layer: Layer) -> Matrices:
     return Matrices(counts, {name: np.searchsorted(cells, where) for name, where in at.items()}, cells, data.n_obs)
 
 
+def require_place(data: AnnData | MuData, *, copy: bool) -> None:
+    """Require that results can be written to an object whose matrix is in a file: anndata copies such objects to files alone."""
+    if isinstance(data, AnnData) and data.isbacked and (copy or data.is_view):
+        what = "copy=True copies it" if copy else "this part of it would have to be copied"
+        msg = f"The AnnData object is backed by {str(data.filename)!r}, and {what}. Run `adata = adata.to_memory()` first."
+        raise ValueError(msg)
+
+
 def _read_one(adata: AnnData, layer: str | None, of: str) -> Counts:
     """Read the matrix of one object, which need not be in memory."""
     counts = read_any(adata, layer, of)
@@ -126,6 +134,9 @@ def _read_one(adata: AnnData, layer: str | None, of: str) -> Counts:
     raise ValueError(msg)
 
 
+_LEAVE = {"": "Leave what you passed at its default", "`graphs`": "Of several modalities, learn graphs='cells' alone"}
+
+
 def require_in_memory(matrices: Matrices, **needing: bool) -> None:
     """Require that the matrices are in memory, if any of the arguments needs it: those of which the value is True."""
     lazy = [name for name, found in matrices.counts.items() if not found.in_memory]
@@ -133,8 +144,8 @@ def require_in_memory(matrices: Matrices, **needing: bool) -> None:
     if lazy and needed:
         of, one = f"mdata[{lazy[0]!r}]" if lazy[0] else "adata", len(needed) == 1
         msg = (
-            f"The matrix of `{of}` is not in memory, which {', '.join(needed)} {'needs' if one else 'need'} as given. Leave "
-            f"{'it at its default' if one else 'them at their defaults'}, or load the matrix with `to_memory()`."
+            f"The matrix of `{of}` is not in memory, which {', '.join(needed)} {'needs' if one else 'need'} as given. "
+            f"{_LEAVE.get(needed[0] if one else '', _LEAVE[''])}, or load the matrix with `to_memory()`."
         )
         raise ValueError(msg)
 

@@ -102,8 +102,8 @@ def med_magma(
         exactly. Only for ``weights="affinity"``.
     cell_precision
         Whether to write the precision of the cells on their edges, which takes time beyond that of the graphs. ``"auto"``: if both
-        graphs are learnt from a matrix in memory with at most 5,000 cells, or cells are connected by it (`weights`,
-        ``n_neighbors=None``). With many more cells than genes, it is mostly that of whitened noise.
+        graphs are learnt from a matrix in memory with at most 5,000 cells or ``n_neighbors=None``, or if cells are connected
+        by it (`weights`). With many more cells than genes, it is mostly that of whitened noise.
     penalty
         Regularisation of the precision matrices. ``"shrinkage"``: nonlinear shrinkage of both spectra. ``"ridge"``:
         :math:`ρ\,\|Ψ ⊕ Φ\|^2` is added to twice the negative log-likelihood. ``"l1"``: a lasso on the off-diagonal entries,
@@ -262,6 +262,7 @@ def med_magma(
         checks.positive(power, "power")
         power = float(power)
     chosen = graph_in.penalty(penalty, strength, joint=joint)
+    graph_in.require_place(data, copy=copy)
     matrices = graph_in.read(data, layer)
     graph_in.require_in_memory(
         matrices,

@@ -89,7 +89,7 @@ class Block:
         Fresh memory for each would take longer to get than most of what is done with it.
         """
         n, m = self.matrix.shape
-        size = min(n, max(1, _DENSE // m))
+        size = max(1, min(n, _DENSE // m))
         memory = np.empty((size, m), self.dtype)
         for start in range(0, n, size):
             rows = slice(start, min(start + size, n))
