@@ -146,15 +146,15 @@ def _forms(
 ) -> Arrays:
     here = edges[0] - block.start
     size = max(1, _ENTRIES // int(1 + block.counts.mean()))
+    own = constant - block.times(linear)  # q₀ − qᵀz_i
     squares, products = [], [np.zeros(0)]
     for rows, part in block.dense_parts():
-        own = constant - part @ linear  # q₀ − qᵀz_i
         halves = part @ inner - linear.astype(inner.dtype)  # Qz_i − q
-        squares.append(np.einsum("ij,ij->i", halves, part) + own)
+        squares.append((halves * part).sum(axis=1) + own[rows])
         for start in range(*np.searchsorted(here, [rows.start, rows.stop]), size):
             some = slice(start, min(start + size, np.searchsorted(here, rows.stop)))
             at = here[some] - rows.start
-            products.append(_products_with(halves, at, z.some(edges[1][some]).matrix) + own[at])
+            products.append(_products_with(halves, at, z.some(edges[1][some]).matrix) + own[rows][at])
     return np.concatenate(squares), np.concatenate(products)
 
 
