@@ -10,6 +10,7 @@ import scanpy as sc
 from scipy import sparse
 
 import kronax as kx
+from kronax._data.chunks import read_any
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
@@ -88,6 +89,48 @@ def test_a_chunk_without_counts(counts, graphs):
     found = learnt(lazy(sparse.csr_matrix(values)), graphs=graphs)
     one, other = (adata.obsm["X_med_magma"] for adata in (found, expected))
     np.testing.assert_allclose(one, other, rtol=0, atol=SCALED * np.abs(other).max())
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int32])
+@pytest.mark.parametrize("form", ["zeros stored", "unsorted"])
+def test_chunks_in_memory_stay_as_they_are(counts, dtype, form):
+    """Whatever a copy of them needs: zeros left out, entries sorted."""
+    parts = [sparse.csr_matrix(counts[start : start + CHUNK], dtype=dtype) for start in range(0, N, CHUNK)]
+    for part in parts:
+        if form == "zeros stored":
+            part.data[::5] = 0
+        else:
+            part.indices, part.data = part.indices.copy(), part.data.copy()
+            for start, stop in zip(part.indptr[:-1], part.indptr[1:], strict=True):
+                part.indices[start:stop], part.data[start:stop] = (
+                    part.indices[start:stop][::-1],
+                    part.data[start:stop][::-1],
+                )
+            part.has_sorted_indices = False
+    before = [(part.data.copy(), part.indices.copy(), part.indptr.copy()) for part in parts]
+    expected = learnt(ad.AnnData(sparse.vstack(parts, format="csr")))
+    meta = sparse.csr_matrix((0, 0), dtype=dtype)
+    chunks = [dask.delayed(part, traverse=False, pure=False) for part in parts]
+    adata = ad.AnnData(shape=(N, P))
+    adata.X = da.concatenate(
+        [da.from_delayed(chunk, part.shape, dtype, meta) for chunk, part in zip(chunks, parts, strict=True)]
+    )
+    assert_same(learnt(adata), expected, SCALED)
+    for part, arrays in zip(parts, before, strict=True):
+        for found, array in zip((part.data, part.indices, part.indptr), arrays, strict=True):
+            np.testing.assert_array_equal(found, array)
+
+
+def test_sample_is_of_cells_with_counts(counts):
+    """Even where every other cell is empty, and only those would be seen."""
+    full = sparse.csr_matrix(counts[1:101].toarray() + 1.0)
+    values = np.zeros((200, P))
+    values[1::2] = full.toarray()
+    found = read_any(lazy(sparse.csr_matrix(values)), None, n_sampled=100).sample
+    assert found.shape[0] == 50
+    assert (np.diff(found.indptr) > 0).all()
+    every = read_any(lazy(full, 30), None, n_sampled=10).sample
+    np.testing.assert_array_equal(every.toarray(), full[::10].toarray())
 
 
 def test_chunks_of_a_dense_array(counts, in_memory):
@@ -172,7 +215,7 @@ def test_one_graph_alone(counts, in_memory):
 
 def test_a_modality(counts):
     mdata = mudata.MuData({"rna": lazy(counts), "adt": ad.AnnData(counts[:, ::2].copy())})
-    with pytest.raises(ValueError, match=r"`mdata\['rna'\]` is not in memory.* learn graphs='cells' alone"):
+    with pytest.raises(ValueError, match=r"`mdata\['rna'\]` is not in memory\. .* learn graphs='cells' alone"):
         kx.tl.med_magma(mdata)
     with pytest.warns(UserWarning, match="isolated"):
         kx.tl.med_magma(mdata, graphs="cells")

@@ -134,18 +134,23 @@ def _read_one(adata: AnnData, layer: str | None, of: str) -> Counts:
     raise ValueError(msg)
 
 
-_LEAVE = {"": "Leave what you passed at its default", "`graphs`": "Of several modalities, learn graphs='cells' alone"}
-
-
-def require_in_memory(matrices: Matrices, **needing: bool) -> None:
-    """Require that the matrices are in memory, if any of the arguments needs it: those of which the value is True."""
+def require_in_memory(matrices: Matrices, graphs: str, **needing: bool) -> None:
+    """Require that matrices are in memory, if anything needs it: the arguments whose value is True, or several modalities."""
     lazy = [name for name, found in matrices.counts.items() if not found.in_memory]
-    needed = [f"`{name}`" for name, needs in needing.items() if needs]
-    if lazy and needed:
-        of, one = f"mdata[{lazy[0]!r}]" if lazy[0] else "adata", len(needed) == 1
+    if not lazy:
+        return
+    where = f"The matrix of `{f'mdata[{lazy[0]!r}]' if lazy[0] else 'adata'}` is not in memory"
+    if needed := [f"`{name}`" for name, needs in needing.items() if needs]:
+        one = len(needed) == 1
         msg = (
-            f"The matrix of `{of}` is not in memory, which {', '.join(needed)} {'needs' if one else 'need'} as given. "
-            f"{_LEAVE.get(needed[0] if one else '', _LEAVE[''])}, or load the matrix with `to_memory()`."
+            f"{where}, which {', '.join(needed)} {'needs' if one else 'need'} as given. Leave "
+            f"{'it at its default' if one else 'them at their defaults'}, or load the matrix with `to_memory()`."
+        )
+        raise ValueError(msg)
+    if len(matrices.counts) > 1 and graphs != "cells":
+        msg = (
+            f"{where}. Of several modalities, learn graphs='cells' alone, or load the matrix with `to_memory()`; "
+            f"found graphs={graphs!r}."
         )
         raise ValueError(msg)
 

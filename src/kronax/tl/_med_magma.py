@@ -266,6 +266,7 @@ def med_magma(
     matrices = graph_in.read(data, layer)
     graph_in.require_in_memory(
         matrices,
+        graphs,
         n_neighbors=n_neighbors is None,
         weights=weights != "affinity" and graphs != "genes",
         penalty=penalty != "shrinkage",
@@ -273,7 +274,6 @@ def med_magma(
         laplace=bool(laplace),
         max_iter=max_iter > 1,
         cell_precision=cell_precision is True,
-        graphs=graphs != "cells" and len(matrices.counts) > 1,
     )
     graph_in.require(matrices, n_neighbors, chosen, beyond)
     graph_in.log_start("med_magma", matrices)

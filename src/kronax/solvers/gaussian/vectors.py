@@ -53,17 +53,21 @@ class Held(Vectors):
     values: np.ndarray
 
     @property
-    def shape(self) -> tuple[int, int]:  # noqa: D102
+    def shape(self) -> tuple[int, int]:
+        """Return ``n`` and ``r``."""
         return self.values.shape
 
     @property
-    def still(self) -> np.ndarray:  # noqa: D102
+    def still(self) -> np.ndarray:
+        """Mark the rows that are zero."""
         return ~self.values.any(axis=1)
 
-    def array(self) -> np.ndarray:  # noqa: D102
+    def array(self) -> np.ndarray:
+        """Return ``U``."""
         return self.values
 
-    def forms(self, weights: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:  # noqa: D102
+    def forms(self, weights: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Compute ``Σ_r w_r u_ir u_kr``."""
         n, size = len(self.values), max(1, _CACHED // max(1, len(weights)))
         squares = [self.values[start : start + size].astype(np.float64) ** 2 @ weights for start in range(0, n, size)]
         size = max(1, _CHUNK // max(1, len(weights)))
@@ -73,7 +77,8 @@ class Held(Vectors):
         found = [np.einsum("ir,ir->i", self.values[rows] * weights, self.values[cols]) for rows, cols in chunks]
         return np.concatenate(squares), np.concatenate([np.zeros(0), *found])
 
-    def with_constant(self) -> "Held":  # noqa: D102
+    def with_constant(self) -> "Held":
+        """Return ``[U, 1/√n]``."""
         constant = np.where(self.still, 0.0, len(self.values) ** -0.5).astype(self.values.dtype)
         return Held(np.column_stack([self.values, constant]))
 
@@ -103,15 +108,18 @@ class Projected(Vectors):
         return ~self.varies(self.z)
 
     @property
-    def shape(self) -> tuple[int, int]:  # noqa: D102
+    def shape(self) -> tuple[int, int]:
+        """Return ``n`` and ``r``."""
         return self.z.shape[0], self.right.shape[1]
 
-    def array(self) -> np.ndarray:  # noqa: D102
+    def array(self) -> np.ndarray:
+        """Return ``U``."""
         values = self.z.products(self.right, self.offset, self._dtype())
         values[self.still] = 0.0
         return values
 
-    def forms(self, weights: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:  # noqa: D102
+    def forms(self, weights: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Compute ``Σ_r w_r u_ir u_kr``."""
         weighted, dtype = self.right * weights, self._dtype()
         inner, linear = (
             weighted.astype(dtype, copy=False) @ self.right.T.astype(dtype, copy=False),
@@ -122,7 +130,8 @@ class Projected(Vectors):
         none = self.still[pairs[0]] | self.still[pairs[1]]
         return np.where(self.still, 0.0, squares), np.where(none, 0.0, products)
 
-    def with_constant(self) -> "Projected":  # noqa: D102
+    def with_constant(self) -> "Projected":
+        """Return ``[U, 1/√n]``."""
         n, m = self.z.shape
         offset = np.append(self.offset, -(n**-0.5))
         return replace(self, right=np.column_stack([self.right, np.zeros(m)]), offset=offset)

@@ -55,7 +55,7 @@ class Survey(NamedTuple):
     n_bad, n_negative
         How many values are masked, NaN or infinite, and how many negative.
     sample
-        Some of its rows.
+        Some of its rows, none of which is empty.
     """
 
     row_counts: np.ndarray
@@ -141,15 +141,19 @@ class Call(NamedTuple):
 
 
 def csr(chunk: Chunk) -> sparse.csr_array:
-    """Return a chunk as a CSR matrix in float64, without stored zeros."""
-    matrix = sparse.csr_array(chunk, dtype=np.float64)
+    """Return a chunk as a CSR matrix in float64, without stored zeros: a copy, for the chunk may be the user's own, in memory."""
+    matrix = sparse.csr_array(chunk, dtype=np.float64, copy=True)
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
     return matrix
 
 
 def survey(chunk: Chunk, first: int, stride: int) -> Survey:
-    """Count what a chunk holds, and take every ``stride``-th row of the matrix; ``first`` is the number of the chunk's first."""
+    """Count what a chunk holds, and sample its rows: one in ``stride`` of those that are not empty.
+
+    ``first`` is the number of the chunk's first row. Without empty rows, the sample is every ``stride``-th row of the matrix, however
+    it is cut into chunks.
+    """
     matrix = csr(chunk)
     row_counts = np.diff(matrix.indptr)
     n_masked = int(np.ma.count_masked(chunk)) if isinstance(chunk, np.ma.MaskedArray) else 0
@@ -158,5 +162,5 @@ def survey(chunk: Chunk, first: int, stride: int) -> Survey:
         np.bincount(matrix.indices, minlength=matrix.shape[1]),
         n_masked + int((~np.isfinite(matrix.data)).sum()),
         int((matrix.data < 0).sum()),
-        matrix[-first % stride :: stride],
+        matrix[np.flatnonzero(row_counts)[-first % stride :: stride]],
     )
