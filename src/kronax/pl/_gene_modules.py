@@ -14,16 +14,14 @@ from kronax._data.modules import categorical, graph_of, indicator, learnt_from, 
 from kronax._data.stored_graph import stored_graph
 from kronax.pl._canvas import axes, bare, beside, color_bar, hand_over, length, whole
 from kronax.pl._group_colors import draw_strip, group_colors
-from kronax.pl._names import LINE, TEXT, inches, name_fields, one_in, short, width
+from kronax.pl._names import COLUMN, TEXT, inches, name_columns, name_fields, one_in, short, width
 from kronax.solvers import checks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLUMN, _ROW = 0.36, 0.27  # of the heat map, inches
-_FEW = 3  # characters that a column has room for
-_SLANTED = 1.5 * LINE  # between columns with slanted names, inches
+_ROW = 0.27  # of the heat map, inches
 _STRIP, _GAP = 0.08, 0.03  # width of the groups' colours, and their distance from the heat map, inches
 _ASIDE = 0.5  # share of the axes' width that hubs take up at most, where a layout engine makes room for them
 _HINTED = 1.04  # a text at some resolutions, times its width
@@ -137,7 +135,7 @@ def gene_modules(
     colors = group_colors(adata.uns, groupby, adata.obs[groupby], group_of)
     sized = ax is None
     if sized:
-        ax = axes((length(table.shape[1], _COLUMN), length(table.shape[0], _ROW)), show=show)
+        ax = axes((length(table.shape[1], COLUMN), length(table.shape[0], _ROW)), show=show)
     _draw(ax, table, rows=rows, groupby=groupby, colors=colors, sized=sized)
     return hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)
 
@@ -203,16 +201,11 @@ def _draw(
 
 
 def _name_columns(ax: Axes, table: pd.DataFrame) -> int:
-    """Name the groups, slanted or upright where that takes less room."""
+    """Name the groups; say which have no counts."""
     without = table.isna().all()
     names = short(table.columns)
     names = [f"{name} (no counts)" if without[group] else name for group, name in zip(table, names, strict=True)]
-    field = inches(ax)[0] / len(names)
-    if max(map(len, names)) <= _FEW and field >= _COLUMN * (1 - 1e-6):
-        return name_fields(ax, "x", names, rotation=0)
-    if field >= _SLANTED:
-        return name_fields(ax, "x", names, rotation=45, ha="right", rotation_mode="anchor")
-    return name_fields(ax, "x", names, rotation=90, ha="center", rotation_mode="default")
+    return name_columns(ax, names)
 
 
 def _name_rows(ax: Axes, rows: dict[str, list[str]], room: float) -> None:
