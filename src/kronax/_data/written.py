@@ -46,7 +46,11 @@ def _places(entry: Mapping[str, Any], key: str) -> Iterator[tuple[str, str]]:
         names = keys.graph_keys(key)
         for part in ("obsp", "varp"):
             yield from ((part, name) for name in (names.connectivities, names.distances, names.precision))
-        yield from (("obsm", names.obsm), ("varm", names.varm), ("obs", names.log_scale), ("var", names.log_scale))
+        yield from (("obsm", names.obsm), ("varm", names.varm))
+        yield from ((part, names.log_scale) for part in ("obs", "var", "varm"))
+    elif entry["params"].get("method") == keys.EMBEDDING:
+        names = keys.graph_keys(key)
+        yield from (("obsp", name) for name in (names.connectivities, names.distances))
     elif "agreement" in entry:
         yield from (("var", key), ("var", keys.stability(key)))
     elif "modules" in entry:

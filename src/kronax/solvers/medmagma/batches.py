@@ -21,7 +21,7 @@ from kronax.solvers.scales.quotient import scales
 
 SAMPLE = 10_000  # rows, at most, that are matched
 _ROUNDS = 10
-_SETTLED = 0.01  # change of δ, root mean square over the entries, that ends the rounds
+_GROWTH = 1.01  # of the number of pairs, without which rounds end: further ones would drift along what varies within types of cells
 
 
 class Seen(NamedTuple):
@@ -46,15 +46,12 @@ class Offsets:
         ``τ``, the standard deviation of ``δ`` over the columns of every batch; with ``separate``, beyond what batches by themselves tell.
     matched
         Share of the rows of every batch that match a row of another one.
-    n_rounds
-        How many rounds it took.
     """
 
     logs: np.ndarray
     n_entries: np.ndarray
     spread: np.ndarray
     matched: np.ndarray
-    n_rounds: int
 
 
 def find(
@@ -80,27 +77,27 @@ def find(
     n_entries = counts(rows, batches)
     start = np.zeros(n_entries.shape)
     if batches.n == 1:
-        return Offsets(start, n_entries, np.zeros(1), np.zeros(1), 0)
+        return Offsets(start, n_entries, np.zeros(1), np.zeros(1))
     if separate:
         start = _apart(rows, batches, n_entries, progress)
     chosen = spread_evenly(batches, SAMPLE)
     some, of_some = taken(rows, chosen), batches.of(chosen)
     of_others = 1.0 - of_some.sizes[:, None] / len(chosen)
-    beyond, spread, matched = np.zeros_like(start), np.zeros(batches.n), np.zeros(batches.n)
-    weights = n_entries / n_entries.sum()
+    beyond, spread, n_pairs = np.zeros_like(start), np.zeros(batches.n), 0
     bar = tqdm(desc="matching cells", total=_ROUNDS, unit="round", delay=2, leave=False, disable=not progress)
-    for n_rounds in range(1, _ROUNDS + 1):
+    while True:
         seen = see(divided(some, of_some.codes, start + beyond))
-        found = difference(seen.sizes, matches(seen.embedding, of_some), of_some)
+        pairs = matches(seen.embedding, of_some)
+        found = difference(seen.sizes, pairs, of_some)
+        last, n_pairs = n_pairs, pairs.nnz
+        bar.update()
+        if bar.n > _ROUNDS or n_pairs < _GROWTH * last:
+            break
         # ρ is relative to the others; with δ of mean 0 over all rows, a batch has the share of the others in it
         estimates = beyond + of_others * found.logs / seen.power
-        last, (beyond, spread) = beyond, pooled(estimates, found.variances * np.square(of_others / seen.power))
-        beyond, matched = np.where(n_entries > 0, beyond, 0.0), found.matched
-        bar.update()
-        if np.sqrt((weights * np.square(beyond - last)).sum()) < _SETTLED:
-            break
+        beyond, spread = pooled(estimates, found.variances * np.square(of_others / seen.power))
     bar.close()
-    return Offsets(start + beyond, n_entries, spread, matched, n_rounds)
+    return Offsets(start + np.where(n_entries > 0, beyond, 0.0), n_entries, spread, found.matched)
 
 
 def _apart(rows: Rows, batches: Batches, n_entries: np.ndarray, progress: bool) -> np.ndarray:

@@ -79,7 +79,9 @@ class Preparation:
             matrix = sparse.csr_array(matrix[:, self.cols])
         filled = np.diff(matrix.indptr) > 0
         matrix = matrix if filled.all() else matrix[filled]
-        if self.of_batches and len(self.of_batches.codes) == matrix.shape[0]:  # otherwise it changed, which is found out
+        if (
+            self.of_batches and len(self.of_batches.codes) == matrix.shape[0]
+        ):  # otherwise it changed, which is found out
             matrix = self.of_batches(matrix)
         if self.sizes is None:
             return matrix
@@ -158,7 +160,16 @@ class Chunked(Rows):
         starts = np.cumsum(self.lengths) - self.lengths
         expected = zip(starts.tolist(), self.lengths.tolist(), self.counts.tolist(), strict=True)
         return [
-            Call(number, kernel, shared, self.preparation.of(slice(start, start + length)), start, length, count, self.dtype)
+            Call(
+                number,
+                kernel,
+                shared,
+                self.preparation.of(slice(start, start + length)),
+                start,
+                length,
+                count,
+                self.dtype,
+            )
             for number, (start, length, count) in enumerate(expected)
         ]
 
