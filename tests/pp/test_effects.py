@@ -142,7 +142,11 @@ def test_to_a_tensor(screen):
     found = kx.pp.effects(screen, **KEYS, method="log_fold_change")
     mdata = kx.pp.tensor(found, obs_key="perturbation", context_key="cell_line")
     np.testing.assert_allclose(mdata["line1"]["drug3"].X, found["drug3|line1"].X)
-    assert "n_cells" not in mdata["line1"].obs or mdata["line1"].obs["n_cells"].notna().all()
+    for line in mdata.mod:
+        of = found[(found.obs["cell_line"] == line).to_numpy()].obs.set_index("perturbation")
+        pd.testing.assert_series_equal(
+            mdata[line].obs["n_cells"], of["n_cells"][mdata[line].obs_names], check_names=False, check_index=False
+        )
 
 
 def test_saved_and_read_again(screen, tmp_path):
