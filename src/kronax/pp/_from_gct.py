@@ -150,7 +150,7 @@ def _read_text(path: Path, samples: list[str] | None, genes: list[str] | None) -
         )
         raise ValueError(msg)
     first = 1 + n_of_genes
-    names = pd.Index(table.iloc[n_of_samples:, 0].astype(str))
+    names = pd.Index(table.iloc[n_of_samples:, 0].tolist())
     obs = pd.DataFrame(
         {table.iloc[row, 0]: _numbers(table.iloc[row, first:]).to_numpy() for row in range(n_of_samples)},
         index=pd.Index(table.columns[first:].astype(str)),
