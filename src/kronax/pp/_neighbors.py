@@ -8,9 +8,10 @@ from mudata import MuData
 from scipy import sparse
 
 from kronax._data import graph_out, keys, neighbours, objects
+from kronax._data.aside import tell
 from kronax._data.graph_in import FEWEST_NEIGHBORS
 from kronax._data.isolated import expand_square
-from kronax._data.written import forget, without_none
+from kronax._data.written import clear, of_cells, without_none
 from kronax._logging import shows_progress, warn
 from kronax.solvers import checks, device
 from kronax.solvers.graph.graph import without_weak
@@ -113,7 +114,7 @@ def neighbors(
     graph = without_weak(graph, graph_out.epochs_of_umap(data.n_obs))
 
     data = data.copy() if copy else data
-    forget(data, key_added)
+    tell(clear(data, key_added, of_cells(key_added, ("connectivities", "distances"))[:2]))
     names = keys.graph_keys(key_added)
     data.obsp[names.connectivities] = expand_square(graph.connectivities, cells, data.n_obs)
     data.obsp[names.distances] = expand_square(graph.distances, cells, data.n_obs)
