@@ -296,7 +296,7 @@ def test_unfit_graphs(graphs, method, adata):
 
 def test_modules_of_a_gene_graph_that_is_gone_are_told_of(adata, recwarn):
     def told() -> list[str]:
-        return [str(w.message) for w in recwarn if "modules of the gene graph" in str(w.message)]
+        return [str(w.message) for w in recwarn if "are of the gene graph that was" in str(w.message)]
 
     kx.tl.med_magma(adata, n_neighbors=5)
     kx.tl.gene_modules(adata, n_runs=2)
@@ -306,7 +306,5 @@ def test_modules_of_a_gene_graph_that_is_gone_are_told_of(adata, recwarn):
     assert not told()
     kx.tl.med_magma(adata, n_neighbors=5, graphs="cells")
     (message,) = told()
-    assert message.startswith(
-        "`var['gene_module']`, `var['finer']` holds modules of the gene graph that was under 'med_magma'"
-    )
+    assert message.startswith("The modules in `var['gene_module']`, `var['finer']` are of the gene graph")
     assert {"gene_module", "finer"} <= set(adata.var)
