@@ -366,8 +366,9 @@ def test_cells_without_counts_are_in_no_cluster(run, simulated, tmp_path, monkey
     adata.layers["counts"][20:] = 0
     adata.write_h5ad(tmp_path / "empty.h5ad")
     arguments = ("--layer", "counts", "--n-neighbors", 5, "--min-cells", 1, "--label", "type")
-    code, out, _ = run(tmp_path / "empty.h5ad", *arguments, "--out", tmp_path / "results")
-    assert code == 0 and names(tmp_path / "results") == FIGURES | {"empty.h5ad"}
+    code, out, err = run(tmp_path / "empty.h5ad", *arguments, "--out", tmp_path / "results")
+    assert code == 0, err
+    assert names(tmp_path / "results") == FIGURES | {"empty.h5ad"}
     found = ad.read_h5ad(tmp_path / "results" / "empty.h5ad")
     clusters = found.obs["med_magma_leiden"]
     assert clusters[20:].isna().all() and clusters[:20].notna().all()
