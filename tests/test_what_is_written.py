@@ -48,6 +48,13 @@ def linked() -> MuData:
 
 
 @pytest.fixture(scope="module")
+def completed(linked) -> MuData:
+    found = linked.copy()
+    kx.tl.complete_tensor(found, options=LINKED)
+    return found
+
+
+@pytest.fixture(scope="module")
 def unaligned() -> MuData:
     with tensors.without_pulling():
         return MuData({context: AnnData(np.ones((n, 3))) for context, n in {"a": 4, "b": 5}.items()}, axis=-1)
@@ -69,6 +76,7 @@ WRITERS: dict[str, tuple[str, Callable]] = {
     "quotient": ("cells", kx.pp.quotient),
     "kronecker": ("tensor", lambda m: kx.tl.complete_tensor(m, options=kx.tl.KroneckerOptions(variance=True))),
     "kronecker, with side information": ("linked", lambda m: kx.tl.complete_tensor(m, options=LINKED)),
+    "next_experiments": ("completed", lambda m: kx.tl.next_experiments(m, n=3)),
     "treatment_similarity": ("linked", lambda m: kx.pp.treatment_similarity(m, labels="moa")),
     "align": ("unaligned", kx.pp.align),
     "cp": ("tensor", lambda m: kx.tl.complete_tensor(m, method="cp", options=FACTORS)),

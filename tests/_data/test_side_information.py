@@ -151,7 +151,7 @@ def test_refused_before_any_work(mdata, spoil, options, error, words, monkeypatc
         ({"treatment_similarity": ()}, "one or more different keys"),
         ({"treatment_similarity": ("s", "s")}, "one or more different keys"),
         ({"context_coordinates": {"dose": "exp"}}, "must be one of"),
-        ({"context_coordinates": {}}, "maps columns"),
+        ({"context_coordinates": {}}, "mapping from columns"),
         ({"weights": "n", "standard_errors": "se"}, "Give one of them"),
         ({"similarity_share": 1.0}, "similarity_share"),
     ],

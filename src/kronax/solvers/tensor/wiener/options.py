@@ -104,11 +104,11 @@ class KroneckerOptions(Options):
     common_shares: tuple[float, ...] = (0.0, 0.15, 0.3)
     similarity_shares: tuple[float, ...] = (0.0, 0.1, 0.2)
     random_state: int = 0
-    treatment_similarity: str | tuple[str, ...] | None = None
-    context_similarity: str | None = None
-    context_coordinates: Mapping[str, Scale] | None = None
-    weights: str | None = None
-    standard_errors: str | None = None
+    treatment_similarity: None | tuple[str, ...] | str = None
+    context_similarity: None | str = None
+    context_coordinates: None | Mapping[str, Scale] = None
+    weights: None | str = None
+    standard_errors: None | str = None
 
     def __post_init__(self) -> None:
         share = partial(checks.not_negative, below=1.0)
@@ -160,18 +160,19 @@ class KroneckerOptions(Options):
 def _require_names(options: KroneckerOptions) -> None:
     """Require names where side information is named, and scales that exist."""
     given = options.treatment_similarity
-    if given is not None:
-        names = checks.texts(given, "options.treatment_similarity", "keys of mdata.obsp")
-        if not names or len(set(names)) < len(names):
-            msg = f"`options.treatment_similarity` must be one or more different keys of mdata.obsp, found {given!r}."
-            raise ValueError(msg)
+    several = given if isinstance(given, tuple | list) else (given,)
+    named = given is None or all(isinstance(name, str) for name in several)
+    if not named or not several or len(set(several)) < len(several):
+        msg = f"`options.treatment_similarity` must be one or more different keys of mdata.obsp, found {given!r}."
+        raise ValueError(msg)
     for name, what in (
-        ("context_similarity", "a key of mdata.uns"),
+        ("context_similarity", "an entry of mdata.uns"),
         ("weights", "a column of obs"),
         ("standard_errors", "a layer"),
     ):
-        if (value := getattr(options, name)) is not None:
-            checks.text(value, f"options.{name}", what)
+        if not isinstance(value := getattr(options, name), str | None):
+            msg = f"`options.{name}` must be the name of {what}, or None, found {value!r}."
+            raise ValueError(msg)
     if options.weights is not None and options.standard_errors is not None:
         msg = "`options.weights` and `options.standard_errors` both say how precise values are. Give one of them."
         raise ValueError(msg)
@@ -180,8 +181,8 @@ def _require_names(options: KroneckerOptions) -> None:
         return
     if not isinstance(coordinates, Mapping) or not coordinates:
         msg = (
-            "`options.context_coordinates` maps columns of mdata.uns['contexts'] to scales, such as {'dose': 'log'}, found "
-            f"{coordinates!r}."
+            "`options.context_coordinates` must be a mapping from columns of mdata.uns['contexts'] to scales, such as "
+            f"{{'dose': 'log'}}, found {coordinates!r}."
         )
         raise ValueError(msg)
     for column, scale in coordinates.items():
