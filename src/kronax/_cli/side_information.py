@@ -13,7 +13,7 @@ from kronax._cli.refusals import InputError, in_words, refused
 from kronax._cli.terminal import note
 from kronax._data import keys
 from kronax._data import tensor as tensors
-from kronax._data.measured import aside
+from kronax._data.aside import free_name
 from kronax.solvers import checks
 from kronax.solvers.tensor.method import Options
 from kronax.solvers.tensor.wiener.options import KroneckerOptions
@@ -41,7 +41,7 @@ def _add_similarity(mdata: MuData, options: KroneckerOptions, path: Path) -> Kro
     if not treatments.is_unique:
         msg = "--similarity: the modalities of the file do not share treatments. Make it with `mudata.MuData(modalities, axis=-1)`."
         raise InputError(msg)
-    key = aside(path.stem, mdata.obsp) if path.stem in mdata.obsp else path.stem
+    key = free_name(path.stem, mdata.obsp) if path.stem in mdata.obsp else path.stem
     if not checks.savable(key):
         key = "similarity"
     mdata.obsp[key] = _square(_table(path), list(treatments), "treatments", path)
@@ -102,6 +102,6 @@ def _require(names: list[str], found: pd.Index, kind: str, what: str, path: Path
 def _keep(mdata: MuData, key: str) -> None:
     """Give what the file has under a name another one."""
     if key in mdata.uns:
-        new = aside(key, mdata.uns)
+        new = free_name(key, mdata.uns)
         mdata.uns[new] = mdata.uns.pop(key)
         note(f"kept: uns[{key!r}] of the file is now uns[{new!r}].")

@@ -8,8 +8,9 @@ from mudata import MuData
 
 from kronax._data import align, keys, objects, side_information
 from kronax._data import tensor as tensors
-from kronax._data.measured import description, make_room
-from kronax._data.written import params_of
+from kronax._data.aside import set_aside, tell
+from kronax._data.measured import description
+from kronax._data.written import clear, params_of
 from kronax._logging import logger
 from kronax.solvers import checks
 from kronax.solvers.device import computing
@@ -59,7 +60,7 @@ def next_experiments(
     ``obs["next_experiment"]`` : float64
         In every modality, the place in the table, from 1 on; NaN for other profiles.
 
-    The next completion removes both. What a user has under the first name is kept under another one, with a warning.
+    The next completion removes both. What a user has under these names is kept under another one, with a warning.
 
     Raises
     ------
@@ -102,8 +103,8 @@ def next_experiments(
         result = solve(tensor.values, completed.values, candidates, n, dict(found["chosen"]), options, **more)
 
     mdata = align.copied(mdata) if copy else mdata
-    if keys.NEXT_EXPERIMENTS in mdata.uns and not params_of(mdata, keys.NEXT_EXPERIMENTS):
-        make_room(mdata.uns, keys.NEXT_EXPERIMENTS, "uns")
+    moved = {} if params_of(mdata, keys.NEXT_EXPERIMENTS) else set_aside(list(mdata.mod.values()), [("obs", keys.NEXT)])
+    tell(moved | clear(mdata, keys.NEXT_EXPERIMENTS))
     place = np.full(candidates.shape, np.nan)
     place[result.treatment, result.context] = np.arange(1.0, len(result.gain) + 1)
     for c, context in enumerate(tensor.contexts):
