@@ -32,7 +32,7 @@ from kronax.solvers.tensor.wiener.kriging import Kriging
 from kronax.solvers.tensor.wiener.options import KroneckerOptions
 from kronax.solvers.tensor.wiener.variance import kernels_of
 
-_MOST_FEATURES, _MOST_NUMBERS = 1500, 1e8  # the largest products of eigenvalues; and of all features of fibers
+_MOST_FEATURES, _MOST_NUMBERS = 1500, 5e7  # the largest products of eigenvalues; and of all features of fibers
 
 
 @dataclass(frozen=True)
@@ -94,34 +94,62 @@ class Posterior:
             self.psi[d] = self.psi[d] - gain @ known
             self.own[d] = self.own[d] - gain @ self.own[d][o]
         self.inverse = np.linalg.inv(precision)
+        there = self.psi[self.gaps]
+        self.all = there.T @ there
+        self.left = self.psi @ self.inverse
+        self.among = _rows(self.left @ self.all, self.left)
+        self.shared = self.left @ np.swapaxes(self.psi, 1, 2)
 
     @property
     def variance(self) -> np.ndarray:
         """The diagonal of Eq. 8, ``(D, C)``."""
-        shared = np.einsum("dck,dck->dc", self.psi @ self.inverse, self.psi)
-        return shared + np.einsum("dcc->dc", self.own)
+        return np.einsum("dcc->dc", self.shared + self.own)
 
     def gains(self) -> np.ndarray:
         """Return ``Σ P_ff'² / (P_ff + λ)`` of every fiber ``f`` over all other gaps ``f'``, ``(D, C)``."""
-        there = self.psi[self.gaps]
-        left = self.psi @ self.inverse
-        among_all = np.einsum("dck,dck->dc", left @ (there.T @ there), left)
-        shared = left @ np.swapaxes(self.psi, 1, 2)  # with the treatment's own fibers
-        both = shared + self.own
-        gaps = self.gaps[:, None, :] & ~np.eye(self.gaps.shape[1], dtype=bool)
-        itself = np.einsum("dcc->dc", shared)
-        total = among_all - self.gaps * itself**2 + np.sum((both**2 - shared**2) * gaps, axis=2)
+        both = self.shared + self.own  # with the treatment's own fibers; elsewhere, P has its first part alone
+        others = self.gaps[:, None, :] & ~np.eye(self.gaps.shape[1], dtype=bool)
+        itself = np.einsum("dcc->dc", self.shared)
+        total = self.among - self.gaps * itself**2 + np.sum((both**2 - self.shared**2) * others, axis=2)
         return total / (np.einsum("dcc->dc", both) + self.noise)
 
     def measure(self, d: int, c: int) -> None:
-        """Take in the measurement of a fiber."""
+        """Take in the measurement of a fiber: a change of one rank in everything, and anew in its treatment."""
         column, psi = self.own[d][:, c].copy(), self.psi[d, c].copy()
         unknown = column[c] + self.noise[d, c]
-        left = self.inverse @ psi
-        self.inverse = self.inverse - np.outer(left, left) / (unknown + psi @ left)
-        self.psi[d] -= np.outer(column, psi) / unknown
-        self.own[d] -= np.outer(column, column) / unknown
+        share = column / unknown
         self.gaps[d, c] = False
+        self._forget(d, psi, share)
+        way = self.inverse @ psi  # Λ⁻¹ loses way wayᵀ / scale
+        scale = unknown + psi @ way
+        along = self.psi @ way
+        self.among += (along / scale) * (
+            (along / scale) * (way @ self.all @ way) - 2.0 * (self.left @ (self.all @ way))
+        )
+        self.left -= (along / scale)[:, :, None] * way
+        self.shared -= along[:, :, None] * along[:, None, :] / scale
+        self.inverse -= np.outer(way, way) / scale
+        self.psi[d] -= np.outer(share, psi)
+        self.own[d] -= np.outer(column, column) / unknown
+        self.left[d] = self.psi[d] @ self.inverse
+        self.among[d] = _rows(self.left[d] @ self.all, self.left[d])
+        self.shared[d] = self.left[d] @ self.psi[d].T
+
+    def _forget(self, d: int, psi: np.ndarray, share: np.ndarray) -> None:
+        """Let the sum over gaps be over those that are left of a treatment, whose features will lose ``share ψᵀ``.
+
+        With ``v = Σ share ψ_c`` over these gaps, the sum of ``ψ ψᵀ`` changes by ``−v ψᵀ − ψ vᵀ + (Σ share² − 1) ψ ψᵀ``.
+        """
+        gaps = self.gaps[d]
+        v, rest = share[gaps] @ self.psi[d, gaps], np.square(share[gaps]).sum() - 1.0
+        self.all += rest * np.outer(psi, psi) - np.outer(v, psi) - np.outer(psi, v)
+        one, other = self.left @ psi, self.left @ v
+        self.among += rest * one**2 - 2.0 * one * other
+
+
+def _rows(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Multiply row by row."""
+    return np.einsum("...k,...k->...", one, other)
 
 
 def choose_experiments(prior: Prior, measured: np.ndarray, candidates: np.ndarray, n: int) -> Experiments:
