@@ -11,6 +11,7 @@ from kronax.pl._gene_modules import gene_modules
 from kronax.pl._gene_network import gene_network
 from kronax.pl._graph_robustness import graph_robustness
 from kronax.pl._measured_fibers import measured_fibers
+from kronax.pl._next_experiments import next_experiments
 from kronax.pl._precision import precision
 from kronax.pl._predicted_against_true import predicted_against_true
 from kronax.pl._prediction_distributions import prediction_distributions
@@ -29,6 +30,7 @@ __all__ = [
     "gene_network",
     "graph_robustness",
     "measured_fibers",
+    "next_experiments",
     "precision",
     "predicted_against_true",
     "prediction_distributions",
