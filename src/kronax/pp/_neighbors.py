@@ -91,7 +91,9 @@ def neighbors(
     objects.holds_graph(data, "obs")
     checks.name(key_added, "key_added")
     checks.integer(random_state, "random_state", low=0)
-    neighbours.check(recall=recall, transformer=transformer, weights="affinity", n_neighbors=n_neighbors)
+    neighbours.check(
+        recall=recall, transformer=transformer, weights="affinity", graphs="cells", n_neighbors=n_neighbors
+    )
     embedding = _embedding(data, use_rep)
     if keys.graph_keys(key_added).obsm == use_rep and key_added in data.uns:
         msg = (
