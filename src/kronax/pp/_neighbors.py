@@ -125,7 +125,7 @@ def neighbors(
         "n_neighbors": int(n_neighbors),
         "metric": "cosine",
         "use_rep": use_rep,
-        **neighbours.settings(recall, transformer, "affinity"),
+        **neighbours.settings(recall, transformer, "affinity", "cells"),
         "random_state": int(random_state),
     }
     data.uns[names.uns] = {
