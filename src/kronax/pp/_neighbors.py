@@ -80,6 +80,10 @@ def neighbors(
     --------
     scanpy.pp.neighbors : Nearest by Euclidean distance.
 
+    References
+    ----------
+    Edge weights: :cite:t:`McInnes2018`, section 3.1.
+
     Examples
     --------
     >>> import kronax as kx

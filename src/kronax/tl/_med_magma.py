@@ -250,7 +250,7 @@ def med_magma(
     References
     ----------
     :cite:t:`Andrew2026`; corrected and extended as described in :doc:`/methods`. The defaults are not the algorithm of the
-    paper, but one step of it with separate fits of both axes.
+    paper, but one step of it with separate fits of both axes. Cells that match across batches: :cite:t:`Haghverdi2018`.
 
     Examples
     --------
