@@ -166,6 +166,30 @@ def test_example_agreement(example):
     assert "0.1, 0.2, …, 2.0" in out
 
 
+def test_example_says_what_is_gained(example):
+    """Random factors change nothing of ours; modules are called by what they are."""
+    _, out = example
+    for name in ("cell edges kept", "gene edges kept"):
+        assert number(out, name) == "100.0%"
+    assert number(out, "clusters \\(AMI\\)") == "1.000"
+    assert float(number(out, "cell edges kept", 1).rstrip("%")) < 80
+    assert float(number(out, "clusters \\(AMI\\)", 1)) < 1
+    modules = re.findall(r"^    module \d+ · (.*?)  +(.*?)  +", out, re.MULTILINE)
+    hubs = {group: set(names.split(", ")) for group, names in modules}
+    assert hubs["CD56+ NK"] & {"GNLY", "NKG7"}
+    assert hubs["CD19+ B"] & {"CD79A", "CD79B", "MS4A1"}
+
+
+def test_large_data_are_spared(from_file, tmp_path, monkeypatch):
+    adata = ad.read_h5ad(from_file[0] / "cells.h5ad")
+    results, chosen = graphs.Results(tmp_path / "results"), graphs.Chosen(adata, "counts", adata, 60, 2, 0)
+    monkeypatch.setattr(graphs.multiplied, "MOST_CELLS", 119)
+    assert graphs.under_factors(chosen, results, 10, 1.0) == [
+        "  What random factors change is measured up to 119 cells."
+    ]
+    assert not results.missing
+
+
 def test_nothing_is_overwritten(run, example):
     folder, _ = example
     before = (folder / "kronax-quickstart" / "umap.png").read_bytes()
@@ -301,7 +325,13 @@ def test_what_fails_after_the_graphs_costs_nothing_else(run, file, tmp_path, mon
     def fail(*_args, **_options):
         raise RuntimeError("of another library")
 
-    for owner, name in [(graphs.tl, "gene_modules"), (sc.tl, "umap"), (graphs, "compare"), (graphs.pl, "gene_modules")]:
+    for owner, name in [
+        (graphs.tl, "gene_modules"),
+        (sc.tl, "umap"),
+        (graphs, "compare"),
+        (graphs.pl, "gene_modules"),
+        (graphs.multiplied, "kept_by_graphs"),
+    ]:
         monkeypatch.setattr(owner, name, fail)
     arguments = ("--layer", "counts", "--n-neighbors", 10, "--n-top-genes", 40, "--label", "type")
     code, out, err = run(file, *arguments, "--out", tmp_path / "results")
@@ -309,7 +339,9 @@ def test_what_fails_after_the_graphs_costs_nothing_else(run, file, tmp_path, mon
     assert names(tmp_path / "results") == {"cells.h5ad"}
     assert "med_magma_connectivities" in ad.read_h5ad(tmp_path / "results" / "cells.h5ad").obsp
     assert "warning: a UMAP cannot be made: of another library.\n" in err
-    assert err.endswith("reasons above: gene modules, a UMAP, a comparison with 'type'.\n")
+    assert err.endswith(
+        "reasons above: gene modules, a UMAP, a comparison with 'type', a comparison under random factors.\n"
+    )
     assert "gene_module" not in out.split("Next, in Python")[1]
 
 

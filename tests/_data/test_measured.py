@@ -171,6 +171,23 @@ def test_what_the_user_has_under_our_names_is_kept_and_told(mdata, tmp_path):
         pass
 
 
+def test_columns_and_factors_of_the_user_are_kept_and_told_once(mdata, recwarn):
+    for adata in mdata.mod.values():
+        adata.obs["completion_confidence"], adata.obs["completion_variance"] = "sure", 1.0
+        adata.layers["completed"], adata.obsm["X_completion"] = np.zeros(adata.shape), np.zeros((adata.n_obs, 2))
+    mdata["line0"].obs["completion_confidence_before"] = "earlier"
+    kx.tl.complete_tensor(mdata, method="mean_2d")
+    told = [str(w.message) for w in recwarn if "your own" in str(w.message)]
+    assert len(told) == 1 and told[0].endswith("kronax writes its results under those names.")
+    for adata in mdata.mod.values():
+        assert (adata.obs["completion_confidence_before_2"] == "sure").all()
+        assert not adata.layers["completed_before"].any()
+        assert not adata.obsm["X_completion"].any()  # this method writes none
+        assert (adata.obs["completion_variance"] == 1).all()  # nor this
+    kx.tl.complete_tensor(mdata, method="mean_1d")
+    assert len([w for w in recwarn if "your own" in str(w.message)]) == 1
+
+
 def test_a_text_in_uns_does_not_hinder_reading(mdata):
     mdata.uns["completion"] = "92%"
     for adata in mdata.mod.values():

@@ -64,6 +64,9 @@ def annotated() -> AnnData:
     adata.uns["gene_module"] = {"params": {"neighbors_key": "med_magma"}}
     same = group[:, None] == group
     adata.obsp["p"] = sparse.csr_array(np.where(same, -0.3, 0.1 * (group[:, None] + group == 1)) + np.eye(24))
+    adata.obs["batch"] = pd.Categorical(["one", "one", "one", "two", "two", "two"] * 3 + ["three"] * 5 + ["one"])
+    near = np.abs(np.subtract.outer(np.arange(24), np.arange(24))) <= 6
+    adata.obsp["c"] = sparse.csr_array((same & near & ~np.eye(24, dtype=bool)).astype(float))
     adata.varp["p"] = sparse.block_diag([graph_of(8), np.eye(4)], format="csr")
     adata.varp["c"] = abs(adata.varp["p"])
     adata.uns["med_magma"] = {"precision_key": "p", "connectivities_key": "c"}
@@ -136,6 +139,7 @@ def gene_network() -> Figure:
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
+    "batch_mixing": lambda: kx.pl.batch_mixing(annotated(), label_key="group", batch_key="batch"),
     "best_method": lambda: kx.pl.best_method(cross_validated()),
     "cell_specificity": lambda: kx.pl.cell_specificity(cross_validated()),
     "context_factors": lambda: kx.pl.context_factors(tensor()),

@@ -2,7 +2,7 @@
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from kronax import __version__, metrics, pl, tl
-from kronax._cli import files, names
+from kronax._cli import files, multiplied, named_modules, names
 from kronax._cli.refusals import InputError, refused
 from kronax._cli.report import aligned, next_lines
 from kronax._cli.results import Results
@@ -87,8 +87,12 @@ def run(args: argparse.Namespace, results: Results) -> None:
         if label is not None and adata.n_obs <= MOST_COMPARED:
             with results.extra(f"a comparison with {label!r}"):
                 agreement = compare(chosen, label, args.n_neighbors, args.resolution)
+        more = [
+            under_factors(chosen, results, args.n_neighbors, args.resolution),
+            named(chosen, results, label, symbols),
+        ]
         print(f"\nkronax {__version__} on {args.file or EXAMPLE}\n")
-        print(report(chosen, seconds, args, label, agreement))
+        print(report(chosen, seconds, args, label, agreement, more))
         draw(chosen.adata, results, label, symbols)
     print(f"\nWritten to {results.folder}: {', '.join(results.names)}.")
     print(following(chosen.adata, results.folder / results.names[0]))
@@ -280,13 +284,10 @@ def compare(chosen: Chosen, label: str, n_neighbors: int, resolution: float) -> 
 
     Adjusted mutual information, resolutions (`RESOLUTIONS` and the one asked for) × the two graphs.
     """
-    import scanpy as sc
-
     resolutions = list(dict.fromkeys([*RESOLUTIONS, resolution]))
     logger.info("comparison with %r: two graphs, each clustered at %d resolutions", label, len(resolutions))
     logs = chosen.logs.to_memory()
-    sc.pp.pca(logs)
-    sc.pp.neighbors(logs, n_neighbors=n_neighbors, transformer="sklearn")  # exact neighbours
+    multiplied.neighbours_on_components(logs, n_neighbors)
     labels = chosen.adata.obs[label]
     graphs = {keys.MED_MAGMA: chosen.adata, keys.SCANPY_DEFAULT: logs}
     return pd.DataFrame(
@@ -298,11 +299,37 @@ def compare(chosen: Chosen, label: str, n_neighbors: int, resolution: float) -> 
     )
 
 
+def under_factors(chosen: Chosen, results: Results, n_neighbors: int, resolution: float) -> list[str]:
+    """Tell what is kept of both graphs when cells and genes are multiplied by random factors."""
+    if chosen.adata.n_obs > multiplied.MOST_CELLS:
+        return [f"  What random factors change is measured up to {multiplied.MOST_CELLS:,} cells."]
+    logger.info("random factors: both graphs, before and after")
+    with results.extra("a comparison under random factors"):
+        kept = multiplied.kept_by_graphs(chosen.adata, chosen.layer, n_neighbors, resolution)
+        return multiplied.lines(kept, resolution)
+    return []
+
+
+def named(chosen: Chosen, results: Results, label: str | None, gene_symbols: str | None) -> list[str]:
+    """Tell what the gene modules are."""
+    if keys.GENE_MODULE not in chosen.adata.var:
+        return []
+    groupby = label or (CLUSTERS if CLUSTERS in chosen.adata.obs else None)
+    with results.extra("names of the gene modules"):
+        return named_modules.lines(chosen.adata, chosen.layer, groupby, gene_symbols)
+    return []
+
+
 # What is told
 
 
 def report(
-    chosen: Chosen, seconds: float, args: argparse.Namespace, label: str | None, agreement: pd.DataFrame | None
+    chosen: Chosen,
+    seconds: float,
+    args: argparse.Namespace,
+    label: str | None,
+    agreement: pd.DataFrame | None,
+    more: Sequence[list[str]] = (),
 ) -> str:
     """Return a summary of the results in a few aligned lines."""
     adata, fit = chosen.adata, chosen.adata.uns[keys.MED_MAGMA]
@@ -325,6 +352,8 @@ def report(
         lines += ["", *_about_agreement(label, agreement, args.resolution)]
     elif label is not None and adata.n_obs > MOST_COMPARED:
         lines += ["", f"  Agreement with {label!r} is measured up to {MOST_COMPARED:,} cells."]
+    for section in filter(None, more):
+        lines += ["", *section]
     return "\n".join(lines)
 
 

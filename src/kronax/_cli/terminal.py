@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import IO, Any, NoReturn
 
-_IN_ASCII = str.maketrans({"×": "x", "…": "...", "–": "-", "—": "-", "’": "'", "§": "section", "ü": "ue", "≥": ">="})
+_IN_ASCII = str.maketrans(
+    {"×": "x", "…": "...", "–": "-", "—": "-", "’": "'", "§": "section", "ü": "ue", "≥": ">=", "·": "-"}
+)
 
 
 class Terminated(KeyboardInterrupt):

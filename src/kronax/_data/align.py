@@ -1,6 +1,6 @@
 """Modalities with the same treatments in the same order: new rows hold NaN and what is known of their treatment."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -14,22 +14,21 @@ from scipy import sparse
 from kronax._data import keys
 from kronax._data import tensor as tensors
 from kronax._data import treatments as treatment_columns
-from kronax._data.measured import completed, flags, make_room, mark
+from kronax._data.aside import Place, set_aside, tell
+from kronax._data.measured import completed, flags, mark
 from kronax._logging import logger
 
 
 def aligned(mdata: MuData, treatments: pd.Index, measured: Mapping[str, np.ndarray]) -> dict[str, AnnData]:
     """Copy the modalities with these rows, and mark those that were measured."""
     descriptions = treatment_columns.agreed(mdata, treatments)
-    return {
-        context: _aligned(adata, treatments, measured[context], descriptions) for context, adata in mdata.mod.items()
-    }
+    found = {context: _aligned(adata, treatments, descriptions) for context, adata in mdata.mod.items()}
+    write_measured(found, measured)
+    return found
 
 
-def _aligned(
-    adata: AnnData, treatments: pd.Index, measured: np.ndarray, descriptions: dict[str, treatment_columns.Description]
-) -> AnnData:
-    """Copy a modality with these rows, and mark those that were measured.
+def _aligned(adata: AnnData, treatments: pd.Index, descriptions: dict[str, treatment_columns.Description]) -> AnnData:
+    """Copy a modality with these rows.
 
     X, layers and raw have NaN in new rows, and the least floating dtype that holds both NaN and what was there; sparse
     ones stay sparse. Arrays in obsm have missing values there; so have columns of obs, except for what
@@ -56,15 +55,22 @@ def _aligned(
         found.raw = AnnData(raw, obs=pd.DataFrame(index=treatments), var=adata.raw.var.copy(), varm=varm)
     for key in completed(adata):
         found.layers[mark(key)] = np.where((rows >= 0)[:, None], flags(adata.layers[mark(key)])[rows], False)
-    write_measured(found, measured)
     return found
 
 
-def write_measured(adata: AnnData, measured: np.ndarray) -> None:
-    """Write which profiles were measured; a column of that name with another meaning is kept under another name."""
-    if keys.MEASURED in adata.obs and flags(adata.obs[keys.MEASURED]) is None:
-        make_room(adata.obs, keys.MEASURED, "obs")
-    adata.obs[keys.MEASURED] = measured
+def write_measured(modalities: Mapping[str, AnnData], measured: Mapping[str, np.ndarray]) -> None:
+    """Write which profiles were measured; columns of that name with another meaning are kept under another name."""
+    parts = list(modalities.values())
+    tell(set_aside(parts, other_meanings(parts, ("obs", keys.MEASURED))))
+    for context, adata in modalities.items():
+        adata.obs[keys.MEASURED] = measured[context]
+
+
+def other_meanings(parts: Iterable[AnnData], *markers: Place) -> list[Place]:
+    """Name the markers of what was measured that mean something else in some modality."""
+    found = [(part, key, getattr(adata, part)) for adata in parts for part, key in markers]
+    other = {(part, key) for part, key, content in found if key in content and flags(content[key]) is None}
+    return [place for place in markers if place in other]
 
 
 def replace(mdata: MuData, modalities: dict[str, AnnData]) -> None:

@@ -4,7 +4,7 @@ Two layers belong to every completion, under its ``key_added``: the values, and 
 describe the latest completion; each replaces those of the one before.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -17,6 +17,7 @@ from scipy import sparse
 
 from kronax._data import align, factors, keys, measured
 from kronax._data import tensor as tensors
+from kronax._data.aside import Place, set_aside, tell
 from kronax._data.tensor import Tensor
 from kronax.solvers.tensor.completion import Completion, Fallback
 
@@ -42,6 +43,7 @@ def write(
     mdata = align.copied(mdata) if copy else mdata
     if modalities:
         align.replace(mdata, modalities)
+    tell(set_own_aside(mdata, key_added, next(iter(obs.values())), factors=result.factors is not None))
     _remove_earlier(mdata)
     for c, context in enumerate(tensor.contexts):
         _write(
@@ -53,16 +55,33 @@ def write(
 
 
 def _remove_earlier(mdata: MuData) -> None:
-    """Remove what describes an earlier completion; the user's own entries of that name are kept under another."""
-    if keys.COMPLETION in mdata.uns and not measured.description(mdata):
-        measured.make_room(mdata.uns, keys.COMPLETION, "uns")
-    earlier = bool(measured.description(mdata)) or any(measured.completed(adata) for adata in mdata.mod.values())
-    for adata in mdata.mod.values() if earlier else ():
+    """Remove what describes an earlier completion."""
+    for adata in mdata.mod.values() if _was_completed(mdata) else ():
         for key in (keys.CONFIDENCE, keys.FALLBACK, keys.VARIANCE):
             if key in adata.obs:
                 del adata.obs[key]
         adata.obsm.pop(keys.TREATMENT_FACTORS, None)
         adata.varm.pop(keys.GENE_FACTORS, None)
+
+
+def _was_completed(mdata: MuData) -> bool:
+    return bool(measured.description(mdata)) or any(measured.completed(adata) for adata in mdata.mod.values())
+
+
+def set_own_aside(mdata: MuData, key_added: str, obs: Iterable[str], *, factors: bool) -> dict[Place, Place]:
+    """Rename what the user has where a completion is written; return the old and the new names."""
+    parts = list(mdata.mod.values())
+    layer, mark = ("layers", key_added), ("layers", measured.mark(key_added))
+    places = align.other_meanings(parts, mark, ("obs", keys.MEASURED))
+    if measured.description(mdata).get("params", {}).get("key_added") != key_added and not any(
+        key_added in measured.completed(adata) for adata in parts
+    ):
+        places.append(layer)
+    if not _was_completed(mdata):
+        places += [("obs", name) for name in obs if name != keys.MEASURED]
+        places += [("obsm", keys.TREATMENT_FACTORS), ("varm", keys.GENE_FACTORS)] if factors else []
+    entry = [] if measured.description(mdata) else [("uns", keys.COMPLETION)]
+    return set_aside([mdata], entry) | set_aside(parts, places)
 
 
 def not_finite() -> FloatingPointError:
@@ -118,11 +137,7 @@ def _aligned(mdata: MuData, tensor: Tensor) -> dict[str, AnnData]:
 
 
 def _write(adata: AnnData, key_added: str, layer: np.ndarray, known: np.ndarray, obs: Mapping[str, Any]) -> None:
-    key = measured.mark(key_added)
-    if key in adata.layers and measured.flags(adata.layers[key]) is None:
-        measured.make_room(adata.layers, key, "layers")
-    adata.layers[key_added], adata.layers[key] = layer, known
-    align.write_measured(adata, obs[keys.MEASURED])
+    adata.layers[key_added], adata.layers[measured.mark(key_added)] = layer, known
     for name, column in obs.items():
         adata.obs[name] = column
 

@@ -14,10 +14,11 @@ from mudata import MuData
 from scipy import sparse
 
 from kronax._data import keys
+from kronax._data.aside import Place, tell
 from kronax._data.graph_in import METRICS, Matrices, count_blocks, layers_of, modalities, writes_cell_precision
 from kronax._data.isolated import expand, expand_square, warn_of_isolated
 from kronax._data.matrix import Counts, place
-from kronax._data.written import forget, without_none
+from kronax._data.written import clear, of_cells, of_genes, without_none
 from kronax._logging import warn
 from kronax.solvers import checks
 from kronax.solvers.gaussian import m_step
@@ -156,8 +157,7 @@ def write(
     params: dict[str, Any],
 ) -> None:
     """Write what was learnt, all at once; :func:`kronax.tl.med_magma` lists it."""
-    for part in {id(part): part for part in (data, *modalities(data).values())}.values():
-        forget(part, key_added)
+    tell(_make_room(data, key_added, learnt, cells, features))
     names = keys.graph_keys(key_added)
     for kind, matrix in cells.items():
         data.obsp[getattr(names, kind)] = expand_square(matrix, matrices.cells, matrices.n_obs)
@@ -191,6 +191,28 @@ def write(
             "modalities": np.array(list(learnt.parts), dtype=str),
             "n_cells": np.array([len(found.cells) for found in matrices.counts.values()]),
         }
+
+
+def _make_room(
+    data: AnnData | MuData,
+    key_added: str,
+    learnt: Learnt,
+    cells: dict[str, sparse.csr_array],
+    features: dict[str, dict[str, sparse.csr_array]],
+) -> dict[Place, Place]:
+    """Remove an earlier result everywhere, and set aside what is the user's own; return the old and the new names."""
+    parts = modalities(data)
+    if isinstance(data, AnnData):
+        (fit,), (graph,) = learnt.parts.values(), features.values()
+        return clear(data, key_added, of_cells(key_added, cells) + _of_fit(key_added, fit, graph))
+    moved = clear(data, key_added, of_cells(key_added, cells))
+    for name, part in parts.items():
+        moved |= clear(part, key_added, _of_fit(key_added, learnt.parts[name], features[name]))
+    return moved
+
+
+def _of_fit(key_added: str, fit: em.Structure, graph: dict[str, sparse.csr_array]) -> list[Place]:
+    return of_genes(key_added, graph, scales=isinstance(fit, em.Fit))
 
 
 def _refuse_ingest(distances: sparse.csr_matrix) -> None:

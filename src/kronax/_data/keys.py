@@ -27,6 +27,9 @@ QUICKSTART_CLUSTERS = "med_magma_leiden"  # obs
 QUICKSTART_UMAP = "X_med_magma_umap"  # obsm
 
 
+MATRICES = ("connectivities", "distances", "precision")  # of a graph, fields of the following
+
+
 class GraphKeys(NamedTuple):
     """Where a graph method with a given ``key_added`` writes."""
 

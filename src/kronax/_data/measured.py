@@ -6,7 +6,6 @@ X, the mark is ``layers["measured"]``, or ``obs["measured"]`` where whole profil
 """
 
 from collections.abc import Mapping
-from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -180,17 +179,3 @@ def _not_understood(values: Any, where: str) -> str:
         f"`{where}` holds {found}, neither true nor false. It says nothing about what was measured: every value that is "
         "not NaN counts as measured."
     )
-
-
-def make_room(mapping: Any, key: str, where: str) -> None:
-    """Move what the user has under a name of ours to a free name, with a warning."""
-    kept = aside(key, mapping)
-    mapping[kept] = mapping[key]
-    del mapping[key]
-    warn(f"`{where}[{key!r}]` was your own, and is now `{where}[{kept!r}]`: kronax writes its results under that name.")
-
-
-def aside(key: str, taken: Any) -> str:
-    """Return a free name for what the user has under a name of ours."""
-    names = chain([f"{key}_before"], (f"{key}_before_{number}" for number in count(2)))
-    return next(name for name in names if name not in taken)

@@ -1,10 +1,11 @@
-"""The share that the genes of each module have of a cell's total."""
+"""Gene modules: how active they are in cells and groups of cells, and what they are called by."""
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from kronax._data import objects
 from kronax._data.matrix import Counts
 from kronax._data.written import params_of
 from kronax.solvers.rows.block import Block
@@ -27,6 +28,37 @@ def shares(counts: Counts, module_of: pd.Categorical, instead: str = "") -> np.n
 
 def _shares(block: Block, members: sparse.csr_array) -> np.ndarray:
     return (block.matrix @ members).toarray() / block.matrix.sum(axis=1)[:, None]
+
+
+def mean_activity(counts: Counts, module_of: pd.Categorical, group_of: pd.Categorical) -> pd.DataFrame:
+    """Average the standardised activity of every module over every group: modules × groups, NaN without counts."""
+    activity = shares(counts, module_of)
+    spread = activity.std(axis=0)
+    constant = spread <= 1e-12 * activity.max(axis=0)  # one module has all of every cell
+    activity = np.where(constant, 0.0, (activity - activity.mean(axis=0)) / np.where(constant, 1.0, spread))
+    group = indicator(group_of)[counts.cells]
+    size = group.sum(axis=0)
+    mean = np.divide((group.T @ activity).T, size, out=np.full((activity.shape[1], len(size)), np.nan), where=size > 0)
+    return pd.DataFrame(mean, index=module_of.categories, columns=group_of.categories)
+
+
+def hubs(graph: sparse.csr_matrix, module_of: pd.Categorical, names: np.ndarray, n_hubs: int) -> dict[str, list[str]]:
+    """Name the genes of every module with the largest sum of weights within it."""
+    found = {}
+    for code, module in enumerate(module_of.categories):
+        genes = np.flatnonzero(module_of.codes == code)
+        degree = np.asarray(graph[genes][:, genes].sum(axis=1)).ravel()
+        found[module] = list(names[genes[np.argsort(-degree, kind="stable")[:n_hubs]]])
+    return found
+
+
+def gene_names(adata: AnnData, gene_symbols: str | None) -> np.ndarray:
+    """Return the names to show: those of a column, where they are not missing, else the index."""
+    names = np.array(objects.texts(adata.var_names), dtype=object)
+    if gene_symbols is not None:
+        symbols = adata.var[gene_symbols].to_numpy(dtype=object)
+        names = np.where(pd.isna(symbols), names, symbols)
+    return names.astype(str)
 
 
 def graph_of(adata: AnnData, modules: str, neighbors_key: str | None) -> str:

@@ -5,6 +5,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from kronax._data.chunks import is_dask
 from kronax._data.matrix import Counts
 
 _LARGEST_LOGARITHM = 50  # no count has a logarithm beyond: larger values are counts, whole or not
@@ -31,12 +32,22 @@ def log_normalised(adata: AnnData, layer: str | None, sample: sparse.sparray | N
 
     values = matrix(adata, layer).astype(np.float32)
     logs = AnnData(values, obs=pd.DataFrame(index=adata.obs_names), var=pd.DataFrame(index=adata.var_names))
-    judged = values if sample is None else sample
-    entries = judged.data if sparse.issparse(judged) else judged
-    if (entries == np.rint(entries)).all() or entries.max() > _LARGEST_LOGARITHM:
+    if not _are_logarithms(values if sample is None else sample):
         sc.pp.normalize_total(logs)
         sc.pp.log1p(logs)
     return logs
+
+
+def counts_behind(adata: AnnData, layer: str | None) -> sparse.csr_array:
+    """Read the values into memory, float64; of logarithms, what they were made of, ``exp(x) − 1``."""
+    found = matrix(adata, layer)
+    values = sparse.csr_array(found.compute() if is_dask(found) else found, dtype=np.float64, copy=True)
+    return values.expm1() if _are_logarithms(values) else values
+
+
+def _are_logarithms(values: np.ndarray | sparse.spmatrix | sparse.sparray) -> bool:
+    entries = values.data if sparse.issparse(values) else values
+    return bool((entries != np.rint(entries)).any() and entries.max() <= _LARGEST_LOGARITHM)
 
 
 def highly_variable(logs: AnnData, n_top_genes: int) -> np.ndarray:

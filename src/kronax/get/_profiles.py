@@ -7,6 +7,7 @@ from mudata import MuData
 from kronax._data import keys
 from kronax._data import measured as marks
 from kronax._data import tensor as tensors
+from kronax._data.aside import free_name
 
 
 def profiles(mdata: MuData, *, layer: str | None = keys.COMPLETED) -> AnnData:
@@ -116,7 +117,7 @@ def _obs_of(adata: AnnData, context: str, measured: np.ndarray, is_latest: bool)
     own = [key for key in ("treatment", "context") if key in obs and not (obs[key].astype(str) == first[key]).all()]
     if keys.MEASURED in obs and marks.flags(obs[keys.MEASURED]) is None:
         own.append(keys.MEASURED)
-    others = obs.rename(columns={key: marks.aside(key, obs) for key in own})
+    others = obs.rename(columns={key: free_name(key, obs) for key in own})
     others = others.drop(columns=[key for key in first if key in others])
     names = [f"{treatment}:{context}" for treatment in adata.obs_names]
     return pd.concat([pd.DataFrame(first, index=adata.obs_names), others], axis=1).set_axis(names)

@@ -11,6 +11,7 @@ from scipy import sparse
 
 from kronax._data import objects
 from kronax._data.matrix import require_no_mask
+from kronax._data.modules import categorical
 from kronax._data.stored_graph import AXES, Axis, require_weights, stored_graph
 from kronax.solvers import checks
 
@@ -58,18 +59,28 @@ def require_symmetric(matrix: sparse.csr_matrix, place: str) -> None:
 
 def read_labels(data: Holder | Matrix, labels: str | Sequence, axis: Axis, n: int) -> np.ndarray:
     """Number the labels: (n,), -1 where one is missing."""
-    if isinstance(labels, str):
+    return pd.factorize(np.asarray(_column(data, labels, axis, n, "labels"), dtype=object))[0]
+
+
+def read_groups(data: Holder | Matrix, groups: str | Sequence, axis: Axis, n: int, argument: str) -> pd.Categorical:
+    """Read groups with their names, in the order of their categories, all of which occur."""
+    column = _column(data, groups, axis, n, argument)
+    return categorical(column, groups if isinstance(groups, str) else argument)
+
+
+def _column(data: Holder | Matrix, values: str | Sequence, axis: Axis, n: int, argument: str) -> Sequence:
+    """Return the column that is named, or the values themselves: one per vertex, not all of them missing."""
+    if isinstance(values, str):
         if not isinstance(data, Holder):
-            msg = f"`labels` names a column, {labels!r}, but a matrix has none. Pass one label per vertex."
+            msg = f"`{argument}` names a column, {values!r}, but a matrix has none. Pass one value per vertex."
             raise ValueError(msg)
         table = getattr(data, axis)
-        objects.key_in(labels, table, f"{objects.called(data)}.{axis}")
-        labels = table[labels]
-    found = pd.factorize(np.asarray(labels, dtype=object))[0]
-    if len(found) != n:
-        msg = f"`labels` has {len(found)} values, but the graph has {n} vertices."
+        objects.key_in(values, table, f"{objects.called(data)}.{axis}")
+        values = table[values]
+    if len(values) != n:
+        msg = f"`{argument}` has {len(values)} values, but the graph has {n} vertices."
         raise ValueError(msg)
-    if (found < 0).all():
-        msg = "All values of `labels` are missing."
+    if pd.isna(np.asarray(values, dtype=object)).all():
+        msg = f"All values of `{argument}` are missing."
         raise ValueError(msg)
-    return found
+    return values

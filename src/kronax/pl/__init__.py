@@ -1,5 +1,6 @@
 """Plots."""
 
+from kronax.pl._batch_mixing import batch_mixing
 from kronax.pl._best_method import best_method
 from kronax.pl._cell_specificity import cell_specificity
 from kronax.pl._context_factors import context_factors
@@ -16,6 +17,7 @@ from kronax.pl._training import training
 from kronax.pl._treatment_profiles import treatment_profiles
 
 __all__ = [
+    "batch_mixing",
     "best_method",
     "cell_specificity",
     "context_factors",

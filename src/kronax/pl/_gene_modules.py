@@ -6,24 +6,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy import sparse
 
 from kronax._data import keys, objects
 from kronax._data.chunks import read_any
-from kronax._data.modules import categorical, graph_of, indicator, learnt_from, require_few, shares
+from kronax._data.modules import categorical, gene_names, graph_of, hubs, learnt_from, mean_activity, require_few
 from kronax._data.stored_graph import stored_graph
 from kronax.pl._canvas import axes, bare, beside, color_bar, hand_over, length, whole
 from kronax.pl._group_colors import draw_strip, group_colors
-from kronax.pl._names import LINE, TEXT, inches, name_fields, one_in, short, width
+from kronax.pl._names import COLUMN, TEXT, inches, name_columns, name_fields, one_in, short, width
 from kronax.solvers import checks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLUMN, _ROW = 0.36, 0.27  # of the heat map, inches
-_FEW = 3  # characters that a column has room for
-_SLANTED = 1.5 * LINE  # between columns with slanted names, inches
+_ROW = 0.27  # of the heat map, inches
 _STRIP, _GAP = 0.08, 0.03  # width of the groups' colours, and their distance from the heat map, inches
 _ASIDE = 0.5  # share of the axes' width that hubs take up at most, where a layout engine makes room for them
 _HINTED = 1.04  # a text at some resolutions, times its width
@@ -122,52 +119,27 @@ def gene_modules(
     group_of = categorical(adata.obs[groupby], f"adata.obs[{groupby!r}]")
     require_few(group_of, f"adata.obs[{groupby!r}]")
     module_of = categorical(adata.var[modules], f"adata.var[{modules!r}]")
-    names = np.array(objects.texts(adata.var_names), dtype=object)
-    if gene_symbols is not None:
-        symbols = adata.var[gene_symbols].to_numpy(dtype=object)
-        names = np.where(pd.isna(symbols), names, symbols)
     if layer is None:
         layer = learnt_from(adata, neighbors_key)
 
-    table = _mean_activity(adata, layer, module_of, group_of)
+    table = mean_activity(read_any(adata, layer), module_of, group_of)
     table = table.iloc[np.argsort(table.fillna(-np.inf).to_numpy().argmax(axis=1), kind="stable")]
-    hubs = _hubs(graph, module_of, names.astype(str), n_hubs)
+    named = _shortened(hubs(graph, module_of, gene_names(adata, gene_symbols), n_hubs))
     n_genes = module_of.value_counts()
-    rows = {f"{module} ({n_genes[module]})": hubs[module] for module in table.index}
+    rows = {f"{module} ({n_genes[module]})": named[module] for module in table.index}
     colors = group_colors(adata.uns, groupby, adata.obs[groupby], group_of)
     sized = ax is None
     if sized:
-        ax = axes((length(table.shape[1], _COLUMN), length(table.shape[0], _ROW)), show=show)
+        ax = axes((length(table.shape[1], COLUMN), length(table.shape[0], _ROW)), show=show)
     _draw(ax, table, rows=rows, groupby=groupby, colors=colors, sized=sized)
     return hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)
 
 
-def _mean_activity(
-    adata: AnnData, layer: str | None, module_of: pd.Categorical, group_of: pd.Categorical
-) -> pd.DataFrame:
-    """Average the standardised activity of every module over every group: modules × groups, NaN without counts."""
-    counts = read_any(adata, layer)
-    activity = shares(counts, module_of)
-    spread = activity.std(axis=0)
-    constant = spread <= 1e-12 * activity.max(axis=0)  # one module has all of every cell
-    activity = np.where(constant, 0.0, (activity - activity.mean(axis=0)) / np.where(constant, 1.0, spread))
-    group = indicator(group_of)[counts.cells]
-    size = group.sum(axis=0)
-    mean = np.divide((group.T @ activity).T, size, out=np.full((activity.shape[1], len(size)), np.nan), where=size > 0)
-    return pd.DataFrame(mean, index=module_of.categories, columns=group_of.categories)
-
-
-def _hubs(graph: sparse.csr_matrix, module_of: pd.Categorical, names: np.ndarray, n_hubs: int) -> dict[str, list[str]]:
-    """Name the genes of every module with the largest sum of weights within it."""
-    found = {}
-    for code, module in enumerate(module_of.categories):
-        genes = np.flatnonzero(module_of.codes == code)
-        degree = np.asarray(graph[genes][:, genes].sum(axis=1)).ravel()
-        top = genes[np.argsort(-degree, kind="stable")[:n_hubs]]
-        found[module] = list(names[top])
-    chosen = sorted({name for hubs in found.values() for name in hubs})
+def _shortened(found: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Cut long names of hubs, such that different ones stay different."""
+    chosen = sorted({name for names in found.values() for name in names})
     label = dict(zip(chosen, short(chosen), strict=True))
-    return {module: [label[name] for name in hubs] for module, hubs in found.items()}
+    return {module: [label[name] for name in names] for module, names in found.items()}
 
 
 def _draw(
@@ -203,16 +175,11 @@ def _draw(
 
 
 def _name_columns(ax: Axes, table: pd.DataFrame) -> int:
-    """Name the groups, slanted or upright where that takes less room."""
+    """Name the groups; say which have no counts."""
     without = table.isna().all()
     names = short(table.columns)
     names = [f"{name} (no counts)" if without[group] else name for group, name in zip(table, names, strict=True)]
-    field = inches(ax)[0] / len(names)
-    if max(map(len, names)) <= _FEW and field >= _COLUMN * (1 - 1e-6):
-        return name_fields(ax, "x", names, rotation=0)
-    if field >= _SLANTED:
-        return name_fields(ax, "x", names, rotation=45, ha="right", rotation_mode="anchor")
-    return name_fields(ax, "x", names, rotation=90, ha="center", rotation_mode="default")
+    return name_columns(ax, names)
 
 
 def _name_rows(ax: Axes, rows: dict[str, list[str]], room: float) -> None:

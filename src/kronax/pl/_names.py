@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
 TEXT = 8  # points
 LINE = 1.6 * TEXT / 72  # inches between the lines of a text
+COLUMN = 0.36  # inches of a column of a heat map
 MOST_NAMES = 60  # along an axis; beyond, counts stand there
 NAME = 30  # characters of a name before it is cut
+_FEW = 3  # characters that a column has room for
+_SLANTED = 1.5 * LINE  # between columns with slanted names, inches
 _HEAD, _MIDDLE, _TAIL = 7, 14, 6  # characters kept of one that is cut twice
 _KINDS = {"Gene Expression": "genes", "Antibody Capture": "proteins", "Peaks": "peaks"}
 
@@ -104,6 +107,16 @@ def name_fields(ax: Axes, which: Literal["x", "y"], names: list[str], *, least: 
         step = max(1, int(np.ceil(least * len(names) / room - 1e-6)))
         axis.set_ticks(places[::step], names[::step], fontsize=TEXT, parse_math=False, **style)
     return step
+
+
+def name_columns(ax: Axes, names: list[str]) -> int:
+    """Name the fields of the x axis: level if all names are short, else slanted, or upright where that takes less room."""
+    field = inches(ax)[0] / len(names)
+    if max(map(len, names)) <= _FEW and field >= COLUMN * (1 - 1e-6):
+        return name_fields(ax, "x", names, rotation=0)
+    if field >= _SLANTED:
+        return name_fields(ax, "x", names, rotation=45, ha="right", rotation_mode="anchor")
+    return name_fields(ax, "x", names, rotation=90, ha="center", rotation_mode="default")
 
 
 def one_in(step: int) -> str:

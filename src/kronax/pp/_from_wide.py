@@ -105,7 +105,7 @@ def from_wide(
     gene_names.warn_of_lost(by_context, n_shared)
     dtype = np.result_type(found.dtype, np.float32)
     column = pd.Index(genes).get_indexer(gene)
-    modalities = {}
+    modalities, measured = {}, {}
     for name in contexts:
         rows = np.flatnonzero(context == name)
         block = found[rows].toarray() if sparse.issparse(found) else found[rows]
@@ -116,9 +116,10 @@ def from_wide(
             layers[keys.COMPLETED] = values.copy()
             values[:, column[rows]] = np.where(predicted[rows], np.nan, block).T
             layers[marks.mark(keys.COMPLETED)] = ~np.isnan(values)
-        found_here = AnnData(values, obs=adata.var.copy(), var=pd.DataFrame(index=pd.Index(genes)), layers=layers)
-        align.write_measured(found_here, ~np.isnan(values).all(axis=1))
-        modalities[name] = found_here
+        var = pd.DataFrame(index=pd.Index(genes))
+        modalities[name] = AnnData(values, obs=adata.var.copy(), var=var, layers=layers)
+        measured[name] = ~np.isnan(values).all(axis=1)
+    align.write_measured(modalities, measured)
     with tensors.without_pulling():
         return MuData(modalities, axis=-1)
 

@@ -3,9 +3,11 @@ from anndata import AnnData
 from scipy import sparse
 
 from kronax._data import keys, objects
+from kronax._data.aside import set_aside, tell
 from kronax._data.chunks import mapped, read_any
 from kronax._data.isolated import expand, warn_of_isolated
 from kronax._data.matrix import find_matrix
+from kronax._data.written import of_quotient
 from kronax._logging import shows_progress
 from kronax.solvers import checks
 from kronax.solvers.scales.quotient import divided, scales
@@ -90,13 +92,16 @@ def quotient(
 
     adata = adata.copy() if copy else adata
     warn_of_isolated(adata, counts)
+    array, _ = find_matrix(adata, layer)
+    places = of_quotient(key_added)
+    if not all(name in getattr(adata, part) for part, name in places):  # else it is an earlier quotient
+        tell(set_aside([adata], places))
     n, p = counts.shape
     if counts.in_memory:
         coo = found.matrix.tocoo()
         rows, cols = coo.coords
         adata.layers[key_added] = sparse.csr_matrix((coo.data, (counts.cells[rows], counts.genes[cols])), shape=(n, p))
     else:
-        array, _ = find_matrix(adata, layer)
         adata.layers[key_added] = mapped(array, divided, counts.genes, found.log_cols, p)
     adata.obs[keys.log_scale(key_added)] = expand(found.log_rows, counts.cells, n, fill=np.nan)
     adata.var[keys.log_scale(key_added)] = expand(found.log_cols, counts.genes, p, fill=np.nan)

@@ -57,8 +57,8 @@ def tensor(
     ``obs["n_profiles"]`` : int
         How many rows were combined: those with at least one value. 0 where the profile is missing.
 
-    Columns of ``adata.obs`` that have one value for all rows of a treatment, such as its mechanism of action, or the
-    columns of a list `obs_key`, are kept in ``obs``; others are dropped.
+    Columns of ``adata.obs`` that have one value for all rows that are combined, such as a drug's mechanism of action, the columns of
+    a list `obs_key`, or numbers of cells, are kept in ``obs``; others are dropped.
 
     Raises
     ------
@@ -113,16 +113,17 @@ def tensor(
     doubts.of_controls(treatments.categories, {key: table[key].dropna().astype(str).unique() for key in by_treatment})
     doubts.of_averaged(table.drop(columns=[*by_treatment, *by_context]), pair, by_treatment, by_context, aggregate)
 
-    pairs, group = np.unique(pair, return_inverse=True)
+    pairs, first, group = np.unique(pair, return_index=True, return_inverse=True)
     values = _aggregated(matrix, group, len(pairs), aggregate)
     counts = np.bincount(group[tensors.has_value(matrix)], minlength=len(pairs))
     dropped = [*(by_treatment if len(by_treatment) == 1 else []), *by_context]
-    properties = _of_treatments(table.drop(columns=dropped), treatments)
+    properties = _alike(table.drop(columns=dropped), first, group)
     modalities = {}
     for c, context in enumerate(contexts.categories):
         here = pairs // len(treatments.categories) == c
         names = treatments.categories[pairs[here] % len(treatments.categories)]
-        obs = pd.DataFrame({keys.N_PROFILES: counts[here]}, index=names).join(properties)
+        obs = pd.DataFrame({keys.N_PROFILES: counts[here]}, index=names)
+        obs = obs.join(properties[here].set_axis(names))
         modalities[context] = AnnData(values[here], obs=obs, var=adata.var.copy())
     with tensors.without_pulling():
         return MuData(modalities, axis=-1)
@@ -184,13 +185,11 @@ def _tell(matrix, treatments: pd.Categorical, contexts: pd.Categorical, obs_key,
     doubts.of_names(contexts.categories, "contexts")
 
 
-def _of_treatments(table: pd.DataFrame, treatments: pd.Categorical) -> pd.DataFrame:
-    """Return the columns that do not vary between the rows of any treatment, a row for each treatment."""
-    codes, first, number = np.unique(treatments.codes, return_index=True, return_inverse=True)
+def _alike(table: pd.DataFrame, first: np.ndarray, group: np.ndarray) -> pd.DataFrame:
+    """Return the columns that do not vary within any group of rows; one row, its ``first``, for each."""
     table = table.drop(columns=[keys.N_PROFILES, *keys.OF_PROFILES], errors="ignore").reset_index(drop=True)
-    alike = table.iloc[first[number]].reset_index(drop=True)
-    same = [key for key in table if table[key].equals(alike[key])]
-    return table.iloc[first][same].set_axis(treatments.categories[codes])
+    alike = table.iloc[first[group]].reset_index(drop=True)
+    return table.iloc[first][[key for key in table if table[key].equals(alike[key])]]
 
 
 def _categories(table: pd.DataFrame, columns: list[str]) -> pd.Categorical:

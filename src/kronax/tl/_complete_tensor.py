@@ -120,7 +120,7 @@ def complete_tensor(
         ``shift`` and ``factor`` of every context (how values were scaled for training).
 
     The two layers belong to `key_added`. All else describes the latest completion: the next one replaces it. What a user
-    has under ``obs["measured"]`` or ``uns["completion"]`` is kept under another name, with a warning.
+    has under these names is kept under others, with a warning.
 
     Raises
     ------

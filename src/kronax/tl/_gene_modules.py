@@ -3,8 +3,9 @@ import pandas as pd
 from anndata import AnnData
 
 from kronax._data import keys, objects
+from kronax._data.aside import tell
 from kronax._data.stored_graph import stored_graph
-from kronax._data.written import forget
+from kronax._data.written import clear, of_modules
 from kronax._logging import logger, shows_progress
 from kronax.solvers import checks
 from kronax.solvers.communities.consensus import N_ITERATIONS, consensus
@@ -112,7 +113,7 @@ def gene_modules(
     )
 
     adata = adata.copy() if copy else adata
-    forget(adata, key_added)
+    tell(clear(adata, key_added, of_modules(key_added)))
     adata.var[key_added] = pd.Categorical.from_codes(modules, categories=categories)
     adata.var[keys.stability(key_added)] = stability
     adata.uns[key_added] = {

@@ -8,8 +8,9 @@ from mudata import MuData
 from tqdm.auto import tqdm
 
 from kronax._data import keys, objects
+from kronax._data.aside import tell
 from kronax._data.stored_graph import AXES, Axis, stored_graph
-from kronax._data.written import forget
+from kronax._data.written import clear
 from kronax._logging import logger, shows_progress
 from kronax.solvers import checks
 from kronax.solvers.communities.consensus import N_ITERATIONS
@@ -163,7 +164,7 @@ def graph_robustness(
     logger.info("graph_robustness: p = %.2g; in words: uns[%r]['statement']", found["p"], key_added)
 
     data = data.copy() if copy else data
-    forget(data, key_added)
+    tell(clear(data, key_added))
     found["params"] = {
         "neighbors_key": neighbors_key,
         "axis": axis,

@@ -8,10 +8,11 @@ from scipy import stats
 from scipy.stats import ConstantInputWarning
 
 from kronax._data import keys, objects
+from kronax._data.aside import tell
 from kronax._data.chunks import read_any
 from kronax._data.isolated import expand
 from kronax._data.modules import categorical, learnt_from, shares
-from kronax._data.written import forget, params_of, without_none
+from kronax._data.written import clear, of_activity, params_of, without_none
 from kronax._logging import warn
 from kronax.solvers import checks
 
@@ -109,7 +110,7 @@ def module_activity(
         found["anova"] = _anova(activity, categorical(adata.obs[groupby], f"adata.obs[{groupby!r}]"), groupby)
 
     adata = adata.copy() if copy else adata
-    forget(adata, key_added)
+    tell(clear(adata, key_added, of_activity(key_added)))
     adata.obsm[key_added] = activity
     adata.uns[key_added] = found
     if (n_empty := adata.n_obs - len(counts.cells)) > 0:

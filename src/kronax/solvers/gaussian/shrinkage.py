@@ -167,7 +167,7 @@ def noise_edge(row_energies: np.ndarray, col_energies: np.ndarray) -> float:
     Independent entries have the variances ``a_i b_j / N``, as have those of counts that are mostly zeros. The resolvent of
     such a matrix depends on two numbers ``x`` and ``y`` (Dyson's equation), with which its squared singular values ``w`` are
 
-        ``w x = Σ_i a_i/(1 − a_i y)``,   ``w y = Σ_j b_j/(N − b_j x)``,                                          (11)
+        ``w x = Σ_i a_i/(1 − a_i y)``,   ``w y = Σ_j b_j/(N − b_j x)``,                                          (12)
 
     so that ``Σ_i a_i y/(1 − a_i y) = Σ_j b_j x/(N − b_j x) = q``. Where there are no singular values, ``log w = log q − log x −
     log y`` falls as ``q`` grows from 0. It stops falling at the edge, where ``∂log x/∂log q + ∂log y/∂log q = 1``. With equal

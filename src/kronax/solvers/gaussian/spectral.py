@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from kronax.solvers.device import Matrix, beside, eigh_all, leading_and_whole, leading_eigh, to_host
+from kronax.solvers.gaussian import rank_one
 from kronax.solvers.gaussian.shrinkage import noise_edge, noise_level, shrink_singular_values
 from kronax.solvers.gaussian.vectors import Held, Projected, Vectors
 from kronax.solvers.rows.noise_free import NoiseFree
@@ -96,11 +97,12 @@ def decompose(z: NoiseFree, *, center: int | None, n_comps: int, whole: bool = T
     if still.any():
         kept = beside(np.where(still, 0.0, 1.0), centred)
         centred = centred * kept * kept[:, None]
-    if center is None:
-        ((values, vectors),) = eigh_all([centred])
-        lead = values, vectors
+    seen = max(n_comps, _SEEN)
+    if center == 1:
+        lead, (values, vectors) = leading_and_whole(square, seen, centred)
     else:
-        lead, (values, vectors) = leading_and_whole(square, max(n_comps, _SEEN), centred)
+        ((values, vectors),) = eigh_all([centred])
+        lead = (values, vectors) if center is None else rank_one.leading_with(values, vectors, np.sqrt(n) * mean, seen)
     return _leading(z, energies, *lead, n_comps, rounding), _spectrum(z, mean, values, vectors, still, center, rounding)
 
 

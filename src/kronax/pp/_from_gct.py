@@ -1,0 +1,166 @@
+import gzip
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from kronax.solvers import checks
+
+_MISSING = "-666"  # in the files of the Connectivity Map
+_MATRIX, _ROWS, _COLUMNS = "0/DATA/0/matrix", "0/META/ROW", "0/META/COL"
+_VERSIONS = ("#1.2", "#1.3")
+
+
+def from_gct(
+    path: str | os.PathLike, *, samples: Iterable[str] | None = None, genes: Iterable[str] | None = None
+) -> AnnData:
+    r"""Read a GCT or GCTX file, such as those of the L1000, or a part of it.
+
+    In these files, genes are rows and samples columns. Of a GCTX file, only the part asked for is read.
+
+    Parameters
+    ----------
+    path
+        ``.gctx``, ``.gct`` or ``.gct.gz`` file.
+    samples
+        Identifiers of samples (signatures), in the order wanted; all if None.
+    genes
+        Identifiers of genes, likewise.
+
+    Returns
+    -------
+    AnnData, samples × genes:
+
+    ``X`` : dense
+        The values: float32 from GCTX files as they store it, float64 from text.
+    ``obs``, ``var``
+        What the file tells of samples and genes, with their identifiers as names. ``-666``, which stands for a missing value,
+        is NaN; a column of numbers in text becomes numeric.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    KeyError
+        If an identifier is not in the file.
+    ValueError
+        If the file is neither GCT nor GCTX, or is cut off.
+
+    See Also
+    --------
+    kronax.pp.effects : From replicates with controls to effects, with ``rows="replicates"`` and ``log=False``.
+    kronax.pp.tensor : From signatures, which are effects already, to a tensor.
+
+    References
+    ----------
+    :cite:t:`Enache2019`, for the formats.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> from pathlib import Path
+    >>> from tempfile import mkdtemp
+    >>> path = Path(mkdtemp()) / "small.gct"
+    >>> _ = path.write_text("#1.3\n2\t2\t0\t1\nid\ts1\ts2\npert\tDMSO\tdrug\ng1\t0.5\t1\ng2\t2\t3\n")
+    >>> kx.pp.from_gct(path).to_df()
+         g1   g2
+    s1  0.5  2.0
+    s2  1.0  3.0
+    """
+    path = Path(path)
+    if not path.is_file():
+        msg = f"There is no file {str(path)!r}."
+        raise FileNotFoundError(msg)
+    wanted = {
+        name: None if ids is None else checks.texts(ids, name, f"identifiers of {name}")
+        for name, ids in (("samples", samples), ("genes", genes))
+    }
+    read = _read_hdf5 if h5py.is_hdf5(path) else _read_text
+    return read(path, wanted["samples"], wanted["genes"])
+
+
+def _read_hdf5(path: Path, samples: list[str] | None, genes: list[str] | None) -> AnnData:
+    with h5py.File(path, "r") as file:
+        if missing := [name for name in (_MATRIX, f"{_ROWS}/id", f"{_COLUMNS}/id") if name not in file]:
+            msg = f"{str(path)!r} is an HDF5 file but no GCTX file: it has no {checks.listed(missing)}."
+            raise ValueError(msg)
+        obs, var = _table(file[_COLUMNS]), _table(file[_ROWS])
+        rows, cols = _positions(obs.index, samples, "sample"), _positions(var.index, genes, "gene")
+        values = _part(file[_MATRIX], rows, cols)
+    return AnnData(values, obs=obs.iloc[rows], var=var.iloc[cols])
+
+
+def _part(stored: h5py.Dataset, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    """Read rows and columns in any order; h5py takes those of one axis, ascending."""
+    if len(rows) == stored.shape[0]:
+        return stored[:][np.ix_(rows, cols)]
+    order = np.argsort(rows)
+    found = np.empty((len(rows), len(cols)), stored.dtype)
+    found[order] = stored[rows[order], :][:, cols]
+    return found
+
+
+def _table(group: h5py.Group) -> pd.DataFrame:
+    columns = {name: _decoded(dataset[:]) for name, dataset in group.items()}
+    index = pd.Index(columns.pop("id").astype(str))
+    return pd.DataFrame({name: _numbers(pd.Series(values)).to_numpy() for name, values in columns.items()}, index=index)
+
+
+def _decoded(values: np.ndarray) -> np.ndarray:
+    texts = [value.decode() if isinstance(value, bytes) else value for value in values.tolist()]
+    return np.array([text.strip("\0 ") if isinstance(text, str) else text for text in texts], dtype=object)
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    """Return a column with NaN for what is missing, as numbers if all others are."""
+    column = column.where(column.astype(str) != _MISSING, np.nan)
+    try:
+        return pd.to_numeric(column)
+    except (TypeError, ValueError):
+        return column.map(str, na_action="ignore")
+
+
+def _positions(index: pd.Index, wanted: list[str] | None, what: str) -> np.ndarray:
+    if wanted is None:
+        return np.arange(len(index))
+    where = {name: number for number, name in enumerate(index)}
+    for name in wanted:
+        checks.known(name, where, what)
+    return np.array([where[name] for name in wanted], dtype=np.intp)
+
+
+def _read_text(path: Path, samples: list[str] | None, genes: list[str] | None) -> AnnData:
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
+        version = file.readline().strip()
+        if version not in _VERSIONS:
+            msg = f"{str(path)!r} is no GCT file: its first line is {version[:40]!r}, not {' or '.join(_VERSIONS)}."
+            raise ValueError(msg)
+        sizes = [int(text) for text in file.readline().split()]
+        table = pd.read_csv(file, sep="\t", dtype=str, keep_default_na=False)
+    n_genes, n_samples, n_of_genes, n_of_samples = [*sizes, 1, 0][:4] if version == "#1.2" else sizes
+    if table.shape != (n_of_samples + n_genes, 1 + n_of_genes + n_samples):
+        msg = (
+            f"{str(path)!r} is cut off or damaged: {n_genes} genes and {n_samples} samples are announced, which makes "
+            f"{n_of_samples + n_genes} lines of {1 + n_of_genes + n_samples} fields; found {table.shape[0]} of {table.shape[1]}."
+        )
+        raise ValueError(msg)
+    first = 1 + n_of_genes
+    names = pd.Index(table.iloc[n_of_samples:, 0].tolist())
+    obs = pd.DataFrame(
+        {table.iloc[row, 0]: _numbers(table.iloc[row, first:]).to_numpy() for row in range(n_of_samples)},
+        index=pd.Index(table.columns[first:].astype(str)),
+    )
+    var = pd.DataFrame(
+        {table.columns[col]: _numbers(table.iloc[n_of_samples:, col]).to_numpy() for col in range(1, first)},
+        index=names,
+    )
+    rows, cols = _positions(obs.index, samples, "sample"), _positions(var.index, genes, "gene")
+    values: Any = (
+        table.iloc[n_of_samples:, first:].iloc[cols, rows].replace({"": np.nan, "NA": np.nan}).to_numpy(np.float64).T
+    )
+    return AnnData(np.ascontiguousarray(values), obs=obs.iloc[rows], var=var.iloc[cols])

@@ -1,0 +1,1 @@
+"""From samples to effects: differences from controls, and how sure they are."""

@@ -1,0 +1,252 @@
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+from scipy import sparse
+
+import kronax as kx
+from kronax.solvers.effects import contrasts
+
+KEYS = {"treatment_key": "perturbation", "control": "control", "context_key": "cell_line", "replicate_key": "plate"}
+
+
+@pytest.fixture(scope="module")
+def screen():
+    return kx.datasets.screen(n_treatments=12, n_contexts=2, n_genes=200, n_replicates=3, n_cells=40, random_state=0)
+
+
+def logs_of(screen):
+    """Pseudobulk by scanpy."""
+    sums = sc.get.aggregate(screen, by=["perturbation", "cell_line", "plate"], func="sum")
+    values = np.asarray(sums.layers["sum"], dtype=float)
+    totals = values.sum(axis=1)
+    return pd.DataFrame(
+        np.log2(1 + values * (np.median(totals) / totals)[:, None]),
+        index=pd.MultiIndex.from_frame(sums.obs[["perturbation", "cell_line", "plate"]]),
+    )
+
+
+def test_log_fold_change_as_by_hand(screen):
+    logs = logs_of(screen)
+    found = kx.pp.effects(screen, **KEYS, method="log_fold_change")
+    for name in found.obs_names:
+        drug, line = name.split("|")
+        wanted = np.mean(
+            [logs.loc[(drug, line, p)] - logs.loc[("control", line, p)] for p in screen.obs["plate"].unique()], axis=0
+        )
+        np.testing.assert_allclose(found[name].X.ravel(), wanted, atol=1e-12)
+        assert found.obs.loc[name, "effect_size"] == pytest.approx(np.sqrt(np.mean(wanted**2)))
+
+
+def test_directions_as_by_hand(screen):
+    logs = logs_of(screen)
+    found = kx.pp.effects(screen, **KEYS)
+    controls = logs.loc["control"].loc["line2"]
+    deviations = controls.to_numpy() - controls.to_numpy().mean(axis=0)
+    differences = (logs.loc["drug4"].loc["line2"] - controls).to_numpy()
+    wanted = contrasts.characteristic_directions(differences, deviations, 2).mean(axis=0)
+    np.testing.assert_allclose(found["drug4|line2"].X.ravel(), wanted / np.linalg.norm(wanted), atol=1e-10)
+    np.testing.assert_allclose(np.linalg.norm(found.X, axis=1), 1.0)
+
+
+def test_counts_of_cells_and_replicates(screen):
+    found = kx.pp.effects(screen, **KEYS)
+    cells = screen.obs.groupby(["perturbation", "cell_line"], observed=True).size()
+    assert all(
+        found.obs.loc[f"{drug}|{line}", "n_cells"] == n for (drug, line), n in cells.items() if drug != "control"
+    )
+    assert (found.obs["n_replicates"] == 3).all()
+    assert "control" not in set(found.obs["perturbation"])
+
+
+def test_strong_effects_are_sure_and_found(screen):
+    found = kx.pp.effects(screen, **KEYS)
+    truth = screen.uns["log_fold_change"].loc[found.obs_names].to_numpy()
+    size = np.linalg.norm(truth, axis=1)
+    strong = size > 3.0
+    assert strong.sum() >= 5
+    assert (found.obs["p_value"][strong] <= 0.01).all()
+    assert np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(found.X[strong], truth[strong], strict=True)]) > 0.5
+    assert found.obs["p_value"][size == 0].min() > 0.02
+
+
+def test_scaling_cells_of_a_sample_together_changes_nothing_but_depth(screen):
+    """Of every sample, only proportions count."""
+    twice = screen.copy()
+    factor = np.where(twice.obs["plate"] == "plate1", 2.0, 1.0)
+    twice.X = sparse.csr_matrix(sparse.diags_array(factor) @ twice.X)
+    before, after = (kx.pp.effects(a, **KEYS, method="log_fold_change") for a in (screen, twice))
+    # the median total, the unit of the pseudocount, moves
+    assert np.corrcoef(before.X.ravel(), after.X.ravel())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("kind", ["dense", "csc", "layer", "int", "view", "dask", "backed"])
+def test_every_kind_of_matrix(screen, kind, tmp_path):
+    wanted = kx.pp.effects(screen, **KEYS).X
+    adata, more = screen.copy(), {}
+    if kind == "dense":
+        adata.X = adata.X.toarray()
+    elif kind == "csc":
+        adata.X = adata.X.tocsc()
+    elif kind == "int":
+        adata.X = adata.X.astype(np.int32)
+    elif kind == "layer":
+        adata.layers["counts"], adata.X, more = adata.X.copy(), sparse.csr_matrix(adata.shape), {"layer": "counts"}
+    elif kind == "view":
+        adata = ad.concat([adata, adata[:5]], index_unique="-", uns_merge="first")[: screen.n_obs]
+    elif kind == "dask":
+        da = pytest.importorskip("dask.array")
+        adata.X = da.from_array(adata.X, chunks=(137, 20), asarray=False)
+    else:
+        adata.write_h5ad(tmp_path / "screen.h5ad")
+        adata = ad.read_h5ad(tmp_path / "screen.h5ad", backed="r")
+    np.testing.assert_allclose(kx.pp.effects(adata, **KEYS, **more).X, wanted, atol=1e-12)
+
+
+def test_input_is_not_changed(screen):
+    before = screen.copy()
+    kx.pp.effects(screen, **KEYS)
+    assert (screen.X != before.X).nnz == 0
+    pd.testing.assert_frame_equal(screen.obs, before.obs)
+
+
+def test_bulk_replicates_are_compared_with_the_controls_of_their_plate():
+    rng = np.random.default_rng(0)
+    plate = np.repeat(["p1", "p2"], 8)
+    drug = np.tile(["DMSO"] * 4 + ["a", "a", "b", "b"], 2)
+    values = rng.normal(size=(16, 30)) + np.where(plate == "p2", 5.0, 0.0)[:, None]
+    obs = pd.DataFrame({"drug": drug, "plate": plate, "line": "A549"}, index=[f"w{i}" for i in range(16)])
+    adata = ad.AnnData(values, obs=obs)
+    keys = {"treatment_key": "drug", "control": "DMSO", "context_key": "line", "replicate_key": "plate"}
+    found = kx.pp.effects(adata, **keys, rows="replicates", log=False, method="log_fold_change")
+    wanted = np.mean(
+        [values[(drug == "a") & (plate == p)] - values[(drug == "DMSO") & (plate == p)].mean(0) for p in ("p1", "p2")],
+        axis=(0, 1),
+    )
+    np.testing.assert_allclose(found["a|A549"].X.ravel(), wanted, atol=1e-12)
+    assert (found.obs["n_replicates"] == 4).all()
+    z = kx.pp.effects(adata, **keys, rows="replicates", log=False, method="z_score")
+    deviations = np.vstack(
+        [
+            values[(drug == "DMSO") & (plate == p)] - values[(drug == "DMSO") & (plate == p)].mean(0)
+            for p in ("p1", "p2")
+        ]
+    )
+    np.testing.assert_allclose(
+        z["a|A549"].X.ravel(), wanted / np.sqrt(contrasts.shrunken_variances(deviations, 6)), atol=1e-10
+    )
+
+
+def test_to_a_tensor(screen):
+    found = kx.pp.effects(screen, **KEYS, method="log_fold_change")
+    mdata = kx.pp.tensor(found, obs_key="perturbation", context_key="cell_line")
+    np.testing.assert_allclose(mdata["line1"]["drug3"].X, found["drug3|line1"].X)
+    for line in mdata.mod:
+        of = found[(found.obs["cell_line"] == line).to_numpy()].obs.set_index("perturbation")
+        pd.testing.assert_series_equal(
+            mdata[line].obs["n_cells"], of["n_cells"][mdata[line].obs_names], check_names=False, check_index=False
+        )
+
+
+def test_saved_and_read_again(screen, tmp_path):
+    found = kx.pp.effects(screen, **KEYS)
+    for path, read in ((tmp_path / "e.h5ad", ad.read_h5ad), (tmp_path / "e.zarr", ad.read_zarr)):
+        getattr(found, f"write_{path.suffix[1:]}")(path)
+        again = read(path)
+        assert again.uns["effects"]["method"] == "characteristic_direction"
+        np.testing.assert_array_equal(again.X, found.X)
+
+
+def without(adata, mask):
+    return adata[~mask.to_numpy()].copy()
+
+
+def test_few_cells_missing_labels_and_single_replicates_are_told(screen, caplog):
+    adata = without(screen, (screen.obs["perturbation"] == "drug1") & (screen.obs["plate"] != "plate1"))
+    adata.obs["perturbation"] = adata.obs["perturbation"].astype(object)
+    adata.obs.iloc[:3, adata.obs.columns.get_loc("perturbation")] = np.nan
+    with caplog.at_level("INFO"), pytest.warns(UserWarning, match="have one replicate"):
+        found = kx.pp.effects(adata, **KEYS)
+    assert found.obs.loc["drug1|line1", "n_replicates"] == 1
+    assert np.isnan(found.obs.loc["drug1|line1", "p_value"])
+    assert "3 of" in caplog.text
+    lone = screen[:].copy()
+    lone.obs["plate"] = np.where(np.arange(lone.n_obs) == lone.n_obs - 1, "plate9", lone.obs["plate"].astype(str))
+    with caplog.at_level("INFO"):
+        kx.pp.effects(lone, **KEYS)
+    assert "fewer than 10 cells" in caplog.text
+
+
+def test_replicates_without_controls_use_those_of_the_context(screen):
+    adata = without(screen, (screen.obs["perturbation"] == "control") & (screen.obs["plate"] == "plate3"))
+    with pytest.warns(UserWarning, match="no control of the same replicate"):
+        found = kx.pp.effects(adata, **KEYS, method="log_fold_change")
+    logs = logs_of(adata)
+    controls = logs.loc["control"].loc["line1"].to_numpy()
+    each = logs.loc["drug2"].loc["line1"]
+    wanted = np.mean(
+        [each.loc["plate1"] - controls[0], each.loc["plate2"] - controls[1], each.loc["plate3"] - controls.mean(0)],
+        axis=0,
+    )
+    np.testing.assert_allclose(found["drug2|line1"].X.ravel(), wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        ({"control": "DMSO"}, KeyError, "no treatment in .* 'DMSO'"),
+        ({"treatment_key": "drug"}, KeyError, "Available keys"),
+        ({"context_key": "plate"}, ValueError, "different columns"),
+        ({"method": "lfc"}, ValueError, "method"),
+        ({"rows": "wells"}, ValueError, "rows"),
+        ({"replicate_key": None}, ValueError, "replicate_key"),
+        ({"min_cells": 1000}, ValueError, "min_cells"),
+        ({"min_cells": 0}, ValueError, "min_cells"),
+    ],
+)
+def test_wrong_arguments(screen, change, error, match):
+    with pytest.raises(error, match=match):
+        kx.pp.effects(screen, **{**KEYS, **change})
+
+
+def test_a_context_without_controls(screen):
+    adata = without(screen, (screen.obs["perturbation"] == "control") & (screen.obs["cell_line"] == "line2"))
+    with pytest.raises(ValueError, match=r"No control \(control\) in line2"):
+        kx.pp.effects(adata, **KEYS)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "match"),
+    [
+        (lambda x: x - 1.0, "negative value"),
+        (np.log1p, "looks like logarithms"),
+        (lambda x: np.where(np.arange(x.size).reshape(x.shape) == 7, np.nan, x), "1 NaN or infinite value"),
+    ],
+)
+def test_values_that_are_no_counts(screen, spoil, match):
+    adata = screen.copy()
+    adata.X = spoil(adata.X.toarray())
+    with pytest.raises(ValueError, match=match):
+        kx.pp.effects(adata, **KEYS)
+
+
+def test_logarithms_are_averaged_on_request(screen):
+    adata = screen.copy()
+    sc.pp.log1p(adata)
+    found = kx.pp.effects(adata, **KEYS, log=False, method="log_fold_change")
+    of = (adata.obs["cell_line"] == "line1").to_numpy()
+    mean = adata[of].to_df().groupby([adata.obs["perturbation"][of], adata.obs["plate"][of]], observed=True).mean()
+    wanted = (mean.loc["drug1"] - mean.loc["control"]).mean()
+    np.testing.assert_allclose(found["drug1|line1"].X.ravel(), wanted, atol=1e-6)
+
+
+def test_a_negative_control_makes_only_small_effects():
+    """Split controls: half of them called a treatment have no effect that is sure."""
+    adata = kx.datasets.screen(n_treatments=12, n_contexts=1, n_cells=20, random_state=3)
+    rng = np.random.default_rng(0)
+    name = adata.obs["perturbation"].astype(str).to_numpy()
+    swap = (name == "control") & (rng.random(adata.n_obs) < 0.25)
+    adata.obs["perturbation"] = np.where(swap, "mock", name)
+    found = kx.pp.effects(adata, **KEYS)
+    assert found.obs.loc["mock|line1", "p_value"] > 0.05
