@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from anndata import AnnData
 from mudata import MuData
@@ -36,6 +37,24 @@ def tensor() -> MuData:
 
 
 @pytest.fixture(scope="module")
+def linked() -> MuData:
+    found = kx.datasets.drug_response(n_treatments=20, n_contexts=3, n_genes=12, missing=0.2)
+    found["line0"].obs["moa"] = list("abcd") * 5
+    kx.pp.treatment_similarity(found, labels="moa", key_added="moa")
+    found.uns["contexts"] = pd.DataFrame({"dose": [0.1, 1.0, 10.0]}, index=list(found.mod))
+    for adata in found.mod.values():
+        adata.X[3] = np.nan
+    return found
+
+
+@pytest.fixture(scope="module")
+def completed(linked) -> MuData:
+    found = linked.copy()
+    kx.tl.complete_tensor(found, options=LINKED)
+    return found
+
+
+@pytest.fixture(scope="module")
 def unaligned() -> MuData:
     with tensors.without_pulling():
         return MuData({context: AnnData(np.ones((n, 3))) for context, n in {"a": 4, "b": 5}.items()}, axis=-1)
@@ -46,6 +65,7 @@ def by_modules(adata: AnnData) -> None:
     kx.tl.module_activity(adata, groupby="group", layer="absolute")
 
 
+LINKED = kx.tl.KroneckerOptions(treatment_similarity="moa", context_coordinates={"dose": "log"})
 FACTORS = kx.tl.FactorizationOptions(rank=3, max_epochs=4, patience=4, batch_size=16)
 WRITERS: dict[str, tuple[str, Callable]] = {
     "med_magma": ("cells", lambda a: kx.tl.med_magma(a, n_neighbors=5, key_added="key")),
@@ -55,6 +75,9 @@ WRITERS: dict[str, tuple[str, Callable]] = {
     "graph_robustness": ("cells", lambda a: kx.tl.graph_robustness(a, shares=[0, 0.2], n_repeats=2)),
     "quotient": ("cells", kx.pp.quotient),
     "kronecker": ("tensor", lambda m: kx.tl.complete_tensor(m, options=kx.tl.KroneckerOptions(variance=True))),
+    "kronecker, with side information": ("linked", lambda m: kx.tl.complete_tensor(m, options=LINKED)),
+    "next_experiments": ("completed", lambda m: kx.tl.next_experiments(m, n=3)),
+    "treatment_similarity": ("linked", lambda m: kx.pp.treatment_similarity(m, labels="moa")),
     "align": ("unaligned", kx.pp.align),
     "cp": ("tensor", lambda m: kx.tl.complete_tensor(m, method="cp", options=FACTORS)),
 }

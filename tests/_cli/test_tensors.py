@@ -7,6 +7,7 @@ import textwrap
 import h5py
 import mudata
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
@@ -248,3 +249,80 @@ def test_what_cannot_be_written_is_told_before_the_work(run, file, tmp_path, mon
     code, _, err = run("complete", broken, "--out", tmp_path / "out")
     assert code == 2 and "cannot be written to a new file: " in err and "_index" in err
     assert {path.name for path in tmp_path.iterdir()} == {"broken.h5mu"}
+
+
+# Side information
+
+
+@pytest.fixture(scope="module")
+def unmeasured(tmp_path_factory):
+    """A file with a treatment and a context that were never measured, and tables of what is known of them."""
+    folder = tmp_path_factory.mktemp("unmeasured")
+    mdata = kx.datasets.drug_response(n_treatments=12, n_contexts=4, n_genes=6, missing=0.25)
+    for adata in mdata.mod.values():
+        adata.X[3] = np.nan
+    mdata["line2"].X[:] = np.nan
+    names = list(mdata.obs_names)
+    group = np.arange(12) % 3
+    similarity = pd.DataFrame((group[:, None] == group).astype(float), index=names, columns=names)
+    similarity.iloc[::-1, ::-1].to_csv(folder / "structure.csv")
+    similarity.iloc[1:, 1:].to_csv(folder / "short.csv")
+    doses = pd.DataFrame({"dose": [1.0, 2.0, 4.0, 8.0], "plate": list("aabb")}, index=list(mdata.mod))
+    doses.to_csv(folder / "doses.csv")
+    lines = pd.DataFrame(np.eye(4) + 1, index=list(mdata.mod), columns=list(mdata.mod))
+    lines.to_csv(folder / "lines.csv", sep="\t")
+    doses.iloc[:2].to_csv(folder / "two.csv")
+    with tensors.without_pulling():
+        mdata.write(folder / "responses.h5mu")
+    return folder
+
+
+def test_similarity_and_contexts(run, unmeasured, tmp_path):
+    words = ["--similarity", unmeasured / "structure.csv", "--contexts", unmeasured / "doses.csv"]
+    code, text, _ = run("complete", unmeasured / "responses.h5mu", *words, "--out", tmp_path / "out")
+    assert code == 0 and re.search(r"fallbacks +\d+   .*by similarity", text)
+    with tensors.without_pulling():
+        back = mudata.read_h5mu(tmp_path / "out" / "responses.h5mu")
+        expected = mudata.read_h5mu(unmeasured / "responses.h5mu")
+    names = list(expected.obs_names)
+    expected.obsp["structure"] = pd.read_csv(unmeasured / "structure.csv", index_col=0).loc[names, names].to_numpy()
+    expected.uns["contexts"] = pd.read_csv(unmeasured / "doses.csv", index_col=0)
+    options = kx.tl.KroneckerOptions(
+        treatment_similarity="structure", context_coordinates={"dose": "rank", "plate": "category"}
+    )
+    with pytest.warns(UserWarning):
+        kx.tl.complete_tensor(expected, options=options)
+    np.testing.assert_array_equal(back["line2"].layers["completed"], expected["line2"].layers["completed"])
+    assert (back["line2"].obs["completion_fallback"] == "similarity").any()
+
+
+def test_scales_and_similarities_of_contexts(run, unmeasured, tmp_path):
+    scale = ["--contexts", unmeasured / "doses.csv", "--option", "context_coordinates=dose=log"]
+    code, _, _ = run("complete", unmeasured / "responses.h5mu", *scale, "--out", tmp_path / "scale")
+    assert code == 0
+    lines = ["--contexts", unmeasured / "lines.csv"]
+    code, _, _ = run("complete", unmeasured / "responses.h5mu", *lines, "--out", tmp_path / "lines")
+    assert code == 0
+    with tensors.without_pulling():
+        chosen = mudata.read_h5mu(tmp_path / "scale" / "responses.h5mu").uns["completion"]["chosen"]
+        assert "length_dose" in chosen and "length_plate" not in chosen
+        found = mudata.read_h5mu(tmp_path / "lines" / "responses.h5mu").uns
+    assert found["context_similarity"].shape == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--similarity", "short.csv"], "short.csv has no rows for 1 treatments: drug0. It needs one for each."),
+        (["--contexts", "two.csv"], "two.csv has no rows for 2 contexts: line2, line3"),
+        (["--similarity", "none.csv"], "none.csv cannot be read as a table"),
+        (["--similarity", "doses.csv"], "doses.csv has no rows for 12 treatments"),
+        (["--similarity", "structure.csv", "--method", "dnpp"], "are for --method kronecker"),
+        (["--contexts", "doses.csv", "--option", "context_coordinates=dose=exp"], "context_coordinates is"),
+    ],
+)
+def test_tables_that_do_not_fit(run, unmeasured, tmp_path, words, message):
+    words = [unmeasured / word if word.endswith(".csv") else word for word in words]
+    code, _, err = run("complete", unmeasured / "responses.h5mu", *words, "--out", tmp_path / "out")
+    assert code == 2 and message in err
+    assert not (tmp_path / "out").exists()

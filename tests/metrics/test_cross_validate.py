@@ -410,3 +410,71 @@ def test_what_a_fold_leaves_without_a_link_is_unseen(rng, method):
     assert (obs["unseen"] == (result.fallback[method] == "unlinked")).all()
     assert result.table.loc[method, "fallback"] == pytest.approx(obs["unseen"].mean())
     assert not result.table.loc[method, "unable"]
+
+
+# Side information
+
+
+@pytest.fixture(scope="module")
+def informed():
+    """Treatments act by their mechanism; contexts are doses."""
+    rng = np.random.default_rng(0)
+    moa = np.arange(30) % 5
+    treatments = rng.normal(size=(5, 3))[moa] + 0.4 * rng.normal(size=(30, 3))
+    contexts = 1 + 0.3 * rng.normal(size=(4, 3))
+    truth = np.einsum("dk,ck,gk->dcg", treatments, contexts, rng.normal(size=(20, 3)))
+    values = truth + 0.3 * rng.normal(size=truth.shape)
+    obs = pd.DataFrame({"moa": [f"m{m}" for m in moa]}, index=[f"d{i}" for i in range(30)])
+    mdata = mudata.MuData({f"dose{c}": AnnData(values[:, c], obs=obs) for c in range(4)}, axis=-1)
+    mdata.uns["contexts"] = pd.DataFrame({"dose": [1.0, 2.0, 4.0, 8.0]}, index=list(mdata.mod))
+    kx.pp.treatment_similarity(mdata, labels="moa")
+    return mdata
+
+
+FIXED = {"noise": 0.5, "own_share": 0.2, "common_share": 0.0, "similarity_share": 0.0}
+
+
+def test_whole_treatments_with_similarity_and_its_controls(informed):
+    options = kx.tl.KroneckerOptions(treatment_similarity="annotation", **FIXED)
+    result = kx.metrics.cross_validate(
+        informed, methods={"labels": options, "mean_1d": "mean_1d"}, split="cold_start_treatment", n_folds=3
+    )
+    assert result.methods == ["labels", "mean_1d", "labels, permuted", "treatment_free"]
+    pct = result.table["pct"]
+    assert pct["labels"] > pct["treatment_free"] + 0.2
+    assert pct["labels, permuted"] == pytest.approx(pct["treatment_free"], abs=0.05)
+    assert (result.fallback["labels"] == "similarity").all() and result.table.loc["labels", "fallback"] == 1
+    assert (result.fallback["treatment_free"] == "context_mean").all()
+    promises = result.promises()
+    assert promises.loc["labels", "n"].sum() == result.profiles.n_obs
+    np.testing.assert_allclose(promises.loc["labels", "promised"], promises.loc["labels", "reached"], atol=0.15)
+    assert "treatment_free" not in promises.index.get_level_values("method")
+    assert "labels, permuted" in repr(result) and "promised" in repr(result)
+
+
+def test_whole_contexts_with_coordinates(informed):
+    options = kx.tl.KroneckerOptions(context_coordinates={"dose": "log"}, **FIXED)
+    methods = {"doses": options, "kronecker": kx.tl.KroneckerOptions(**FIXED)}
+    result = kx.metrics.cross_validate(informed, methods=methods, split="cold_start_context", n_folds=4)
+    assert result.methods == ["doses", "kronecker", "treatment_free"]
+    assert (result.fallback["doses"] == "similarity").all() and (result.fallback["kronecker"] == "treatment_mean").all()
+    alone = kx.metrics.cross_validate(
+        informed, methods=methods, split="cold_start_context", n_folds=4, with_controls=False
+    )
+    assert alone.methods == ["doses", "kronecker"]
+    np.testing.assert_array_equal(alone.table["pct"], result.table["pct"][:2])
+
+
+def test_promises_by_hand(informed):
+    result = kx.metrics.cross_validate(informed, methods={"k": kx.tl.KroneckerOptions(**FIXED)}, n_folds=3)
+    promised, truth, predicted = result.confidences["k"], result.profiles.X, result.profiles.layers["k"]
+    cosine = (truth * predicted).sum(axis=1) / np.linalg.norm(truth, axis=1) / np.linalg.norm(predicted, axis=1)
+    table = result.promises(n_groups=1)
+    np.testing.assert_allclose(table.to_numpy(), [[len(truth), promised.mean(), cosine.mean()]])
+    assert result.promises(n_groups=4)["promised"].is_monotonic_increasing
+    assert len(kx.metrics.cross_validate(informed, methods="mean_1d", n_folds=3).promises()) == 0
+
+
+def test_side_information_that_is_not_there(informed):
+    with pytest.raises(KeyError, match="structure"):
+        kx.metrics.cross_validate(informed, methods={"k": kx.tl.KroneckerOptions(treatment_similarity="structure")})

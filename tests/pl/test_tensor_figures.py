@@ -204,7 +204,9 @@ def compared(truth: np.ndarray, predicted: np.ndarray):
     """What is shown of a cross-validation with these held-out values: axes, and the counts of their fields."""
     profiles = AnnData(truth.reshape(-1, 10), layers={"m": predicted.reshape(-1, 10)})
     table = pd.DataFrame({"pct": [0.5], "calibration_slope": [1.0]}, index=["m"])
-    rest = dict.fromkeys(("fibers", "treatments", "contexts", "genes", "cell_specificity", "fallback"), table)
+    rest = dict.fromkeys(
+        ("fibers", "treatments", "contexts", "genes", "cell_specificity", "confidences", "fallback"), table
+    )
     ax = kx.pl.predicted_against_true(CrossValidation(table, profiles, **rest, parameters={})).axes[0]
     return ax, np.asarray(ax.collections[0].get_array())
 

@@ -303,3 +303,26 @@ def test_marks_of_a_completion_grow_too():
     found = mdata["line1"].layers["completed_measured"]
     assert found.dtype == bool and not found[:2].any()
     np.testing.assert_array_equal(found[2:], known)
+
+
+def test_treatments_and_contexts_never_measured(tmp_path):
+    mdata = kx.datasets.drug_response(n_treatments=6, n_contexts=3, n_genes=5, missing=0.2)
+    names, first = list(mdata.obs_names), mdata["line0"].X.copy()
+    kx.pp.align(mdata, treatments=["new", names[0]], contexts=["later"])
+    assert list(mdata.mod) == ["line0", "line1", "line2", "later"] and list(mdata.obs_names) == [*names, "new"]
+    np.testing.assert_array_equal(mdata["line0"].X[:-1], first)
+    for adata in mdata.mod.values():
+        assert np.isnan(adata["new"].X).all() and not adata.obs.loc["new", "measured"]
+    assert np.isnan(mdata["later"].X).all() and mdata["later"].shape == (7, 5)
+    with pytest.warns(UserWarning, match="treatments new and of contexts later"):
+        kx.tl.complete_tensor(mdata)
+    mdata.write(tmp_path / "x.h5mu")
+
+
+def test_names_of_what_was_never_measured():
+    mdata = kx.datasets.drug_response(n_treatments=6, n_contexts=3, n_genes=5, missing=0.2)
+    with pytest.raises(ValueError, match="cannot be saved"):
+        kx.pp.align(mdata, contexts=["a/b"])
+    with pytest.raises(TypeError, match="`treatments` must be a str"):
+        kx.pp.align(mdata, treatments=[3])
+    assert len(mdata.mod) == 3

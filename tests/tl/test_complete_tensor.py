@@ -213,6 +213,7 @@ def test_treatment_and_context_never_measured(mdata):
         "overall_mean": 0,
         "biases": 0,
         "unlinked": 0,
+        "similarity": 0,
     }
     before = state(mdata)
     for method in ("falrtc", "halrtc", "silrtc"):
@@ -469,3 +470,66 @@ def test_scanpy_goes_on(mdata):
         genes = list(mdata["line0"].var_names[:3])
         sc.pl.heatmap(mdata["line0"], genes, groupby="completion_fallback", layer="completed", show=False)
         sc.pl.matrixplot(mdata["line0"], genes, groupby="completion_fallback", layer="completed", show=False)
+
+
+# Side information
+
+
+@pytest.fixture
+def linked(mdata):
+    """One treatment and one context were never measured; labels and doses are known."""
+    for adata in mdata.mod.values():
+        adata.X[5] = np.nan
+        adata.obs["moa"] = [f"m{i % 3}" for i in range(D)]
+        adata.obs["n_cells"] = np.arange(1.0, D + 1)
+    mdata["line2"].X[:] = np.nan
+    kx.pp.treatment_similarity(mdata, labels="moa")
+    mdata.uns["contexts"] = pd.DataFrame({"dose": [0.1, 1.0, 10.0, 100.0]}, index=list(mdata.mod))
+    return mdata
+
+
+LINKED = kx.tl.KroneckerOptions(
+    noise=1.0,
+    own_share=0.0,
+    common_share=0.0,
+    similarity_share=0.1,
+    treatment_similarity=("annotation",),
+    context_coordinates={"dose": "log"},
+    weights="n_cells",
+)
+
+
+def test_side_information(linked, tmp_path):
+    """What it changes, and that files hold it."""
+    with pytest.warns(UserWarning, match="drug5 and of contexts line2; similar ones, or means, were predicted"):
+        kx.tl.complete_tensor(linked, options=LINKED)
+    fallback = {context: adata.obs["completion_fallback"] for context, adata in linked.mod.items()}
+    assert (fallback["line2"].drop("drug5") == "similarity").all()
+    found = linked.uns["completion"]
+    assert {"delta", "similarity_share", "nugget", "length_dose", "treatment_similarity"} <= set(found["chosen"])
+    assert found["fallbacks"]["similarity"] >= D - 1
+    information = linked["line0"].obs["completion_information"]
+    assert information.drop("drug5").isna().all() and 0 <= information["drug5"] <= 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        linked.write(tmp_path / "x.h5mu")
+        linked.write_zarr(tmp_path / "x.zarr")
+        for back in (mudata.read_h5mu(tmp_path / "x.h5mu"), mudata.read_zarr(tmp_path / "x.zarr")):
+            assert dict(back.uns["completion"]["params"]["options"]["context_coordinates"]) == {"dose": "log"}
+            assert back.uns["completion"]["chosen"]["delta"] == found["chosen"]["delta"]
+            kx.tl.complete_tensor(back, options=LINKED)
+            np.testing.assert_allclose(array(back), array(linked))
+    kx.tl.complete_tensor(linked, method="mean_1d")
+    assert "completion_information" not in linked["line0"].obs
+
+
+def test_side_information_does_not_depend_on_the_order(linked):
+    order = linked.obs_names[::-1]
+    other = mudata.MuData({context: linked[context][order].copy() for context in linked.mod}, axis=-1)
+    other.obsp["annotation"] = linked.obsp["annotation"][::-1][:, ::-1]
+    other.uns["contexts"] = linked.uns["contexts"].iloc[::-1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kx.tl.complete_tensor(linked, options=LINKED)
+        kx.tl.complete_tensor(other, options=LINKED)
+    np.testing.assert_allclose(array(other, order=linked.obs_names), array(linked), rtol=1e-6, atol=1e-8)

@@ -273,22 +273,37 @@ def learn(chosen: Chosen, results: Results, n_neighbors: int, resolution: float)
             n_iterations=2,
             directed=False,
         )
+        adata.obs[CLUSTERS] = _of_connected(adata)
     logger.info("UMAP")
     with results.extra("a UMAP"):
         sc.tl.umap(adata, neighbors_key=keys.MED_MAGMA, key_added=UMAP)
     return seconds
 
 
+def _of_connected(adata: AnnData) -> pd.Categorical:
+    """Return the clusters without those of cells that have no edge, each of which is a cluster of its own."""
+    clusters = adata.obs[CLUSTERS].array.copy()
+    clusters[~connected(adata)] = np.nan
+    clusters = clusters.remove_unused_categories()
+    return clusters.rename_categories([str(number) for number in range(len(clusters.categories))])
+
+
+def connected(adata: AnnData) -> np.ndarray:
+    """Mark the cells that have an edge; those without counts have none."""
+    return adata.obsp[adata.uns[keys.MED_MAGMA]["connectivities_key"]].getnnz(axis=1) > 0
+
+
 def compare(chosen: Chosen, label: str, n_neighbors: int, resolution: float) -> pd.DataFrame:
     """Measure how well clusters of our graph, and of scanpy's on principal components, agree with labels.
 
-    Adjusted mutual information, resolutions (`RESOLUTIONS` and the one asked for) × the two graphs.
+    Adjusted mutual information, resolutions (`RESOLUTIONS` and the one asked for) × the two graphs. Cells without counts
+    are left out.
     """
     resolutions = list(dict.fromkeys([*RESOLUTIONS, resolution]))
     logger.info("comparison with %r: two graphs, each clustered at %d resolutions", label, len(resolutions))
     logs = chosen.logs.to_memory()
     multiplied.neighbours_on_components(logs, n_neighbors)
-    labels = chosen.adata.obs[label]
+    labels = chosen.adata.obs[label].where(connected(chosen.adata))
     graphs = {keys.MED_MAGMA: chosen.adata, keys.SCANPY_DEFAULT: logs}
     return pd.DataFrame(
         {
@@ -342,7 +357,7 @@ def report(
         ("EM steps", f"{fit['n_iter']:,}", "matrix scaling and one fit, the default" if one_step else ""),
         ("converged", "yes" if fit["converged"] else "no", goals),
         ("seconds", f"{seconds:.1f}", "for both graphs, compilation included"),
-        ("clusters", *_n_groups(adata.obs, CLUSTERS, f"Leiden, resolution {args.resolution:g}")),
+        ("clusters", *_n_groups(adata.obs, CLUSTERS, f"Leiden, resolution {args.resolution:g}{_in_none(adata)}")),
         ("gene modules", *_n_groups(adata.var, keys.GENE_MODULE, "Leiden, resolution 1")),
     ]
     lines = [aligned(rows)]
@@ -370,6 +385,12 @@ def _n_groups(table: pd.DataFrame, column: str, how: str) -> tuple[str, str]:
     if column in table:
         return f"{table[column].nunique():,}", how
     return "none", "the gene graph has no edges" if column == keys.GENE_MODULE else ""
+
+
+def _in_none(adata: AnnData) -> str:
+    """Count the cells that are in no cluster."""
+    n = int((~connected(adata)).sum())
+    return f"; {n:,} cell{'s are' if n > 1 else ' is'} in none, without counts" if n else ""
 
 
 def batch_column(obs: pd.DataFrame, label: str | None) -> str | None:
@@ -414,8 +435,6 @@ def draw(adata: AnnData, results: Results, label: str | None, gene_symbols: str 
     groupby = label or CLUSTERS
     if keys.GENE_MODULE not in adata.var or groupby not in adata.obs:
         logger.info("gene_modules.png is not drawn: there are no gene modules or no clusters")
-    elif (n_groups := adata.obs[groupby].nunique()) > MOST_GROUPS:
-        logger.info("gene_modules.png is not drawn: there are %d clusters", n_groups)
     else:
         results.add(
             "gene_modules.png",
@@ -429,7 +448,8 @@ def following(adata: AnnData, path: Path) -> str:
     if CLUSTERS in adata.obs:
         if UMAP in adata.obsm:
             lines.append(f'sc.pl.embedding(adata, "{UMAP}", color="{CLUSTERS}")')
-        lines.append(f'sc.tl.paga(adata, groups="{CLUSTERS}", neighbors_key="{keys.MED_MAGMA}")')
+        if adata.obs[CLUSTERS].notna().all():
+            lines.append(f'sc.tl.paga(adata, groups="{CLUSTERS}", neighbors_key="{keys.MED_MAGMA}")')
     if keys.GENE_MODULE in adata.var:
         lines.append(f'print(*adata.var_names[adata.var["{keys.GENE_MODULE}"] == "0"])  # the largest module')
     return next_lines(lines)

@@ -1,7 +1,7 @@
 """Options of a completion method from words such as ``rank=6``, read as the types of their fields say."""
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -11,7 +11,7 @@ from kronax.solvers.tensor.method import Options
 from kronax.solvers.tensor.registry import METHODS, options_of
 
 _WORDS = {bool: {"true": True, "false": False}, NoneType: {"none": None}}
-_IN_WORDS = {int: "a whole number", float: "a number", bool: "true or false", NoneType: "none"}
+_IN_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a name", NoneType: "none"}
 
 
 def options_from(method: str, words: Iterable[str]) -> Options:
@@ -59,6 +59,8 @@ def _read(text: str, kind: Any) -> Any:
     parts = get_args(kind)
     if get_origin(kind) in (Union, UnionType):
         return _first(text, parts)
+    if get_origin(kind) is Mapping:
+        return _pairs(text, *parts)
     if get_origin(kind) is tuple:  # of one type; how many there must be is checked with the other options
         return tuple(_read(word.strip(), parts[0]) for word in text.split(",") if word.strip())
     if get_origin(kind) is Literal:
@@ -66,6 +68,14 @@ def _read(text: str, kind: Any) -> Any:
     if kind in _WORDS:
         return _word(text.lower(), _WORDS[kind])
     return kind(text)
+
+
+def _pairs(text: str, key: Any, value: Any) -> dict:
+    """Read pairs such as ``dose=log,time=rank``."""
+    pairs = [word.partition("=") for word in text.split(",") if word.strip()]
+    if not pairs or not all(sign for _, sign, _ in pairs):
+        raise ValueError(text)
+    return {_read(name.strip(), key): _read(word.strip(), value) for name, _, word in pairs}
 
 
 def _word(text: str, values: dict[str, Any]) -> Any:
@@ -88,6 +98,8 @@ def _in_words(kind: Any) -> str:
     parts = get_args(kind)
     if get_origin(kind) in (Union, UnionType):
         return " or ".join(map(_in_words, parts))
+    if get_origin(kind) is Mapping:
+        return f"one or more NAME=VALUE with commas between them, each VALUE {_in_words(parts[1])}"
     if get_origin(kind) is tuple:
         return f"one or more values with commas between them, each {_in_words(parts[0])}"
     if get_origin(kind) is Literal:

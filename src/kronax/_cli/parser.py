@@ -50,6 +50,7 @@ all, then report.txt.
 
 examples:
   python -m kronax complete responses.h5mu --method kronecker --out results
+  python -m kronax complete responses.h5mu --similarity structure.csv --contexts doses.csv
   python -m kronax complete responses.h5mu --method cp --option rank=6 --option non_negative=context
 """
 
@@ -119,6 +120,21 @@ def _of_tensors() -> argparse.ArgumentParser:
         help="a setting of the method, such as max_iter=200; for several, give it several times",
     )
     add("--layer", help="layer with the values (default: X)")
+    add(
+        "--similarity",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE.csv",
+        help="treatments x treatments with their names, to predict those never measured; of several, the best is used",
+    )
+    add(
+        "--contexts",
+        type=Path,
+        metavar="FILE.csv",
+        help="a row for each context: coordinates such as doses and times (as ranks, texts as categories; other scales with "
+        "--option context_coordinates=dose=log,time=log), or similarities, contexts x contexts",
+    )
     _add_common(found, "kronax-FILE")
     return found
 

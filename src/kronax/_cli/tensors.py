@@ -9,7 +9,7 @@ import numpy as np
 from mudata import MuData
 
 from kronax import __version__, tl
-from kronax._cli import files, names
+from kronax._cli import files, names, side_information
 from kronax._cli.options import options_from
 from kronax._cli.refusals import refused
 from kronax._cli.report import aligned, next_lines
@@ -24,8 +24,8 @@ def run(args: argparse.Namespace, results: Results) -> None:
     """Read, complete, write and report."""
     options = options_from(args.method, args.option)
     mdata = files.read_h5mu(args.file)
+    options = side_information.add(mdata, options, args.similarity, args.contexts)
     with refused():
-        tensors.check(mdata)
         if args.layer is not None:
             for context, adata in mdata.mod.items():
                 objects.key_in(args.layer, adata.layers, f"mdata[{context!r}].layers")

@@ -15,7 +15,7 @@ from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
-from kronax._data import align, factors, keys, measured
+from kronax._data import align, factors, keys, measured, written
 from kronax._data import tensor as tensors
 from kronax._data.aside import Place, set_aside, tell
 from kronax._data.tensor import Tensor
@@ -51,13 +51,15 @@ def write(
         )
     factors.write(mdata, tensor, result)
     mdata.uns[keys.COMPLETION] = uns
+    if written.params_of(mdata, keys.NEXT_EXPERIMENTS):
+        del mdata.uns[keys.NEXT_EXPERIMENTS]
     return mdata
 
 
 def _remove_earlier(mdata: MuData) -> None:
     """Remove what describes an earlier completion."""
     for adata in mdata.mod.values() if _was_completed(mdata) else ():
-        for key in (keys.CONFIDENCE, keys.FALLBACK, keys.VARIANCE):
+        for key in (keys.CONFIDENCE, keys.FALLBACK, keys.VARIANCE, keys.INFORMATION, keys.NEXT):
             if key in adata.obs:
                 del adata.obs[key]
         adata.obsm.pop(keys.TREATMENT_FACTORS, None)
@@ -125,6 +127,8 @@ def _obs_columns(tensor: Tensor, result: Completion, c: int) -> dict[str, Any]:
     }
     if result.variance is not None:
         columns[keys.VARIANCE] = result.variance[:, c]
+    if result.information is not None:
+        columns[keys.INFORMATION] = result.information
     return columns
 
 
@@ -159,7 +163,7 @@ def _summary(tensor: Tensor, result: Completion, method: str, params: dict[str, 
     return {
         "method": method,
         "params": params,
-        "chosen": {key: float(value) for key, value in result.parameters.items()},
+        "chosen": {key: value if isinstance(value, str) else float(value) for key, value in result.parameters.items()},
         **result.status.stored(),
         "n_predicted": int((~tensor.measured).sum()),
         "n_entries": tensor.missing_entries,
@@ -174,7 +178,9 @@ def _storable(options: dict[str, Any]) -> dict[str, Any]:
     for key, value in options.items():
         if value is None:
             continue
-        if isinstance(value, tuple | list | np.ndarray):
+        if isinstance(value, Mapping):
+            plain[key] = dict(value)
+        elif isinstance(value, tuple | list | np.ndarray):
             plain[key] = np.asarray(value, str if any(isinstance(v, str) for v in value) else np.float64)
         else:
             plain[key] = value.item() if isinstance(value, np.generic) else value

@@ -18,7 +18,7 @@ from kronax._data.aside import Place, tell
 from kronax._data.graph_in import METRICS, Matrices, count_blocks, layers_of, modalities, writes_cell_precision
 from kronax._data.isolated import expand, expand_square, warn_of_isolated
 from kronax._data.matrix import Counts, place
-from kronax._data.written import clear, of_cells, of_genes, without_none
+from kronax._data.written import clear, of_cells, of_genes, params_of, without_none
 from kronax._logging import warn
 from kronax.solvers import checks
 from kronax.solvers.gaussian import m_step
@@ -158,6 +158,8 @@ def write(
 ) -> None:
     """Write what was learnt, all at once; :func:`kronax.tl.med_magma` lists it."""
     tell(_make_room(data, key_added, learnt, cells, features))
+    for name, part in modalities(data).items():
+        _warn_of_orphans(part, key_added, features[name])
     names = keys.graph_keys(key_added)
     for kind, matrix in cells.items():
         data.obsp[getattr(names, kind)] = expand_square(matrix, matrices.cells, matrices.n_obs)
@@ -209,6 +211,20 @@ def _make_room(
     for name, part in parts.items():
         moved |= clear(part, key_added, _of_fit(key_added, learnt.parts[name], features[name]))
     return moved
+
+
+def _warn_of_orphans(part: AnnData, key_added: str, graph: dict[str, sparse.csr_array]) -> None:
+    """Warn of gene modules whose graph was removed and not learnt again."""
+    orphans = [
+        f"`var[{key!r}]`"
+        for key, entry in part.uns.items()
+        if params_of(part, key).get("neighbors_key") == key_added and "agreement" in entry and key in part.var
+    ]
+    if orphans and not graph:
+        warn(
+            f"The modules in {checks.listed(orphans)} are of the gene graph that was under {key_added!r} before; graphs='cells' "
+            "learns none. Delete them, or run with graphs='both' and kx.tl.gene_modules."
+        )
 
 
 def _of_fit(key_added: str, fit: em.Structure, graph: dict[str, sparse.csr_array]) -> list[Place]:

@@ -1,16 +1,22 @@
 """Which methods of tensor completion are compared, and with which settings."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from mudata import MuData
 
+from kronax._data import side_information
+from kronax._data.tensor import Tensor
 from kronax.solvers import checks
 from kronax.solvers.tensor.completion import Completion
+from kronax.solvers.tensor.means import Mean2dOptions
 from kronax.solvers.tensor.method import Options
 from kronax.solvers.tensor.registry import METHODS, methods_of, options_of
+from kronax.solvers.tensor.side import Side
 
 TRUTH = "measured"  # beside the methods, in tables
+PERMUTED, TREATMENT_FREE = "permuted", "treatment_free"  # controls
 DEFAULT = ("kronecker", "falrtc", "dnpp", "mean_2d", "mean_1d")
 
 Chosen = str | Options | tuple[str, Options]  # a method; its settings; or both, where methods share a class of settings
@@ -23,6 +29,7 @@ class ComparedMethod:
     label: str
     name: str
     options: Options
+    side: Side | None = None
 
     def n_bytes(self, measured: np.ndarray) -> int:
         """Estimate the memory that it takes."""
@@ -34,7 +41,27 @@ class ComparedMethod:
 
     def complete(self, values: np.ndarray) -> Completion:
         """Complete a tensor ``(D, C, G)``."""
-        return METHODS[self.name](values, self.options)
+        return METHODS[self.name](values, self.options, side=self.side)
+
+    def informed(self, mdata: MuData, tensor: Tensor) -> "ComparedMethod":
+        """Return the method with the side information that its options name."""
+        return replace(self, side=side_information.read(mdata, tensor, self.options.sought))
+
+
+def controls(methods: list[ComparedMethod], random_state: int) -> list[ComparedMethod]:
+    """Return what methods with side information are to be compared with.
+
+    That is a mean that does not know the treatment, and those with similarities of treatments, with these dealt out anew.
+    """
+    informed = [method for method in methods if method.side is not None]
+    found = [
+        replace(method, label=f"{method.label}, {PERMUTED}", side=method.side.permuted(random_state))
+        for method in informed
+        if method.side.treatments
+    ]
+    if informed:
+        found.append(ComparedMethod(TREATMENT_FREE, "mean_2d", Mean2dOptions(context_weight=1.0)))
+    return [control for control in found if control.label not in {method.label for method in methods}]
 
 
 def compared_methods(methods: str | Iterable[str] | Mapping[str, Chosen]) -> list[ComparedMethod]:

@@ -15,7 +15,7 @@ from kronax._data import doubts, objects
 from kronax._data import tensor as tensors
 from kronax._logging import logger, shows_progress
 from kronax.metrics import _tensor_scores as scores
-from kronax.metrics._compared_methods import DEFAULT, Chosen, ComparedMethod, compared_methods
+from kronax.metrics._compared_methods import DEFAULT, Chosen, ComparedMethod, compared_methods, controls
 from kronax.solvers import checks
 from kronax.solvers.tensor.completion import Fallback
 from kronax.solvers.tensor.connection import unlinked
@@ -65,6 +65,9 @@ class CrossValidation:
     cell_specificity
         Treatments × (``"measured"``, methods): mean pairwise cosine distance of a treatment's held-out profiles; NaN
         with fewer than two of them.
+    confidences
+        Rows of `profiles` × methods: the confidence of each prediction; NaN where the method gave none. :meth:`promises` compares
+        it with what was reached.
     fallback
         Rows of `profiles` × methods: what most of a profile's held-out entries were filled with instead of the method's
         own prediction, such as ``"context_mean"``; ``"none"``, or ``"unable"``. Genes that were not measured anywhere
@@ -96,17 +99,62 @@ class CrossValidation:
     contexts: pd.DataFrame
     genes: pd.DataFrame
     cell_specificity: pd.DataFrame
+    confidences: pd.DataFrame
     fallback: pd.DataFrame
     parameters: dict[str, Any]
 
     def __repr__(self) -> str:
         what = f"{self.profiles.n_obs} fibers held out in {self.parameters['n_folds']} folds"
-        return f"CrossValidation, split {self.parameters['split']!r}: {what}\n{self.table.round(3)}"
+        text = f"CrossValidation, split {self.parameters['split']!r}: {what}\n{self.table.round(3)}"
+        promises = self.promises()
+        return (
+            f"{text}\n\nConfidence, and cosine reached, by fifths of the confidence\n{promises.round(2)}"
+            if len(promises)
+            else text
+        )
 
     @property
     def methods(self) -> list[str]:
         """The methods compared, in the order given."""
         return list(self.table.index)
+
+    def promises(self, n_groups: int = 5) -> pd.DataFrame:
+        """Compare confidences with what the predictions reached.
+
+        Parameters
+        ----------
+        n_groups
+            Number of groups of equally many profiles, by their confidence.
+
+        Returns
+        -------
+        (method, group) × ``n``, ``promised`` (mean confidence), ``reached`` (mean cosine of measured and predicted profiles), the
+        groups with the least confidence first. Methods without confidences are left out; the table is empty if none has any.
+
+        Raises
+        ------
+        ValueError
+            If `n_groups` is not a positive integer.
+        """
+        checks.integer(n_groups, "n_groups", low=1)
+        rows = {}
+        for method in self.methods:
+            promised, reached = self.confidences[method].to_numpy(), self._cosines(method)
+            known = ~(np.isnan(promised) | np.isnan(reached))
+            promised, reached = promised[known], reached[known]
+            for i, group in enumerate(np.array_split(np.argsort(promised, kind="stable"), n_groups), start=1):
+                if len(group):
+                    rows[method, i] = (len(group), promised[group].mean(), reached[group].mean())
+        index = pd.MultiIndex.from_tuples(rows, names=["method", "group"]) if rows else None
+        return pd.DataFrame(list(rows.values()), index=index, columns=["n", "promised", "reached"])
+
+    def _cosines(self, method: str) -> np.ndarray:
+        """Return the cosine of every held-out profile and its prediction."""
+        truth, predicted = self.profiles.X, self.profiles.layers[method]
+        both = ~(np.isnan(truth) | np.isnan(predicted))
+        t, p = (np.where(both, x, 0.0) for x in (truth, predicted))
+        length = np.linalg.norm(t, axis=1) * np.linalg.norm(p, axis=1)
+        return np.divide((t * p).sum(axis=1), length, out=np.full(len(t), np.nan), where=length > 0)
 
     def errors(
         self,
@@ -176,6 +224,7 @@ def cross_validate(
     layer: str | None = None,
     unit_norm: bool = False,
     deg_tops: tuple[float, ...] = (0.01, 0.1),
+    with_controls: bool = True,
     random_state: int = 0,
 ) -> CrossValidation:
     """Hide measured parts of a tensor, complete it, and compare the hidden values with the predictions.
@@ -210,8 +259,12 @@ def cross_validate(
         correlations are computed. All other scores are of predictions that are not scaled.
     deg_tops
         Shares of a profile's genes that are called differentially expressed, for the areas under the ROC curve.
+    with_controls
+        Whether to compare methods that are given side information (:class:`kronax.tl.KroneckerOptions`) with what they could do
+        without: ``"treatment_free"``, the mean of the context, which knows nothing of the treatment, and, under their label and
+        ``", permuted"``, with the similarities of treatments dealt out anew.
     random_state
-        Seed of the folds.
+        Seed of the folds, and of the permutation.
 
     Returns
     -------
@@ -220,13 +273,13 @@ def cross_validate(
     Raises
     ------
     KeyError
-        If there is no such layer.
+        If there is no such layer, or no side information of that name.
     MemoryError
         If the estimated memory exceeds what is free.
     TypeError
         If `mdata` is not a MuData object, or `methods` holds anything but names and options.
     ValueError
-        If a method or split does not exist, options fit more than one method, or there are fewer profiles, treatments
+        If a method or split does not exist, side information is invalid, options fit more than one method, or there are fewer profiles, treatments
         or contexts to hold out than folds.
 
     References
@@ -258,8 +311,11 @@ def cross_validate(
     deg_tops = checks.numbers(deg_tops, "deg_tops")
     for top in deg_tops:
         scores.require_top(top, "deg_tops")
+    checks.boolean(with_controls, "with_controls")
     chosen = compared_methods(methods)
     tensor = tensors.read_measured(mdata, layer)
+    chosen = [method.informed(mdata, tensor) for method in chosen]
+    chosen += controls(chosen, random_state) if with_controls else []
     doubts.of_input(tensor)
     n_bytes = 8 * (4 + len(chosen)) * tensor.values.size
     n_bytes += max(method.n_bytes(~np.isnan(tensor.values)) for method in chosen)
@@ -333,11 +389,13 @@ def _held_out(values: np.ndarray, fold: np.ndarray, n_folds: int) -> _HeldOut:
 class _Predicted:
     """Predictions of the held-out fibers ``(n, G)``, NaN where nothing was held out or the method is unable to predict.
 
-    ``code``: what most of a fiber fell back to; ``unable``: whether nothing could be predicted, nor a fallback used.
+    ``code``: what most of a fiber fell back to; ``confidence``: NaN where there is none, and of single entries; ``unable``:
+    whether nothing could be predicted, nor a fallback used.
     """
 
     values: np.ndarray
     code: np.ndarray
+    confidence: np.ndarray
     unable: np.ndarray
     converged: float
     seconds: float
@@ -348,7 +406,7 @@ def _predict(
 ) -> _Predicted:
     """Complete the tensor once for every fold, without it."""
     start = time.perf_counter()
-    predicted = np.full(values.shape, np.nan)
+    predicted, confidence = np.full(values.shape, np.nan), np.full(values.shape[:2], np.nan)
     kinds = np.arange(len(Fallback))[:, None, None]
     counts = np.zeros((len(Fallback), *values.shape[:2]), np.int64)
     n_converged = 0
@@ -356,6 +414,8 @@ def _predict(
         mask = fold == k
         completion = method.complete(hide(values, mask))
         predicted[mask] = completion.values[mask]
+        if completion.confidence is not None and mask.ndim == 2:
+            confidence[mask] = completion.confidence[mask]
         n_held = mask if mask.ndim == 2 else mask.sum(axis=2)
         counts += n_held * (completion.fallback == kinds)
         n_converged += completion.status.converged
@@ -365,7 +425,8 @@ def _predict(
     unable = method.unable(held.unseen)
     predicted = np.where(unable[:, None], np.nan, predicted[where])
     seconds = time.perf_counter() - start
-    return _Predicted(predicted, counts.argmax(axis=0)[where], unable, n_converged / n_folds, seconds)
+    code = counts.argmax(axis=0)[where]
+    return _Predicted(predicted, code, confidence[where], unable, n_converged / n_folds, seconds)
 
 
 def _say_what_stood_in(predictions: dict[str, _Predicted], split: str) -> None:
@@ -444,6 +505,7 @@ def _assemble(
         table=pd.DataFrame.from_dict(rows, orient="index").rename_axis("method"),
         profiles=profiles,
         cell_specificity=specificity,
+        confidences=pd.DataFrame({m: p.confidence for m, p in predictions.items()}, index=profiles.obs_names),
         fallback=fallback,
         parameters=parameters,
         **correlations,

@@ -132,6 +132,7 @@ def density_curve(
     checks.integer(random_state, "random_state", low=0)
     checks.boolean(unit_norm, "unit_norm")
     tensor = tensors.read_measured(mdata, layer)
+    chosen = [method.informed(mdata, tensor) for method in chosen]
     doubts.of_input(tensor)
     measured = tensor.measured
     if held_out is None:

@@ -6,5 +6,6 @@ from kronax.pp._from_gct import from_gct
 from kronax.pp._from_wide import from_wide
 from kronax.pp._quotient import quotient
 from kronax.pp._tensor import tensor
+from kronax.pp._treatment_similarity import treatment_similarity
 
-__all__ = ["align", "effects", "from_gct", "from_wide", "quotient", "tensor"]
+__all__ = ["align", "effects", "from_gct", "from_wide", "quotient", "tensor", "treatment_similarity"]

@@ -1,3 +1,5 @@
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 from anndata import AnnData
@@ -7,15 +9,26 @@ from kronax._data import align as rows
 from kronax._data import keys
 from kronax._data import measured as marks
 from kronax._data import tensor as tensors
+from kronax.solvers import checks
 
 
-def align(mdata: MuData, *, copy: bool = False) -> MuData | None:
+def align(
+    mdata: MuData,
+    *,
+    treatments: Iterable[str] = (),
+    contexts: Iterable[str] = (),
+    copy: bool = False,
+) -> MuData | None:
     """Align the contexts: each gets a row for every treatment.
 
     Parameters
     ----------
     mdata
         One modality per context: treatments × genes.
+    treatments
+        Treatments that were never measured, to be predicted by similar ones; those that there are already may be among them.
+    contexts
+        Contexts that were never measured: each becomes a modality with the genes of the first one, all NaN.
     copy
         Return a copy and leave `mdata` unchanged.
 
@@ -23,6 +36,8 @@ def align(mdata: MuData, *, copy: bool = False) -> MuData | None:
     -------
     None, or with ``copy=True`` the MuData object with the results. Every modality is replaced by one whose rows are
     the treatments of all modalities, in order of first appearance:
+
+    With new treatments, ``mdata.obsp`` has rows without entries for them; similarities are put there after this.
 
     ``mdata[context].X``, ``layers``, ``raw``
         NaN in new rows. Integers become floating numbers if there are new rows; sparse matrices stay sparse. Genes are
@@ -41,7 +56,7 @@ def align(mdata: MuData, *, copy: bool = False) -> MuData | None:
     Raises
     ------
     TypeError
-        If `mdata` is not a MuData object of AnnData objects.
+        If `mdata` is not a MuData object of AnnData objects, or a name no text.
     ValueError
         If `mdata` is backed or a view; there are fewer than two modalities, or one whose name cannot be saved; or a
         modality is empty or its treatments or genes are not unique.
@@ -65,16 +80,34 @@ def align(mdata: MuData, *, copy: bool = False) -> MuData | None:
     a  3.0  4.0
     b  NaN  NaN
     """
-    contexts = tensors.check(mdata)
+    present = tensors.check(mdata)
     tensors.require_actual(mdata, copy=copy)
-    treatments = tensors.union(mdata)
-    measured = {context: _present(mdata, context, treatments) for context in contexts}
-    modalities = rows.aligned(mdata, treatments, measured)
-    rows.log_new(mdata, treatments)
+    names = tensors.union(mdata)
+    names = names.append(_new(treatments, names, "treatments"))
+    more = _new(contexts, pd.Index(present), "contexts")
+    tensors.require_names([*present, *more])
+    measured = {context: _present(mdata, context, names) for context in present}
+    modalities = rows.aligned(mdata, names, measured)
+    rows.log_new(mdata, names)
+    modalities |= {context: _unmeasured(modalities[present[0]]) for context in more}
 
     mdata = rows.copied(mdata) if copy else mdata
     rows.replace(mdata, modalities)
     return mdata if copy else None
+
+
+def _new(names: Iterable[str], there: pd.Index, argument: str) -> pd.Index:
+    """Return the names that are not there yet."""
+    names = checks.texts(names, argument, f"names of {argument}")
+    return pd.Index([name for name in dict.fromkeys(names) if name not in there], dtype=there.dtype)
+
+
+def _unmeasured(like: AnnData) -> AnnData:
+    """Return a modality of which nothing was measured."""
+    obs = pd.DataFrame({keys.MEASURED: np.zeros(like.n_obs, bool)}, index=like.obs_names)
+    genes = pd.DataFrame(index=like.var_names)
+    empty = {key: np.full(like.shape, np.nan, np.float32) for key in like.layers if key is not None}
+    return AnnData(np.full(like.shape, np.nan, np.float32), obs=obs, var=genes, layers=empty)
 
 
 def _present(mdata: MuData, context: str, treatments: pd.Index) -> np.ndarray:

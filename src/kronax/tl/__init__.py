@@ -16,6 +16,7 @@ from kronax.tl._gmgm import gmgm
 from kronax.tl._graph_robustness import graph_robustness
 from kronax.tl._med_magma import MED_MAGMA_2026, med_magma
 from kronax.tl._module_activity import module_activity
+from kronax.tl._next_experiments import next_experiments
 
 HODOS_2018: FalrtcOptions
 """Settings of :cite:t:`Hodos2018` for ``method="falrtc"``, chosen for profiles of unit norm."""
@@ -66,4 +67,5 @@ __all__ = [
     "graph_robustness",
     "med_magma",
     "module_activity",
+    "next_experiments",
 ]

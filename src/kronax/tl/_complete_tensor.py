@@ -3,7 +3,7 @@ from dataclasses import fields, replace
 import numpy as np
 from mudata import MuData
 
-from kronax._data import completion_out, doubts, keys, objects
+from kronax._data import completion_out, doubts, keys, objects, side_information
 from kronax._data import tensor as tensors
 from kronax._data.measured import mark
 from kronax._data.tensor import Tensor
@@ -13,6 +13,7 @@ from kronax.solvers.tensor.completion import Completion, without_work
 from kronax.solvers.tensor.connection import blocks_of, unlinked
 from kronax.solvers.tensor.method import Options
 from kronax.solvers.tensor.registry import METHODS, MethodName, options_of
+from kronax.solvers.tensor.side import Side
 
 _FEWEST = 3  # profiles: over two treatments, any two contexts correlate perfectly
 _BRIDGES = 10  # treatments that two blocks of contexts have in common: with fewer, predictions across them are a guess
@@ -97,7 +98,11 @@ def complete_tensor(
         predict as ``"mean_2d"`` does, the other methods as if contexts were as alike as elsewhere. A warning names the
         blocks. If the missing entries of a profile differ, what was used for most of them; genes that were not measured
         anywhere do not count, and a
-        warning names them.
+        warning names them. ``"similarity"`` if nothing was measured of the treatment, or of the context, and similar ones
+        predict it (:class:`kronax.tl.KroneckerOptions`); the confidence is then what treatments, or contexts, left out whole reached.
+    ``obs["completion_information"]`` : float64
+        With ``KroneckerOptions(treatment_similarity=…)``: of treatments that were never measured, the share of their variance that
+        similar ones determine, from 0 (nothing is known: the mean is predicted) to 1. NaN for others.
     ``obs["completion_variance"]`` : float64
         With ``KroneckerOptions(variance=True)``: posterior variance of a missing entry, without measurement noise,
         averaged over the profile's genes, in squared units; 0 where nothing is missing. It treats the learnt
@@ -112,7 +117,7 @@ def complete_tensor(
     In the MuData object:
 
     ``uns["completion"]`` : dict
-        ``method``, ``params``, ``chosen`` (parameters chosen by the method), ``converged``, ``reason``, ``n_iter``,
+        ``method``, ``params``, ``chosen`` (parameters chosen by the method; of side information too), ``converged``, ``reason``, ``n_iter``,
         ``objective`` (at every iteration), ``n_predicted`` and ``n_entries`` (numbers of predicted profiles and
         entries), ``fallbacks`` (number of profiles by kind of fallback), ``version``. With ``"mf"``, ``"cp"`` and
         ``"attention_cp"`` also ``contexts`` (their names), ``context_factors`` (contexts × components; not with
@@ -127,13 +132,14 @@ def complete_tensor(
     FloatingPointError
         If the predictions, or the training loss, are not finite. Nothing is written in that case.
     KeyError
-        If a modality lacks the layer.
+        If a modality lacks the layer, or the object lacks side information that the options name.
     MemoryError
         If the estimated memory exceeds what is free.
     TypeError
         If `mdata` is not a MuData object of numeric AnnData objects in memory, or `options` belong to another method.
     ValueError
-        If an option is out of range; the layer, or X, holds predictions of a completion; `mdata` is backed or a view; there are fewer than two modalities, or one whose
+        If an option is out of range; a similarity is not symmetric, not finite, or lacks a context, coordinates lack a value, or
+        precisions are not positive; the layer, or X, holds predictions of a completion; `mdata` is backed or a view; there are fewer than two modalities, or one whose
         name cannot be saved; a modality is empty or its treatments or genes are not unique; the modalities share no
         gene; a value is infinite; everything is missing; or, with a trace norm, nothing was measured of a treatment, a
         context or a gene.
@@ -159,13 +165,14 @@ def complete_tensor(
         raise ValueError(msg)
     tensor = tensors.read_measured(mdata, layer)
     tensors.require_actual(mdata, copy=copy)
+    side = side_information.read(mdata, tensor, options.sought)
     measured = ~np.isnan(tensor.values)
     _require_predictable(tensor, measured, method, options)
     _require_memory(measured, method, options)
     _log_start(tensor, method)
     _warn_of_input(tensor, measured)
 
-    result = _solve(tensor, measured, method, options)
+    result = _solve(tensor, measured, method, options, side)
     mdata = completion_out.write(mdata, tensor, result, method, options, key_added, copy=copy)
     _warn(tensor, measured, result, method, options)
     return mdata if copy else None
@@ -221,14 +228,14 @@ def _require_memory(measured: np.ndarray, method: str, options: Options) -> None
     objects.memory(memory.n_bytes, remedy + (f" Or {memory.remedy}." if memory.remedy else ""))
 
 
-def _solve(tensor: Tensor, measured: np.ndarray, method: str, options: Options) -> Completion:
+def _solve(tensor: Tensor, measured: np.ndarray, method: str, options: Options, side: Side | None) -> Completion:
     """Complete the tensor; log if nothing is missing."""
     if measured.all():
         logger.info("nothing is missing: measured values are written as they are")
         return without_work(tensor.values, measured)
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # reported below, in words
-            return METHODS[method](tensor.values, options, progress=shows_progress())
+            return METHODS[method](tensor.values, options, progress=shows_progress(), side=side)
     except np.linalg.LinAlgError as error:
         raise completion_out.not_finite() from error
 

@@ -99,7 +99,7 @@ def med_magma(
         object like :class:`sklearn.neighbors.KNeighborsTransformer`. It gets the denoised profiles scaled to unit length and has to
         return the Euclidean or cosine distances from every cell to at least `n_neighbors` others, whether or not the cell
         itself is among them. The nearest `n_neighbors` others are used, and cells for which it found fewer are searched for
-        exactly. Only for ``weights="affinity"``.
+        exactly. Only for ``weights="affinity"``, and not for the graph of the genes alone; nor is `recall`.
     cell_precision
         Whether to write the precision of the cells on their edges, which takes time beyond that of the graphs. ``"auto"``: if both
         graphs are learnt from a matrix in memory with at most 5,000 cells or ``n_neighbors=None``, or if cells are connected
@@ -255,7 +255,7 @@ def med_magma(
         n_neighbors=n_neighbors,
         random_state=random_state,
     )
-    neighbours.check(recall=recall, transformer=transformer, weights=weights, n_neighbors=n_neighbors)
+    neighbours.check(recall=recall, transformer=transformer, weights=weights, graphs=graphs, n_neighbors=n_neighbors)
     checks.integer(max_iter, "max_iter", low=1)
     checks.positive(tol, "tol")
     checks.auto_or_boolean(laplace, "laplace")
@@ -288,7 +288,7 @@ def med_magma(
         "graphs": graphs,
         "weights": weights,
         "cell_precision": cell_precision if cell_precision == "auto" else bool(cell_precision),
-        **neighbours.settings(recall, transformer, weights),
+        **neighbours.settings(recall, transformer, weights, graphs),
         "laplace": laplace if laplace == "auto" else bool(laplace),
         "power": power,
         "center": bool(center),

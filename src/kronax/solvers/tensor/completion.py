@@ -13,6 +13,7 @@ from kronax.solvers.tensor.factors.transform import Scaling
 class Fallback(IntEnum):
     """How a fiber was predicted when the method itself had nothing to say about it.
 
+    ``SIMILARITY``: nothing was measured of the treatment, or of the context; the prediction rests on what similar ones showed.
     ``UNLINKED``: no measurement links the treatment with the context. The prediction assumes that contexts and treatments
     resemble one another across the gap as they do elsewhere; no measurement shows whether they do.
     """
@@ -24,6 +25,7 @@ class Fallback(IntEnum):
     OVERALL_MEAN = 4
     BIASES = 5
     UNLINKED = 6
+    SIMILARITY = 7
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,9 @@ class Completion:
         nothing is missing. None unless asked for.
     status
         How the solve ended.
+    information
+        ``(D,)``: how much similar treatments say of one that was never measured, in [0, 1]; NaN for others. None if no similarity
+        of treatments was given.
     parameters
         What the method chose itself, by name.
     factors
@@ -86,7 +91,8 @@ class Completion:
     status: Status
     confidence: np.ndarray | None = None
     variance: np.ndarray | None = None
-    parameters: dict[str, float] = field(default_factory=dict)
+    information: np.ndarray | None = None
+    parameters: dict[str, float | str] = field(default_factory=dict)
     factors: Factors | None = None
     stand_in: str = "means"
     doubts: tuple[str, ...] = ()
@@ -119,9 +125,10 @@ def per_fiber(code: np.ndarray, missing: np.ndarray, genes: np.ndarray) -> np.nd
     return np.argmax(counts, axis=0).astype(np.int8)
 
 
-def without_any(missing: np.ndarray) -> np.ndarray:
-    """Mark the entries of treatments, contexts and genes of which nothing was measured."""
-    return missing.all(axis=(1, 2))[:, None, None] | missing.all(axis=(0, 2))[:, None] | missing.all(axis=(0, 1))
+def without_any(missing: np.ndarray, *, contexts: bool = True) -> np.ndarray:
+    """Mark the entries of treatments, of ``contexts`` on request, and of genes of which nothing was measured."""
+    marked = missing.all(axis=(1, 2))[:, None, None] | missing.all(axis=(0, 1))
+    return marked | missing.all(axis=(0, 2))[:, None] if contexts else np.broadcast_to(marked, missing.shape)
 
 
 def require_values(measured: np.ndarray) -> None:

@@ -1,17 +1,34 @@
 """What a method of tensor completion is: a solver, its options, what it needs and what it cannot do."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from kronax.solvers.device import computing
 from kronax.solvers.tensor.completion import Completion, whole_fibers
+from kronax.solvers.tensor.side import Side
+
+
+@dataclass(frozen=True)
+class Sought:
+    """Where side information is found: keys of similarities, columns of coordinates with their scales, of weights, a layer."""
+
+    treatment_similarities: tuple[str, ...] = ()
+    context_similarity: str | None = None
+    context_coordinates: Mapping[str, str] = field(default_factory=dict)
+    weights: str | None = None
+    standard_errors: str | None = None
 
 
 class Options:
     """The options of a method: a frozen dataclass, which checks its fields as soon as it is made."""
+
+    @property
+    def sought(self) -> Sought:
+        """The side information that the options name; most methods know of none."""
+        return Sought()
 
 
 @dataclass(frozen=True)
@@ -37,7 +54,8 @@ class Method:
     Attributes
     ----------
     solve
-        ``solve(values, options, *, progress=False)``, from a tensor ``(D, C, G)`` with NaN to a :class:`Completion`.
+        ``solve(values, options, *, progress=False)``, from a tensor ``(D, C, G)`` with NaN to a :class:`Completion`. Of methods
+        whose options can name side information, with ``side`` too.
     options
         The class of its options.
     needs
@@ -56,10 +74,13 @@ class Method:
     instead: Callable[[Any], str] = lambda _: ""
     advice: Callable[[Any], Advice] | None = None
 
-    def __call__(self, values: np.ndarray, options: Any, *, progress: bool = False) -> Completion:
-        """Complete a tensor."""
+    def __call__(
+        self, values: np.ndarray, options: Any, *, progress: bool = False, side: Side | None = None
+    ) -> Completion:
+        """Complete a tensor; ``side`` is the information that the options name, None if they name none."""
+        more = {} if side is None else {"side": side}
         with computing():
-            return self.solve(values, options, progress=progress)
+            return self.solve(values, options, progress=progress, **more)
 
 
 def tensors(copies: int, *, with_gaps: int = 0) -> Callable[[np.ndarray, Any], Memory]:

@@ -7,8 +7,9 @@ from scipy.optimize import isotonic_regression
 
 from kronax.solvers.tensor.connection import FEWEST, blocks_of, held_out_links, linking_treatments
 from kronax.solvers.tensor.wiener.coordinates import Task
-from kronax.solvers.tensor.wiener.held_out import Folds, folds_across
+from kronax.solvers.tensor.wiener.held_out import Folds, folds_across, folds_of_contexts
 from kronax.solvers.tensor.wiener.kernels import Prior
+from kronax.solvers.tensor.wiener.kriging import Kriging
 from kronax.solvers.tensor.wiener.options import KroneckerOptions
 
 _TOL, _SWEEPS = 1e-3, 100  # accurate enough for a confidence
@@ -54,9 +55,21 @@ def calibration(
         cosines.append(_cosines(folds.task.values[mask], x[mask]))
         treatments.append(np.nonzero(mask)[0])
     size, cosine, treatment = (np.concatenate([*part, []]) for part in (sizes, cosines, treatments))
+    if np.isnan(cosine).all():
+        return lambda relative_size: np.minimum(relative_size, 1.0)
+    return reached(size, cosine, treatment, caution)
+
+
+def reached(
+    size: np.ndarray, cosine: np.ndarray, treatment: np.ndarray, caution: float = 0.0
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the ascending function from sizes to the mean cosines of held-out fibers, less ``caution`` standard errors.
+
+    Fibers with an undefined cosine do not count; with no others, nothing is known: NaN.
+    """
     size, cosine, treatment = (part[~np.isnan(cosine)] for part in (size, cosine, treatment))
     if len(size) == 0:
-        return lambda relative_size: np.minimum(relative_size, 1.0)
+        return lambda relative_size: np.full_like(relative_size, np.nan)
     groups = np.array_split(np.argsort(size, kind="stable"), np.clip(len(size) // _LEAST_GROUP, 1, _GROUPS))
     knots = [size[group].mean() for group in groups]
     level = [cosine[group].mean() - caution * _standard_error(cosine[group], treatment[group]) for group in groups]
@@ -64,6 +77,35 @@ def calibration(
     return lambda relative_size: np.where(  # NaN where nothing is missing
         np.isnan(relative_size), np.nan, np.clip(np.interp(relative_size, knots, level), 0.0, 1.0)
     )
+
+
+def expected_of_new_contexts(task: Task, prior: Prior, options: KroneckerOptions) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the function from relative sizes to what was reached in contexts held out whole, predicted by what links them."""
+    folds = folds_of_contexts(task, options)
+    if not folds.held:
+        return lambda size: np.full_like(size, np.nan)
+    return calibration(folds, prior, options)
+
+
+def expected_of_new_treatments(
+    values: np.ndarray, z: np.ndarray, kriging: Kriging
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the function from relative sizes to what was reached for treatments left out whole.
+
+    Parameters
+    ----------
+    values
+        ``(D, C, r)``, NaN where missing.
+    z
+        The completed tensor.
+    kriging
+        By which treatments are predicted.
+    """
+    o = kriging.known
+    truth, predicted = values[o], kriging.left_out(z)
+    some = ~np.isnan(truth).all(axis=2)
+    size = np.sqrt(np.square(predicted).mean(axis=2) / _square_of_contexts(truth, ~np.isnan(truth)))
+    return reached(size[some], _cosines(truth[some], predicted[some]), np.nonzero(some)[0])
 
 
 def _standard_error(cosine: np.ndarray, treatment: np.ndarray) -> float:
@@ -88,18 +130,24 @@ def relative_size(values: np.ndarray, measured: np.ndarray, completed: np.ndarra
     """
     known, gaps = measured.sum(axis=2), (~measured).sum(axis=2)
     square = _squares(values, measured)
-    overall = square.sum() / known.sum()
-
-    def relative(axis: int) -> np.ndarray:  # the mean square of a treatment or context
-        count = known.sum(axis=axis)
-        mean = np.divide(square.sum(axis=axis), count, out=np.full(count.shape, overall), where=count > 0)
-        return mean / overall if overall > 0 else np.ones_like(mean)
-
-    n = known.sum(axis=0) / values.shape[2]
-    expected = overall * relative(1)[:, None] * relative(0) ** (n / (n + 1.0))
+    expected = _relative(square, known, 1)[:, None] * _square_of_contexts(values, measured)
     size = np.divide(_squares(completed, ~measured), gaps, out=np.full(gaps.shape, np.nan), where=gaps > 0)
     ratio = np.divide(size, expected, out=np.zeros_like(size), where=expected > 0)
     return np.where(gaps > 0, np.sqrt(ratio), np.nan)
+
+
+def _square_of_contexts(values: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """Return the mean square that is expected in a context, ``(C,)``: that of its kernel."""
+    known, square = measured.sum(axis=2), _squares(values, measured)
+    n = known.sum(axis=0) / values.shape[2]
+    return square.sum() / known.sum() * _relative(square, known, 0) ** (n / (n + 1.0))
+
+
+def _relative(square: np.ndarray, known: np.ndarray, axis: int) -> np.ndarray:
+    """Divide the mean square of a treatment or context by that of all."""
+    overall, count = square.sum() / known.sum(), known.sum(axis=axis)
+    mean = np.divide(square.sum(axis=axis), count, out=np.full(count.shape, overall), where=count > 0)
+    return mean / overall if overall > 0 else np.ones_like(mean)
 
 
 def _squares(values: np.ndarray, where: np.ndarray) -> np.ndarray:

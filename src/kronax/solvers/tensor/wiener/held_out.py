@@ -15,6 +15,7 @@ from kronax.solvers.tensor.wiener.sweep import Start, solve, start_of
 
 _MOST_TREATMENTS = 400  # at most, drawn at random,
 _MOST_WORK = 3e9  # and so few that one product of a matrix of their size with the tensor has fewer multiplications
+_CONTEXTS = 10  # held out one after the other, if there are so many
 _FEWEST_BRIDGES = 5  # bridging treatments: with fewer, their held-out profiles say little about others
 
 
@@ -67,9 +68,20 @@ def folds_across(task: Task, blocks: Blocks, options: KroneckerOptions) -> Folds
     return Folds(task, _held(task, masks))
 
 
+def folds_of_contexts(task: Task, options: KroneckerOptions) -> Folds:
+    """Hold out all that was measured in a context, in several contexts in turn, as it is with those never measured."""
+    task = for_ranking(task, options.random_state)
+    some = ~np.isnan(task.values).all(axis=2)
+    known = np.random.default_rng(options.random_state).permutation(np.flatnonzero(some.any(axis=0)))
+    if len(known) < 3:
+        return Folds(task, [])
+    number = np.arange(some.shape[1])
+    return Folds(task, _held(task, [some & (number == c) for c in known[: max(options.n_folds, _CONTEXTS)]]))
+
+
 def _held(task: Task, masks: Iterable[np.ndarray]) -> list[tuple[np.ndarray, Start]]:
     """Pair masks of held-out fibers with the start of a solve without them."""
-    return [(mask, start_of(np.where(mask[:, :, None], np.nan, task.values))) for mask in masks]
+    return [(mask, start_of(task, mask)) for mask in masks]
 
 
 def for_ranking(task: Task, random_state: int, wanted: np.ndarray | None = None) -> Task:
@@ -86,4 +98,11 @@ def for_ranking(task: Task, random_state: int, wanted: np.ndarray | None = None)
         others = np.setdiff1d(some, first)
         some = np.sort(np.concatenate([first, rng.choice(others, most - len(first), replace=False)]))
     axes = None if task.axes is None else task.axes.astype(np.float32)
-    return replace(task, values=task.values[some].astype(np.float32), axes=axes, dtype=np.float32)
+    return replace(
+        task,
+        values=task.values[some].astype(np.float32),
+        axes=axes,
+        dtype=np.float32,
+        similarity=None if task.similarity is None else task.similarity[np.ix_(some, some)],
+        weights=None if task.weights is None else task.weights[some],
+    )

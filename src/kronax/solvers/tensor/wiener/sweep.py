@@ -12,10 +12,11 @@ from tqdm.auto import tqdm
 from kronax.solvers.device import to_device, to_host
 from kronax.solvers.status import Status, ended
 from kronax.solvers.tensor.completion import without_any
-from kronax.solvers.tensor.means import two_means
+from kronax.solvers.tensor.means import cautious_means
 from kronax.solvers.tensor.unfold import CONTEXT, TREATMENT, along
+from kronax.solvers.tensor.wiener.contexts import context_kernel
 from kronax.solvers.tensor.wiener.coordinates import Task
-from kronax.solvers.tensor.wiener.kernels import Kernel, Prior, context_kernel, learnt_kernels, mixing_of
+from kronax.solvers.tensor.wiener.kernels import Kernel, Prior, learnt_kernels, mixing_of
 
 
 def posterior_mean(x: np.ndarray, treatment: Kernel, context: Kernel, gene: Kernel | None, noise: float) -> np.ndarray:
@@ -46,7 +47,7 @@ class Start:
     Attributes
     ----------
     filled, gaps
-        Where JAX computes: a tensor filled by ``mean_2d``, and where values were missing.
+        Where JAX computes: a tensor filled by means, and where values were missing.
     missing
         The same on the host.
     measured
@@ -55,6 +56,14 @@ class Start:
         Of the measured entries.
     context
         The contexts' kernel.
+    target
+        The parameters of what it is drawn to.
+    similarity
+        Of the treatments, where JAX computes; None if none is given.
+    shares
+        Where JAX computes: how far a measured value is followed, from the relative precision; None if all are alike.
+    noise
+        Noise of the most precise value in terms of ``λ``.
     """
 
     filled: Array
@@ -63,20 +72,39 @@ class Start:
     measured: Array
     norm: float
     context: Kernel
+    target: dict[str, float]
+    similarity: Array | None = None
+    shares: Array | None = None
+    noise: float = 1.0
 
 
-def start_of(values: np.ndarray) -> Start:
-    """Fill a tensor, with 0 in treatments, contexts and genes without any value."""
+def start_of(task: Task, held_out: np.ndarray | None = None) -> Start:
+    """Fill a task's tensor, without ``held_out`` fibers (D, C); with 0 in treatments, contexts and genes without any value.
+
+    Contexts of which nothing was measured start at the genes' means if something links them with others.
+    """
+    values, weights = task.values, task.weights
+    if held_out is not None:
+        values = np.where(held_out[:, :, None], np.nan, values)
     missing = np.isnan(values)
-    filled = np.where(missing, two_means(values)[0].astype(values.dtype), values)
-    filled[without_any(missing)] = 0.0
+    filled = np.where(missing, cautious_means(values).astype(values.dtype), values)
+    filled[without_any(missing, contexts=task.links is None)] = 0.0
+    context, target = context_kernel(filled, missing, task.links, weights)
+    most = 1.0
+    if weights is not None:
+        weights = np.where(missing, 0.0, weights)
+        most = weights.max()
     return Start(
         filled=to_device(filled),
         gaps=to_device(missing),
         missing=missing,
         measured=to_device(~missing.all(axis=(1, 2))),
         norm=float(np.linalg.norm(np.where(missing, 0.0, filled))),
-        context=context_kernel(filled, missing),
+        context=context,
+        target=target,
+        similarity=None if task.similarity is None else to_device(task.similarity, np.float64),
+        shares=None if weights is None else to_device(weights / most, values.dtype),
+        noise=1.0 / most,
     )
 
 
@@ -85,18 +113,19 @@ def solve(task: Task, prior: Prior, tol: float, max_iter: int, progress: bool, s
 
     Of every sweep nothing leaves the device but the size of its change, and, where that is the host, its eigenproblem.
     """
-    goal, measured, gaps = tol * start.norm, start.measured, start.gaps
+    goal, measured, gaps, similarity = tol * start.norm, start.measured, start.gaps, start.similarity
     mixing, axes = mixing_of(task, prior), None if task.axes is None else to_device(task.axes)
     v_c, w_c, noise, momentum = (
-        to_device(a, task.dtype) for a in (start.context.vectors, start.context.values, prior.noise, 0.0)
+        to_device(a, task.dtype) for a in (start.context.vectors, start.context.values, prior.noise * start.noise, 0.0)
     )
+    imprecise = None if start.shares is None else (start.shares, jnp.array(start.filled))
     x, new = jnp.array(start.filled), jnp.array(start.filled)  # copies: a sweep reuses its input
     del start  # as large as the tensor
     trace: list[float] = []
     for _ in tqdm(range(max_iter), desc="kronecker", unit="sweep", delay=2, leave=False, disable=not progress):
-        treatment, w_g = learnt_kernels(x, axes, measured, mixing)
+        treatment, w_g = learnt_kernels(x, axes, measured, mixing, similarity)
         v_d, w_d, w_g = (to_device(a, task.dtype) for a in (treatment.vectors, treatment.values, w_g))
-        new, x, momentum, square = sweep(x, new, gaps, momentum, v_d, v_c, axes, w_d, w_c, w_g, noise)
+        new, x, momentum, square = sweep(x, new, gaps, imprecise, momentum, v_d, v_c, axes, w_d, w_c, w_g, noise)
         trace.append(float(to_host(square)) ** 0.5)
         if trace[-1] < goal:
             reason = f"a sweep changed the missing entries by {trace[-1]:.2g}, less than {goal:.2g}"
@@ -107,9 +136,17 @@ def solve(task: Task, prior: Prior, tol: float, max_iter: int, progress: bool, s
 
 @partial(jax.jit, donate_argnames=["x", "last"])
 def sweep(
-    x: Array, last: Array, missing: Array, momentum: Array, *kernels: Array | None
+    x: Array,
+    last: Array,
+    missing: Array,
+    imprecise: tuple[Array, Array] | None,
+    momentum: Array,
+    *kernels: Array | None,
 ) -> tuple[Array, Array, Array, Array]:
     """Put Eq. 1 in the place of the missing entries of ``x``.
+
+    Where values are of different precision, they are followed in part: ``imprecise`` are the shares ``w`` and values ``Y`` of
+    ``X = Z + w∘(Y − Z)``, whose fixed point is the posterior mean with noise ``λ / w``.
 
     Returns
     -------
@@ -117,7 +154,11 @@ def sweep(
     itself if that direction has become wrong (O'Donoghue and Candès 2015); the number of sweeps since then; and the square of the
     change.
     """
-    new = jnp.where(missing, _smooth(x, *kernels), x)
+    smooth = _smooth(x, *kernels)
+    if imprecise is None:
+        new = jnp.where(missing, smooth, x)
+    else:
+        new = smooth + imprecise[0] * (imprecise[1] - smooth)
     change, way = new - x, new - last
     right = jnp.vdot(change, way) > 0.0
     ahead = new + jnp.where(right, momentum / (momentum + 3.0), 0.0) * way
