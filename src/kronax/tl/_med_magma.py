@@ -6,7 +6,7 @@ import numpy as np
 from anndata import AnnData
 from mudata import MuData
 
-from kronax._data import graph_in, graph_out, keys, neighbours
+from kronax._data import graph_in, graph_out, keys, neighbours, objects
 from kronax._logging import shows_progress
 from kronax.solvers import checks
 from kronax.solvers.medmagma import em
@@ -264,7 +264,7 @@ def med_magma(
         checks.positive(power, "power")
         power = float(power)
     chosen = graph_in.penalty(penalty, strength, joint=joint)
-    graph_in.require_place(data, copy=copy)
+    objects.writable(data, copy=copy)
     matrices = graph_in.read(data, layer)
     graph_in.require_in_memory(
         matrices,
