@@ -482,6 +482,15 @@ def test_what_does_not_fit_the_file(run, file, tmp_path, arguments, reason):
     assert names(tmp_path) == set()
 
 
+def test_a_file_without_a_matrix(run, simulated, tmp_path):
+    adata = simulated.copy()
+    adata.X = None
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    code, _, err = run(tmp_path / "cells.h5ad", "--out", tmp_path / "results")
+    assert code == 2
+    assert err.endswith("The file has no X. Name one of the layers ['counts'] with --layer.\n")
+
+
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 0)])
 def test_empty_files(run, tmp_path, shape):
     ad.AnnData(np.zeros(shape)).write_h5ad(tmp_path / "empty.h5ad")

@@ -177,6 +177,28 @@ def test_backed_objects(counts, in_memory, dense, tmp_path):
     assert adata.isbacked
 
 
+def test_what_needs_no_matrix_takes_backed_objects(counts, in_memory, tmp_path):
+    """Modules, robustness, metrics and figures of the graphs, as in memory."""
+    ad.AnnData(counts).write_h5ad(tmp_path / "counts.h5ad")
+    adata = ad.read_h5ad(tmp_path / "counts.h5ad", backed="r")
+    kx.tl.med_magma(adata)
+    whole = adata.to_memory()
+    kinds = np.array(["a", "b"])[np.arange(adata.n_obs) % 2]
+    for data in (adata, whole):
+        data.obs["kind"] = kinds
+        kx.tl.gene_modules(data, n_runs=2)
+        kx.tl.graph_robustness(data, n_repeats=1, shares=[0, 0.5])
+        kx.pl.gene_modules(data, groupby="kind")
+        kx.pl.gene_network(data, module="0")
+        kx.pl.precision(data, groupby="gene_module", axis="var")
+        kx.pl.graph_robustness(data)
+    assert adata.isbacked and adata.var["gene_module"].equals(whole.var["gene_module"])
+    assert kx.metrics.assortativity(adata, labels="kind") == kx.metrics.assortativity(whole, labels="kind")
+    for function in (kx.tl.gene_modules, kx.tl.graph_robustness):
+        with pytest.raises(ValueError, match="is backed by .* copy=True copies it"):
+            function(adata, copy=True)
+
+
 @pytest.mark.parametrize("arguments", [{"copy": True}, {}])
 def test_copies_of_backed_objects_are_refused_at_once(counts, arguments, tmp_path):
     ad.AnnData(counts).write_h5ad(tmp_path / "counts.h5ad")

@@ -156,6 +156,9 @@ def check(adata: AnnData, layer: str | None, label: str | None, gene_symbols: st
             hints = ["The matrix may be in X: leave --layer out."] * (adata.X is not None)
             hints += ["raw is read with --raw."] * (adata.raw is not None)
             objects.key_in(layer, adata.layers, "adata.layers", " ".join(hints))
+        if layer is None and adata.X is None:
+            msg = f"The file has no X. Name one of the layers {sorted(map(str, adata.layers))} with --layer."
+            raise ValueError(msg)
         _require_by_cells(adata, layer)
         counts = read_any(adata, layer, n_sampled=_SAMPLE)
         if label is not None:

@@ -6,7 +6,7 @@ import numpy as np
 from anndata import AnnData
 from mudata import MuData
 
-from kronax._data import batches, graph_in, graph_out, keys, neighbours
+from kronax._data import batches, graph_in, graph_out, keys, neighbours, objects
 from kronax._logging import shows_progress
 from kronax.solvers import checks
 from kronax.solvers.medmagma import em
@@ -153,7 +153,8 @@ def med_magma(
         that make cell types, is then in both, rather than divided between them. In our benchmarks, separate fits never
         gave worse graphs, and gave better gene networks. A ridge and an l1 penalty are always fitted jointly.
     n_comps
-        Maximum number of embedding coordinates.
+        Maximum number of embedding coordinates. Directions of the noise fade out below its edge, at the latest where the
+        maximum is reached.
     max_iter
         Maximum number of steps of expectation maximisation (EM). The default is the first one, matrix scaling and one
         fit of the model, because more steps did not give better graphs in our benchmarks. With a ridge of a given
@@ -204,7 +205,8 @@ def med_magma(
         ``precision_key``, ``converged``, ``reason``, ``n_iter``, ``objective`` (negative log-likelihood per entry after
         every step, including a discarded one, with the penalty if it is a ridge; ½ for white noise; with shrinkage and
         ``joint=False`` the mean over the separate fits of both axes), ``strength`` of the penalty, ``rank`` and ``noise``
-        (number of directions above the noise, and its standard deviation), ``power``, ``dispersion``, ``n_near_zero``
+        (number of directions beyond the edge of the noise, and the standard deviation of the white noise that the coordinates
+        were denoised for), ``power``, ``dispersion``, ``n_near_zero``
         (values taken for zeros), ``n_sampled`` (cells from which ``power`` and ``dispersion`` were found: all, or evenly spread
         ones if there are more than 20,000), ``version``. With `batch_key`, also the names of the ``batches``, ``batch_spread`` (standard
         deviation, over the genes, of the difference between their log scales in a batch and the common ones; with
@@ -282,7 +284,7 @@ def med_magma(
         checks.positive(power, "power")
         power = float(power)
     chosen = graph_in.penalty(penalty, strength, joint=joint)
-    graph_in.require_place(data, copy=copy)
+    objects.writable(data, copy=copy)
     matrices = graph_in.read(data, layer)
     graph_in.require_in_memory(
         matrices,
