@@ -360,6 +360,38 @@ def test_a_figure_that_fails(run, from_file, tmp_path, monkeypatch, capsys):
     assert "warning: gene_modules.png cannot be made: no font.\n" in capsys.readouterr().err
 
 
+def test_cells_without_counts_are_in_no_cluster(run, simulated, tmp_path, monkeypatch):
+    monkeypatch.setattr(graphs, "RESOLUTIONS", [0.5, 1.0])
+    adata = simulated[:, 10:].copy()
+    adata.layers["counts"][20:] = 0
+    adata.write_h5ad(tmp_path / "empty.h5ad")
+    arguments = ("--layer", "counts", "--n-neighbors", 5, "--min-cells", 1, "--label", "type")
+    code, out, err = run(tmp_path / "empty.h5ad", *arguments, "--out", tmp_path / "results")
+    assert code == 0, err
+    assert names(tmp_path / "results") == FIGURES | {"empty.h5ad"}
+    found = ad.read_h5ad(tmp_path / "results" / "empty.h5ad")
+    clusters = found.obs["med_magma_leiden"]
+    assert clusters[20:].isna().all() and clusters[:20].notna().all()
+    assert list(clusters.cat.categories) == [str(number) for number in range(clusters.nunique())]
+    assert re.search(
+        rf"clusters +{clusters.nunique()}   Leiden, resolution 1; 100 cells are in none, without counts\n", out
+    )
+    known = clusters.notna() & found.obs["type"].notna()
+    asked = adjusted_mutual_info_score(found.obs["type"][known], clusters[known])
+    assert number(out, "resolution 1") == f"{asked:.3f}"
+    assert "sc.tl.paga" not in out
+
+
+def test_clusters_that_no_figure_has_room_for(from_file, tmp_path, capsys):
+    adata = ad.read_h5ad(from_file[0] / "cells.h5ad")
+    adata.obs["med_magma_leiden"] = pd.Categorical(adata.obs_names)
+    results = graphs.Results(tmp_path / "results")
+    results.write_first("cells.h5ad", adata.write_h5ad)
+    graphs.draw(adata, results, None, None)
+    assert results.missing == ["gene_modules.png"]
+    assert "has 120 groups; at most 100 can be drawn" in capsys.readouterr().err
+
+
 def test_a_gene_graph_without_edges(from_file, tmp_path):
     folder, _, _ = from_file
     adata = ad.read_h5ad(folder / "cells.h5ad")
@@ -448,6 +480,15 @@ def test_what_does_not_fit_the_file(run, file, tmp_path, arguments, reason):
     assert (code, out) == (2, "")
     assert re.search(reason, err)
     assert names(tmp_path) == set()
+
+
+def test_a_file_without_a_matrix(run, simulated, tmp_path):
+    adata = simulated.copy()
+    adata.X = None
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    code, _, err = run(tmp_path / "cells.h5ad", "--out", tmp_path / "results")
+    assert code == 2
+    assert err.endswith("The file has no X. Name one of the layers ['counts'] with --layer.\n")
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 0)])

@@ -2,7 +2,9 @@
 
 import errno
 import re
+import signal
 import sys
+import threading
 
 import anndata as ad
 import numpy as np
@@ -12,6 +14,8 @@ import scanpy as sc
 from scipy import sparse
 
 from kronax._cli import files, graphs
+from kronax._data import chunks
+from kronax.solvers.rows.chunked import Preparation
 
 pytest.importorskip("dask")
 
@@ -196,6 +200,30 @@ def test_what_fails_midway_leaves_nothing(run, stored, tmp_path, monkeypatch):
     monkeypatch.setattr(graphs.tl, "med_magma", interrupt)
     code, _, err = run(stored["zarr"], *ARGUMENTS, "--out-of-core", "--out", tmp_path / "results")
     assert code == 130 and err.endswith("interrupted; nothing was written\n")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("where", ["the first look", "a pass"])
+def test_signals_end_it(run, stored, tmp_path, monkeypatch, number, code, where):
+    """While threads read chunks; nothing stays, not even the copy of the chosen genes."""
+    sent = []
+
+    def reading_when(function):
+        def read(*args, **options):
+            if not sent:
+                sent.append(number)
+                signal.pthread_kill(threading.main_thread().ident, number)
+            return function(*args, **options)
+
+        return read
+
+    owner, name = (chunks, "survey") if where == "the first look" else (Preparation, "__call__")
+    monkeypatch.setattr(owner, name, reading_when(getattr(owner, name)))
+    small_chunks(monkeypatch)
+    found, _, err = run(stored["zarr"], *ARGUMENTS, "--out-of-core", "--out", tmp_path / "results")
+    assert sent and found == code
+    assert err.endswith("interrupted; nothing was written\n")
     assert not list(tmp_path.iterdir())
 
 

@@ -1,11 +1,13 @@
 """What is printed reaches any terminal, and no terminal stops the work."""
 
 import contextlib
+import gc
 import io
 import os
 import signal
 import subprocess
 import sys
+import time
 import warnings
 
 import pytest
@@ -83,6 +85,27 @@ def test_signals_interrupt(number):
         signal.pause()
     assert stopped.value.args == (number,)
     assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_are_heard_that_arrive_in_a_callback(number):
+    """Python drops exceptions of the callbacks of its garbage collector, of which JAX has one."""
+    sent = []
+
+    def callback(*_args):
+        if len(sent) < 2:  # and the second one, too
+            sent.append(number)
+            os.kill(os.getpid(), number)
+
+    gc.callbacks.append(callback)
+    try:
+        with pytest.raises(KeyboardInterrupt), terminal.plain():
+            gc.collect()
+            assert sent  # the first one is dropped
+            for _ in range(100):
+                time.sleep(0.1)
+    finally:
+        gc.callbacks.remove(callback)
 
 
 def test_what_nohup_ignores_stays_ignored():

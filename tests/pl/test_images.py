@@ -138,6 +138,13 @@ def gene_network() -> Figure:
         return kx.pl.gene_network(adata, module="0")
 
 
+def screened() -> AnnData:
+    """What kx.pp.effects would return: five effects, three of them sure, and one without replicates."""
+    sure = {"acd": [0.2, 0.4, 0.5, 0.9, 0.8, np.nan], "p_value": [0.001, 0.01, 0.05, 0.5, 0.3, np.nan]}
+    obs = pd.DataFrame({"effect_size": np.arange(6.0, 0.0, -1.0), **sure}, index=list("abcdef"))
+    return ad.AnnData(np.zeros((6, 1)), obs=obs)
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "batch_mixing": lambda: kx.pl.batch_mixing(annotated(), label_key="group", batch_key="batch"),
     "best_method": lambda: kx.pl.best_method(cross_validated()),
@@ -145,6 +152,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "context_factors": lambda: kx.pl.context_factors(tensor()),
     "deg_roc": lambda: kx.pl.deg_roc(cross_validated(), top=0.1),
     "density_curve": lambda: kx.pl.density_curve(curve()),
+    "effects": lambda: kx.pl.effects(screened(), n_labels=2),
     "gene_modules": lambda: kx.pl.gene_modules(annotated(), groupby="group"),
     "gene_network": gene_network,
     "graph_robustness": lambda: kx.pl.graph_robustness(annotated()),

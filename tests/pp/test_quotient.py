@@ -176,3 +176,42 @@ def test_scales_that_were_not_found(monkeypatch):
     with pytest.raises(FloatingPointError, match="scales were not found"):
         kx.pp.quotient(adata)
     assert not adata.layers and adata.obs.empty
+
+
+def in_batches(x) -> ad.AnnData:
+    adata = annotated(x)
+    adata.obs["batch"] = np.array(["b", "a"])[np.arange(N) % 2]
+    return adata
+
+
+def test_every_batch_by_itself(counts):
+    adata = in_batches(sparse.csr_matrix(counts))
+    kx.pp.quotient(adata, batch_key="batch")
+    for batch in ("a", "b"):
+        rows = (adata.obs["batch"] == batch).to_numpy()
+        part = annotated(counts)[rows].copy()
+        kx.pp.quotient(part)
+        np.testing.assert_allclose(
+            adata.layers["quotient"][rows].toarray(), part.layers["quotient"].toarray(), rtol=1e-9
+        )
+        np.testing.assert_allclose(adata.obs["quotient_log_scale"][rows], part.obs["quotient_log_scale"], atol=1e-9)
+        found = adata.varm["quotient_log_scale"][batch]
+        np.testing.assert_allclose(found, part.var["quotient_log_scale"], atol=1e-9)
+
+
+def test_factors_of_a_gene_in_a_batch_change_nothing(counts, rng):
+    clean, noisy = in_batches(counts), in_batches(counts * rng.lognormal(0.0, 1.0, (2, P))[np.arange(N) % 2])
+    for adata in (clean, noisy):
+        kx.pp.quotient(adata, batch_key="batch")
+    np.testing.assert_allclose(noisy.layers["quotient"].toarray(), clean.layers["quotient"].toarray(), rtol=1e-10)
+
+
+def test_one_batch_is_told(counts):
+    adata, expected = annotated(counts), annotated(counts)
+    adata.obs["batch"] = 1
+    with pytest.warns(UserWarning, match="of one batch"):
+        kx.pp.quotient(adata, batch_key="batch")
+    kx.pp.quotient(expected)
+    np.testing.assert_array_equal(adata.layers["quotient"].toarray(), expected.layers["quotient"].toarray())
+    with pytest.raises(KeyError, match="Key 'plate' not found in `adata.obs`"):
+        kx.pp.quotient(expected, batch_key="plate")

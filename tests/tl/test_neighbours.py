@@ -135,7 +135,8 @@ def test_what_is_stored(adata, tmp_path):
     assert graph(adata, transformer="sklearn").uns["key"]["params"]["transformer"] == "sklearn"
     params = graph(adata, recall=1).uns["key"]["params"]
     assert (params["recall"], type(params["recall"])) == (1.0, float) and "transformer" not in params
-    assert not {"recall", "transformer"} & graph(adata, weights="absolute").uns["key"]["params"].keys()
+    for others in ({"weights": "absolute"}, {"graphs": "genes"}):
+        assert not {"recall", "transformer"} & graph(adata, **others).uns["key"]["params"].keys()
 
 
 def refused(adata: AnnData, error: type[Exception], words: str, **arguments):
@@ -155,6 +156,8 @@ def refused(adata: AnnData, error: type[Exception], words: str, **arguments):
             for value in (0, 1.01, "all", None, True)
         ),
         ({"recall": 0.99, "weights": "absolute"}, ValueError, 'for weights="affinity".*recall=0.99'),
+        ({"transformer": "sklearn", "graphs": "genes"}, ValueError, "found graphs='genes' and transformer='sklearn'"),
+        ({"recall": 0.5, "graphs": "genes"}, ValueError, "found graphs='genes' and recall=0.5"),
         ({"transformer": "sklearn", "weights": "partial_correlation"}, ValueError, 'for weights="affinity".*sklearn'),
         ({"transformer": "sklearn", "n_neighbors": None}, ValueError, "n_neighbors=None connects all"),
         ({"transformer": "sklearn", "recall": 0.99}, ValueError, "`recall` is for kronax's own search"),

@@ -177,6 +177,28 @@ def test_backed_objects(counts, in_memory, dense, tmp_path):
     assert adata.isbacked
 
 
+def test_what_needs_no_matrix_takes_backed_objects(counts, in_memory, tmp_path):
+    """Modules, robustness, metrics and figures of the graphs, as in memory."""
+    ad.AnnData(counts).write_h5ad(tmp_path / "counts.h5ad")
+    adata = ad.read_h5ad(tmp_path / "counts.h5ad", backed="r")
+    kx.tl.med_magma(adata)
+    whole = adata.to_memory()
+    kinds = np.array(["a", "b"])[np.arange(adata.n_obs) % 2]
+    for data in (adata, whole):
+        data.obs["kind"] = kinds
+        kx.tl.gene_modules(data, n_runs=2)
+        kx.tl.graph_robustness(data, n_repeats=1, shares=[0, 0.5])
+        kx.pl.gene_modules(data, groupby="kind")
+        kx.pl.gene_network(data, module="0")
+        kx.pl.precision(data, groupby="gene_module", axis="var")
+        kx.pl.graph_robustness(data)
+    assert adata.isbacked and adata.var["gene_module"].equals(whole.var["gene_module"])
+    assert kx.metrics.assortativity(adata, labels="kind") == kx.metrics.assortativity(whole, labels="kind")
+    for function in (kx.tl.gene_modules, kx.tl.graph_robustness):
+        with pytest.raises(ValueError, match="is backed by .* copy=True copies it"):
+            function(adata, copy=True)
+
+
 @pytest.mark.parametrize("arguments", [{"copy": True}, {}])
 def test_copies_of_backed_objects_are_refused_at_once(counts, arguments, tmp_path):
     ad.AnnData(counts).write_h5ad(tmp_path / "counts.h5ad")
@@ -350,3 +372,55 @@ def test_values_that_stand_for_zeros_are_told(counts):
     values[values == 0] = np.where(rng.random(int((values == 0).sum())) < 0.3, 1e-6, 0.0)
     with pytest.raises(ValueError, match="stand for zeros.*Set them to 0"):
         kx.tl.med_magma(lazy(sparse.csr_matrix(values)))
+
+
+def in_batches(adata: ad.AnnData) -> ad.AnnData:
+    """Three batches, in which every gene has a scale of its own."""
+    adata.obs["batch"] = np.array(["one", "two", "three"])[np.arange(N) * 7 % 3]
+    return adata
+
+
+def noisy(counts) -> sparse.csr_matrix:
+    factors = np.random.default_rng(2).lognormal(0.0, 0.7, (3, P))
+    return sparse.csr_matrix(counts.toarray() * factors[np.arange(N) * 7 % 3])
+
+
+@pytest.mark.parametrize("scales", ["pooled", "separate"])
+@pytest.mark.parametrize("chunk", [CHUNK, 7])
+def test_batches(counts, scales, chunk):
+    matrix = noisy(counts)
+    with_ = {"batch_key": "batch", "batch_scales": scales}
+    expected = learnt(in_batches(ad.AnnData(matrix)), **with_)
+    found = learnt(in_batches(lazy(matrix, chunk)), **with_)
+    assert_same(found, expected, SCALED)
+    one, other = (adata.varm["med_magma_log_scale"].to_numpy() for adata in (found, expected))
+    np.testing.assert_allclose(one, other, rtol=0, atol=SCALED)
+    with dask.config.set(scheduler="synchronous"):
+        assert_same(learnt(in_batches(lazy(matrix, chunk)), **with_), found, 0.0)
+
+
+def test_batches_of_files(counts, tmp_path):
+    pytest.importorskip("xarray")
+    from anndata.experimental import read_lazy
+
+    matrix = noisy(counts)
+    expected = learnt(in_batches(ad.AnnData(matrix)), batch_key="batch")
+    in_batches(ad.AnnData(matrix)).write_h5ad(tmp_path / "counts.h5ad")
+    backed = ad.read_h5ad(tmp_path / "counts.h5ad", backed="r")
+    assert_same(learnt(backed, batch_key="batch"), expected, SCALED)
+    in_batches(ad.AnnData(matrix)).write_zarr(tmp_path / "counts.zarr")
+    read = learnt(read_lazy(tmp_path / "counts.zarr"), batch_key="batch")
+    np.testing.assert_allclose(read.obsm["X_med_magma"], expected.obsm["X_med_magma"], atol=SCALED)
+
+
+def test_quotient_of_batches_is_as_lazy_as_its_matrix(counts):
+    one, other = in_batches(ad.AnnData(counts.copy())), in_batches(lazy(counts, 33))
+    for adata in (one, other):
+        with pytest.warns(UserWarning, match="isolated"):
+            kx.pp.quotient(adata, batch_key="batch")
+    found, expected = other.layers["quotient"], one.layers["quotient"].toarray()
+    assert isinstance(found, da.Array) and found.chunks == other.X.chunks
+    np.testing.assert_allclose(found.compute().toarray(), expected, rtol=1e-9)
+    for part in ("obs", "var", "varm"):
+        found, expected = (getattr(adata, part)["quotient_log_scale"] for adata in (other, one))
+        np.testing.assert_allclose(found, expected, atol=1e-9)

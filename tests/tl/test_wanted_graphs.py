@@ -292,3 +292,19 @@ def test_unfit_graphs(graphs, method, adata):
     with pytest.raises(ValueError, match="`graphs` must be one of"):
         method(adata, graphs=graphs)
     assert set(dict(written(adata))) == before and not adata.uns
+
+
+def test_modules_of_a_gene_graph_that_is_gone_are_told_of(adata, recwarn):
+    def told() -> list[str]:
+        return [str(w.message) for w in recwarn if "are of the gene graph that was" in str(w.message)]
+
+    kx.tl.med_magma(adata, n_neighbors=5)
+    kx.tl.gene_modules(adata, n_runs=2)
+    kx.tl.gene_modules(adata, n_runs=2, key_added="finer")
+    kx.tl.med_magma(adata, n_neighbors=5)
+    kx.tl.med_magma(adata, n_neighbors=5, graphs="cells", key_added="other")
+    assert not told()
+    kx.tl.med_magma(adata, n_neighbors=5, graphs="cells")
+    (message,) = told()
+    assert message.startswith("The modules in `var['gene_module']`, `var['finer']` are of the gene graph")
+    assert {"gene_module", "finer"} <= set(adata.var)

@@ -156,6 +156,9 @@ def check(adata: AnnData, layer: str | None, label: str | None, gene_symbols: st
             hints = ["The matrix may be in X: leave --layer out."] * (adata.X is not None)
             hints += ["raw is read with --raw."] * (adata.raw is not None)
             objects.key_in(layer, adata.layers, "adata.layers", " ".join(hints))
+        if layer is None and adata.X is None:
+            msg = f"The file has no X. Name one of the layers {sorted(map(str, adata.layers))} with --layer."
+            raise ValueError(msg)
         _require_by_cells(adata, layer)
         counts = read_any(adata, layer, n_sampled=_SAMPLE)
         if label is not None:
@@ -273,22 +276,37 @@ def learn(chosen: Chosen, results: Results, n_neighbors: int, resolution: float)
             n_iterations=2,
             directed=False,
         )
+        adata.obs[CLUSTERS] = _of_connected(adata)
     logger.info("UMAP")
     with results.extra("a UMAP"):
         sc.tl.umap(adata, neighbors_key=keys.MED_MAGMA, key_added=UMAP)
     return seconds
 
 
+def _of_connected(adata: AnnData) -> pd.Categorical:
+    """Return the clusters without those of cells that have no edge, each of which is a cluster of its own."""
+    clusters = adata.obs[CLUSTERS].array.copy()
+    clusters[~connected(adata)] = np.nan
+    clusters = clusters.remove_unused_categories()
+    return clusters.rename_categories([str(number) for number in range(len(clusters.categories))])
+
+
+def connected(adata: AnnData) -> np.ndarray:
+    """Mark the cells that have an edge; those without counts have none."""
+    return adata.obsp[adata.uns[keys.MED_MAGMA]["connectivities_key"]].getnnz(axis=1) > 0
+
+
 def compare(chosen: Chosen, label: str, n_neighbors: int, resolution: float) -> pd.DataFrame:
     """Measure how well clusters of our graph, and of scanpy's on principal components, agree with labels.
 
-    Adjusted mutual information, resolutions (`RESOLUTIONS` and the one asked for) × the two graphs.
+    Adjusted mutual information, resolutions (`RESOLUTIONS` and the one asked for) × the two graphs. Cells without counts
+    are left out.
     """
     resolutions = list(dict.fromkeys([*RESOLUTIONS, resolution]))
     logger.info("comparison with %r: two graphs, each clustered at %d resolutions", label, len(resolutions))
     logs = chosen.logs.to_memory()
     multiplied.neighbours_on_components(logs, n_neighbors)
-    labels = chosen.adata.obs[label]
+    labels = chosen.adata.obs[label].where(connected(chosen.adata))
     graphs = {keys.MED_MAGMA: chosen.adata, keys.SCANPY_DEFAULT: logs}
     return pd.DataFrame(
         {
@@ -342,7 +360,7 @@ def report(
         ("EM steps", f"{fit['n_iter']:,}", "matrix scaling and one fit, the default" if one_step else ""),
         ("converged", "yes" if fit["converged"] else "no", goals),
         ("seconds", f"{seconds:.1f}", "for both graphs, compilation included"),
-        ("clusters", *_n_groups(adata.obs, CLUSTERS, f"Leiden, resolution {args.resolution:g}")),
+        ("clusters", *_n_groups(adata.obs, CLUSTERS, f"Leiden, resolution {args.resolution:g}{_in_none(adata)}")),
         ("gene modules", *_n_groups(adata.var, keys.GENE_MODULE, "Leiden, resolution 1")),
     ]
     lines = [aligned(rows)]
@@ -370,6 +388,12 @@ def _n_groups(table: pd.DataFrame, column: str, how: str) -> tuple[str, str]:
     if column in table:
         return f"{table[column].nunique():,}", how
     return "none", "the gene graph has no edges" if column == keys.GENE_MODULE else ""
+
+
+def _in_none(adata: AnnData) -> str:
+    """Count the cells that are in no cluster."""
+    n = int((~connected(adata)).sum())
+    return f"; {n:,} cell{'s are' if n > 1 else ' is'} in none, without counts" if n else ""
 
 
 def batch_column(obs: pd.DataFrame, label: str | None) -> str | None:
@@ -414,8 +438,6 @@ def draw(adata: AnnData, results: Results, label: str | None, gene_symbols: str 
     groupby = label or CLUSTERS
     if keys.GENE_MODULE not in adata.var or groupby not in adata.obs:
         logger.info("gene_modules.png is not drawn: there are no gene modules or no clusters")
-    elif (n_groups := adata.obs[groupby].nunique()) > MOST_GROUPS:
-        logger.info("gene_modules.png is not drawn: there are %d clusters", n_groups)
     else:
         results.add(
             "gene_modules.png",
@@ -429,7 +451,8 @@ def following(adata: AnnData, path: Path) -> str:
     if CLUSTERS in adata.obs:
         if UMAP in adata.obsm:
             lines.append(f'sc.pl.embedding(adata, "{UMAP}", color="{CLUSTERS}")')
-        lines.append(f'sc.tl.paga(adata, groups="{CLUSTERS}", neighbors_key="{keys.MED_MAGMA}")')
+        if adata.obs[CLUSTERS].notna().all():
+            lines.append(f'sc.tl.paga(adata, groups="{CLUSTERS}", neighbors_key="{keys.MED_MAGMA}")')
     if keys.GENE_MODULE in adata.var:
         lines.append(f'print(*adata.var_names[adata.var["{keys.GENE_MODULE}"] == "0"])  # the largest module')
     return next_lines(lines)

@@ -29,6 +29,7 @@ def kept_by_graphs(adata: AnnData, layer: str | None, n_neighbors: int, resoluti
     information of its clusters, and the share of the gene graph's edges, NaN without one.
     """
     counts = selection.counts_behind(adata, layer)
+    counts = counts[np.diff(counts.indptr) > 0]  # cells without any have no edges
     before, after = (_graphs(values, n_neighbors) for values in (counts, multiplied(counts)))
     found = {
         key: (

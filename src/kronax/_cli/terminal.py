@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import IO, Any, NoReturn
 
+_AGAIN = 0.1  # seconds before a signal that was not heard is sent once more
 _IN_ASCII = str.maketrans(
     {"×": "x", "…": "...", "–": "-", "—": "-", "’": "'", "§": "section", "ü": "ue", "≥": ">=", "·": "-"}
 )
@@ -27,6 +28,7 @@ def plain() -> Iterator[None]:
             stack.enter_context(_lenient(name))
         stack.enter_context(_plain_warnings())
         stack.enter_context(_signals_interrupt())
+        stack.enter_context(_interrupts_are_heard())
         yield
 
 
@@ -138,3 +140,24 @@ def _signals_interrupt() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _interrupts_are_heard() -> Iterator[None]:
+    """Send a signal once more if its interrupt was raised where Python drops exceptions, as in callbacks of its collector."""
+    before = sys.unraisablehook
+
+    def again(dropped: Any) -> None:
+        if not isinstance(dropped.exc_value, KeyboardInterrupt):
+            before(dropped)
+            return
+        number = dropped.exc_value.args[0] if isinstance(dropped.exc_value, Terminated) else signal.SIGINT
+        timer = threading.Timer(_AGAIN, signal.pthread_kill, (threading.main_thread().ident, number))
+        timer.daemon = True
+        timer.start()
+
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before

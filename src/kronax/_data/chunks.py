@@ -36,9 +36,17 @@ def read_any(adata: AnnData, layer: str | None, of: str = "adata", n_sampled: in
     return read_counts(adata, layer, of)
 
 
-def mapped(array: Any, function: Callable[..., sparse.csr_matrix], *shared: Any) -> Any:
-    """Return a dask array whose chunks are what a function makes of those of another one, when they are asked for."""
-    return array.map_blocks(function, *shared, dtype=np.float64, meta=sparse.csr_matrix((0, 0)))
+def mapped(array: Any, function: Callable[..., sparse.csr_matrix], *shared: Any, of_rows: np.ndarray) -> Any:
+    """Return a dask array whose chunks are what a function makes of those of another one, when they are asked for.
+
+    The function is called with the chunk, with the part of ``of_rows``, (n,), that belongs to its rows, and with what is shared.
+    """
+    import dask.array
+
+    beside = dask.array.from_array(of_rows[:, None], chunks=(array.chunks[0], 1))
+    return array.map_blocks(
+        function, beside, *shared, dtype=np.float64, chunks=array.chunks, meta=sparse.csr_matrix((0, 0))
+    )
 
 
 def read_chunks(found: Any, where: str, raw: str, n_sampled: int = SAMPLE) -> Counts:

@@ -112,14 +112,6 @@ def read(data: AnnData | MuData, layer: Layer) -> Matrices:
     return Matrices(counts, {name: np.searchsorted(cells, where) for name, where in at.items()}, cells, data.n_obs)
 
 
-def require_place(data: AnnData | MuData, *, copy: bool) -> None:
-    """Require that results can be written to an object whose matrix is in a file: anndata copies such objects to files alone."""
-    if isinstance(data, AnnData) and data.isbacked and (copy or data.is_view):
-        what = "copy=True copies it" if copy else "this part of it would have to be copied"
-        msg = f"The AnnData object is backed by {str(data.filename)!r}, and {what}. Run `adata = adata.to_memory()` first."
-        raise ValueError(msg)
-
-
 def _read_one(adata: AnnData, layer: str | None, of: str) -> Counts:
     """Read the matrix of one object, which need not be in memory."""
     counts = read_any(adata, layer, of)

@@ -6,6 +6,7 @@ Results for the cells of a MuData object are written to the object itself, those
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,12 @@ from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
-from kronax._data import keys
+from kronax._data import batches, keys
 from kronax._data.aside import Place, tell
 from kronax._data.graph_in import METRICS, Matrices, count_blocks, layers_of, modalities, writes_cell_precision
 from kronax._data.isolated import expand, expand_square, warn_of_isolated
 from kronax._data.matrix import Counts, place
-from kronax._data.written import clear, of_cells, of_genes, without_none
+from kronax._data.written import clear, of_cells, of_genes, params_of, without_none
 from kronax._logging import warn
 from kronax.solvers import checks
 from kronax.solvers.gaussian import m_step
@@ -106,11 +107,11 @@ def cell_graph(
         sizes = [len(phi) for phi in learnt.features.values()]
         shift = np.average([mean_diagonal(phi) for phi in learnt.features.values()], weights=sizes)
         graph = _precision_graph(precision, float(shift), k, weights, progress)
-    graph = without_weak(graph, _epochs_of_umap(n_obs))
+    graph = without_weak(graph, epochs_of_umap(n_obs))
     return _matrices(graph, precision if with_precision else None, complete=n_neighbors is None)
 
 
-def _epochs_of_umap(n_obs: int) -> int:
+def epochs_of_umap(n_obs: int) -> int:
     """Return UMAP's default number of epochs: it deletes edges this many times weaker than the strongest, in place."""
     return 500 if n_obs <= 10_000 else 200
 
@@ -155,9 +156,12 @@ def write(
     cells: dict[str, sparse.csr_array],
     features: dict[str, dict[str, sparse.csr_array]],
     params: dict[str, Any],
+    named: Mapping[str, batches.Named | None],
 ) -> None:
     """Write what was learnt, all at once; :func:`kronax.tl.med_magma` lists it."""
     tell(_make_room(data, key_added, learnt, cells, features))
+    for name, part in modalities(data).items():
+        _warn_of_orphans(part, key_added, features[name])
     names = keys.graph_keys(key_added)
     for kind, matrix in cells.items():
         data.obsp[getattr(names, kind)] = expand_square(matrix, matrices.cells, matrices.n_obs)
@@ -179,10 +183,12 @@ def write(
     for name, part in modalities(data).items():
         found, fit = matrices.counts[name], learnt.parts[name]
         _write_features(part, names, found, fit, features[name])
+        of_batches = _write_batches(part, names, found, fit, named.get(name))
         part.uns[names.uns] = (
             common
             | {"params": without_none(params | {"layer": layers[name]}), "strength": np.array(learnt.strength)}
             | _report(fit)
+            | of_batches
         )
     if isinstance(data, MuData):
         data.uns[names.uns] = common | {
@@ -209,6 +215,20 @@ def _make_room(
     for name, part in parts.items():
         moved |= clear(part, key_added, _of_fit(key_added, learnt.parts[name], features[name]))
     return moved
+
+
+def _warn_of_orphans(part: AnnData, key_added: str, graph: dict[str, sparse.csr_array]) -> None:
+    """Warn of gene modules whose graph was removed and not learnt again."""
+    orphans = [
+        f"`var[{key!r}]`"
+        for key, entry in part.uns.items()
+        if params_of(part, key).get("neighbors_key") == key_added and "agreement" in entry and key in part.var
+    ]
+    if orphans and not graph:
+        warn(
+            f"The modules in {checks.listed(orphans)} are of the gene graph that was under {key_added!r} before; graphs='cells' "
+            "learns none. Delete them, or run with graphs='both' and kx.tl.gene_modules."
+        )
 
 
 def _of_fit(key_added: str, fit: em.Structure, graph: dict[str, sparse.csr_array]) -> list[Place]:
@@ -248,6 +268,17 @@ def _write_features(
         adata.var[names.log_scale] = expand(fit.log_cols, found.genes, p, fill=np.nan)
 
 
+def _write_batches(
+    adata: AnnData, names: keys.GraphKeys, found: Counts, fit: em.Structure, named: batches.Named | None
+) -> dict[str, Any]:
+    """Write the scale of every gene in every batch, and return what ``uns`` holds of the batches."""
+    if not named:
+        return {}
+    logs = np.where(fit.offsets.n_entries > 0, fit.log_cols + fit.offsets.logs, np.nan)
+    adata.varm[names.log_scale] = batches.table(adata, found, named, logs)
+    return batches.report(named, fit.offsets)
+
+
 def _report(fit: em.Structure) -> dict[str, Any]:
     """Return what ``uns`` holds of one fit."""
     names = ["rank", "noise"]
@@ -267,11 +298,12 @@ def finish(
     key_added: str,
     copy: bool,
     progress: bool,
+    named: Mapping[str, batches.Named | None] = MappingProxyType({}),
     search: Search | None = None,
 ) -> AnnData | MuData | None:
     """Turn the structure of every matrix into graphs, and write them to the object or a copy of it.
 
-    ``search`` finds the neighbours of cells, all of them exactly if it is None.
+    ``named`` are the batches of every matrix. ``search`` finds the neighbours of cells, all of them exactly if it is None.
     """
     for part in parts.values():
         scales = (part.log_rows, part.log_cols) if isinstance(part, em.Fit) else ()
@@ -305,9 +337,11 @@ def finish(
         **settings,
     }
     data = data.copy() if copy else data
-    write(data, key_added, matrices, learnt, cells, features, params)
+    write(data, key_added, matrices, learnt, cells, features, params, named)
     for name, part in modalities(data).items():
         warn_of_isolated(part, matrices.counts[name], name)
+        if named.get(name):
+            batches.warn_of(named[name], parts[name].offsets, name)
     _warn(data, params, matrices, learnt, cells, features, penalty)
     return data if copy else None
 

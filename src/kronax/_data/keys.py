@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 MED_MAGMA = "med_magma"
 GMGM = "gmgm"
+EMBEDDING = "embedding"  # also the method of such graphs
 SCANPY_DEFAULT = "neighbors"
 QUOTIENT = "quotient"
 GENE_MODULE = "gene_module"
@@ -43,7 +44,7 @@ class GraphKeys(NamedTuple):
     precision: str  # obsp and varp
     obsm: str
     varm: str
-    log_scale: str  # obs and var
+    log_scale: str  # obs and var; with batches varm
 
 
 def graph_keys(key_added: str) -> GraphKeys:

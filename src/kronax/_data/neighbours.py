@@ -25,13 +25,21 @@ class Transformer(Protocol):
         """Return a sparse matrix of the distances from every row to its nearest."""
 
 
-def check(*, recall: float, transformer: str | Transformer | None, weights: str, n_neighbors: int | None) -> None:
+def check(
+    *, recall: float, transformer: str | Transformer | None, weights: str, graphs: str, n_neighbors: int | None
+) -> None:
     """Check how neighbours are to be found, which only the affinity of cells leaves open."""
     if not (checks.is_real(recall) and 0 < recall <= 1):
         msg = f"`recall` must be a number above 0 and at most 1, found {recall!r}."
         raise ValueError(msg)
     _check_transformer(transformer)
     chosen = [f"transformer={transformer!r}"] * (transformer is not None) + [f"recall={recall!r}"] * (recall != RECALL)
+    if graphs == "genes" and chosen:
+        msg = (
+            "`recall` and `transformer` are for neighbouring cells: graphs='both' or 'cells', found graphs='genes' and "
+            f"{' and '.join(chosen)}."
+        )
+        raise ValueError(msg)
     if weights != "affinity" and chosen:
         msg = (
             f'`recall` and `transformer` are for weights="affinity"; with weights={weights!r} all partial correlations are '
@@ -85,9 +93,11 @@ def _check_settings(transformer: str | Transformer, n_neighbors: int) -> None:
         raise ValueError(msg)
 
 
-def settings(recall: float, transformer: str | Transformer | None, weights: str) -> dict[str, float | str | None]:
+def settings(
+    recall: float, transformer: str | Transformer | None, weights: str, graphs: str
+) -> dict[str, float | str | None]:
     """Return what is stored of the search: whichever applies."""
-    if weights != "affinity":
+    if weights != "affinity" or graphs == "genes":
         return {"recall": None, "transformer": None}
     if transformer is None:
         return {"recall": float(recall), "transformer": None}

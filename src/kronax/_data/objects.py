@@ -40,11 +40,19 @@ def is_anndata(
 
 
 def holds_graph(data: Any, axis: str) -> None:
-    """Require an AnnData object in memory; for a graph of the cells, a MuData object will do."""
+    """Require an AnnData object, whose matrix may be in a file; for a graph of the cells, a MuData object will do."""
     if axis == "var":
-        is_anndata(data)
+        is_anndata(data, backed=True)
     elif not isinstance(data, MuData):
-        is_anndata(data, "an AnnData or MuData object")
+        is_anndata(data, "an AnnData or MuData object", backed=True)
+
+
+def writable(data: AnnData | MuData, *, copy: bool) -> None:
+    """Require that results can be written to an object whose matrix is in a file: anndata copies such objects to files alone."""
+    if isinstance(data, AnnData) and data.isbacked and (copy or data.is_view):
+        what = "copy=True copies it" if copy else "this part of it would have to be copied"
+        msg = f"The AnnData object is backed by {str(data.filename)!r}, and {what}. Run `adata = adata.to_memory()` first."
+        raise ValueError(msg)
 
 
 def called(data: AnnData | MuData) -> str:

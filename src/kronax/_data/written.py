@@ -39,7 +39,7 @@ def of_genes(key: str, matrices: Iterable[str] = keys.MATRICES, *, scales: bool 
     """Name the places of a gene graph, and of the scales."""
     names = keys.graph_keys(key)
     found = [*(("varp", getattr(names, matrix)) for matrix in matrices), ("varm", names.varm)]
-    return [*found, ("obs", names.log_scale), ("var", names.log_scale)] if scales else found
+    return [*found, *((part, names.log_scale) for part in ("obs", "var", "varm"))] if scales else found
 
 
 def of_modules(key: str) -> list[Place]:

@@ -6,6 +6,7 @@ from kronax.pl._cell_specificity import cell_specificity
 from kronax.pl._context_factors import context_factors
 from kronax.pl._deg_roc import deg_roc
 from kronax.pl._density_curve import density_curve
+from kronax.pl._effects import effects
 from kronax.pl._gene_modules import gene_modules
 from kronax.pl._gene_network import gene_network
 from kronax.pl._graph_robustness import graph_robustness
@@ -24,6 +25,7 @@ __all__ = [
     "context_factors",
     "deg_roc",
     "density_curve",
+    "effects",
     "gene_modules",
     "gene_network",
     "graph_robustness",

@@ -80,7 +80,7 @@ def batch_mixing(
     KeyError
         If there is no such graph or column.
     ValueError
-        If `data` is backed, no label is found in two batches, there are more than 100 labels or batches, or a weight of
+        If no label is found in two batches, there are more than 100 labels or batches, or a weight of
         the graph is negative or not finite.
 
     References

@@ -92,7 +92,7 @@ def gene_modules(
     KeyError
         If a column, the layer or the gene graph does not exist.
     ValueError
-        If `adata` is backed, no cell is in a group or no gene in a module, there are more than 100 groups, or the
+        If no cell is in a group or no gene in a module, there are more than 100 groups, or the
         matrix has negative, NaN or infinite values.
 
     References
@@ -108,7 +108,7 @@ def gene_modules(
     >>> kx.tl.gene_modules(adata)
     >>> figure = kx.pl.gene_modules(adata, groupby="bulk_labels")
     """
-    objects.is_anndata(adata)
+    objects.is_anndata(adata, backed=True)
     objects.key_in(groupby, adata.obs, "adata.obs")
     objects.key_in(modules, adata.var, "adata.var", "Run kx.tl.gene_modules first.")
     if gene_symbols is not None:

@@ -85,7 +85,7 @@ def gene_network(
     KeyError
         If a column, the module or the gene graph does not exist.
     ValueError
-        If `adata` is backed, or `n_genes` is out of range.
+        If `n_genes` is out of range.
 
     References
     ----------
@@ -99,7 +99,7 @@ def gene_network(
     >>> kx.tl.gene_modules(adata)
     >>> figure = kx.pl.gene_network(adata)
     """
-    objects.is_anndata(adata)
+    objects.is_anndata(adata, backed=True)
     objects.key_in(modules, adata.var, "adata.var", "Run kx.tl.gene_modules first.")
     if gene_symbols is not None:
         objects.key_in(gene_symbols, adata.var, "adata.var")

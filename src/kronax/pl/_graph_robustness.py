@@ -59,8 +59,8 @@ def graph_robustness(
     ------
     KeyError
         If there is no such result.
-    ValueError
-        If `data` is backed.
+    TypeError
+        If `data` is neither an AnnData nor a MuData object.
 
     References
     ----------

@@ -87,7 +87,7 @@ def precision(
     KeyError
         If the column or the precision matrix does not exist.
     ValueError
-        If `data` is backed, or all values of the column are missing, or it holds more than 100 different numbers.
+        If all values of the column are missing, or it holds more than 100 different numbers.
 
     References
     ----------

@@ -67,7 +67,7 @@ def gene_modules(
     KeyError
         If there is no such graph.
     ValueError
-        If `adata` is backed, `resolution` or `n_runs` is not positive, `key_added` equals `neighbors_key`, or the graph
+        If `adata` is backed and a copy is asked for, `resolution` or `n_runs` is not positive, `key_added` equals `neighbors_key`, or the graph
         has no edges or a weight that is negative or not finite.
 
     References
@@ -85,7 +85,8 @@ def gene_modules(
     >>> adata.var["gene_module"].cat.categories[0]
     '0'
     """
-    objects.is_anndata(adata)
+    objects.is_anndata(adata, backed=True)
+    objects.writable(adata, copy=copy)
     checks.name(key_added, "key_added")
     checks.positive(resolution, "resolution")
     checks.integer(n_runs, "n_runs", low=1)

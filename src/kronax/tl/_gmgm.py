@@ -122,7 +122,7 @@ def gmgm(
         n_neighbors=n_neighbors,
         random_state=random_state,
     )
-    neighbours.check(recall=recall, transformer=transformer, weights=weights, n_neighbors=n_neighbors)
+    neighbours.check(recall=recall, transformer=transformer, weights=weights, graphs=graphs, n_neighbors=n_neighbors)
     checks.boolean(nonparanormal, "nonparanormal")
     chosen = graph_in.penalty(penalty, strength, joint=joint)
     matrices = graph_in.read(data, layer)
@@ -137,7 +137,7 @@ def gmgm(
         "graphs": graphs,
         "weights": weights,
         "cell_precision": cell_precision if cell_precision == "auto" else bool(cell_precision),
-        **neighbours.settings(recall, transformer, weights),
+        **neighbours.settings(recall, transformer, weights, graphs),
         "nonparanormal": bool(nonparanormal),
         "center": bool(center),
         "penalty": penalty,

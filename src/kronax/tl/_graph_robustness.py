@@ -106,7 +106,7 @@ def graph_robustness(
     KeyError
         If there is no such graph.
     ValueError
-        If `data` is backed; a parameter is out of range; the graph has no edges or a weight that is negative or not
+        If `data` is backed and a copy is asked for; a parameter is out of range; the graph has no edges or a weight that is negative or not
         finite; or it is too dense for that many edges to be rewired.
 
     See Also
@@ -130,6 +130,7 @@ def graph_robustness(
     """
     checks.one_of(axis, AXES, "axis")
     objects.holds_graph(data, axis)
+    objects.writable(data, copy=copy)
     checks.name(key_added, "key_added")
     checks.one_of(measure, _MEASURES, "measure")
     checks.positive(resolution, "resolution")

@@ -6,7 +6,7 @@ import numpy as np
 from anndata import AnnData
 from mudata import MuData
 
-from kronax._data import graph_in, graph_out, keys, neighbours
+from kronax._data import batches, graph_in, graph_out, keys, neighbours, objects
 from kronax._logging import shows_progress
 from kronax.solvers import checks
 from kronax.solvers.medmagma import em
@@ -32,6 +32,8 @@ def med_magma(
     data: AnnData | MuData,
     *,
     layer: str | None | Mapping[str, str | None] = None,
+    batch_key: str | None = None,
+    batch_scales: Literal["pooled", "separate"] = "pooled",
     graphs: Literal["both", "cells", "genes"] = "both",
     n_neighbors: int | None = 15,
     weights: Literal["affinity", "partial_correlation", "absolute"] = "affinity",
@@ -77,6 +79,17 @@ def med_magma(
         Layer to read, in every modality; `X` if None. If modalities differ, a mapping from each of them to its layer or
         None, such as ``{"rna": "counts", "protein": None}``. To leave a modality out, pass an object of the others:
         ``mudata.MuData({name: mdata[name].copy() for name in ("rna", "protein")})``.
+    batch_key
+        Column of ``obs`` with the batch of every cell, if genes are detected differently in different batches: every gene then has
+        a scale of its own in each. Of a MuData object, a column of its own ``obs``, or else of the ``obs`` of every modality. See
+        :doc:`/batches`.
+    batch_scales
+        How these scales are found. ``"pooled"``: cells that match across batches tell how the scale of a gene differs from the common
+        one. The difference counts in full where many cells show it, and not at all where it is no larger than chance would have
+        it, so that batches without a difference stay as they are. ``"separate"``: every batch by itself, and then as before from
+        the cells that match. Multiplying any gene of any batch by any positive number then changes nothing but the reported scales.
+        It takes differences in the composition of batches for differences in scale where matching cells do not contradict it, and
+        costs accuracy in batches of few cells.
     graphs
         ``"cells"`` or ``"genes"`` to learn one graph alone. The cell graph takes about a quarter of the time of both if
         `weights` is ``"affinity"``, because it then needs no precision matrix.
@@ -99,7 +112,7 @@ def med_magma(
         object like :class:`sklearn.neighbors.KNeighborsTransformer`. It gets the denoised profiles scaled to unit length and has to
         return the Euclidean or cosine distances from every cell to at least `n_neighbors` others, whether or not the cell
         itself is among them. The nearest `n_neighbors` others are used, and cells for which it found fewer are searched for
-        exactly. Only for ``weights="affinity"``.
+        exactly. Only for ``weights="affinity"``, and not for the graph of the genes alone; nor is `recall`.
     cell_precision
         Whether to write the precision of the cells on their edges, which takes time beyond that of the graphs. ``"auto"``: if both
         graphs are learnt from a matrix in memory with at most 5,000 cells or ``n_neighbors=None``, or if cells are connected
@@ -140,7 +153,8 @@ def med_magma(
         that make cell types, is then in both, rather than divided between them. In our benchmarks, separate fits never
         gave worse graphs, and gave better gene networks. A ridge and an l1 penalty are always fitted jointly.
     n_comps
-        Maximum number of embedding coordinates.
+        Maximum number of embedding coordinates. Directions of the noise fade out below its edge, at the latest where the
+        maximum is reached.
     max_iter
         Maximum number of steps of expectation maximisation (EM). The default is the first one, matrix scaling and one
         fit of the model, because more steps did not give better graphs in our benchmarks. With a ridge of a given
@@ -183,14 +197,21 @@ def med_magma(
         Coordinates of cells and genes in the denoised :math:`Z`, whichever `graphs` are learnt.
     ``adata.obs["key_log_scale"]``, ``adata.var["key_log_scale"]`` : float64
         Natural logarithms :math:`\log r` and :math:`\log c`; those of the genes average to 0.
+    ``adata.varm["key_log_scale"]`` : DataFrame, genes × batches
+        With `batch_key`: natural logarithm of the scale of every gene in every batch, NaN where a batch has no value
+        other than zero. ``adata.var["key_log_scale"]`` is then what all batches have in common.
     ``adata.uns["key"]`` : dict
         What scanpy's ``neighbors_key`` needs (``connectivities_key``, ``distances_key``, ``params``), and
         ``precision_key``, ``converged``, ``reason``, ``n_iter``, ``objective`` (negative log-likelihood per entry after
         every step, including a discarded one, with the penalty if it is a ridge; ½ for white noise; with shrinkage and
         ``joint=False`` the mean over the separate fits of both axes), ``strength`` of the penalty, ``rank`` and ``noise``
-        (number of directions above the noise, and its standard deviation), ``power``, ``dispersion``, ``n_near_zero``
+        (number of directions beyond the edge of the noise, and the standard deviation of the white noise that the coordinates
+        were denoised for), ``power``, ``dispersion``, ``n_near_zero``
         (values taken for zeros), ``n_sampled`` (cells from which ``power`` and ``dispersion`` were found: all, or evenly spread
-        ones if there are more than 20,000), ``version``. ``params`` leaves out arguments that are None. Where no precision
+        ones if there are more than 20,000), ``version``. With `batch_key`, also the names of the ``batches``, ``batch_spread`` (standard
+        deviation, over the genes, of the difference between their log scales in a batch and the common ones; with
+        ``batch_scales="separate"``, of what cells that match add to it) and ``batch_matched`` (share of the cells of a batch that match
+        cells of others; of up to 10,000 cells, evenly spread over the batches). ``params`` leaves out arguments that are None. Where no precision
         matrix is written, there is no ``precision_key``, and ``objective`` is NaN if none was computed.
 
     For a MuData object, results for the cells are written to the object itself, except for their scales, which belong
@@ -205,7 +226,7 @@ def med_magma(
     Raises
     ------
     KeyError
-        If there is no such layer.
+        If there is no such layer, or no such column in `obs`.
     FloatingPointError
         If the estimate is not finite. Nothing is written in that case.
     MemoryError
@@ -221,7 +242,7 @@ def med_magma(
         If a matrix that is not in memory has chunks along the genes or of unknown sizes, or no more cells than genes, or an
         argument needs it in memory; a parameter is out of range; `transformer` has other distances or finds too few neighbours; a
         matrix has masked, NaN or infinite values, or fewer than two cells or genes with non-zero values; nothing varies but
-        the scales, or, with an l1 penalty, some cell or gene does not; or cell names of a modality are not unique, not in the
+        the scales, or, with an l1 penalty, some cell or gene does not; a cell has no batch, or most batches are a single cell; or cell names of a modality are not unique, not in the
         object, or in no other modality.
 
     See Also
@@ -231,7 +252,7 @@ def med_magma(
     References
     ----------
     :cite:t:`Andrew2026`; corrected and extended as described in :doc:`/methods`. The defaults are not the algorithm of the
-    paper, but one step of it with separate fits of both axes.
+    paper, but one step of it with separate fits of both axes. Cells that match across batches: :cite:t:`Haghverdi2018`.
 
     Examples
     --------
@@ -253,7 +274,8 @@ def med_magma(
         n_neighbors=n_neighbors,
         random_state=random_state,
     )
-    neighbours.check(recall=recall, transformer=transformer, weights=weights, n_neighbors=n_neighbors)
+    batches.check(batch_key, batch_scales)
+    neighbours.check(recall=recall, transformer=transformer, weights=weights, graphs=graphs, n_neighbors=n_neighbors)
     checks.integer(max_iter, "max_iter", low=1)
     checks.positive(tol, "tol")
     checks.auto_or_boolean(laplace, "laplace")
@@ -262,7 +284,7 @@ def med_magma(
         checks.positive(power, "power")
         power = float(power)
     chosen = graph_in.penalty(penalty, strength, joint=joint)
-    graph_in.require_place(data, copy=copy)
+    objects.writable(data, copy=copy)
     matrices = graph_in.read(data, layer)
     graph_in.require_in_memory(
         matrices,
@@ -276,6 +298,7 @@ def med_magma(
         cell_precision=cell_precision is True,
     )
     graph_in.require(matrices, n_neighbors, chosen, beyond)
+    named = batches.read(data, batch_key, matrices)
     graph_in.log_start("med_magma", matrices)
     graph_in.warn_of_negative(data, matrices, layer, power)
     graph_in.warn_of_spike_ins(data, matrices)
@@ -283,10 +306,12 @@ def med_magma(
     progress = shows_progress()
     settings = {
         "layer": dict(layer) if isinstance(layer, Mapping) else layer,
+        "batch_key": batch_key,
+        "batch_scales": None if batch_key is None else batch_scales,
         "graphs": graphs,
         "weights": weights,
         "cell_precision": cell_precision if cell_precision == "auto" else bool(cell_precision),
-        **neighbours.settings(recall, transformer, weights),
+        **neighbours.settings(recall, transformer, weights, graphs),
         "laplace": laplace if laplace == "auto" else bool(laplace),
         "power": power,
         "center": bool(center),
@@ -309,6 +334,8 @@ def med_magma(
                 n_comps=n_comps,
                 max_iter=max_iter,
                 tol=tol,
+                batches=named[name] and named[name].batches,
+                separate=batch_scales == "separate",
                 whole=graph_in.needs_precision(graphs, weights, cell_precision),
                 progress=progress,
             )
@@ -320,6 +347,8 @@ def med_magma(
                 power=power,
                 center=center,
                 n_comps=n_comps,
+                batches=named[name] and named[name].batches,
+                separate=batch_scales == "separate",
                 whole=graph_in.needs_precision(graphs, weights, cell_precision),
                 progress=progress,
             )
@@ -336,5 +365,6 @@ def med_magma(
             key_added=key_added,
             copy=copy,
             progress=progress,
+            named=named,
             search=neighbours.search(recall, transformer, random_state, progress=progress),
         )

@@ -5,7 +5,7 @@ import pytest
 from sklearn.isotonic import IsotonicRegression
 
 from kronax.solvers.gaussian import shrinkage
-from kronax.solvers.gaussian.shrinkage import leave_one_out, noise_level, shrink_singular_values
+from kronax.solvers.gaussian.shrinkage import leave_one_out, noise_edge, noise_level, shrink_singular_values
 
 
 def covariance(p: int) -> tuple[np.ndarray, np.ndarray]:
@@ -280,3 +280,47 @@ def test_shrinkage_beats_truncation(rng):
     assert shrunk < error(np.where(np.arange(200) < rank, s, 0.0))
     # the best that any choice of singular values can do on these vectors
     assert shrunk < 1.05 * error(np.maximum(np.einsum("ik,ij,kj->k", left, signal, right), 0.0))
+
+
+@pytest.mark.parametrize("shape", [(60, 40), (40, 60), (50, 50), (3000, 20)])
+def test_edge_of_equal_noise_is_that_of_marchenko_and_pastur(shape):
+    n, p = shape
+    variance = 0.7
+    found = noise_edge(np.full(n, variance * p), np.full(p, variance * n))
+    np.testing.assert_allclose(found, np.sqrt(variance) * (np.sqrt(n) + np.sqrt(p)), rtol=1e-7)
+
+
+def energies(rng, n: int, spread: float) -> np.ndarray:
+    found = rng.gamma(1.0 / spread, spread, n) + 0.01
+    return found / found.sum() * 1e5
+
+
+@pytest.mark.parametrize("spread", [0.3, 1.0, 3.0])
+@pytest.mark.parametrize("shape", [(600, 400), (1500, 300)])
+def test_edge_of_unequal_noise(shape, spread, rng):
+    """Where the largest singular value of such noise is; far above what its mean square would say."""
+    a, b = (energies(rng, size, spread) for size in shape)
+    noise = np.sqrt(a[:, None] * b / a.sum())
+    largest = np.mean([np.linalg.norm(noise * rng.normal(size=shape), 2) for _ in range(5)])
+    found = noise_edge(a, b)
+    np.testing.assert_allclose(found, largest, rtol=0.04)
+    assert found > (1.0 + 0.2 * spread) * np.sqrt(a.sum() / a.size / b.size) * (np.sqrt(a.size) + np.sqrt(b.size))
+
+
+def test_edge_turns_and_scales_with_the_matrix(rng):
+    a, b = energies(rng, 300, 2.0), energies(rng, 200, 1.0)
+    found = noise_edge(a, b)
+    np.testing.assert_allclose(noise_edge(b, a), found, rtol=1e-8)
+    np.testing.assert_allclose(noise_edge(9.0 * a, 9.0 * b), 3.0 * found, rtol=1e-8)
+
+
+def test_edge_follows_a_single_row(rng):
+    """One row, at the end with the energy of all others together: its length is a singular value then."""
+    a, b = np.ones(500), np.full(400, 1000 / 400)
+    squares = []
+    for share in np.linspace(0.0, 500.0, 51):
+        a[0] = 1.0 + share
+        squares.append(noise_edge(a, b * a.sum() / b.sum()) ** 2)
+    steps = np.diff(squares)
+    assert (steps > 0).all() and steps.max() < 3 * steps.mean()
+    assert squares[-1] > a[0]

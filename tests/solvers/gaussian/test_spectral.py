@@ -6,6 +6,7 @@ from scipy import sparse
 
 from kronax.solvers import device
 from kronax.solvers.gaussian import spectral
+from kronax.solvers.gaussian.shrinkage import noise_level, shrink_singular_values
 from kronax.solvers.gaussian.spectral import Leading, Spectrum
 from kronax.solvers.rows.noise_free import NoiseFree
 from kronax.solvers.rows.on_devices import spread
@@ -45,6 +46,52 @@ def test_leading_directions(rng):
     np.testing.assert_allclose(found.rows.T @ found.rows, np.eye(3), atol=1e-10)
     np.testing.assert_allclose(found.noise, np.sqrt(0.8), rtol=0.05)
     assert (found.shrunk > 0).all() and (found.shrunk < s[:3]).all()
+
+
+def test_equal_noise_is_white(rng):
+    """Then all is as for the median of the singular values (Gavish and Donoho)."""
+    z = structured(rng)
+    found = decomposed(z)[0]
+    s = np.linalg.svd(z, compute_uv=False)
+    assert found.noise == pytest.approx(noise_level(s**2, (N, M)), rel=1e-10)
+    np.testing.assert_allclose(found.shrunk, shrink_singular_values(s, found.noise, (N, M))[:3], rtol=1e-10)
+
+
+def unequal(rng, strengths: tuple[float, ...] = ()) -> np.ndarray:
+    """Noise that differs between rows and between columns, and directions so many times as strong as its largest."""
+    n, m = 400, 300
+    z = rng.normal(size=(n, m)) * rng.gamma(0.5, 2.0, (n, 1)) * rng.gamma(0.5, 2.0, m)
+    u, _ = np.linalg.qr(rng.normal(size=(n, len(strengths))))
+    v, _ = np.linalg.qr(rng.normal(size=(m, len(strengths))))
+    return z + (u * np.array(strengths) * np.linalg.norm(z, 2)) @ v.T
+
+
+def test_directions_of_unequal_noise_are_not_counted(rng):
+    """White noise with the same median would end far below the largest singular values."""
+    for strengths in ((), (2.0,), (4.0, 3.0, 2.0)):
+        z = unequal(rng, strengths)
+        found = decomposed(z)[0]
+        s = np.linalg.svd(z, compute_uv=False)
+        assert (shrink_singular_values(s, noise_level(s**2, z.shape), z.shape) > 0).sum() > 50
+        assert abs(found.rank - len(strengths)) <= 1
+        assert found.rows.shape[1] < 50
+
+
+def test_rank_does_not_depend_on_how_many_are_kept(rng):
+    z = unequal(rng, (5.0, 4.0, 3.0, 2.0))
+    ranks = {decomposed(z, n_comps=n_comps)[0].rank for n_comps in (2, 10, 50)}
+    assert len(ranks) == 1
+
+
+def test_a_direction_that_could_be_left_out_has_no_weight(rng):
+    """The last that is kept and the first that is not may change places: neither may matter then."""
+    noise = rng.normal(size=(400, 300)) * rng.gamma(2.0, 0.5, (400, 1)) * rng.gamma(2.0, 0.5, 300)
+    u, s, vt = np.linalg.svd(noise, full_matrices=False)
+    s[0] *= 3.0
+    s[4] = s[3] * (1 - 1e-6)
+    found = decomposed((u * s) @ vt, n_comps=4)[0]
+    assert found.shrunk.shape == (4,) and found.rank < 4
+    assert found.shrunk[3] < 0.01 * found.shrunk[1]
 
 
 def test_centring_leaves_the_leading_directions(rng):

@@ -251,6 +251,41 @@ def test_centring_sets_the_direction_of_the_mean_apart(shape, rng):
             np.testing.assert_allclose(along, along[0], rtol=1e-7)
 
 
+def counts(rng, rank: int, n: int = 900, p: int = 700, *, share: float, dispersion: float) -> np.ndarray:
+    """Counts whose means have a known rank: that many kinds of cells, unequal genes and depths.
+
+    ``share`` of them are not zero; with ``dispersion``, they are negative binomial.
+    """
+    programs = np.exp(1.5 * rng.normal(size=(rank, p)) * (rng.random((rank, p)) < 0.3))
+    means = programs[rng.integers(rank, size=n)] * (rng.gamma(0.7, 1.0, p) + 0.05)
+    means *= rng.lognormal(0.0, 0.4, (n, 1))
+    sizes = np.logspace(-4, 4, 81) / means.mean()
+    zeros = [np.mean((1 + size * means[::20] * dispersion) ** (-1 / dispersion)) for size in sizes]
+    means *= np.interp(1 - share, zeros[::-1], sizes[::-1])
+    x = rng.poisson(means * rng.gamma(1 / dispersion, dispersion, (n, p)))
+    return x[x.any(1)][:, x.any(0)]
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3])
+@pytest.mark.parametrize("dispersion", [1e-3, 0.3], ids=["Poisson", "negative binomial"])
+def test_rank_of_counts(share, dispersion, rng):
+    """Rare genes and shallow cells have less noise than others, which white noise would take for structure."""
+    for rank in (3, 10):
+        x = counts(rng, rank, share=share, dispersion=dispersion)
+        assert abs(fit(x, whole=False).rank - rank) <= 0.3 * rank
+        assert abs(fit(x.T, whole=False).rank - rank) <= 0.3 * rank
+    assert fit(counts(rng, 1, share=share, dispersion=dispersion), whole=False).rank == 1
+
+
+def test_no_scale_changes_the_directions_of_counts(rng):
+    x = counts(rng, 5, 300, 200, share=0.1, dispersion=0.3)
+    scaled = x * rng.lognormal(0.0, 1.0, (len(x), 1)) * rng.lognormal(0.0, 1.0, x.shape[1])
+    found, expected = fit(scaled, whole=False), fit(x, whole=False)
+    assert found.rank == expected.rank
+    assert found.noise == pytest.approx(expected.noise, rel=1e-7)
+    assert_close(np.abs(found.rows.embedding), np.abs(expected.rows.embedding), 1e-6)
+
+
 @SHAPES
 def test_n_comps_is_a_limit(shape, rng):
     groups = rng.lognormal(0.0, 1.0, (6, 6))[np.arange(shape[0])[:, None] % 6, np.arange(shape[1]) % 6]
@@ -259,7 +294,10 @@ def test_n_comps_is_a_limit(shape, rng):
     assert full.rank > 2 and full.rows.embedding.shape[1] == full.rank
     assert two.rank == full.rank
     assert two.rows.embedding.shape == (shape[0], 2) and two.cols.embedding.shape == (shape[1], 2)
-    np.testing.assert_allclose(two.rows.embedding, full.rows.embedding[:, :2], rtol=1e-10)
+    for axis, whole in ((two.rows, full.rows), (two.cols, full.cols)):
+        lengths, others = (np.linalg.norm(found.embedding[:, :2], axis=0) for found in (axis, whole))
+        np.testing.assert_allclose(axis.embedding / lengths, whole.embedding[:, :2] / others, atol=1e-10)
+        assert (lengths <= others).all()  # the directions left out are noise for those that are kept
 
 
 @SHAPES

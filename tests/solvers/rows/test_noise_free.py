@@ -51,6 +51,9 @@ def test_passes_are_those_over_the_dense_matrix(given, size, rng):
     assert_close(z.row_factors(), rows)
     right, offset, mean = rng.normal(size=(M, 5)), rng.normal(size=5), rng.normal(size=M)
     assert_close(z.products(right, offset), dense @ right - offset)
+    coordinates, row_energies = z.coordinates(right)
+    assert_close(coordinates, dense @ right)
+    assert_close(row_energies, (dense**2).sum(1))
     assert_close(z.deviations(mean), np.column_stack([(dense**2).sum(1), dense.sum(1), dense @ mean]))
     assert_close(z.held().toarray(), dense)
 

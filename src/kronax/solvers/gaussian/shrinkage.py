@@ -9,6 +9,8 @@ from scipy.optimize import isotonic_regression
 _STEPS = 8  # of Eq. 10: width and average agree to a few per cent
 _STEP = 0.7  # on a logarithmic scale: whole steps can alternate where eigenvalues are far from each other
 _CHUNK = 2**17  # numbers held at a time: 1 MiB, which caches hold
+_GROUPS = 512  # of rows or columns with about the same energy
+_NEAR, _NEAREST = 1e-10, 1e-15  # how close to 0 and to a pole
 
 
 def leave_one_out(eigenvalues: np.ndarray, dim: int, n_samples: int) -> np.ndarray:
@@ -157,3 +159,51 @@ def shrink_singular_values(singular: np.ndarray, noise: float, shape: tuple[int,
     y2 = (singular[above] / unit) ** 2
     shrunk[above] = unit * np.sqrt(np.maximum((y2 - beta - 1.0) ** 2 - 4.0 * beta, 0.0) / y2)
     return shrunk
+
+
+def noise_edge(row_energies: np.ndarray, col_energies: np.ndarray) -> float:
+    """Compute the largest singular value of noise of which some rows and columns have more than others.
+
+    Independent entries have the variances ``a_i b_j / N``, as have those of counts that are mostly zeros. The resolvent of
+    such a matrix depends on two numbers ``x`` and ``y`` (Dyson's equation), with which its squared singular values ``w`` are
+
+        ``w x = Σ_i a_i/(1 − a_i y)``,   ``w y = Σ_j b_j/(N − b_j x)``,                                          (12)
+
+    so that ``Σ_i a_i y/(1 − a_i y) = Σ_j b_j x/(N − b_j x) = q``. Where there are no singular values, ``log w = log q − log x −
+    log y`` falls as ``q`` grows from 0. It stops falling at the edge, where ``∂log x/∂log q + ∂log y/∂log q = 1``. With equal
+    energies, that is ``√n + √p`` standard deviations, as in the Marchenko–Pastur law.
+
+    Parameters
+    ----------
+    row_energies, col_energies
+        Sums ``a_i``, (n,), and ``b_j``, (p,), of the variances, positive; the sum of each is ``N``.
+    """
+    (a, a_most, n_a), (b, b_most, n_b) = _grouped(row_energies), _grouped(col_energies)
+
+    def excess(x: float) -> float:
+        q, slope = _poles(x, b, n_b)
+        return 1.0 / slope + 1.0 / _poles(_place_of(q, a, n_a), a, n_a)[1] - 1.0
+
+    x = optimize.brentq(excess, _NEAR, 1.0 - _NEAR, xtol=_NEAR)
+    q, _ = _poles(x, b, n_b)
+    return float(np.sqrt(q / (x * _place_of(q, a, n_a)) * (a_most * b_most / col_energies.sum())))
+
+
+def _grouped(energies: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+    """Return energies relative to the largest, that, and how many there are of each; of many, means of those next to each other."""
+    starts = np.linspace(0, len(energies), min(len(energies), _GROUPS), endpoint=False).astype(int)
+    counts = np.diff(starts, append=len(energies))
+    means = np.add.reduceat(np.sort(energies), starts) / counts
+    return means / means[-1], float(means[-1]), counts
+
+
+def _poles(x: float, weights: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
+    """Compute ``q = Σ ax/(1 − ax)`` and ``∂log q/∂log x``."""
+    terms = weights * x / (1.0 - weights * x)
+    q = counts @ terms
+    return q, counts @ (terms * (1.0 + terms)) / q
+
+
+def _place_of(q: float, weights: np.ndarray, counts: np.ndarray) -> float:
+    """Find the ``y`` at which ``Σ ay/(1 − ay) = q``."""
+    return optimize.brentq(lambda y: _poles(y, weights, counts)[0] - q, _NEAREST, 1.0 - _NEAREST, xtol=_NEAREST)

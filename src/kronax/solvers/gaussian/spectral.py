@@ -8,12 +8,15 @@ from numpy.typing import DTypeLike
 
 from kronax.solvers.device import Matrix, beside, eigh_all, leading_and_whole, leading_eigh, to_host
 from kronax.solvers.gaussian import rank_one
-from kronax.solvers.gaussian.shrinkage import noise_level, shrink_singular_values
+from kronax.solvers.gaussian.shrinkage import noise_edge, noise_level, shrink_singular_values
 from kronax.solvers.gaussian.vectors import Held, Projected, Vectors
 from kronax.solvers.rows.noise_free import NoiseFree
 
 # eigenvalues below this share of the largest count as zero; the second for blocks that are multiplied in float32
 _ROUNDING, _ROUNDING_SINGLE = 1e-12, 1e-8
+_SEEN = 50  # directions, at least, that the energies of the noise leave out where they are signal
+_PROFILES = 8  # times that these energies are found
+_BELOW_EDGE = 0.75  # of the edge of the noise, at which weights reach zero at the lowest: measured
 
 
 @dataclass(frozen=True)
@@ -45,18 +48,18 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class Leading:
-    """The directions of ``Z`` above the noise, at most ``n_comps`` of them, at least two.
+    """The leading directions of ``Z``, as many as have a weight: at most ``n_comps`` of them, at least two.
 
     Attributes
     ----------
     rows, cols, eigenvalues
         ``U`` (n, k), ``V`` (m, k) and ``e`` (k,), in descending order.
     shrunk
-        Singular values after optimal shrinkage, (k,): ``U diag(shrunk) Vᵀ`` is the denoised ``Z``.
+        Singular values after shrinkage, (k,): ``U diag(shrunk) Vᵀ`` is the denoised ``Z``.
     noise
-        Standard deviation of the noise.
+        Standard deviation of the white noise that they were shrunk for.
     rank
-        How many directions rise above the noise, all counted.
+        How many directions are beyond the edge of the noise, all counted.
     """
 
     rows: np.ndarray
@@ -85,7 +88,7 @@ def decompose(z: NoiseFree, *, center: int | None, n_comps: int, whole: bool = T
     square, energies, sums = z.moments()
     rounding = rounding_of(z.rows.dtype)
     if not whole:
-        return _leading(z, *leading_eigh(square, n_comps), n_comps, rounding), None
+        return _leading(z, energies, *leading_eigh(square, max(n_comps, _SEEN)), n_comps, rounding), None
     n, m = z.shape
     mean = sums / n if center == 0 else np.zeros(m)
     centred = _centred(n, square, mean, center)
@@ -94,28 +97,69 @@ def decompose(z: NoiseFree, *, center: int | None, n_comps: int, whole: bool = T
     if still.any():
         kept = beside(np.where(still, 0.0, 1.0), centred)
         centred = centred * kept * kept[:, None]
+    seen = max(n_comps, _SEEN)
     if center == 1:
-        lead, (values, vectors) = leading_and_whole(square, n_comps, centred)
+        lead, (values, vectors) = leading_and_whole(square, seen, centred)
     else:
         ((values, vectors),) = eigh_all([centred])
-        lead = (
-            (values, vectors) if center is None else rank_one.leading_with(values, vectors, np.sqrt(n) * mean, n_comps)
-        )
-    return _leading(z, *lead, n_comps, rounding), _spectrum(z, mean, values, vectors, still, center, rounding)
+        lead = (values, vectors) if center is None else rank_one.leading_with(values, vectors, np.sqrt(n) * mean, seen)
+    return _leading(z, energies, *lead, n_comps, rounding), _spectrum(z, mean, values, vectors, still, center, rounding)
 
 
-def _leading(z: NoiseFree, values: np.ndarray, vectors: np.ndarray, n_comps: int, rounding: float) -> Leading:
-    """Return the leading directions; ``values`` are all eigenvalues, ``vectors`` at least the leading eigenvectors."""
+def _leading(
+    z: NoiseFree, energies: np.ndarray, values: np.ndarray, vectors: np.ndarray, n_comps: int, rounding: float
+) -> Leading:
+    """Return the leading directions.
+
+    Where some genes or cells have more noise than others, its largest singular values are far beyond those of white noise
+    with the same median. Directions beyond that edge are counted. Weights reach zero below it, as some directions there
+    are still more signal than noise, but not below the first direction left out, which could else change places with the last
+    one kept.
+
+    Parameters
+    ----------
+    z, energies
+        ``Z`` and the sums of squares of its columns.
+    values, vectors
+        All eigenvalues of ``ZᵀZ``, and at least the leading eigenvectors.
+    n_comps, rounding
+        Directions kept, at most, and the share of the largest eigenvalue below which others count as zero.
+    """
     values = values[values > rounding * values[0]]
-    noise = noise_level(values, z.shape)
     singular = np.sqrt(values)
+    seen = min(max(n_comps, _SEEN), len(values), vectors.shape[1])
+    cols = vectors[:, :seen]
+    rows, row_energies = z.coordinates(cols / singular[:seen])
+    edge = _noise_edge(singular[:seen], (rows, cols), (row_energies, energies))
+    left_out = singular[n_comps] if n_comps < len(values) else 0.0
+    least = max(min(left_out, edge), _BELOW_EDGE * edge)
+    noise = max(noise_level(values, z.shape), least / np.sqrt(z.shape).sum())
     shrunk = shrink_singular_values(singular, noise, z.shape)
-    rank = int((shrunk > 0).sum())
-    if rank < 2:  # hardly any structure: two unshrunk directions still give every row a place
+    weighted = int((shrunk > 0).sum())
+    if weighted < 2:  # hardly any structure: two unshrunk directions still give every row a place
         shrunk = singular
-    k = min(max(rank, 2), n_comps, len(values))
-    rows = z.products(vectors[:, :k] / singular[:k], np.zeros(k))
-    return Leading(rows, vectors[:, :k], values[:k], shrunk[:k], noise, rank)
+    k = min(max(weighted, 2), n_comps, len(values))
+    return Leading(rows[:, :k], cols[:, :k], values[:k], shrunk[:k], noise, int((singular > edge).sum()))
+
+
+def _noise_edge(
+    singular: np.ndarray, vectors: tuple[np.ndarray, np.ndarray], energies: tuple[np.ndarray, np.ndarray]
+) -> float:
+    """Compute the largest singular value of the noise, whose energies are what the denoised ``Z`` leaves of those of ``Z``.
+
+    What is denoised depends on the edge in turn; from no signal at all on, it converges.
+    """
+    shape = tuple(len(side) for side in vectors)
+    unit = np.sqrt(shape).sum()
+    left = energies
+    for _ in range(_PROFILES):
+        edge = noise_edge(*left)
+        signal = shrink_singular_values(singular, edge / unit, shape) ** 2
+        left = tuple(
+            np.maximum(total - np.einsum("ik,ik,k->i", side, side, signal), _ROUNDING * total)
+            for side, total in zip(vectors, energies, strict=True)
+        )
+    return edge
 
 
 def _spectrum(

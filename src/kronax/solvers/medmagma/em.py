@@ -10,6 +10,7 @@ second moments around the mode (Eq. 6); the M-step fits ``Ψ`` and ``Φ`` to wha
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -21,12 +22,17 @@ from kronax.solvers.device import to_host
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.precision import Precision
 from kronax.solvers.gaussian.spectral import Spectrum
+from kronax.solvers.medmagma.batches import Offsets, Seen
+from kronax.solvers.medmagma.batches import find as find_offsets
 from kronax.solvers.medmagma.penalised import Penalised
 from kronax.solvers.medmagma.steps import Step, Steps
-from kronax.solvers.rows.chunked import Chunked
+from kronax.solvers.rows.batches import Batches, taken
+from kronax.solvers.rows.block import divided, like, of_entries
+from kronax.solvers.rows.chunked import Chunked, OfBatches
 from kronax.solvers.rows.rows import InMemory
 from kronax.solvers.scales.laplace import Laplace
-from kronax.solvers.scales.powered import Powered, powered, powered_chunks
+from kronax.solvers.scales.powered import SAMPLE, Powered, powered, powered_chunks
+from kronax.solvers.scales.quotient import pattern_counts
 from kronax.solvers.status import Status, ended
 
 
@@ -90,6 +96,8 @@ class Fit(Structure):
         How many of these were taken for zeros.
     n_sampled
         Rows from which ``power`` and ``dispersion`` were found.
+    offsets
+        What distinguishes the factors of the columns in every batch; None without batches.
     """
 
     log_rows: np.ndarray
@@ -98,6 +106,7 @@ class Fit(Structure):
     dispersion: float
     n_near_zero: int
     n_sampled: int
+    offsets: Offsets | None = None
 
 
 class _Run(NamedTuple):
@@ -117,6 +126,8 @@ def fit(
     n_comps: int = 50,
     max_iter: int = 1,
     tol: float = 1e-3,
+    batches: Batches | None = None,
+    separate: bool = False,
     whole: bool = True,
     progress: bool = False,
 ) -> Fit:
@@ -142,12 +153,19 @@ def fit(
         Steps of EM. The first is matrix scaling and one M-step.
     tol
         EM ends when a step changes ``log|Z|`` by less than this, root mean square.
+    batches, separate
+        Which batch every row comes from, if columns have factors of their own in every batch, and how these are found: see
+        :mod:`kronax.solvers.medmagma.batches`.
     whole
         Whether precisions are wanted, or embeddings alone.
     progress
         Whether long work shows a progress bar.
     """
-    transposed = matrix.shape[0] < matrix.shape[1]
+    transposed, offsets = matrix.shape[0] < matrix.shape[1], None
+    if batches:
+        see = partial(_seen, power=power, n_comps=n_comps)
+        offsets = find_offsets(InMemory(matrix), batches, see, separate=separate, progress=progress)
+        matrix = divided(matrix, batches.codes, offsets.logs)
     found = powered(matrix, power)
     rows = InMemory(found.rows.matrix.T.tocsr()) if transposed else found.rows
     axis, penalty = int(transposed) if center else None, _oriented(penalty, transposed)
@@ -156,7 +174,18 @@ def fit(
     with jax.enable_x64(True):
         steps = kind(rows, n_comps, axis, penalty, laplace, whole=whole or kind is Penalised, progress=progress)
         run = _iterate(steps, max_iter, tol, progress)
-    return _fit(run, found, transposed, whole=whole)
+    return _fit(run, found, offsets, transposed, whole=whole)
+
+
+def _seen(matrix: sparse.csr_array, *, power: float | None, n_comps: int) -> Seen:
+    """Take the noise from a matrix without empty rows: one step, and no precisions."""
+    cols = np.flatnonzero(pattern_counts(matrix)[1])
+    all_seen = len(cols) == matrix.shape[1]
+    found = fit(matrix if all_seen else matrix[:, cols], power=power, n_comps=n_comps, whole=False)
+    log_cols = np.zeros(matrix.shape[1])
+    log_cols[cols] = found.log_cols
+    scales = np.exp(-found.power * (of_entries(found.log_rows, matrix) + log_cols[matrix.indices]))
+    return Seen(like(matrix, np.abs(matrix.data) ** found.power * scales), found.rows.embedding, found.power)
 
 
 def fit_chunks(
@@ -167,6 +196,8 @@ def fit_chunks(
     power: float | None = None,
     center: bool = True,
     n_comps: int = 50,
+    batches: Batches | None = None,
+    separate: bool = False,
     whole: bool = True,
     progress: bool = False,
 ) -> Fit:
@@ -180,17 +211,23 @@ def fit_chunks(
         Some of its rows, from which ``γ`` is chosen.
     signed
         Whether ``X`` has negative values.
-    power, center, n_comps, whole, progress
+    power, center, n_comps, batches, separate, whole, progress
         As in :func:`fit`.
     """
+    offsets = None
+    if batches:
+        see = partial(_seen, power=1.0 if signed and power is None else power, n_comps=n_comps)
+        offsets = find_offsets(rows, batches, see, separate=separate, progress=progress)
+        rows = rows.prepared(replace(rows.preparation, of_batches=OfBatches(batches.codes, offsets.logs)))
+        some = taken(rows, np.arange(0, rows.shape[0], -(-rows.shape[0] // SAMPLE)))
     found = powered_chunks(rows, some, power, signed=signed)
     with jax.enable_x64(True):
         steps = Steps(found.rows, n_comps, 0 if center else None, m_step.Penalty(), whole=whole, progress=progress)
         run = _iterate(steps, 1, 0.0, progress)
-    return _fit(run, found, transposed=False, whole=whole)
+    return _fit(run, found, offsets, transposed=False, whole=whole)
 
 
-def _fit(run: "_Run", found: Powered, transposed: bool, *, whole: bool) -> Fit:
+def _fit(run: "_Run", found: Powered, offsets: Offsets | None, transposed: bool, *, whole: bool) -> Fit:
     """Put together where EM ended and the scales: ``|Z| = |Y|^γ·exp(a + b)``."""
     a, b = to_host(run.step.mode.a), to_host(run.step.mode.b)
     if transposed:
@@ -204,6 +241,7 @@ def _fit(run: "_Run", found: Powered, transposed: bool, *, whole: bool) -> Fit:
         dispersion=found.dispersion,
         n_near_zero=found.n_near_zero,
         n_sampled=found.n_sampled,
+        offsets=offsets,
         **_structure(run, transposed, whole=whole),
     )
 

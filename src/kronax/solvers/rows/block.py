@@ -112,9 +112,25 @@ def rows_of(matrix: sparse.csr_array, rows: slice) -> sparse.csr_array:
     return _of_parts(matrix.data[own], matrix.indices[own], indptr - indptr[0], matrix.shape[1])
 
 
-def like(matrix: sparse.csr_array, values: np.ndarray) -> sparse.csr_array:
-    """Return a CSR matrix of the same pattern with other values, without a copy of the pattern."""
-    return _of_parts(values, matrix.indices, matrix.indptr, matrix.shape[1])
+def like(
+    matrix: sparse.csr_array, values: np.ndarray, indices: np.ndarray | None = None, width: int | None = None
+) -> sparse.csr_array:
+    """Return a CSR matrix of the same pattern with other values, without a copy of the pattern.
+
+    ``indices`` are other columns, among ``width``.
+    """
+    indices = matrix.indices if indices is None else indices
+    return _of_parts(values, indices, matrix.indptr, width or matrix.shape[1])
+
+
+def of_entries(of_rows: np.ndarray, matrix: sparse.csr_array) -> np.ndarray:
+    """Repeat the value of every row for each of its entries."""
+    return np.repeat(of_rows, np.diff(matrix.indptr))
+
+
+def divided(matrix: sparse.csr_array, codes: np.ndarray, logs: np.ndarray) -> sparse.csr_array:
+    """Return ``x_ij exp(−δ_bj)``, ``b`` the batch of row ``i``, in ``codes``, and ``δ``, ``logs``, (batches, m)."""
+    return like(matrix, matrix.data * np.exp(-logs)[of_entries(codes, matrix), matrix.indices])
 
 
 def _of_parts(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, m: int) -> sparse.csr_array:

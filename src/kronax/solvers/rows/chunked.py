@@ -1,17 +1,54 @@
 """Rows that are read anew in every pass, a chunk at a time."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
 
 from kronax.solvers.device import each_on_all_cores, one_thread_each
-from kronax.solvers.rows.block import Block, like
+from kronax.solvers.rows.block import Block, divided, like, of_entries
 from kronax.solvers.rows.rows import Rows, gram_dtype
 
 Chunk = np.ndarray | sparse.spmatrix | sparse.sparray
+
+
+@dataclass(frozen=True)
+class OfBatches:
+    """What is done with entries according to the batches of their rows: a division, or a move to columns of their own.
+
+    Attributes
+    ----------
+    codes
+        The batch of every row that is not empty.
+    logs
+        ``δ``, (batches, m): entries are divided by ``exp(δ_bj)``; None for 0.
+    places
+        The columns to which those of every batch are moved, (batches, m), ascending; None to leave them.
+    width
+        Number of columns after the move.
+    """
+
+    codes: np.ndarray
+    logs: np.ndarray | None = None
+    places: np.ndarray | None = None
+    width: int = 0
+
+    def of(self, rows: slice) -> "OfBatches":
+        """Return what is done with some rows, without what belongs to batches that are not among them."""
+        present, codes = np.unique(self.codes[rows], return_inverse=True)
+        logs, places = (None if array is None else array[present] for array in (self.logs, self.places))
+        return replace(self, codes=codes, logs=logs, places=places)
+
+    def __call__(self, matrix: sparse.csr_array) -> sparse.csr_array:
+        """Return the matrix with its entries divided, or moved."""
+        if self.logs is not None:
+            matrix = divided(matrix, self.codes, self.logs)
+        if self.places is None:
+            return matrix
+        indices = self.places[of_entries(self.codes, matrix), matrix.indices].astype(matrix.indices.dtype)
+        return like(matrix, matrix.data, indices, self.width)
 
 
 @dataclass(frozen=True)
@@ -22,6 +59,8 @@ class Preparation:
     ----------
     cols
         Columns that are kept; None for all.
+    of_batches
+        What is done with the entries of every batch; None for nothing.
     sizes
         ``κ``, (m,); None for ones.
     power
@@ -29,6 +68,7 @@ class Preparation:
     """
 
     cols: np.ndarray | None = None
+    of_batches: OfBatches | None = None
     sizes: np.ndarray | None = None
     power: float = 1.0
 
@@ -39,10 +79,18 @@ class Preparation:
             matrix = sparse.csr_array(matrix[:, self.cols])
         filled = np.diff(matrix.indptr) > 0
         matrix = matrix if filled.all() else matrix[filled]
+        if (
+            self.of_batches and len(self.of_batches.codes) == matrix.shape[0]
+        ):  # otherwise it changed, which is found out
+            matrix = self.of_batches(matrix)
         if self.sizes is None:
             return matrix
         values = matrix.data / self.sizes[matrix.indices]
         return like(matrix, values if self.power == 1.0 else np.copysign(np.abs(values) ** self.power, values))
+
+    def of(self, rows: slice) -> "Preparation":
+        """Return what is done with a chunk that has these rows."""
+        return replace(self, of_batches=self.of_batches.of(rows)) if self.of_batches else self
 
 
 class Survey(NamedTuple):
@@ -97,9 +145,10 @@ class Chunked(Rows):
     def __len__(self) -> int:
         return len(self.chunks)
 
-    def prepared(self, preparation: Preparation) -> "Chunked":
-        """Return the same rows, prepared otherwise."""
-        return type(self)(self.chunks, self.lengths, self.counts, self.col_counts, preparation)
+    def prepared(self, preparation: Preparation, *, col_counts: np.ndarray | None = None) -> "Chunked":
+        """Return the same rows, prepared otherwise; ``col_counts`` if their columns are others."""
+        counts = self.col_counts if col_counts is None else col_counts
+        return type(self)(self.chunks, self.lengths, self.counts, counts, preparation)
 
     def results(self, kernel: Callable[..., Any], *shared: Any) -> Iterator[Any]:
         """Yield what the kernel returns for every chunk, in the order of the rows."""
@@ -111,8 +160,17 @@ class Chunked(Rows):
         starts = np.cumsum(self.lengths) - self.lengths
         expected = zip(starts.tolist(), self.lengths.tolist(), self.counts.tolist(), strict=True)
         return [
-            Call(number, kernel, shared, self.preparation, *of_chunk, dtype=self.dtype)
-            for number, of_chunk in enumerate(expected)
+            Call(
+                number,
+                kernel,
+                shared,
+                self.preparation.of(slice(start, start + length)),
+                start,
+                length,
+                count,
+                self.dtype,
+            )
+            for number, (start, length, count) in enumerate(expected)
         ]
 
 

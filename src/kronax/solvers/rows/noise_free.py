@@ -61,6 +61,14 @@ class NoiseFree:
             _products, self.factors, right, offset, dtype, title="coordinates", progress=self.progress
         )
 
+    def coordinates(self, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Compute ``Z·right``, (n, k), and ``Σ_j z_ij²`` of every row, (n,)."""
+        ones, none = np.ones(self.shape[1]), np.zeros(right.shape[1])
+        found = self.rows.each(
+            _coordinates, self.factors, right, none, ones, title="coordinates", progress=self.progress
+        )
+        return found[:, :-1], found[:, -1]
+
     def deviations(self, mean: np.ndarray) -> np.ndarray:
         """Compute ``Σ_j z_ij²``, ``Σ_j z_ij`` and ``Σ_j z_ij μ_j`` of every row, (n, 3)."""
         return self.rows.each(_deviations, self.factors, np.ones(self.shape[1]), mean)
@@ -128,6 +136,12 @@ def _moments(block: Block, factors: Factors) -> Arrays:
 
 def _products(block: Block, factors: Factors, right: np.ndarray, offset: np.ndarray, dtype: DTypeLike) -> np.ndarray:
     return _scaled(block, factors).products(right, offset, dtype)
+
+
+def _coordinates(block: Block, factors: Factors, right: np.ndarray, none: np.ndarray, ones: np.ndarray) -> np.ndarray:
+    z = _scaled(block, factors)
+    energies, products = z.row_energies(ones), z.products(right, none, np.float64)
+    return energies.__array_namespace__().concat([products, energies[:, None]], axis=1)
 
 
 def _deviations(block: Block, factors: Factors, ones: np.ndarray, mean: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, cg
 
-from kronax.solvers.rows.block import Block, like
+from kronax.solvers.rows.block import Block, divided, like
 from kronax.solvers.rows.chunked import Chunk, csr
 from kronax.solvers.rows.rows import Arrays, InMemory, Rows
 
@@ -148,15 +148,24 @@ def _rest(block: Block, logs_of: Callable[[Block], np.ndarray], beta: np.ndarray
     return block.with_values(logs_of(block) - alpha - beta[block.matrix.indices])
 
 
-def divided(chunk: Chunk, cols: np.ndarray | None, beta: np.ndarray, n_cols: int) -> sparse.csr_matrix:
+def of_rows(
+    chunk: Chunk, codes: np.ndarray, cols: np.ndarray | None, beta: np.ndarray, n_cols: int
+) -> sparse.csr_matrix:
     """Return the quotient of some rows, given ``β``: a row's own scale follows from the row.
 
-    ``cols`` are the columns that ``β`` belongs to, of ``n_cols`` in all; None for all.
+    Parameters
+    ----------
+    chunk, codes
+        The rows, and the batch of each.
+    cols
+        The columns that ``β`` belongs to, of ``n_cols`` in all; None for all.
+    beta
+        ``β`` of every batch, (batches, m).
     """
     matrix = csr(chunk)
-    whole = np.zeros(n_cols)
-    whole[slice(None) if cols is None else cols] = beta
-    block = Block(matrix)
+    whole = np.zeros((len(beta), n_cols))
+    whole[:, slice(None) if cols is None else cols] = beta
+    block = Block(divided(matrix, codes.ravel(), whole))
     with np.errstate(invalid="ignore"):  # of empty rows
-        rest = _rest(block, _logs, whole)
+        rest = _rest(block, _logs, np.zeros(n_cols))
     return sparse.csr_matrix(like(matrix, np.copysign(np.exp(rest.data), matrix.data)))

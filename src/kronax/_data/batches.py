@@ -1,0 +1,146 @@
+"""The batches of the cells: a column of ``obs``, read and checked, and what was found of every batch, written."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+
+from kronax._data import objects
+from kronax._data.graph_in import Matrices, modalities
+from kronax._data.isolated import expand
+from kronax._data.matrix import Counts
+from kronax._logging import warn
+from kronax.solvers import checks
+from kronax.solvers.medmagma.batches import Offsets
+from kronax.solvers.rows.batches import Batches
+
+SCALES = ("pooled", "separate")
+_FEW = 20  # cells of a batch: with fewer, hardly any gene shows that its scale is another
+_FEW_MATCHED = 0.1  # share of the cells of a batch
+
+
+@dataclass(frozen=True)
+class Named:
+    """The batches of the rows of one matrix, and their names."""
+
+    names: tuple[str, ...]
+    batches: Batches
+
+
+def check(batch_key: str | None, batch_scales: str) -> None:
+    """Check how batches are to be treated."""
+    checks.one_of(batch_scales, SCALES, "batch_scales")
+    if batch_key is None and batch_scales != SCALES[0]:
+        msg = f"batch_scales={batch_scales!r} says how the scales of batches are found: name their column with `batch_key`."
+        raise ValueError(msg)
+
+
+def read(data: AnnData | MuData, batch_key: str | None, matrices: Matrices) -> dict[str, Named | None]:
+    """Read the batches of the cells of every matrix; None without a key.
+
+    Those of a MuData object are in its own ``obs``, or else in the ``obs`` of every modality.
+    """
+    if batch_key is None:
+        return dict.fromkeys(matrices.counts)
+    columns = _columns(data, batch_key)
+    return {name: _read_one(column, where, matrices.counts[name].cells) for name, (column, where) in columns.items()}
+
+
+def read_one(adata: AnnData, batch_key: str | None, counts: Counts) -> Named | None:
+    """Read the batches of the cells of one object."""
+    if batch_key is None:
+        return None
+    objects.key_in(batch_key, adata.obs, "adata.obs")
+    return _read_one(adata.obs[batch_key], f"`adata.obs[{batch_key!r}]`", counts.cells)
+
+
+def _columns(data: AnnData | MuData, batch_key: str) -> dict[str, tuple[pd.Series, str]]:
+    """Return the column for the cells of every modality, and its place."""
+    parts = modalities(data)
+    if not isinstance(data, MuData):
+        objects.key_in(batch_key, data.obs, "adata.obs")
+        return {"": (data.obs[batch_key], f"`adata.obs[{batch_key!r}]`")}
+    if isinstance(batch_key, str) and batch_key in data.obs:
+        column, where = data.obs[batch_key], f"`mdata.obs[{batch_key!r}]`"
+        return {name: (column.iloc[data.obs_names.get_indexer(part.obs_names)], where) for name, part in parts.items()}
+    lacking = [name for name, part in parts.items() if batch_key not in part.obs]
+    if lacking:
+        remedy = f"It is neither there nor in the `obs` of {checks.listed([repr(name) for name in lacking])}."
+        objects.key_in(batch_key, data.obs, "mdata.obs", remedy)
+    return {name: (part.obs[batch_key], f"`mdata[{name!r}].obs[{batch_key!r}]`") for name, part in parts.items()}
+
+
+def _read_one(column: Any, where: str, cells: np.ndarray) -> Named:
+    """Read the batches of some cells; the column may be one that is read lazily."""
+    if isinstance(column, pd.DataFrame):
+        msg = f"{where} are {column.shape[1]} columns of one name; rename all but one."
+        raise ValueError(msg)
+    column = (column if isinstance(column, pd.Series) else pd.Series(column.to_numpy())).iloc[cells]
+    missing = column.isna() | (column.astype(str) == "")
+    if n_missing := int(missing.sum()):
+        msg = (
+            f"{where} is missing in {n_missing:,} of {checks.number(len(column), 'cell')}; every cell needs a batch. Fill the "
+            "column, or leave these cells out."
+        )
+        raise ValueError(msg)
+    values = column.astype("category").cat.remove_unused_categories().cat
+    names = tuple(map(str, values.categories))
+    if len(set(names)) < len(names):
+        repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+        msg = f"{where} has different values that are written alike ({checks.listed(repeated, 3)}): make them one, or rename them."
+        raise ValueError(msg)
+    if len(names) > 1 and 2 * len(names) > len(cells):
+        msg = (
+            f"{where} has {len(names):,} values for {checks.number(len(cells), 'cell')}: most batches are a single cell, which cannot "
+            "be told from what distinguishes cells. Name the column of the samples, runs or plates."
+        )
+        raise ValueError(msg)
+    return Named(names, Batches(values.codes.to_numpy().astype(np.intp), len(names)))
+
+
+def warn_of(named: Named | None, found: Offsets | None, of: str = "") -> None:
+    """Warn of batches that tell little; ``of`` names the modality."""
+    if named is None:
+        return
+    of = of and f" of {of!r}"
+    if len(named.names) == 1:
+        warn(f"All cells{of} are of one batch ({named.names[0]}): the result is the same as without `batch_key`.")
+        return
+    sizes = named.batches.sizes
+    few = [f"{name} {size}" for name, size in zip(named.names, sizes, strict=True) if size < _FEW]
+    if few:
+        warn(
+            f"{checks.number(len(few), 'batch').replace('batchs', 'batches')}{of} of fewer than {_FEW} cells ({checks.listed(few, 3)}): so few hardly show which "
+            "genes they detect differently. Check their cells, or leave them out."
+        )
+    if found is None:
+        return
+    alone = [
+        f"{name} {share:.0%}"
+        for name, share, size in zip(named.names, found.matched, sizes, strict=True)
+        if share < _FEW_MATCHED and size >= _FEW
+    ]
+    if alone:
+        warn(
+            f"Few cells{of} of {checks.listed(alone, 3)} match cells of other batches. If these batches share no cell type with others, "
+            "what distinguishes the batch cannot be told from what distinguishes its cells."
+        )
+
+
+def report(named: Named, found: Offsets) -> dict[str, Any]:
+    """Return what ``uns`` holds of the batches."""
+    return {
+        "batches": np.array(named.names, dtype=str),
+        "batch_spread": found.spread,
+        "batch_matched": found.matched,
+    }
+
+
+def table(adata: AnnData, counts: Counts, named: Named, logs: np.ndarray) -> pd.DataFrame:
+    """Return numbers of batches × genes as a table of genes × batches, whose columns files can hold."""
+    columns = [name.replace("/", "|") for name in named.names]
+    full = expand(logs.T, counts.genes, counts.shape[1], fill=np.nan)
+    return pd.DataFrame(full, index=adata.var_names, columns=pd.Index(columns, dtype=object))
