@@ -145,6 +145,16 @@ def screened() -> AnnData:
     return ad.AnnData(np.zeros((6, 1)), obs=obs)
 
 
+@cache
+def following() -> MuData:
+    """Profiles that were measured, are missing, and are to be measured next: as kx.tl would have written."""
+    found = kx.datasets.drug_response(n_treatments=8, n_contexts=4, n_genes=5, missing=0.4)
+    for c, adata in enumerate(found.mod.values()):
+        place = np.where(~adata.obs["measured"] & (np.arange(8) % 4 == c), 1.0, np.nan)
+        adata.obs["next_experiment"] = place
+    return found
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "batch_mixing": lambda: kx.pl.batch_mixing(annotated(), label_key="group", batch_key="batch"),
     "best_method": lambda: kx.pl.best_method(cross_validated()),
@@ -157,6 +167,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "gene_network": gene_network,
     "graph_robustness": lambda: kx.pl.graph_robustness(annotated()),
     "measured_fibers": lambda: kx.pl.measured_fibers(tensor()),
+    "next_experiments": lambda: kx.pl.next_experiments(following()),
     "precision": lambda: kx.pl.precision(annotated(), groupby="group"),
     "predicted_against_true": lambda: kx.pl.predicted_against_true(cross_validated(), method="mean_2d"),
     "prediction_distributions": lambda: kx.pl.prediction_distributions(

@@ -93,6 +93,13 @@ def test_target_by_least_squares(rng):
     np.testing.assert_allclose(found.values, rho, rtol=1e-4)
 
 
+def test_target_without_pairs_is_the_usual_correlation():
+    """Coordinates cannot be compared with what nobody has seen."""
+    found = target_of(np.eye(4), np.eye(4), Links(None, {"dose": distances(np.arange(4.0))}))
+    np.testing.assert_array_equal(found.values, 0.5)
+    assert found.parameters == {"nugget": 0.5, "length_dose": np.inf}
+
+
 def test_a_coordinate_that_does_not_matter(rng):
     points, other = np.repeat(np.arange(4.0), 3), np.tile(np.arange(3.0), 4)
     rho = 0.8 * np.exp(-0.5 * distances(points) / 3.0**2)

@@ -3,9 +3,10 @@
 Without side information, the correlation of two contexts is drawn to the usual one ``ρ̄``. A given similarity ``S`` and coordinates
 of the contexts replace it by a target that is fitted to the correlations seen,
 
-    ``R_bc = α + (1 − ν − α) S_bc ∏_j exp(−½ d_j(b, c)² / ℓ_j²)``,                                                 (4)
+    ``R_bc = (1 − ν) S_bc ∏_j exp(−½ d_j(b, c)² / ℓ_j²)``,                                                         (4)
 
-by least squares with weights ``n_bc``. Five more treatments, over all pairs, are taken to have shown ½ (``R = ½ S ∏ …``).
+by least squares with weights ``n_bc``. As for ``ρ̄``, five more treatments, over all pairs, are taken to have shown ½: where few
+treatments show how contexts compare, lengths are long, and the target is nearly ``ρ̄``.
 """
 
 from collections.abc import Iterator
@@ -89,9 +90,9 @@ def target_of(shared: np.ndarray, rho: np.ndarray, links: Links | None) -> Targe
 
     def fit(k: np.ndarray) -> tuple[float, float]:
         """Return the share of the kernel and the squared error."""
-        share = (n @ (seen * k) + more * _ASSUMED * (k @ k)) / (n @ k**2 + more * (k @ k))
+        share = (n @ (seen * k) + more * _ASSUMED * k.sum()) / (n @ k**2 + more * (k @ k))
         share = float(np.clip(share, 0.0, 1.0))
-        return share, float(n @ np.square(seen - share * k) + more * np.square((_ASSUMED - share) * k).sum())
+        return share, float(n @ np.square(seen - share * k) + more * np.square(_ASSUMED - share * k).sum())
 
     def errors(place: tuple[int, ...]) -> Iterator[float]:
         yield fit(kernel(place)[pairs])[1]
