@@ -138,7 +138,9 @@ def test_batches(run, simulated, tmp_path, monkeypatch):
     assert list(whole.var_names) == list(chunked.var_names)
     scales, others = (adata.varm["med_magma_log_scale"].to_numpy() for adata in found)
     assert np.ptp(scales, axis=1).max() > 0.5
-    np.testing.assert_allclose(others, scales, rtol=0, atol=1e-6)  # columns are scaled to 1e-7 in chunks, to 1e-9 in memory
+    np.testing.assert_allclose(
+        others, scales, rtol=0, atol=1e-6
+    )  # columns are scaled to 1e-7 in chunks, to 1e-9 in memory
     np.testing.assert_allclose(chunked.obsm["X_med_magma"], whole.obsm["X_med_magma"], rtol=0, atol=1e-6)
     edges, of_chunks = (adata.obsp["med_magma_connectivities"] > 0 for adata in found)
     assert (edges != of_chunks).nnz == 0
