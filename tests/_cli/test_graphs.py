@@ -15,6 +15,7 @@ from matplotlib import pyplot as plt
 from scipy import sparse
 from sklearn.metrics import adjusted_mutual_info_score
 
+import kronax as kx
 from kronax import __main__
 from kronax._cli import graphs
 from kronax._cli.refusals import InputError
@@ -83,6 +84,21 @@ def from_file(run, file, tmp_path_factory):
         code, text, err = run(file, *arguments, "--label", "med_magma_leiden", "--resolution", 0.7, "--out", out)
     assert code == 0
     return out, text, err
+
+
+@pytest.fixture(scope="module")
+def from_batches(run, simulated, tmp_path_factory):
+    """Run it on a file whose genes have factors of their own in one of two batches, once: the folder, and what was printed."""
+    path = tmp_path_factory.mktemp("batches")
+    adata, rng = simulated.copy(), np.random.default_rng(1)
+    adata.layers["counts"][60:] *= rng.integers(1, 9, 60)
+    adata.write_h5ad(path / "cells.h5ad")
+    arguments = ("--layer", "counts", "--n-neighbors", 10, "--n-top-genes", 40, "--label", "type")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graphs, "RESOLUTIONS", [0.5, 1.0])
+        code, text, err = run(path / "cells.h5ad", *arguments, "--batch", "donor_id", "--out", path / "results")
+    assert code == 0, err
+    return path / "results", text
 
 
 @pytest.fixture(scope="module")
@@ -240,13 +256,73 @@ def test_rare_genes_are_left_out_and_the_most_variable_kept(from_file, file):
 
 
 def test_batches_are_named(from_file):
-    lines = from_file[1].split("Batches: obs['donor_id'] has 2 values. The graphs do not model batches yet.")[1]
-    code = [line.strip() for line in lines.splitlines() if line.startswith("    ")][:3]
+    assert (
+        "  Batches? obs['donor_id'] has 2 values. If clusters follow them, run it again with\n  --batch donor_id: "
+        in from_file[1]
+    )
+
+
+def test_batches_have_scales_of_their_own(from_batches):
+    adata = ad.read_h5ad(from_batches[0] / "cells.h5ad")
+    assert adata.uns["med_magma"]["params"]["batch_key"] == "donor_id"
+    assert adata.varm["med_magma_log_scale"].shape == (40, 2)
+    whole = ad.read_h5ad(from_batches[0].parent / "cells.h5ad")
+    logs = whole[:, np.count_nonzero(whole.layers["counts"], axis=0) >= 3].copy()
+    logs.X = logs.layers["counts"].astype(np.float32)
+    sc.pp.normalize_total(logs)
+    sc.pp.log1p(logs)
+    chosen = {}
+    for key in ("donor_id", None):
+        table = sc.pp.highly_variable_genes(logs, n_top_genes=40, batch_key=key, inplace=False)
+        chosen[key] = list(logs.var_names[table["highly_variable"]])
+    assert list(adata.var_names) == chosen["donor_id"] != chosen[None]
+    anew = adata.copy()
+    kx.tl.med_magma(anew, layer="counts", batch_key="donor_id", n_neighbors=10)
+    assert abs(anew.obsp["med_magma_connectivities"] - adata.obsp["med_magma_connectivities"]).max() < 1e-6
+
+
+def test_report_on_batches(from_batches):
+    folder, out = from_batches
+    adata = ad.read_h5ad(folder / "cells.h5ad")
+    fit = adata.uns["med_magma"]
+    assert "Batches?" not in out
+    assert re.search(r"^  batches +2   obs\['donor_id'\]: every gene", out, re.MULTILINE)
+    assert number(out, "spread") == f"{fit['batch_spread'].max():.2f}" != "0.00"
+    assert number(out, "matched") == f"{fit['batch_matched'].min():.0%}"
+    assert number(out, "mixing") == f"{kx.metrics.batch_mixing(adata, label_key='type', batch_key='donor_id'):.2f}"
+    code = [line.strip() for line in out.split("If batches stay apart")[1].splitlines() if line.startswith("    ")][:3]
     assert code == [
         'found = harmonypy.run_harmony(adata.obsm["X_med_magma"], adata.obs, "donor_id")',
         'adata.obsm["X_corrected"] = found.Z_corr  # harmonypy 2; transposed before',
-        'sc.pp.neighbors(adata, use_rep="X_corrected", key_added="corrected")',
+        'kx.pp.neighbors(adata, use_rep="X_corrected", key_added="corrected")',
     ]
+
+
+def test_batches_without_labels_that_several_of_them_have(from_batches, tmp_path):
+    adata = ad.read_h5ad(from_batches[0] / "cells.h5ad")
+    chosen = graphs.Chosen(adata, "counts", adata, 60, 2, 0, "donor_id")
+    results = graphs.Results(tmp_path / "results")
+    found = kx.metrics.assortativity(adata, labels="donor_id", neighbors_key="med_magma")
+    assert number("\n".join(graphs.mixed(chosen, results, None)), "assortativity") == f"{found:.2f}"
+    lines = "\n".join(graphs.mixed(chosen, results, "donor_id"))
+    assert re.search("mixing +none   no value of 'donor_id' is found in two batches\n", lines)
+    adata.uns["med_magma"]["batches"] = ["d1"]
+    assert graphs.mixed(chosen, results, None) == []
+    assert not results.missing
+
+
+def test_batches_whose_name_is_that_of_a_result(simulated):
+    adata = simulated.copy()
+    names = graphs.clear_names(adata, "type", None, "med_magma_leiden")
+    assert names == ("type", None, "med_magma_leiden_before")
+    assert list(adata.obs[names[2]]) == list(simulated.obs["med_magma_leiden"])
+
+
+def test_columns_are_looked_for_before_the_matrix_is_read(simulated, monkeypatch):
+    monkeypatch.setattr(graphs, "read_any", lambda *_args, **_options: pytest.fail("read"))
+    for columns in ({"label": "none"}, {"label": None, "batch": "none"}):
+        with pytest.raises(InputError, match="'none' not found"):
+            graphs.check(simulated, "counts", **columns)
 
 
 def test_what_looks_like_batches():
@@ -467,6 +543,9 @@ def test_what_cannot_be_written_is_told_before_the_work(run, file, tmp_path, mon
         ),
         (["--layer", "counts", "--label", "none"], r"'none' not found in `adata\.obs`"),
         (["--layer", "counts", "--label", "score"], "has 120 distinct values"),
+        (["--layer", "counts", "--batch", "none"], r"'none' not found in `adata\.obs`"),
+        (["--layer", "counts", "--batch", "score"], "has 120 values for 120 cells: most batches are a single cell"),
+        (["--layer", "counts", "--batch", "type"], "is missing in 1 of 120 cells; every cell needs a batch"),
         (["--layer", "counts", "--gene-symbols", "none"], r"'none' not found in `adata\.var`"),
         (["--layer", "counts", "--n-neighbors", "120"], "`n_neighbors` must be an integer from 2 to 119"),
         (["--layer", "counts", "--min-cells", "121"], "Only 0 of 60 genes have values in 121 cells or more"),
@@ -517,7 +596,7 @@ def test_options_that_are_none(arguments, capsys):
 
 
 def test_options_without_a_file(run, tmp_path):
-    for words in (["--label", "type"], ["--raw"]):
+    for words in (["--label", "type"], ["--batch", "donor"], ["--raw"]):
         with contextlib.chdir(tmp_path):
             code, _, err = run(*words)
         assert code == 2

@@ -119,6 +119,33 @@ def test_reports_what_it_reports_in_memory(out_of_core, in_memory):
     assert re.search("genes +40   the most variable of 59; 1 with values in fewer than 3 cells left out\n", text)
 
 
+def test_batches(run, simulated, tmp_path, monkeypatch):
+    """The genes that vary within batches, and a scale of each in every batch."""
+    adata, rng = simulated.copy(), np.random.default_rng(1)
+    adata.obs["run"] = pd.Categorical(np.where(np.arange(300) % 2, "one", "two"))
+    factors = sparse.csr_matrix(np.where(adata.obs[["run"]] == "one", 1, rng.integers(1, 9, 60)))
+    adata.layers["counts"] = adata.layers["counts"].multiply(factors).tocsr()
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    monkeypatch.setattr(graphs.multiplied, "MOST_CELLS", 0)
+    small_chunks(monkeypatch)
+    arguments = (tmp_path / "cells.h5ad", *ARGUMENTS[:-2], "--batch", "run")
+    found = []
+    for name, more in (("memory", ()), ("chunks", ["--out-of-core"])):
+        code, _, err = run(*arguments, *more, "--out", tmp_path / name)
+        assert code == 0, err
+        found.append(ad.read_h5ad(tmp_path / name / "cells.h5ad"))
+    whole, chunked = found
+    assert list(whole.var_names) == list(chunked.var_names)
+    scales, others = (adata.varm["med_magma_log_scale"].to_numpy() for adata in found)
+    assert np.ptp(scales, axis=1).max() > 0.5
+    np.testing.assert_allclose(
+        others, scales, rtol=0, atol=1e-6
+    )  # columns are scaled to 1e-7 in chunks, to 1e-9 in memory
+    np.testing.assert_allclose(chunked.obsm["X_med_magma"], whole.obsm["X_med_magma"], rtol=0, atol=1e-6)
+    edges, of_chunks = (adata.obsp["med_magma_connectivities"] > 0 for adata in found)
+    assert (edges != of_chunks).nnz == 0
+
+
 def test_raw_in_place_of_scaled_values(run, simulated, tmp_path, monkeypatch):
     adata = simulated.copy()
     del adata.layers["counts"]

@@ -1,6 +1,7 @@
 """The main job on one data set, from the matrix to clusters, gene modules, figures and a report."""
 
 import argparse
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from kronax._cli.refusals import InputError, refused
 from kronax._cli.report import aligned, next_lines
 from kronax._cli.results import Results
 from kronax._cli.terminal import in_code, note
-from kronax._data import keys, objects, selection
+from kronax._data import batches, keys, objects, selection
 from kronax._data.chunks import is_dask, read_any
 from kronax._data.matrix import Counts, place
 from kronax._data.modules import MOST_GROUPS
@@ -55,6 +56,8 @@ class Chosen:
         Number of genes in too few cells.
     n_entries
         Number of values other than zero, of the chosen genes.
+    batch
+        Column of obs with the batches; None without.
     """
 
     adata: AnnData
@@ -63,6 +66,7 @@ class Chosen:
     n_genes: int
     n_rare: int
     n_entries: int
+    batch: str | None = None
 
 
 def run(args: argparse.Namespace, results: Results) -> None:
@@ -71,13 +75,13 @@ def run(args: argparse.Namespace, results: Results) -> None:
     label = EXAMPLE_LABEL if args.file is None else args.label
     with files.reading(args.file):
         adata = with_matrix(adata, args.layer, raw=args.raw)
-        counts = check(adata, args.layer, label, args.gene_symbols)
-    label, symbols = clear_names(adata, label, args.gene_symbols)
+        counts = check(adata, args.layer, label, args.gene_symbols, args.batch)
+    label, symbols, batch = clear_names(adata, label, args.gene_symbols, args.batch)
     if args.file is not None:
         files.require_writable(adata, args.file, results.beside)
     with files.reading(args.file), refused():
-        chosen = choose(adata, counts, args.layer, args.n_top_genes, args.min_cells)
-    results.require_room(_n_bytes(chosen.adata, args))
+        chosen = choose(adata, counts, args.layer, args.n_top_genes, args.min_cells, batch)
+    results.require_room(_n_bytes(chosen, args))
     with files.near(chosen.adata, args.layer, results.beside), _quiet_scanpy():
         seconds = learn(chosen, results, args.n_neighbors, args.resolution)
         logger.info("writing")
@@ -88,6 +92,7 @@ def run(args: argparse.Namespace, results: Results) -> None:
             with results.extra(f"a comparison with {label!r}"):
                 agreement = compare(chosen, label, args.n_neighbors, args.resolution)
         more = [
+            mixed(chosen, results, label),
             under_factors(chosen, results, args.n_neighbors, args.resolution),
             named(chosen, results, label, symbols),
         ]
@@ -149,8 +154,10 @@ def _lowest(values: Any) -> float:
     return entries.min() if entries.size else 0.0
 
 
-def check(adata: AnnData, layer: str | None, label: str | None, gene_symbols: str | None = None) -> Counts:
-    """Require a matrix that can be used, labels that can be drawn and a column of gene names; return the matrix."""
+def check(
+    adata: AnnData, layer: str | None, label: str | None, gene_symbols: str | None = None, batch: str | None = None
+) -> Counts:
+    """Require a matrix that can be used, labels that can be drawn, and columns of gene names and batches; return the matrix."""
     with refused():
         if layer is not None:
             hints = ["The matrix may be in X: leave --layer out."] * (adata.X is not None)
@@ -159,12 +166,14 @@ def check(adata: AnnData, layer: str | None, label: str | None, gene_symbols: st
         if layer is None and adata.X is None:
             msg = f"The file has no X. Name one of the layers {sorted(map(str, adata.layers))} with --layer."
             raise ValueError(msg)
-        _require_by_cells(adata, layer)
-        counts = read_any(adata, layer, n_sampled=_SAMPLE)
-        if label is not None:
-            objects.key_in(label, adata.obs, "adata.obs")
+        for column in (label, batch):
+            if column is not None:
+                objects.key_in(column, adata.obs, "adata.obs")
         if gene_symbols is not None:
             objects.key_in(gene_symbols, adata.var, "adata.var")
+        _require_by_cells(adata, layer)
+        counts = read_any(adata, layer, n_sampled=_SAMPLE)
+        batches.read_one(adata, batch, counts)
     if counts.n_negative:
         raw = ""
         if adata.raw is not None:
@@ -189,15 +198,20 @@ def _require_by_cells(adata: AnnData, layer: str | None) -> None:
         raise ValueError(msg)
 
 
-def clear_names(adata: AnnData, label: str | None, gene_symbols: str | None) -> tuple[str | None, str | None]:
-    """Make room for our results; return the names that the labels and the genes' names have from now on."""
-    label_at, symbols_at = ("obs", label), ("var", gene_symbols)
-    moved = names.clear_for_graphs(adata, needed={label_at, symbols_at})
-    return moved.get(label_at, label_at)[1], moved.get(symbols_at, symbols_at)[1]
+def clear_names(
+    adata: AnnData, label: str | None, gene_symbols: str | None, batch: str | None
+) -> tuple[str | None, str | None, str | None]:
+    """Make room for our results; return the names that labels, names of genes and batches have from now on."""
+    needed = ("obs", label), ("var", gene_symbols), ("obs", batch)
+    moved = names.clear_for_graphs(adata, needed=set(needed))
+    label, gene_symbols, batch = (moved.get(place, place)[1] for place in needed)
+    return label, gene_symbols, batch
 
 
-def choose(adata: AnnData, counts: Counts, layer: str | None, n_top_genes: int, min_cells: int) -> Chosen:
-    """Leave out genes detected in few cells, and keep the most variable of the others."""
+def choose(
+    adata: AnnData, counts: Counts, layer: str | None, n_top_genes: int, min_cells: int, batch: str | None = None
+) -> Chosen:
+    """Leave out genes detected in few cells, and keep the others that vary most, within batches if there are any."""
     n_genes = adata.n_vars
     n_cells = selection.n_cells_detected(counts)
     enough = n_cells >= min_cells
@@ -207,7 +221,8 @@ def choose(adata: AnnData, counts: Counts, layer: str | None, n_top_genes: int, 
     adata, n_cells = (adata, n_cells) if enough.all() else (adata[:, enough].copy(), n_cells[enough])
     logs = selection.log_normalised(adata, layer, counts.sample)
     if adata.n_vars > n_top_genes:
-        variable = selection.highly_variable(logs, n_top_genes)
+        named = batches.read_one(adata, batch, counts)
+        variable = selection.highly_variable(logs, n_top_genes, named and batches.large(named, counts))
         adata, logs, n_cells = adata[:, variable].copy(), logs[:, variable].copy(), n_cells[variable]
     if not counts.in_memory and adata.n_obs <= adata.n_vars:
         msg = (
@@ -215,11 +230,12 @@ def choose(adata: AnnData, counts: Counts, layer: str | None, n_top_genes: int, 
             "out, or choose fewer genes with --n-top-genes."
         )
         raise InputError(msg)
-    return Chosen(adata, layer, logs, n_genes, int((~enough).sum()), int(n_cells.sum()))
+    return Chosen(adata, layer, logs, n_genes, int((~enough).sum()), int(n_cells.sum()), batch)
 
 
-def _n_bytes(adata: AnnData, args: argparse.Namespace) -> int:
+def _n_bytes(chosen: Chosen, args: argparse.Namespace) -> int:
     """Add up the matrices of an object and of the results, not compressed."""
+    adata = chosen.adata
     parts = (adata.layers, adata.obsm, adata.varm, adata.obsp, adata.varp)
     matrices = [adata.X, *(value for part in parts for value in part.values())]
     matrices += [adata.raw.X] if adata.raw is not None else []
@@ -231,7 +247,8 @@ def _n_bytes(adata: AnnData, args: argparse.Namespace) -> int:
     if len(in_memory) < len(matrices):  # the file holds no more, and the one in use is kept twice for a while
         there += 2 * min(files.n_bytes(args.file), sum(value.nbytes for value in matrices if is_dask(value)))
     of_each = 3 * 2 * args.n_neighbors * 12 + 60 * 8  # three sparse matrices, and coordinates
-    return there + sum(adata.shape) * of_each + 2**20  # and the overhead of any file
+    scales = adata.n_vars * 8 * (0 if chosen.batch is None else adata.obs[chosen.batch].nunique())
+    return there + sum(adata.shape) * of_each + scales + 2**20  # and the overhead of any file
 
 
 @contextmanager
@@ -257,7 +274,7 @@ def learn(chosen: Chosen, results: Results, n_neighbors: int, resolution: float)
     adata = chosen.adata
     with refused():
         start = time.perf_counter()
-        tl.med_magma(adata, layer=chosen.layer, n_neighbors=n_neighbors)
+        tl.med_magma(adata, layer=chosen.layer, batch_key=chosen.batch, n_neighbors=n_neighbors)
         seconds = time.perf_counter() - start
     if adata.varp[adata.uns[keys.MED_MAGMA]["connectivities_key"]].nnz:
         logger.info("gene modules")
@@ -317,13 +334,46 @@ def compare(chosen: Chosen, label: str, n_neighbors: int, resolution: float) -> 
     )
 
 
+def mixed(chosen: Chosen, results: Results, label: str | None) -> list[str]:
+    """Tell how much the batches differ, and how well the cell graph mixes them."""
+    adata, batch = chosen.adata, chosen.batch
+    if batch is None or len((fit := adata.uns[keys.MED_MAGMA])["batches"]) < 2:
+        return []
+    spread, matched = f"{fit['batch_spread'].max():.2f}", f"{fit['batch_matched'].min():.0%}"
+    rows = [
+        ("batches", f"{len(fit['batches']):,}", f"obs[{batch!r}]: every gene has a scale of its own in each"),
+        ("spread", spread, "of log scales in the batch that differs most; 0: no more than chance"),
+        ("matched", matched, "of the cells match other batches, in the batch where fewest do"),
+    ]
+    with results.extra("the mixing of batches"):
+        rows.append(_mixing(adata, label, batch))
+    return [
+        aligned(rows),
+        "  If batches stay apart: a graph of a corrected embedding, in Python, with harmonypy and kronax as kx:",
+        f'    found = harmonypy.run_harmony(adata.obsm["X_med_magma"], adata.obs, {in_code(batch)})',
+        '    adata.obsm["X_corrected"] = found.Z_corr  # harmonypy 2; transposed before',
+        '    kx.pp.neighbors(adata, use_rep="X_corrected", key_added="corrected")',
+    ]
+
+
+def _mixing(adata: AnnData, label: str | None, batch: str) -> tuple[str, str, str]:
+    """Measure how well batches mix among cells with the same label; without labels, how far edges stay within them."""
+    if label is None:
+        found = metrics.assortativity(adata, labels=batch, neighbors_key=keys.MED_MAGMA)
+        return "assortativity", f"{found:.2f}", "of batches: near 1, they are apart or hold other cells; --label tells"
+    if adata.obs.groupby(label, observed=True)[batch].nunique().max() < 2:
+        return "mixing", "none", f"no value of {label!r} is found in two batches"
+    found = metrics.batch_mixing(adata, label_key=label, batch_key=batch)
+    return "mixing", f"{found:.2f}", f"of batches among neighbours with the same {label!r}: 1 as by chance, 0 apart"
+
+
 def under_factors(chosen: Chosen, results: Results, n_neighbors: int, resolution: float) -> list[str]:
     """Tell what is kept of both graphs when cells and genes are multiplied by random factors."""
     if chosen.adata.n_obs > multiplied.MOST_CELLS:
         return [f"  What random factors change is measured up to {multiplied.MOST_CELLS:,} cells."]
     logger.info("random factors: both graphs, before and after")
     with results.extra("a comparison under random factors"):
-        kept = multiplied.kept_by_graphs(chosen.adata, chosen.layer, n_neighbors, resolution)
+        kept = multiplied.kept_by_graphs(chosen.adata, chosen.layer, n_neighbors, resolution, chosen.batch)
         return multiplied.lines(kept, resolution)
     return []
 
@@ -364,8 +414,8 @@ def report(
         ("gene modules", *_n_groups(adata.var, keys.GENE_MODULE, "Leiden, resolution 1")),
     ]
     lines = [aligned(rows)]
-    if batches := batch_column(adata.obs, label):
-        lines += ["", *_about_batches(adata.obs, batches)]
+    if chosen.batch is None and (column := batch_column(adata.obs, label)):
+        lines += ["", *_about_batches(adata.obs, column)]
     if agreement is not None:
         lines += ["", *_about_agreement(label, agreement, args.resolution)]
     elif label is not None and adata.n_obs > MOST_COMPARED:
@@ -404,11 +454,8 @@ def batch_column(obs: pd.DataFrame, label: str | None) -> str | None:
 
 def _about_batches(obs: pd.DataFrame, column: str) -> list[str]:
     return [
-        f"  Batches: obs[{column!r}] has {obs[column].nunique():,} values. The graphs do not model batches yet. If clusters follow",
-        "  them: graphs of one batch at a time, or, in Python, a graph of a corrected embedding:",
-        f'    found = harmonypy.run_harmony(adata.obsm["X_med_magma"], adata.obs, {in_code(column)})',
-        '    adata.obsm["X_corrected"] = found.Z_corr  # harmonypy 2; transposed before',
-        '    sc.pp.neighbors(adata, use_rep="X_corrected", key_added="corrected")',
+        f"  Batches? obs[{column!r}] has {obs[column].nunique():,} values. If clusters follow them, run it again with",
+        f"  --batch {shlex.quote(column)}: every gene then has a scale of its own in each.",
     ]
 
 

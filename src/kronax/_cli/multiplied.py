@@ -22,15 +22,18 @@ MOST_CELLS = 5_000  # as many take half a minute
 Graphs = dict[str, sparse.csr_matrix]
 
 
-def kept_by_graphs(adata: AnnData, layer: str | None, n_neighbors: int, resolution: float) -> pd.DataFrame:
+def kept_by_graphs(
+    adata: AnnData, layer: str | None, n_neighbors: int, resolution: float, batch: str | None = None
+) -> pd.DataFrame:
     """Learn both graphs before and after: what is kept of the first ones.
 
     Measures × our graph and scanpy's on principal components: the share of the cell graph's edges, the adjusted mutual
     information of its clusters, and the share of the gene graph's edges, NaN without one.
     """
     counts = selection.counts_behind(adata, layer)
-    counts = counts[np.diff(counts.indptr) > 0]  # cells without any have no edges
-    before, after = (_graphs(values, n_neighbors) for values in (counts, multiplied(counts)))
+    there = np.diff(counts.indptr) > 0  # cells without any have no edges
+    counts, obs = counts[there], adata.obs.loc[there, [] if batch is None else [batch]]
+    before, after = (_graphs(values, obs, n_neighbors, batch) for values in (counts, multiplied(counts)))
     found = {
         key: (
             _edges_kept(before[key], after[key]),
@@ -57,12 +60,12 @@ def neighbours_on_components(logs: AnnData, n_neighbors: int) -> None:
     sc.pp.neighbors(logs, n_neighbors=n_neighbors, transformer="sklearn")
 
 
-def _graphs(counts: sparse.csr_array, n_neighbors: int) -> Graphs:
+def _graphs(counts: sparse.csr_array, obs: pd.DataFrame, n_neighbors: int, batch: str | None) -> Graphs:
     import scanpy as sc
 
-    ours, theirs = AnnData(sparse.csr_matrix(counts)), AnnData(sparse.csr_matrix(counts, dtype=np.float32))
+    ours, theirs = AnnData(sparse.csr_matrix(counts), obs), AnnData(sparse.csr_matrix(counts, dtype=np.float32))
     with _quiet():
-        tl.med_magma(ours, n_neighbors=n_neighbors)
+        tl.med_magma(ours, n_neighbors=n_neighbors, batch_key=batch)
     sc.pp.normalize_total(theirs)
     sc.pp.log1p(theirs)
     neighbours_on_components(theirs, n_neighbors)

@@ -25,12 +25,13 @@ that come with scanpy.
 _MORE_ON_GRAPHS = f"""\
 Written to DIR, which must not exist yet: first the annotated data (.h5ad), whole or not at all, then umap.png and
 gene_modules.png. What the file has under the names of results is kept under other names. The report says how well clusters
-agree with the labels, what random factors change (up to 5,000 cells) and what the gene modules are.
+agree with the labels, how well batches mix, what random factors change (up to 5,000 cells) and what the gene modules are.
 {_CODES}
 
 examples:
   python -m kronax
   python -m kronax cells.h5ad --layer counts --label cell_type --out results
+  python -m kronax cells.h5ad --batch donor --label cell_type
   python -m kronax a_million_cells.zarr --out-of-core
 
 To predict the profiles that a table of treatments and contexts lacks: python -m kronax complete --help
@@ -62,8 +63,9 @@ def parse(words: Sequence[str]) -> tuple[Job, argparse.Namespace]:
         args.out = args.out or Path(f"kronax-{args.file.stem}")
         return tensors.run, args
     args = _of_graphs().parse_args(words)
-    if args.file is None and (args.layer or args.label or args.gene_symbols or args.raw or args.out_of_core):
-        msg = "--layer, --raw, --label, --gene-symbols and --out-of-core belong to a file: python -m kronax FILE.h5ad …"
+    of_file = (args.layer, args.label, args.batch, args.gene_symbols, args.raw, args.out_of_core)
+    if args.file is None and any(of_file):
+        msg = "--layer, --raw, --label, --batch, --gene-symbols and --out-of-core belong to a file: python -m kronax FILE.h5ad …"
         raise InputError(msg)
     if args.layer is not None and args.raw:
         msg = "--layer and --raw name two matrices; give one of them."
@@ -80,6 +82,7 @@ def _of_graphs() -> argparse.ArgumentParser:
     add("--raw", action="store_true", help="read the matrix in raw, with its own genes, in the place of X")
     add("--out-of-core", action="store_true", help="leave the matrix in FILE, and read it in parts (kronax[dask])")
     add("--label", metavar="OBS_COLUMN", help="known labels of the cells, to compare and draw")
+    add("--batch", metavar="OBS_COLUMN", help="batches of the cells: every gene has a scale of its own in each")
     add("--gene-symbols", metavar="VAR_COLUMN", help="names of the genes to draw (default: var_names)")
     add(
         "--min-cells",

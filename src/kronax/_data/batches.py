@@ -57,6 +57,15 @@ def read_one(adata: AnnData, batch_key: str | None, counts: Counts) -> Named | N
     return _read_one(adata.obs[batch_key], f"`adata.obs[{batch_key!r}]`", counts.cells)
 
 
+def large(named: Named, counts: Counts) -> pd.Categorical | None:
+    """Return the batch of every cell of the object, missing in batches too small to tell much; None if all are, or it is the only one."""
+    enough = named.batches.sizes >= _FEW
+    codes = np.full(counts.shape[0], -1)
+    codes[counts.cells] = np.where(enough, np.cumsum(enough) - 1, -1)[named.batches.codes]
+    names = [name for name, large in zip(named.names, enough, strict=True) if large]
+    return pd.Categorical.from_codes(codes, names) if names and len(named.names) > 1 else None
+
+
 def _columns(data: AnnData | MuData, batch_key: str) -> dict[str, tuple[pd.Series, str]]:
     """Return the column for the cells of every modality, and its place."""
     parts = modalities(data)

@@ -50,8 +50,16 @@ def _are_logarithms(values: np.ndarray | sparse.spmatrix | sparse.sparray) -> bo
     return bool((entries != np.rint(entries)).any() and entries.max() <= _LARGEST_LOGARITHM)
 
 
-def highly_variable(logs: AnnData, n_top_genes: int) -> np.ndarray:
-    """Choose genes as scanpy does by default: a mask."""
+def highly_variable(logs: AnnData, n_top_genes: int, batches: pd.Categorical | None = None) -> np.ndarray:
+    """Choose genes as scanpy does by default, by how they vary within batches if these are given: a mask.
+
+    Cells without a batch are left out then.
+    """
     import scanpy as sc
 
-    return sc.pp.highly_variable_genes(logs, n_top_genes=n_top_genes, inplace=False)["highly_variable"].to_numpy()
+    key = None if batches is None else "batch"
+    if key:
+        numbers = pd.RangeIndex(logs.n_vars).astype(str)  # scanpy adds up what has one name
+        logs = AnnData(logs.X, pd.DataFrame({key: batches}, index=logs.obs_names), pd.DataFrame(index=numbers))
+    found = sc.pp.highly_variable_genes(logs, n_top_genes=n_top_genes, batch_key=key, inplace=False)
+    return found["highly_variable"].to_numpy()

@@ -71,17 +71,19 @@ def each(block: on_devices.DenseBlock, weights: jax.Array) -> jax.Array:
     return block.times(weights)
 
 
-def graphs(counts: sparse.csr_array) -> AnnData:
+def graphs(counts: sparse.csr_array, batches: np.ndarray | None = None) -> AnnData:
     """Learn complete graphs."""
     adata = AnnData(counts.copy())
-    kx.tl.med_magma(adata, n_neighbors=None)
+    if batches is not None:
+        adata.obs["batch"] = batches
+    kx.tl.med_magma(adata, n_neighbors=None, batch_key=None if batches is None else "batch")
     return adata
 
 
 def apart(some: AnnData, others: AnnData) -> dict[str, float]:
     """Return how far embeddings and graphs of two results are apart, relative to what is largest."""
     return {
-        f"{name}/{key}": float(abs(one - getattr(others, name)[key]).max() / abs(one).max())
+        f"{name}/{key}": float(np.max(abs(one - getattr(others, name)[key])) / np.max(abs(one)))
         for name in ("obsm", "varm", "obsp", "varp")
         for key, one in getattr(some, name).items()
     }
@@ -112,10 +114,14 @@ def main() -> None:
     report["collectives"] = collectives(four)
     counts = sparse.csr_array(rng.poisson(rng.gamma(1.0, size=(90, 2)) @ rng.gamma(1.0, size=(2, 40))))
     report["chosen"] = type(spread(InMemory(matrix))).__name__
-    found = graphs(counts)
+    batches = np.repeat(["one", "two"], 45)
+    counted = counts.multiply(np.where(batches[:, None] == "one", 1, rng.integers(1, 9, 40))).tocsr()
+    found, in_batches = graphs(counts), graphs(counted, batches)
+    report["spread"] = in_batches.uns["med_magma"]["batch_spread"].tolist()
     with first:
         report["chosen for one"] = type(spread(InMemory(matrix))).__name__
         report["graphs"] = apart(graphs(counts), found)
+        report["graphs in batches"] = apart(graphs(counted, batches), in_batches)
     print(json.dumps(report))
 
 

@@ -51,7 +51,13 @@ def test_several_devices_are_used_unless_the_session_chose_one(report):
     assert (report["chosen"], report["chosen for one"]) == ("OnDevices", "InMemory")
 
 
-def test_graphs_on_four_devices_are_those_of_the_host(report):
-    assert {"obsp/med_magma_precision", "varp/med_magma_precision"} <= set(report["graphs"])
-    for name, difference in report["graphs"].items():
+@pytest.mark.parametrize("graphs", ["graphs", "graphs in batches"])
+def test_graphs_on_four_devices_are_those_of_the_host(report, graphs):
+    assert {"obsp/med_magma_precision", "varp/med_magma_precision"} <= set(report[graphs])
+    for name, difference in report[graphs].items():
         assert difference < 1e-8, name
+
+
+def test_scales_of_batches_on_four_devices(report):
+    assert "varm/med_magma_log_scale" in report["graphs in batches"]
+    assert min(report["spread"]) > 0.1
