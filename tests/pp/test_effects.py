@@ -250,3 +250,47 @@ def test_a_negative_control_makes_only_small_effects():
     adata.obs["perturbation"] = np.where(swap, "mock", name)
     found = kx.pp.effects(adata, **KEYS)
     assert found.obs.loc["mock|line1", "p_value"] > 0.05
+
+
+def test_replicates_that_outnumber_treatments_are_told():
+    adata = kx.datasets.screen(n_treatments=3, n_replicates=4, n_contexts=1, n_genes=100, n_cells=20)
+    with pytest.warns(UserWarning, match="too few other treatments"):
+        found = kx.pp.effects(adata, **KEYS)
+    assert found.obs["p_value"].isna().all()
+    assert found.obs["acd"].notna().all()
+
+
+def test_names_that_look_alike_and_counts_without_logarithms_are_told(screen):
+    adata = screen.copy()
+    name = adata.obs["perturbation"].astype(str)
+    half = (name == "control") & (np.arange(len(name)) % 2 == 0)
+    adata.obs["perturbation"] = name.where(~half, "control ")
+    with pytest.warns(UserWarning, match="control"):
+        kx.pp.effects(adata, **KEYS)
+    with pytest.warns(UserWarning, match="looks like counts"):
+        kx.pp.effects(screen, **KEYS, log=False)
+
+
+def test_controls_may_be_numbers(screen):
+    adata = screen.copy()
+    adata.obs["perturbation"] = adata.obs["perturbation"].cat.codes.to_numpy()
+    control = int(adata.obs["perturbation"][(screen.obs["perturbation"] == "control").to_numpy()].iloc[0])
+    found = kx.pp.effects(adata, **{**KEYS, "control": control})
+    np.testing.assert_allclose(np.sort(found.X.ravel()), np.sort(kx.pp.effects(screen, **KEYS).X.ravel()))
+
+
+def test_a_key_is_one_column(screen):
+    with pytest.raises(TypeError, match="join several columns"):
+        kx.pp.effects(screen, **{**KEYS, "treatment_key": ["perturbation", "plate"]})
+
+
+def test_many_replicates_of_few_treatments_take_no_time():
+    """Sets of as many samples as there are treatments: hardly any draw with replacement would do."""
+    rng = np.random.default_rng(0)
+    drug = np.repeat([*"abcdefghij", "DMSO"], 8)
+    adata = ad.AnnData(
+        rng.normal(size=(88, 20)), obs=pd.DataFrame({"drug": drug, "line": "x"}, index=np.arange(88).astype(str))
+    )
+    keys = {"treatment_key": "drug", "control": "DMSO", "context_key": "line"}
+    found = kx.pp.effects(adata, **keys, rows="replicates", log=False)
+    assert found.obs["p_value"].between(0, 1).all()

@@ -159,7 +159,7 @@ def test_one_batch_is_told_and_changes_nothing(batched):
 
 def test_few_cells_are_told(batched):
     batched.obs["batch"] = np.where(np.arange(N) < 7, "few", "many")
-    with pytest.warns(UserWarning, match=r"1 batch of fewer than 20 cells \(few 7\)"):
+    with pytest.warns(UserWarning, match=r"1 batch of fewer than 20 cells \('few': 7\)"):
         learnt(batched, batch_key="batch", graphs="cells")
 
 

@@ -101,6 +101,14 @@ def _read_one(column: Any, where: str, cells: np.ndarray) -> Named:
         repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
         msg = f"{where} has different values that are written alike ({checks.listed(repeated, 3)}): make them one, or rename them."
         raise ValueError(msg)
+    columns = column_names(names)
+    if unsavable := [name for name in columns if name == "_index" or not checks.savable(name)]:
+        msg = f"{where} has batches called {checks.listed([repr(name) for name in unsavable], 3)}, which no file can hold: rename them."
+        raise ValueError(msg)
+    if len(set(columns)) < len(columns):
+        alike = [name for name, column in zip(names, columns, strict=True) if columns.count(column) > 1]
+        msg = f"{where} has batches that files cannot tell apart ({checks.listed([repr(name) for name in alike], 3)}): rename them."
+        raise ValueError(msg)
     if len(names) > 1 and 2 * len(names) > len(cells):
         msg = (
             f"{where} has {len(names):,} values for {checks.number(len(cells), 'cell')}: most batches are a single cell, which cannot "
@@ -108,6 +116,11 @@ def _read_one(column: Any, where: str, cells: np.ndarray) -> Named:
         )
         raise ValueError(msg)
     return Named(names, Batches(values.codes.to_numpy().astype(np.intp), len(names)))
+
+
+def column_names(names: tuple[str, ...]) -> list[str]:
+    """Return the names of batches as columns of a table in a file, where slashes divide."""
+    return [name.replace("/", "|") for name in names]
 
 
 def warn_of(named: Named | None, found: Offsets | None, of: str = "") -> None:
@@ -119,7 +132,7 @@ def warn_of(named: Named | None, found: Offsets | None, of: str = "") -> None:
         warn(f"All cells{of} are of one batch ({named.names[0]}): the result is the same as without `batch_key`.")
         return
     sizes = named.batches.sizes
-    few = [f"{name} {size}" for name, size in zip(named.names, sizes, strict=True) if size < _FEW]
+    few = [f"{name!r}: {size}" for name, size in zip(named.names, sizes, strict=True) if size < _FEW]
     if few:
         warn(
             f"{checks.number(len(few), 'batch').replace('batchs', 'batches')}{of} of fewer than {_FEW} cells ({checks.listed(few, 3)}): so few hardly show which "
@@ -150,6 +163,6 @@ def report(named: Named, found: Offsets) -> dict[str, Any]:
 
 def table(adata: AnnData, counts: Counts, named: Named, logs: np.ndarray) -> pd.DataFrame:
     """Return numbers of batches × genes as a table of genes × batches, whose columns files can hold."""
-    columns = [name.replace("/", "|") for name in named.names]
+    columns = column_names(named.names)
     full = expand(logs.T, counts.genes, counts.shape[1], fill=np.nan)
     return pd.DataFrame(full, index=adata.var_names, columns=pd.Index(columns, dtype=object))

@@ -9,6 +9,7 @@ from scipy import sparse
 from kronax._data import objects
 from kronax._data.chunks import in_chunks, is_dask
 from kronax._data.matrix import find_matrix, raw_instead, require_no_mask, require_real
+from kronax._logging import warn
 from kronax.solvers import checks
 from kronax.solvers.rows.block import rows_of
 from kronax.solvers.rows.rows import Arrays, add_arrays, added
@@ -75,7 +76,7 @@ def _of_rows(rows: Any, codes: np.ndarray, n_groups: int) -> Arrays:
     place += matrix.indices
     found = np.bincount(place, weights=values, minlength=n_groups * p).reshape(n_groups, p)
     if values.dtype.kind in "bu":
-        return found, np.zeros(4)
+        return found, np.array([0, 0, 0, np.count_nonzero(values > _LARGE)], float)
     broken = 0 if values.dtype.kind == "i" else np.count_nonzero(values != np.rint(values))
     bad = np.count_nonzero(~np.isfinite(values))
     return found, np.array([bad, np.count_nonzero(values < 0), broken, np.count_nonzero(values > _LARGE)], float)
@@ -90,6 +91,11 @@ def _require_values(tally: np.ndarray, where: str, *, counts: bool, raw: str) ->
             f"that hold them.{raw}"
         )
         raise ValueError(msg)
+    if not counts and not n_negative and not n_broken and n_large:
+        warn(
+            f"{where} looks like counts: no value is negative, and all are whole numbers. They are averaged as they are, so that "
+            "differences in depth look like effects. Leave `log` at True for counts."
+        )
     if counts and n_negative:
         msg = (
             f"{where} has {checks.number(n_negative, 'negative value')}; counts are needed, which are summed before logarithms "

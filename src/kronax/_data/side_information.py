@@ -188,7 +188,7 @@ def _weights(mdata: MuData, tensor: Tensor, sought: Sought) -> np.ndarray | None
         if odd.any():
             msg = (
                 f"`{where}` must be positive and finite for every measured value; it is not for {_some(tensor.treatments, odd.any(axis=1))}. "
-                "Set a profile that shall not count to NaN instead."
+                "To leave a profile out, set its row of the matrix to NaN."
             )
             raise ValueError(msg)
         precise = found if sought.weights is not None else 1.0 / np.square(np.where(known, found, 1.0))

@@ -432,7 +432,8 @@ def _predict(
 def _say_what_stood_in(predictions: dict[str, _Predicted], split: str) -> None:
     """Log which methods could not predict some of the held-out fibers."""
     for method, found in predictions.items():
-        names = [Fallback(code).name.lower() for code in np.unique(found.code[found.code > 0])]
+        stood_in = (found.code > 0) & (found.code != Fallback.SIMILARITY)
+        names = [Fallback(code).name.lower() for code in np.unique(found.code[stood_in])]
         if found.unable.any():
             names.append("nothing")
         if names:
@@ -440,7 +441,7 @@ def _say_what_stood_in(predictions: dict[str, _Predicted], split: str) -> None:
                 "%s could not predict %s%d of %d held-out profiles (split: %s); used instead: %s",
                 method,
                 "most entries of " if split == "entry" else "",
-                int(((found.code > 0) | found.unable).sum()),
+                int((stood_in | found.unable).sum()),
                 len(found.code),
                 split,
                 ", ".join(names),

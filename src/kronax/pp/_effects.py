@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from kronax._data import objects, pseudobulk
+from kronax._data import doubts, objects, pseudobulk
 from kronax._data.written import without_none
 from kronax._logging import logger, warn
 from kronax.solvers import checks
@@ -23,7 +24,7 @@ def effects(
     adata: AnnData,
     *,
     treatment_key: str,
-    control: str | Sequence[str],
+    control: str | float | Sequence[str],
     context_key: str,
     replicate_key: str | None = None,
     layer: str | None = None,
@@ -207,6 +208,10 @@ def _samples(
     min_cells: int,
 ) -> _Samples:
     """Put rows together to samples."""
+    for argument, key in (("treatment_key", treatment_key), ("context_key", context_key)):
+        checks.text(key, argument, "a column of `adata.obs`; join several columns to one first")
+    if replicate_key is not None:
+        checks.text(replicate_key, "replicate_key", "a column of `adata.obs`; join several columns to one first")
     names = {"treatment_key": treatment_key, "context_key": context_key, "replicate_key": replicate_key}
     given = {argument: key for argument, key in names.items() if key is not None}
     if len(set(given.values())) < len(given):
@@ -214,9 +219,12 @@ def _samples(
         raise ValueError(msg)
     labels = {argument: _labels(adata, key) for argument, key in given.items()}
     treatment, context = labels["treatment_key"], labels["context_key"]
-    controls = checks.texts(control, "control", f"values of `adata.obs[{treatment_key!r}]`")
+    controls = [control] if isinstance(control, str | Real) else checks.items(control, "control", "values")
+    controls = list(map(str, controls))
     for name in controls:
         checks.known(name, treatment.categories, f"treatment in `adata.obs[{treatment_key!r}]`")
+    doubts.of_names(treatment.categories, "treatments")
+    doubts.of_names(context.categories, "contexts")
     table = pd.DataFrame({argument: found.codes for argument, found in labels.items()})
     known = (table >= 0).all(axis=1).to_numpy()
     if not known.all():
@@ -229,8 +237,10 @@ def _samples(
     n_rows = np.bincount(number[known], minlength=len(first))
     enough = n_rows >= (min_cells if rows == "cells" else 1)
     if not enough.all():
-        few = [" in ".join(str(labels[argument][at]) for argument in list(labels)[:2]) for at in first[~enough]]
-        logger.info("effects: samples of fewer than %d cells are left out (%s)", min_cells, checks.listed(few))
+        few = [" in ".join(str(labels[argument][at]) for argument in labels) for at in first[~enough]]
+        logger.info(
+            "effects: %d samples of fewer than %d cells are left out (%s)", len(few), min_cells, checks.listed(few)
+        )
         number = np.where(known, np.where(enough, np.cumsum(enough) - 1, -1)[number], -1)
         first, n_rows = first[enough], n_rows[enough]
     of_sample = table.to_numpy()[first]
@@ -269,7 +279,10 @@ def _numbered(table: pd.DataFrame, known: np.ndarray) -> tuple[np.ndarray, np.nd
 def _require_controls(samples: _Samples, context_key: str, method: str, rows: str) -> None:
     """Require controls in every context, and as many as the method compares; and something to compare with them."""
     if samples.control.all():
-        msg = "No treatment is left beside the controls. `min_cells` leaves out samples of few cells."
+        msg = (
+            "No treatment is left beside the controls. `min_cells` leaves out samples of few cells; if every row is a replicate, pass "
+            "`rows='replicates'`."
+        )
         raise ValueError(msg)
     treated = np.unique(samples.context[~samples.control])
     n_controls = np.bincount(samples.context[samples.control], minlength=len(samples.contexts))
@@ -402,11 +415,9 @@ def _assembled(
         },
         index=[f"{samples.treatments[t]}|{samples.contexts[c]}" for t, c in zip(treatment, context, strict=True)],
     )
-    sureness = pd.concat(sure, ignore_index=True).set_index(obs.index)
+    obs = obs.join(pd.concat(sure, ignore_index=True).set_index(obs.index))
     _tell(samples, obs)
-    return AnnData(
-        np.concatenate([part.mean for part in found]), obs=obs.join(sureness), var=adata.var.copy(), uns={KEY: params}
-    )
+    return AnnData(np.concatenate([part.mean for part in found]), obs=obs, var=adata.var.copy(), uns={KEY: params})
 
 
 def _tell(samples: _Samples, obs: pd.DataFrame) -> None:
@@ -428,6 +439,12 @@ def _tell(samples: _Samples, obs: pd.DataFrame) -> None:
             "their context."
         )
     single = int((obs["n_replicates"] == 1).sum())
+    unknown = int((obs["p_value"].isna() & (obs["n_replicates"] > 1)).sum())
+    if unknown:
+        warn(
+            f"{unknown:,} of {len(obs):,} effects have replicates, but too few other treatments share their batches to tell how well "
+            "replicates of different treatments agree: their `p_value` is NaN."
+        )
     if samples.matched and 0 < single:
         warn(
             f"{single:,} of {len(obs):,} effects have one replicate; how sure they are is not known (`p_value` is NaN)."

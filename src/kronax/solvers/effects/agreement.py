@@ -4,7 +4,8 @@ from itertools import product
 
 import numpy as np
 
-_ROUNDS = 200  # of draws, until there are as many as wanted
+_ROUNDS = 20  # times as many sets are drawn as are wanted, at most: of some batches, a treatment has no sample
+_NUMBERS = 2**22  # drawn at a time
 
 
 def mean_cosine_distances(cosines: np.ndarray) -> np.ndarray:
@@ -30,17 +31,32 @@ def null_sets(slots: list[np.ndarray], treatment_of: np.ndarray, n_draws: int, r
     -------
     (k, r); no rows if no such set exists.
     """
-    if np.prod([len(slot) for slot in slots], dtype=float) <= n_draws:
+    if sum(np.log(max(1, len(slot))) for slot in slots) <= np.log(n_draws):
         sets = np.array(list(product(*slots)), np.intp).reshape(-1, len(slots))
         return _distinct(np.unique(np.sort(sets, axis=1), axis=0), treatment_of)
-    found, n_found = [], 0
-    for _ in range(_ROUNDS):
-        drawn = np.column_stack([rng.choice(slot, n_draws) for slot in slots])
-        found.append(_distinct(drawn, treatment_of))
+    by_treatment = [_by_treatment(slot, treatment_of) for slot in slots]
+    there = np.flatnonzero(sum(n_samples > 0 for _, _, n_samples in by_treatment))
+    if len(there) < len(slots):
+        return np.zeros((0, len(slots)), np.intp)
+    found, n_found, size = [], 0, max(1, min(n_draws, _NUMBERS // len(there)))
+    for _ in range(_ROUNDS * -(-n_draws // size)):
+        chosen = there[rng.permuted(np.tile(np.arange(len(there)), (size, 1)), axis=1)[:, : len(slots)]]
+        sets = np.full(chosen.shape, -1, np.intp)
+        for place, (samples, starts, n_samples) in enumerate(by_treatment):
+            treatment = chosen[:, place]
+            any_of = starts[treatment] + (rng.random(size) * n_samples[treatment]).astype(np.intp)
+            sets[:, place] = np.where(n_samples[treatment] > 0, samples[np.minimum(any_of, len(samples) - 1)], -1)
+        found.append(sets[(sets >= 0).all(axis=1)])
         n_found += len(found[-1])
         if n_found >= n_draws:
             break
     return np.concatenate(found)[:n_draws]
+
+
+def _by_treatment(slot: np.ndarray, treatment_of: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sort samples by treatment; return them, where each treatment's begin, and how many they are."""
+    n_samples = np.bincount(treatment_of[slot], minlength=int(treatment_of.max()) + 1)
+    return slot[np.argsort(treatment_of[slot], kind="stable")], np.cumsum(n_samples) - n_samples, n_samples
 
 
 def _distinct(sets: np.ndarray, treatment_of: np.ndarray) -> np.ndarray:
