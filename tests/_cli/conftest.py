@@ -2,13 +2,33 @@
 
 import contextlib
 import io
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from kronax import __main__
 
 Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def signals_are_heard() -> Iterator[None]:
+    """Hear signals even where the tests were started with nohup or in the background, which ignores some."""
+    defaults = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGHUP: signal.SIG_DFL,
+        signal.SIGTERM: signal.SIG_DFL,
+    }
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in defaults if main}
+    for number, handler in before.items():
+        if handler == signal.SIG_IGN:
+            signal.signal(number, defaults[number])
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")
