@@ -97,13 +97,17 @@ def test_signals_are_heard_that_arrive_in_a_callback(number):
             sent.append(number)
             os.kill(os.getpid(), number)
 
-    gc.callbacks.append(callback)
     try:
         with pytest.raises(KeyboardInterrupt), terminal.plain():
+            gc.callbacks.append(callback)
             gc.collect()
             assert sent  # the first one is dropped
             for _ in range(100):
                 time.sleep(0.1)
+        late = signal.signal(number, lambda *_: sent.append("late"))
+        time.sleep(2 * terminal._AGAIN)
+        signal.signal(number, late)
+        assert sent == [number, number]  # the second one is not sent once there is nobody left to hear it
     finally:
         gc.callbacks.remove(callback)
 

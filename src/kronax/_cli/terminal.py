@@ -28,7 +28,6 @@ def plain() -> Iterator[None]:
             stack.enter_context(_lenient(name))
         stack.enter_context(_plain_warnings())
         stack.enter_context(_signals_interrupt())
-        stack.enter_context(_interrupts_are_heard())
         yield
 
 
@@ -120,6 +119,29 @@ def _plain_warnings() -> Iterator[None]:
         yield
 
 
+class _SentAgain:
+    """Hook for what Python drops, as in callbacks of its collector: an interrupt among it is sent once more."""
+
+    def __init__(self) -> None:
+        self.before = sys.unraisablehook
+        self._timer = threading.Timer(0, str)
+
+    def __call__(self, dropped: Any) -> None:
+        if not isinstance(dropped.exc_value, KeyboardInterrupt):
+            self.before(dropped)
+        elif not self._timer.is_alive():
+            number = dropped.exc_value.args[0] if isinstance(dropped.exc_value, Terminated) else signal.SIGINT
+            self._timer = threading.Timer(_AGAIN, signal.pthread_kill, (threading.main_thread().ident, number))
+            self._timer.daemon = True
+            self._timer.start()
+
+    def cancel(self) -> None:
+        """Send nothing from now on."""
+        self._timer.cancel()
+        if self._timer.is_alive():
+            self._timer.join()
+
+
 @contextmanager
 def _signals_interrupt() -> Iterator[None]:
     """Let signals that end a job, as batch systems send them, interrupt it: nothing half-written stays behind."""
@@ -130,6 +152,7 @@ def _signals_interrupt() -> Iterator[None]:
     def interrupt(number: int, _frame: object) -> NoReturn:
         raise Terminated(number)
 
+    sys.unraisablehook = again = _SentAgain()
     before = {
         number: signal.signal(number, interrupt)
         for number in (signal.SIGTERM, signal.SIGHUP)
@@ -138,26 +161,7 @@ def _signals_interrupt() -> Iterator[None]:
     try:
         yield
     finally:
+        again.cancel()  # a signal that came after the handlers have gone would end the process
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _interrupts_are_heard() -> Iterator[None]:
-    """Send a signal once more if its interrupt was raised where Python drops exceptions, as in callbacks of its collector."""
-    before = sys.unraisablehook
-
-    def again(dropped: Any) -> None:
-        if not isinstance(dropped.exc_value, KeyboardInterrupt):
-            before(dropped)
-            return
-        number = dropped.exc_value.args[0] if isinstance(dropped.exc_value, Terminated) else signal.SIGINT
-        timer = threading.Timer(_AGAIN, signal.pthread_kill, (threading.main_thread().ident, number))
-        timer.daemon = True
-        timer.start()
-
-    sys.unraisablehook = again
-    try:
-        yield
-    finally:
-        sys.unraisablehook = before
+        sys.unraisablehook = again.before
