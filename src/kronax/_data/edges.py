@@ -40,12 +40,11 @@ class Edges:
     def __len__(self) -> int:
         return len(self.first)
 
-    @property
-    def strength(self) -> np.ndarray:
-        """The weight; of edges without one, the absolute partial correlation."""
-        if self.partial_correlation is None:
-            return self.weight
-        return np.where(self.weight > 0, self.weight, np.abs(self.partial_correlation))
+    def order(self, axis: Axis) -> np.ndarray:
+        """Order the edges, the strongest first: genes' by absolute partial correlation, those of cells by weight."""
+        rho = np.zeros(len(self)) if self.partial_correlation is None else np.abs(self.partial_correlation)
+        keys = (rho, self.weight) if axis == "obs" else (self.weight, rho)
+        return np.lexsort((self.second, self.first, *(-key for key in keys)))
 
     def chosen(self, which: np.ndarray) -> "Edges":
         """Choose edges by a mask or by positions."""
@@ -72,7 +71,7 @@ def read(data: AnnData | MuData, neighbors_key: str, axis: Axis, q_max: float | 
     )
     if q_max is not None:
         found = found.chosen(found.q_value <= q_max)
-    return found.chosen(np.lexsort((found.second, found.first, -found.strength)))
+    return found.chosen(found.order(axis))
 
 
 def require_q_values(data: AnnData | MuData, neighbors_key: str, axis: Axis, q_max: float) -> None:

@@ -98,11 +98,17 @@ def hubs(graph: Graph, module_of: pd.Categorical, names: np.ndarray, n_hubs: int
 
 def noise_among(adata: AnnData, modules: str, module_of: pd.Categorical) -> set[str]:
     """Name the modules that :func:`kronax.tl.gene_modules` took for noise; none where it did not say."""
-    entry = adata.uns.get(modules)
-    table = entry.get("table") if isinstance(entry, Mapping) else None
-    if not isinstance(table, pd.DataFrame) or "noise" not in table:
+    table = table_of(adata, modules)
+    if table is None:
         return set()
     return set(table.index[table["noise"].to_numpy(bool)].astype(str)) & set(module_of.categories)
+
+
+def table_of(adata: AnnData, modules: str) -> pd.DataFrame | None:
+    """Return what :func:`kronax.tl.gene_modules` wrote of each module; None where it wrote nothing."""
+    entry = adata.uns.get(modules)
+    table = entry.get("table") if isinstance(entry, Mapping) else None
+    return table if isinstance(table, pd.DataFrame) and "noise" in table else None
 
 
 def gene_names(adata: AnnData, gene_symbols: str | None) -> np.ndarray:

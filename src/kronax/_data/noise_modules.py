@@ -1,4 +1,4 @@
-"""Gene modules that are no more than what noise forms: too few significant edges, or no more cohesive than random graphs'."""
+"""Gene modules that are no more than what noise forms: no more cohesive than random graphs', or with hardly a significant edge."""
 
 import numpy as np
 import pandas as pd
@@ -10,10 +10,11 @@ from kronax.solvers.communities.igraph_edges import edges_of
 from kronax.solvers.communities.rewiring import randomised
 
 FEWEST_GENES = 3  # of a module: a pair is an edge
-LEAST_SIGNIFICANT = 0.25  # share of a module's genes with a significant edge in it
-LEAST_COHESION = 1.2  # of a module, in units of the most cohesive one of random graphs
+LEAST_SIGNIFICANT = 0.1  # share of a module's genes with a significant edge in it
+LEAST_COHESION = 1.0  # of a module, in units of the most cohesive one of random graphs
 SIGNIFICANT = 0.05  # q-value
 _N_RANDOM = 10  # graphs
+_LEAST_EDGES = 3  # per gene: random graphs of fewer fall apart into small communities
 _DENSE = 0.5  # share of the pairs that are edges, beyond which they cannot change places
 
 
@@ -41,10 +42,10 @@ def table(
         },
         index=pd.Index(module_of.categories, name="module"),
     )
-    noise = found["cohesion"] < LEAST_COHESION  # NaN is not
+    noise = found["cohesion"] <= LEAST_COHESION  # NaN is not
     if q_values is not None:
         found["significant"] = _share_significant(graph, module_of, q_values)
-        noise = found["significant"] < LEAST_SIGNIFICANT
+        noise |= found["significant"] < LEAST_SIGNIFICANT
     return found.assign(noise=(noise | (found["n_genes"] < FEWEST_GENES)).to_numpy(bool))
 
 
@@ -64,15 +65,14 @@ def cohesion(graph: Graph, module_of: pd.Categorical) -> np.ndarray:
 
 
 def _relative_cohesion(graph: Graph, module_of: pd.Categorical, resolution: float, seed: int) -> np.ndarray:
-    """Compare the cohesion with the largest that random graphs reach; NaN if one module has all genes."""
-    if len(module_of.categories) < 2:
-        return np.full(len(module_of.categories), np.nan)
+    """Compare the cohesion with the largest that random graphs reach; NaN if one module has all genes, or edges are few."""
     connected = np.flatnonzero(module_of.codes >= 0)
     edges, weights = edges_of(graph[connected][:, connected])
+    if len(module_of.categories) < 2 or len(edges) < _LEAST_EDGES * len(connected):
+        return np.full(len(module_of.categories), np.nan)
     rng = np.random.default_rng(seed)
     largest = max(_largest_by_chance(len(connected), edges, weights, resolution, rng) for _ in range(_N_RANDOM))
-    found = cohesion(graph, module_of)
-    return found / largest if largest > 0 else np.full(len(found), np.nan)
+    return cohesion(graph, module_of) / largest
 
 
 def _largest_by_chance(

@@ -57,7 +57,7 @@ def edges(
     ``source_module``, ``target_module`` : str
         Modules of both ends, if genes have modules; missing for a gene in none. An edge within a module has the same twice.
 
-    Rows are ordered by weight, of edges without one by absolute partial correlation.
+    Edges of genes are ordered by absolute partial correlation, if the graph has it, and those of cells by weight.
 
     Raises
     ------

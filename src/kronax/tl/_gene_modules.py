@@ -30,9 +30,9 @@ def gene_modules(
     considerably. Modules are therefore a consensus of many runs: edges are reweighted by the share of runs in which
     both ends are in one community, and the graph is clustered again, until all runs agree.
 
-    Noise has communities too. A module is marked as noise, but not left out, if fewer than a quarter of its genes have a
-    significant edge in it (:math:`q ≤ 0.05`) or, where edges have no q-values, if its cohesion is less than 1.2; so is a pair of
-    genes. :doc:`/judging` has the figures from data whose modules are known.
+    Noise has communities too. A module is marked as noise, but not left out, if it is no more cohesive than the communities of random
+    graphs, if fewer than a tenth of its genes have a significant edge in it (:math:`q ≤ 0.05`, where edges have q-values), or if it
+    is a pair of genes. :doc:`/judging` has the figures from data whose modules are known.
 
     Parameters
     ----------
@@ -79,7 +79,8 @@ def gene_modules(
         Mean stability of its genes.
     ``cohesion`` : float
         The share of the weight of its genes' edges that stays in the module, beyond the module's share of the genes; in units of
-        the largest among the communities of ten random graphs with the same degrees and weights. NaN for a single module.
+        the largest among the communities of ten random graphs with the same degrees and weights. NaN for a single module, and in
+        graphs with fewer than three edges per gene, where random graphs fall apart.
     ``significant`` : float
         Share of its genes with a significant edge in it; only if the graph has q-values.
     ``noise`` : bool
