@@ -51,16 +51,10 @@ def main() -> None:
     columns = ["", "true", "called noise", "noise", "called noise"]
     rows = [[name, *counted(part)] for name, part in modules.groupby("data", sort=False)]
     print("\n" + table("Modules called noise", columns, rows, markdown=args.markdown))
-    print(
-        "\n"
-        + table(
-            "Stability of a gene",
-            ["stability", "genes", "partners of its true module"],
-            by_stability(genes),
-            markdown=args.markdown,
-        )
-    )
-    known = modules[modules["data"].isin(genes["data"].unique())].groupby(["data"], sort=False)[["agreement", "ami"]]
+    columns = ["stability", "genes", "of a true module", "partners of the same"]
+    rows = by_stability(genes[genes["n_neighbors"] == 15])
+    print("\n" + table("Stability of a gene, 15 neighbours", columns, rows, markdown=args.markdown))
+    known = modules.dropna(subset=["ami"]).groupby("data", sort=False)[["agreement", "ami"]]
     rows = [[name, f"{part['agreement'].mean():.2f}", f"{part['ami'].mean():.2f}"] for name, part in known]
     print("\n" + table("Agreement", ["", "agreement", "AMI with the true modules"], rows, markdown=args.markdown))
 
@@ -133,8 +127,8 @@ def described(adata: AnnData, name: str, n_neighbors: int) -> tuple[pd.DataFrame
     np.fill_diagonal(together, val=False)
     same = together & (truth[:, None] == truth) & known
     partners = same.sum(axis=1) / np.maximum(together.sum(axis=1), 1)
-    genes = pd.DataFrame({"stability": var["gene_module_stability"].to_numpy(), "partners": partners})
-    return modules, genes[(code >= 0)].assign(data=name)
+    genes = pd.DataFrame({"stability": var["gene_module_stability"].to_numpy(), "real": known, "partners": partners})
+    return modules, genes[code >= 0].assign(data=name, n_neighbors=n_neighbors)
 
 
 def counted(modules: pd.DataFrame) -> list[str]:
@@ -147,13 +141,14 @@ def counted(modules: pd.DataFrame) -> list[str]:
 
 
 def by_stability(genes: pd.DataFrame) -> list[list[str]]:
-    """Average, for genes of about the same stability, the share of a gene's module that is of its true module."""
+    """Count genes of about the same stability, those of a true module, and average for these the share of their module that is of it."""
     groups = pd.cut(genes["stability"], BINS, include_lowest=True)
     return [
         [
             f"{group.left:.1f} to {group.right:.1f}".replace("-0.0", "0.0"),
             f"{len(part):,}",
-            f"{part['partners'].mean():.2f}",
+            f"{part['real'].mean():.0%}",
+            f"{part.loc[part['real'], 'partners'].mean():.2f}",
         ]
         for group, part in genes.groupby(groups, observed=True)
     ]

@@ -72,7 +72,7 @@ def _relative_cohesion(graph: Graph, module_of: pd.Categorical, resolution: floa
         return np.full(len(module_of.categories), np.nan)
     rng = np.random.default_rng(seed)
     largest = max(_largest_by_chance(len(connected), edges, weights, resolution, rng) for _ in range(_N_RANDOM))
-    return cohesion(graph, module_of) / largest
+    return cohesion(graph, module_of) / (largest if largest > 0 else np.nan)
 
 
 def _largest_by_chance(

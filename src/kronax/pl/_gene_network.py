@@ -114,7 +114,9 @@ def gene_network(
     noise = noise_among(adata, modules, module_of)
     if module is None:
         n_genes_of = module_of.value_counts()
-        module = n_genes_of.drop(noise if len(noise) < len(n_genes_of) else ()).idxmax()
+        module = n_genes_of.where(
+            ~n_genes_of.index.isin(noise), 0 if len(noise) < len(n_genes_of) else n_genes_of
+        ).idxmax()
     module = str(module)
     objects.key_in(module, list(module_of.categories), f"adata.var[{modules!r}]")
     graph_key = graph_of(adata, modules, neighbors_key)

@@ -79,7 +79,7 @@ def gene_modules(
         Mean stability of its genes.
     ``cohesion`` : float
         The share of the weight of its genes' edges that stays in the module, beyond the module's share of the genes; in units of
-        the largest among the communities of ten random graphs with the same degrees and weights. NaN for a single module, and in
+        the largest among the communities of ten random graphs with the same degrees and weights. NaN for a single module, where these have no communities, and in
         graphs with fewer than three edges per gene, where random graphs fall apart.
     ``significant`` : float
         Share of its genes with a significant edge in it; only if the graph has q-values.
@@ -124,7 +124,7 @@ def gene_modules(
     graph.eliminate_zeros()
     if q_max is not None:
         graph = edges.significant(adata, neighbors_key, graph, q_max)
-    connected = np.flatnonzero(graph.getnnz(axis=1))
+    connected = np.flatnonzero(np.diff(graph.indptr))
     if not len(connected):
         such = "" if q_max is None else f" with q ≤ {q_max:g}"
         msg = f"The gene graph of {neighbors_key!r} has no edges{such}, so it has no modules."
