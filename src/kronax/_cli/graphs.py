@@ -23,7 +23,7 @@ from kronax._cli.terminal import in_code, note
 from kronax._data import batches, keys, objects, selection
 from kronax._data.chunks import is_dask, read_any
 from kronax._data.matrix import Counts, place
-from kronax._data.modules import MOST_GROUPS
+from kronax._data.modules import MOST_GROUPS, categorical, noise_among
 from kronax._logging import logger
 from kronax.pl._cell_panels import cell_panels
 
@@ -411,7 +411,7 @@ def report(
         ("converged", "yes" if fit["converged"] else "no", goals),
         ("seconds", f"{seconds:.1f}", "for both graphs, compilation included"),
         ("clusters", *_n_groups(adata.obs, CLUSTERS, f"Leiden, resolution {args.resolution:g}{_in_none(adata)}")),
-        ("gene modules", *_n_groups(adata.var, keys.GENE_MODULE, "Leiden, resolution 1")),
+        ("gene modules", *_n_groups(adata.var, keys.GENE_MODULE, f"Leiden, resolution 1{_of_noise(adata)}")),
     ]
     lines = [aligned(rows)]
     if chosen.batch is None and (column := batch_column(adata.obs, label)):
@@ -438,6 +438,14 @@ def _n_groups(table: pd.DataFrame, column: str, how: str) -> tuple[str, str]:
     if column in table:
         return f"{table[column].nunique():,}", how
     return "none", "the gene graph has no edges" if column == keys.GENE_MODULE else ""
+
+
+def _of_noise(adata: AnnData) -> str:
+    """Count the gene modules that are no more than noise may form."""
+    if keys.GENE_MODULE not in adata.var:
+        return ""
+    n = len(noise_among(adata, keys.GENE_MODULE, categorical(adata.var[keys.GENE_MODULE], keys.GENE_MODULE)))
+    return f"; {n:,} of them no more than noise may form" if n else ""
 
 
 def _in_none(adata: AnnData) -> str:
