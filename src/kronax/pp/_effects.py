@@ -295,7 +295,7 @@ def _require_controls(samples: _Samples, context_key: str, method: str, rows: st
     if method != "log_fold_change" and (few := [samples.contexts[at] for at in treated if n_controls[at] < 2]):
         remedy = "" if samples.matched or rows == "replicates" else "name the replicates with `replicate_key`, or "
         msg = (
-            f"method={method!r} compares control samples with each other, and {checks.listed(few)} has only one. To go on, {remedy}"
+            f"method={method!r} compares control samples with each other, and there is only one in {checks.listed(few)}. To go on, {remedy}"
             "use method='log_fold_change'."
         )
         raise ValueError(msg)
