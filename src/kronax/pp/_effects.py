@@ -221,8 +221,11 @@ def _samples(
     treatment, context = labels["treatment_key"], labels["context_key"]
     controls = [control] if isinstance(control, str | Real) else checks.items(control, "control", "values")
     controls = list(map(str, controls))
+    if not controls:
+        msg = "`control` is empty; name the value of `treatment_key` that marks the controls."
+        raise ValueError(msg)
     for name in controls:
-        checks.known(name, treatment.categories, f"treatment in `adata.obs[{treatment_key!r}]`")
+        checks.known(name, treatment.categories, "treatment", where=f"`adata.obs[{treatment_key!r}]`")
     doubts.of_names(treatment.categories, "treatments")
     doubts.of_names(context.categories, "contexts")
     table = pd.DataFrame({argument: found.codes for argument, found in labels.items()})

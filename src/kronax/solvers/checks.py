@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 
 
-def known(name: Any, names: Iterable[str], what: str, *, most: int = 5) -> None:
-    """Require one of perhaps many names; the error lists the most similar ones, or the first few, or `most`."""
+def known(name: Any, names: Iterable[str], what: str, *, where: str = "", most: int = 5) -> None:
+    """Require one of perhaps many names; the error lists the most similar ones, or the first few, or `most`.
+
+    ``where`` says in which place they are looked for.
+    """
     names = list(map(str, names))
     if not isinstance(name, str) or name not in names:
         hint = did_you_mean(name, names) or f" There are {listed(names, most)}."
-        msg = f"There is no {what} {name!r}.{hint}"
+        msg = f"There is no {what} {name!r}{where and f' in {where}'}.{hint}"
         raise KeyError(msg)
 
 
