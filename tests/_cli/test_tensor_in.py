@@ -68,9 +68,12 @@ def test_long_file(run, measured, tmp_path):
         np.testing.assert_array_equal(back[context].layers["completed"], adata.layers["completed"])
 
 
-@pytest.mark.parametrize(("name", "separator"), [("a.csv", ","), ("a.csv.gz", ";"), ("a.tsv", "\t")])
-def test_table_of_profiles(run, measured, expected, tmp_path, caplog, name, separator):
-    long_table(measured).to_csv(tmp_path / name, sep=separator)
+@pytest.mark.parametrize(
+    ("name", "separator", "decimal"),
+    [("a.csv", ",", "."), ("a.csv.gz", ";", "."), ("a.csv", ";", ","), ("a.tsv", "\t", ".")],
+)
+def test_table_of_profiles(run, measured, expected, tmp_path, caplog, name, separator, decimal):
+    long_table(measured).to_csv(tmp_path / name, sep=separator, decimal=decimal)
     assert run("complete", tmp_path / name, "--folds", 0, "--out", tmp_path / "out")[0] == 0
     assert "6 columns with numbers are genes; of the others: treatment, context" in caplog.text
     found = read(tmp_path / "out", "profiles.csv")[list(expected.var_names)]

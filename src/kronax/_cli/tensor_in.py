@@ -2,6 +2,7 @@
 
 import argparse
 import gzip
+import re
 import shlex
 from pathlib import Path
 
@@ -124,8 +125,10 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         opened = gzip.open if path.suffix == ".gz" else open
         with opened(path, "rt", encoding="utf-8-sig") as file:
-            header = file.readline()
-        table = pd.read_csv(path, sep=max(",;\t", key=header.count), encoding="utf-8-sig", low_memory=False)
+            header, first = file.readline(), file.readline()
+        separator = max(",;\t", key=header.count)
+        decimal = "," if separator == ";" and re.search(r";-?\d+,\d+(;|$)", first) else "."  # as spreadsheets write
+        table = pd.read_csv(path, sep=separator, decimal=decimal, encoding="utf-8-sig", low_memory=False)
     except (OSError, ValueError, EOFError) as error:
         msg = f"{path} cannot be read as a table with names in its first row: {in_words(error)}."
         raise InputError(msg) from error
