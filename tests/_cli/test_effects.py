@@ -12,7 +12,7 @@ import pytest
 import scanpy as sc
 
 import kronax as kx
-from kronax._cli import parser
+from kronax._cli import files, parser
 from kronax.pp import _effects
 
 COLUMNS = ("--treatment", "perturbation", "--context", "cell_line")
@@ -161,6 +161,17 @@ def test_refused(run, screen, file, tmp_path, change, words, message):
     code, out, err = run("effects", path, *arguments, "--out", tmp_path / "new" / "out")
     assert (code, out) == (2, "") and message in err
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("where", ["read_cells", "write_h5ad"])
+def test_interrupted(run, file, tmp_path, monkeypatch, where):
+    def interrupt(*_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, where, interrupt)
+    code, _, err = run("effects", file, *SCREEN, "--out", tmp_path / "new" / "results")
+    assert code == 130 and err.endswith("interrupted; nothing was written\n")
+    assert not list(tmp_path.iterdir())
 
 
 def test_methods_are_those_of_the_function():

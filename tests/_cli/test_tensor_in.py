@@ -128,6 +128,15 @@ def test_counts_of_cells(run, screen, tmp_path):
     )
 
 
+def test_counts_in_a_table(run, screen, tmp_path):
+    cells = ad.read_h5ad(screen)
+    pd.concat([cells.obs, cells.to_df()], axis=1).to_csv(tmp_path / "cells.csv")
+    for name, file in (("table", tmp_path / "cells.csv"), ("file", screen)):
+        assert run("complete", file, *SCREEN, "--folds", 0, "--method", "mean_1d", "--out", tmp_path / name)[0] == 0
+    found = [(tmp_path / name / "effects.csv").read_text() for name in ("table", "file")]
+    assert found[0] == found[1]
+
+
 def test_effects_know_their_columns(run, screen, tmp_path):
     assert run("effects", screen, *SCREEN, "--out", tmp_path / "first")[0] == 0
     words = ("--p-max", 0.2, "--folds", 0)
