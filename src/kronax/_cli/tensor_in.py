@@ -52,11 +52,7 @@ def read(args: argparse.Namespace) -> tuple[MuData, str | None, AnnData | None]:
     if Path(args.file.name.removesuffix(".gz")).suffix.lower() in TEXT:
         return _of_table(args)
     if args.file.suffix == ".h5mu" or files.has_modalities(args.file):
-        given = {
-            "--treatment": args.treatment,
-            "--context": args.context,
-            "--p-max": args.p_max,
-        }  # --control needs these
+        given = {"--treatment": args.treatment, "--context": args.context, "--p-max": args.p_max}
         if named := [option for option, value in given.items() if value is not None]:
             msg = f"{args.file} has one modality per context, treatments x genes, already; leave {' and '.join(named)} out."
             raise InputError(msg)
