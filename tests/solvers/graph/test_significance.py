@@ -52,7 +52,8 @@ def a_test(rng, p: int, n: int, counts: np.ndarray) -> PairTest:
     precision = LowRank(0.2, Held(vectors), rng.uniform(0.1, 1.0, p))
     test = PairTest(precision, 0.3, Samples(rng.uniform(0, 3, p), counts, n))
     whole = test._whole
-    whole[:3], whole[:, :3] = 3 * whole[:3], 3 * whole[:, :3]  # some that the others do not explain
+    rows, cols = rng.integers(0, p, (2, p))
+    whole[rows, cols] = whole[cols, rows] = 6 * whole[rows, cols]
     return test
 
 
@@ -107,7 +108,10 @@ def test_local_nulls_have_unit_variance(rng):
     samples = Samples(np.zeros(200), counts, 100)
     spread = np.sqrt(samples.together(rows, cols))
     correlations = spread * rng.normal(0.1, 1.0, len(rows))
-    scores = Null.of(samples, correlations, rows, cols).scores(correlations, rows, cols)
+    every = np.zeros((200, 200))
+    every[rows, cols] = every[cols, rows] = correlations
+    null = Null.of(samples, every, np.arange(200), ~np.eye(200, dtype=bool))
+    scores = null.scores(correlations, rows, cols)
     order = np.argsort(spread)
     for some in np.array_split(order, 10):
         assert abs(scores[some].std() - 1) < 0.05 and abs(np.median(scores[some])) < 0.1

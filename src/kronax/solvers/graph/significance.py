@@ -7,7 +7,9 @@ off the diagonal, given ``f``, is their mean square
 
     ``σ² = Σ_{j≠l} ρ_jl² / (p(p − 1))``.                                                                              (1)
 
-Structure in ``f`` makes it larger, so tests are conservative where there is much of it. Counts are not Gaussian: a product of
+Structure in ``f`` makes it larger, so tests are conservative where there is much of it. Variables with more structure than others
+also have more noise in their partial correlations; ``τ_j`` is the spread of those of variable ``j``, by the median of their absolute values, beside that of
+all where it is larger than chance explains, and else 1. Counts are not Gaussian: a product of
 two rare variables is skewed like a Poisson variable. If the values ``z_j`` and ``z_l`` are paired at random, the sum of their
 products over ``n`` samples has
 
@@ -15,7 +17,7 @@ products over ``n`` samples has
 
 and the cube root of Wilson and Hilferty (1931) turns it into a normal score
 
-    ``y = (6/s)((1 + s u/2)^⅓ − 1) + s/6``,   ``u = ρ/σ``.                                                            (3)
+    ``y = (6/s)((1 + s u/2)^⅓ − 1) + s/6``,   ``u = ρ_jl/(τ_j τ_l σ)``, ``σ`` that of the ``ρ_jl/(τ_j τ_l)``.         (3)
 
 What is left depends on how rare the variables are, so scores are centred and scaled by their median and Eq. 1 once more, among
 pairs that are expected together in about equally many samples: a local null (Efron 2004). Pairs that are expected together in fewer
@@ -36,6 +38,7 @@ FEWEST_TOGETHER = 10.0  # samples in which two variables are expected together, 
 _LIGHT = 3.0  # scores beyond which the lighter tail of Eq. 3 is not trusted
 _SYMMETRIC = 1e-6  # skewness below which Eq. 3 is the identity, but for rounding
 _PER_BIN, _MOST_BINS = 1000, 20  # pairs of a local null, at least, and local nulls
+_FEWEST_FOR_SPREAD, _SURE = 20, 3.0  # pairs of a variable, and standard errors beyond which its spread is its own
 _PAIRS = 2**22  # of a block, and from which the null is found
 _NOT_RANKED = 1.0  # scores below this, with p-values above .3, get a q-value of 1
 _ROUNDING = 1e-6  # of scores: a pair that is looked up is among those that were ranked
@@ -71,8 +74,8 @@ class Null:
     ----------
     samples
         Of the variables.
-    sigma
-        ``σ`` of Eq. 1, over all pairs that are tested.
+    relative, sigma
+        ``τ``, (p,), and ``σ``, over pairs that are tested.
     bounds
         Expected numbers of samples together that divide the local nulls, (bins − 1,).
     centres, spreads
@@ -80,20 +83,24 @@ class Null:
     """
 
     samples: Samples
+    relative: np.ndarray
     sigma: float
     bounds: np.ndarray
     centres: np.ndarray
     spreads: np.ndarray
 
     @classmethod
-    def of(cls, samples: Samples, correlations: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> "Null":
-        """Find the null from the partial correlations of some pairs, all of which are tested."""
-        sigma = float(np.sqrt(np.mean(correlations**2))) or 1.0
+    def of(cls, samples: Samples, correlations: np.ndarray, rows: np.ndarray, tested: np.ndarray) -> "Null":
+        """Find the null from the partial correlations of some variables with all, (rows, p), of which some are tested."""
+        relative = _relative_spreads(np.where(tested, correlations, np.nan))
+        i, cols = np.nonzero(np.triu(tested) if len(rows) == len(relative) else tested)
+        values, rows = correlations[i, cols], rows[i]
+        sigma = float(np.sqrt(np.mean((values / (relative[rows] * relative[cols])) ** 2))) or 1.0
         together = samples.together(rows, cols)
         n_bins = int(np.clip(len(together) // _PER_BIN, 1, _MOST_BINS))
         bounds = np.unique(np.quantile(together, np.arange(1, n_bins) / n_bins))
-        null = cls(samples, sigma, bounds, np.zeros(len(bounds) + 1), np.ones(len(bounds) + 1))
-        scores = null.scores(correlations, rows, cols)
+        null = cls(samples, relative, sigma, bounds, np.zeros(len(bounds) + 1), np.ones(len(bounds) + 1))
+        scores = null.scores(values, rows, cols)
         of = np.searchsorted(bounds, together, side="right")
         for number in range(len(bounds) + 1):
             inside = scores[of == number]
@@ -104,11 +111,27 @@ class Null:
 
     def scores(self, correlations: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """Return standard normal scores of partial correlations: Eq. 3, centred and scaled by the local null."""
-        samples, u = self.samples, correlations / self.sigma
+        samples, u = self.samples, correlations / (self.sigma * self.relative[rows] * self.relative[cols])
         skewness = samples.skewness[rows] * samples.skewness[cols] / np.sqrt(samples.n)
         scores = _normal(u, skewness)
         of = np.searchsorted(self.bounds, samples.together(rows, cols), side="right")
         return (scores - self.centres[of]) / self.spreads[of]
+
+
+def _relative_spreads(correlations: np.ndarray) -> np.ndarray:
+    """Compute ``τ`` of every column, (p,), from its tested pairs; the others are NaN.
+
+    The logarithm of the median absolute value of a normal sample has a variance of about 1.36 over its size.
+    """
+    size = np.isfinite(correlations).sum(axis=0)
+    known = size >= _FEWEST_FOR_SPREAD
+    if not known.any():
+        return np.ones(len(size))
+    found = np.nanmedian(np.abs(correlations[:, known]), axis=0)
+    found /= np.median(found) or 1.0
+    relative = np.ones(len(size))
+    relative[known] = np.where(found > np.exp(_SURE * np.sqrt(1.36 / size[known])), found, 1.0)
+    return relative
 
 
 def _normal(u: np.ndarray, skewness: np.ndarray) -> np.ndarray:
@@ -152,8 +175,7 @@ class PairTest:
         """Scores of pairs that do not depend on each other, found from evenly spread variables and all others."""
         step = -(-self.p // self._height)
         rows = np.arange(0, self.p, step)
-        i, j = np.nonzero(self._tested(rows) if step > 1 else np.triu(self._tested(rows)))
-        return Null.of(self.samples, self._block(rows)[i, j], rows[i], j)
+        return Null.of(self.samples, self._block(rows), rows, self._tested(rows))
 
     def edges(self, q_max: float) -> tuple[np.ndarray, np.ndarray]:
         """Return the pairs ``j < l`` whose q-value is at most ``q_max``."""
