@@ -9,7 +9,7 @@ from kronax.solvers.communities.consensus import consensus
 from kronax.solvers.communities.igraph_edges import edges_of
 from kronax.solvers.communities.rewiring import randomised
 
-FEWEST_GENES = 3  # of a module: a pair is an edge
+FEWEST_GENES = 3  # of a module whose edges have no q-values: a pair is an edge
 LEAST_SIGNIFICANT = 0.1  # share of a module's genes with a significant edge in it
 LEAST_COHESION = 1.0  # of a module, in units of the most cohesive one of random graphs
 SIGNIFICANT = 0.05  # q-value
@@ -42,11 +42,12 @@ def table(
         },
         index=pd.Index(module_of.categories, name="module"),
     )
-    noise = found["cohesion"] <= LEAST_COHESION  # NaN is not
-    if q_values is not None:
+    if q_values is None:
+        unproven = found["n_genes"] < FEWEST_GENES
+    else:
         found["significant"] = _share_significant(graph, module_of, q_values)
-        noise |= found["significant"] < LEAST_SIGNIFICANT
-    return found.assign(noise=(noise | (found["n_genes"] < FEWEST_GENES)).to_numpy(bool))
+        unproven = found["significant"] < LEAST_SIGNIFICANT
+    return found.assign(noise=unproven | (found["cohesion"] <= LEAST_COHESION))  # of which NaN is not
 
 
 def cohesion(graph: Graph, module_of: pd.Categorical) -> np.ndarray:

@@ -31,8 +31,8 @@ def gene_modules(
     both ends are in one community, and the graph is clustered again, until all runs agree.
 
     Noise has communities too. A module is marked as noise, but not left out, if it is no more cohesive than the communities of random
-    graphs, if fewer than a tenth of its genes have a significant edge in it (:math:`q ≤ 0.05`, where edges have q-values), or if it
-    is a pair of genes. :doc:`/judging` has the figures from data whose modules are known.
+    graphs, or if fewer than a tenth of its genes have a significant edge in it (:math:`q ≤ 0.05`); without q-values, if it is a
+    pair of genes. :doc:`/judging` has the figures from data whose modules are known.
 
     Parameters
     ----------
