@@ -444,8 +444,18 @@ def _of_noise(adata: AnnData) -> str:
     """Count the gene modules that are no more than noise may form."""
     if keys.GENE_MODULE not in adata.var:
         return ""
-    n = len(noise_among(adata, keys.GENE_MODULE, categorical(adata.var[keys.GENE_MODULE], keys.GENE_MODULE)))
-    return f"; {n:,} of them no more than noise may form" if n else ""
+    n = len(_noise(adata))
+    return f"; {n:,} {'is' if n == 1 else 'are'} no more than noise may form" if n else ""
+
+
+def _noise(adata: AnnData) -> set[str]:
+    return noise_among(adata, keys.GENE_MODULE, categorical(adata.var[keys.GENE_MODULE], keys.GENE_MODULE))
+
+
+def _largest(adata: AnnData) -> str:
+    """Name the largest gene module that is not noise, or of all if they are noise."""
+    noise, modules = _noise(adata), adata.var[keys.GENE_MODULE].cat.categories
+    return next((module for module in modules if module not in noise), modules[0])
 
 
 def _in_none(adata: AnnData) -> str:
@@ -509,5 +519,7 @@ def following(adata: AnnData, path: Path) -> str:
         if adata.obs[CLUSTERS].notna().all():
             lines.append(f'sc.tl.paga(adata, groups="{CLUSTERS}", neighbors_key="{keys.MED_MAGMA}")')
     if keys.GENE_MODULE in adata.var:
-        lines.append(f'print(*adata.var_names[adata.var["{keys.GENE_MODULE}"] == "0"])  # the largest module')
+        lines.append(
+            f'print(*adata.var_names[adata.var["{keys.GENE_MODULE}"] == "{_largest(adata)}"])  # the largest module'
+        )
     return next_lines(lines)

@@ -15,7 +15,7 @@ LEAST_COHESION = 1.0  # of a module, in units of the most cohesive one of random
 SIGNIFICANT = 0.05  # q-value
 _N_RANDOM = 10  # graphs
 _LEAST_EDGES = 3  # per gene: random graphs of fewer fall apart into small communities
-_DENSE = 0.5  # share of the pairs that are edges, beyond which they cannot change places
+_DENSE = 0.1  # share of the pairs that are edges, from which degrees hardly differ and exchanging edges takes long
 
 
 def table(
@@ -80,12 +80,17 @@ def _largest_by_chance(
     n: int, edges: np.ndarray, weights: np.ndarray, resolution: float, rng: np.random.Generator
 ) -> float:
     """Find the most cohesive community of a random graph with the same degrees and weights."""
-    if len(edges) < _DENSE * n * (n - 1) / 2:
-        edges = randomised(n, edges, rng)
+    edges = randomised(n, edges, rng) if len(edges) < _DENSE * n * (n - 1) / 2 else _any_pairs(n, len(edges), rng)
     upper = sparse.coo_array((rng.permutation(weights), (edges[:, 0], edges[:, 1])), shape=(n, n))
     graph = sparse.csr_array(upper + upper.T)
     communities = consensus(graph, resolution, 1, int(rng.integers(2**31))).communities
     return float(cohesion(graph, categorical(pd.Series(communities), "communities")).max())
+
+
+def _any_pairs(n: int, n_edges: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw so many pairs of n vertices, (m, 2)."""
+    chosen = rng.choice(n * (n - 1) // 2, n_edges, replace=False)
+    return np.stack(np.triu_indices(n, k=1), axis=1)[chosen]
 
 
 def _share_significant(graph: Graph, module_of: pd.Categorical, q_values: Graph) -> np.ndarray:
