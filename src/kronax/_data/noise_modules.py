@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from kronax._data.modules import Graph, categorical, indicator, within
+from kronax._data.modules import categorical, indicator, within
+from kronax._data.stored_graph import Graph
 from kronax.solvers.communities.consensus import consensus
 from kronax.solvers.communities.igraph_edges import edges_of
 from kronax.solvers.communities.rewiring import randomised
