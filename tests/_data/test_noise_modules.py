@@ -80,6 +80,8 @@ def test_pairs_are_noise_and_few_edges_are_not_compared_with_random_graphs():
     table = noise_modules.table(graph, module_of, np.ones(6), None, 1.0, 0)
     assert table["cohesion"].isna().all()
     assert table["noise"].tolist() == [False, True]
+    q_values = 0.01 * (graph != 0)
+    assert noise_modules.table(graph, module_of, np.ones(6), q_values, 1.0, 0)["noise"].tolist() == [False, False]
 
 
 def test_one_module_with_all_genes_is_not_compared():

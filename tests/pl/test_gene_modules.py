@@ -233,6 +233,12 @@ def test_noise_is_last_pale_and_marked(small):
     assert (low, high) == pytest.approx((1, 2))
 
 
+def test_small_modules_can_be_left_out(small):
+    assert rows(kx.pl.gene_modules(small, groupby="type", min_genes=3).axes[0]) == [("1, 2, 0", "0 (3)")]
+    with pytest.raises(ValueError, match="No module has 4 genes; the largest has 3"):
+        kx.pl.gene_modules(small, groupby="type", min_genes=4)
+
+
 def test_order_of_the_modules(small):
     assert [name for _, name in rows(kx.pl.gene_modules(small, groupby="type", order="modules").axes[0])] == [
         "0 (3)",

@@ -469,8 +469,18 @@ def _of_noise(adata: AnnData) -> str:
     """Count the gene modules that are no more than noise may form."""
     if keys.GENE_MODULE not in adata.var:
         return ""
-    n = len(noise_among(adata, keys.GENE_MODULE, categorical(adata.var[keys.GENE_MODULE], keys.GENE_MODULE)))
-    return f"; {n:,} of them no more than noise may form" if n else ""
+    n = len(_noise(adata))
+    return f"; {n:,} {'is' if n == 1 else 'are'} no more than noise may form" if n else ""
+
+
+def _noise(adata: AnnData) -> set[str]:
+    return noise_among(adata, keys.GENE_MODULE, categorical(adata.var[keys.GENE_MODULE], keys.GENE_MODULE))
+
+
+def _largest(adata: AnnData) -> str:
+    """Name the largest gene module that is not noise, or of all if they are noise."""
+    noise, modules = _noise(adata), adata.var[keys.GENE_MODULE].cat.categories
+    return next((module for module in modules if module not in noise), modules[0])
 
 
 def _in_none(adata: AnnData) -> str:
@@ -536,7 +546,8 @@ def following(adata: AnnData, path: Path, layer: str | None = None, gene_symbols
     column = "" if gene_symbols is None else f"[{in_code(gene_symbols)}]"
     if keys.GENE_MODULE in adata.var:
         of_genes = f"adata.var{column}" if column else "adata.var_names"
-        lines.append(f'print(*{of_genes}[adata.var["{keys.GENE_MODULE}"] == "0"])  # the largest module')
+        largest = f'adata.var["{keys.GENE_MODULE}"] == "{_largest(adata)}"'
+        lines.append(f"print(*{of_genes}[{largest}])  # the largest module")
     return next_lines([*lines, *_markers(adata, layer, gene_symbols)])
 
 

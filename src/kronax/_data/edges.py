@@ -8,10 +8,8 @@ from mudata import MuData
 from scipy import sparse
 
 from kronax._data.partial_correlations import partial_correlations
-from kronax._data.stored_graph import Axis, holds, stored_graph, stored_matrix
+from kronax._data.stored_graph import Axis, Graph, holds, stored_graph, stored_matrix
 from kronax.solvers import checks
-
-Graph = sparse.csr_matrix | sparse.csr_array
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,11 @@ from scipy import sparse
 
 from kronax._data import objects
 from kronax._data.matrix import Counts
+from kronax._data.stored_graph import Graph
 from kronax._data.written import params_of
 from kronax.solvers.rows.block import Block
 
 MOST_GROUPS = 100  # in a figure
-
-Graph = sparse.csr_matrix | sparse.csr_array
 
 
 def shares(counts: Counts, module_of: pd.Categorical, instead: str = "") -> np.ndarray:
@@ -66,7 +65,7 @@ def weighted_degree(graph: Graph, module_of: pd.Categorical) -> np.ndarray:
 
 def within(graph: Graph, module_of: pd.Categorical) -> tuple[sparse.coo_array, np.ndarray]:
     """Find the edges within modules, each once, and the module of each as its code."""
-    edges = sparse.triu(graph, k=1).tocoo()
+    edges = sparse.triu(graph.maximum(graph.T), k=1).tocoo()
     codes = np.asarray(module_of.codes)
     kept = (codes[edges.row] == codes[edges.col]) & (codes[edges.row] >= 0) & (edges.data > 0)
     row, col = edges.row[kept], edges.col[kept]

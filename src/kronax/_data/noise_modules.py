@@ -4,18 +4,19 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from kronax._data.modules import Graph, categorical, indicator, within
+from kronax._data.modules import categorical, indicator, within
+from kronax._data.stored_graph import Graph
 from kronax.solvers.communities.consensus import consensus
 from kronax.solvers.communities.igraph_edges import edges_of
 from kronax.solvers.communities.rewiring import randomised
 
-FEWEST_GENES = 3  # of a module: a pair is an edge
+FEWEST_GENES = 3  # of a module whose edges have no q-values: a pair is an edge
 LEAST_SIGNIFICANT = 0.1  # share of a module's genes with a significant edge in it
 LEAST_COHESION = 1.0  # of a module, in units of the most cohesive one of random graphs
 SIGNIFICANT = 0.05  # q-value
 _N_RANDOM = 10  # graphs
 _LEAST_EDGES = 3  # per gene: random graphs of fewer fall apart into small communities
-_DENSE = 0.5  # share of the pairs that are edges, beyond which they cannot change places
+_DENSE = 0.1  # share of the pairs that are edges, from which degrees hardly differ and exchanging edges takes long
 
 
 def table(
@@ -42,11 +43,12 @@ def table(
         },
         index=pd.Index(module_of.categories, name="module"),
     )
-    noise = found["cohesion"] <= LEAST_COHESION  # NaN is not
-    if q_values is not None:
+    if q_values is None:
+        unproven = found["n_genes"] < FEWEST_GENES
+    else:
         found["significant"] = _share_significant(graph, module_of, q_values)
-        noise |= found["significant"] < LEAST_SIGNIFICANT
-    return found.assign(noise=(noise | (found["n_genes"] < FEWEST_GENES)).to_numpy(bool))
+        unproven = found["significant"] < LEAST_SIGNIFICANT
+    return found.assign(noise=unproven | (found["cohesion"] <= LEAST_COHESION))  # of which NaN is not
 
 
 def cohesion(graph: Graph, module_of: pd.Categorical) -> np.ndarray:
@@ -79,12 +81,17 @@ def _largest_by_chance(
     n: int, edges: np.ndarray, weights: np.ndarray, resolution: float, rng: np.random.Generator
 ) -> float:
     """Find the most cohesive community of a random graph with the same degrees and weights."""
-    if len(edges) < _DENSE * n * (n - 1) / 2:
-        edges = randomised(n, edges, rng)
+    edges = randomised(n, edges, rng) if len(edges) < _DENSE * n * (n - 1) / 2 else _any_pairs(n, len(edges), rng)
     upper = sparse.coo_array((rng.permutation(weights), (edges[:, 0], edges[:, 1])), shape=(n, n))
     graph = sparse.csr_array(upper + upper.T)
     communities = consensus(graph, resolution, 1, int(rng.integers(2**31))).communities
     return float(cohesion(graph, categorical(pd.Series(communities), "communities")).max())
+
+
+def _any_pairs(n: int, n_edges: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw so many pairs of n vertices, (m, 2)."""
+    chosen = rng.choice(n * (n - 1) // 2, n_edges, replace=False)
+    return np.stack(np.triu_indices(n, k=1), axis=1)[chosen]
 
 
 def _share_significant(graph: Graph, module_of: pd.Categorical, q_values: Graph) -> np.ndarray:

@@ -12,6 +12,7 @@ from kronax._data import objects
 
 Axis = Literal["obs", "var"]
 AXES = ("obs", "var")
+Graph = sparse.csr_matrix | sparse.csr_array
 _SIGNIFICANCE = ("p_value", "q_value")
 
 

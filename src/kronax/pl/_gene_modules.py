@@ -49,6 +49,7 @@ def gene_modules(
     layer: str | None = None,
     n_hubs: int = 3,
     order: Literal["groups", "modules"] = "groups",
+    min_genes: int = 1,
     gene_symbols: str | None = None,
     ax: Axes | None = None,
     save: str | Path | None = None,
@@ -88,6 +89,8 @@ def gene_modules(
     order
         Order of the modules: that of the ``"groups"`` in which they are most active, or that of the ``"modules"`` themselves, which
         is by size. Noise is last in both.
+    min_genes
+        Fewest genes of a module to draw it. Graphs of significant edges have many modules of two or three.
     gene_symbols
         Column of ``var`` with the names to show; ``adata.var_names`` if None, and for genes whose name is missing.
     ax
@@ -109,7 +112,7 @@ def gene_modules(
     KeyError
         If a column, the layer or the gene graph does not exist.
     ValueError
-        If `order` is another one, no cell is in a group or no gene in a module, there are more than 100 groups, or the
+        If `order` is another one, no cell is in a group, no module has `min_genes` genes, there are more than 100 groups, or the
         matrix has negative, NaN or infinite values.
 
     References
@@ -132,19 +135,24 @@ def gene_modules(
         objects.key_in(gene_symbols, adata.var, "adata.var")
     checks.integer(n_hubs, "n_hubs", low=1)
     checks.one_of(order, _ORDERS, "order")
+    checks.integer(min_genes, "min_genes", low=1)
     neighbors_key = graph_of(adata, modules, neighbors_key)
     graph = stored_graph(adata, neighbors_key, "var")
     group_of = categorical(adata.obs[groupby], f"adata.obs[{groupby!r}]")
     require_few(group_of, f"adata.obs[{groupby!r}]")
     module_of = categorical(adata.var[modules], f"adata.var[{modules!r}]")
+    n_genes = module_of.value_counts()
+    if n_genes.max() < min_genes:
+        msg = f"No module has {min_genes:,} genes; the largest has {n_genes.max():,}. Name fewer with `min_genes=…`."
+        raise ValueError(msg)
     if layer is None:
         layer = learnt_from(adata, neighbors_key)
 
     table = mean_activity(read_any(adata, layer), module_of, group_of)
-    noise = noise_among(adata, modules, module_of)
+    table = table[n_genes[table.index] >= min_genes]
+    noise = noise_among(adata, modules, module_of) & set(table.index)
     table = table.iloc[_order(table, noise, order)]
     named = _shortened(hubs(graph, module_of, gene_names(adata, gene_symbols), n_hubs))
-    n_genes = module_of.value_counts()
     rows = {f"{module} ({n_genes[module]}){_NOISE if module in noise else ''}": named[module] for module in table.index}
     colors = group_colors(adata.uns, groupby, adata.obs[groupby], group_of)
     sized = ax is None

@@ -31,8 +31,8 @@ def gene_modules(
     both ends are in one community, and the graph is clustered again, until all runs agree.
 
     Noise has communities too. A module is marked as noise, but not left out, if it is no more cohesive than the communities of random
-    graphs, if fewer than a tenth of its genes have a significant edge in it (:math:`q ≤ 0.05`, where edges have q-values), or if it
-    is a pair of genes. :doc:`/judging` has the figures from data whose modules are known.
+    graphs, or if fewer than a tenth of its genes have a significant edge in it (:math:`q ≤ 0.05`); without q-values, if it is a
+    pair of genes. :doc:`/judging` has the figures from data whose modules are known.
 
     Parameters
     ----------
@@ -42,8 +42,8 @@ def gene_modules(
         Resolution of the Leiden algorithm. Higher values give more and smaller modules.
     n_runs
         Number of Leiden runs on the gene graph. Each of the few consensus rounds takes a fifth of that, at least 20.
-        About two seconds for 2,000 genes in a graph of nearest neighbours; in a complete graph, seconds for each run. 1 for a
-        single run, without a consensus.
+        About two seconds for 2,000 genes in a graph of nearest neighbours, and random graphs for comparison take as long again; in a
+        complete graph, seconds for each run. 1 for a single run, without a consensus.
     q_max
         Only edges whose :math:`q` value is at most this, from 0 (excluded) to 1, belong to the graph; genes that have none are in
         no module. None takes all edges. Needs the q-values of :func:`kronax.tl.med_magma`.
