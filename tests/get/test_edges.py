@@ -54,6 +54,38 @@ def test_every_edge_once_the_strongest_first(adata):
     pd.testing.assert_frame_equal(table, expected, rtol=1e-12)
 
 
+def test_from_regulators(adata):
+    """Each from the regulator, with its rank; between two regulators from both."""
+    table = kx.get.edges(adata, regulators=["d", "a", "not a gene"])
+    assert table[["source", "target", "rank"]].to_numpy().tolist() == [
+        ["a", "d", 1],
+        ["d", "a", 1],
+        ["a", "b", 2],
+        ["d", "c", 2],
+    ]
+    assert table["partial_correlation"].tolist() == pytest.approx([-0.3, -0.3, 0.2, 0.05])
+    assert table["source_module"].tolist() == ["0", "1", "0", "1"]
+    assert table["target_module"].tolist() == ["1", "0", "0", "0"]
+    assert list(kx.get.edges(adata, regulators=["e"]).columns) == list(table.columns)  # a gene without an edge
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (
+            {"regulators": ["x", "y"]},
+            KeyError,
+            r"None of the `regulators` \(x, y\) is a gene of the object, whose names are a, b, c, …",
+        ),
+        ({"regulators": "a"}, TypeError, r"found the single name 'a'; write \['a'\]"),
+        ({"regulators": ["a"], "axis": "cells", "neighbors_key": "cells"}, ValueError, "regulators` are genes"),
+    ],
+)
+def test_regulators_that_are_none(adata, arguments, error, message):
+    with pytest.raises(error, match=message):
+        kx.get.edges(adata, **arguments)
+
+
 def test_significant_ones_alone(adata):
     table = kx.get.edges(adata, q_max=1e-5)
     assert table[["source", "target"]].to_numpy().tolist() == [["b", "c"], ["a", "d"]]

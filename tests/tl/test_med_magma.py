@@ -696,7 +696,7 @@ def test_p_values_do_not_change_with_scales(related, rng):
 @pytest.mark.filterwarnings("ignore:.*show no structure", "ignore:The graph of the cells has no edge")
 def test_no_significant_edge_is_told(rng):
     with pytest.warns(UserWarning, match="genes has no edge with a positive partial correlation and q ≤ 0.01"):
-        kx.tl.med_magma(annotated(rng.poisson(3.0, (100, 60)).astype(float)), q_max=0.01)
+        kx.tl.med_magma(annotated(rng.poisson(10.0, (300, 60)).astype(float)), q_max=0.01)
 
 
 @pytest.mark.parametrize(

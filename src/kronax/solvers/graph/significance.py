@@ -39,7 +39,8 @@ _LIGHT = 3.0  # scores beyond which the lighter tail of Eq. 3 is not trusted
 _SYMMETRIC = 1e-6  # skewness below which Eq. 3 is the identity, but for rounding
 _PER_BIN, _MOST_BINS = 1000, 20  # pairs of a local null, at least, and local nulls
 _FEWEST_FOR_SPREAD, _SURE = 20, 3.0  # pairs of a variable, and standard errors beyond which its spread is its own
-_PAIRS = 2**22  # of a block, and from which the null is found
+_PAIRS = 2**22  # of a block
+_SAMPLE = 2**20  # pairs from which the null is found
 _NOT_RANKED = 1.0  # scores below this, with p-values above .3, get a q-value of 1
 _ROUNDING = 1e-6  # of scores: a pair that is looked up is among those that were ranked
 
@@ -173,8 +174,7 @@ class PairTest:
     @cached_property
     def null(self) -> Null:
         """Scores of pairs that do not depend on each other, found from evenly spread variables and all others."""
-        step = -(-self.p // self._height)
-        rows = np.arange(0, self.p, step)
+        rows = np.arange(0, self.p, -(-(self.p**2) // _SAMPLE))
         return Null.of(self.samples, self._block(rows), rows, self._tested(rows))
 
     def edges(self, q_max: float) -> tuple[np.ndarray, np.ndarray]:
