@@ -46,7 +46,8 @@ def gene_modules(
         complete graph, seconds for each run. 1 for a single run, without a consensus.
     q_max
         Only edges whose :math:`q` value is at most this, from 0 (excluded) to 1, belong to the graph; genes that have none are in
-        no module. None takes all edges. Needs the q-values of :func:`kronax.tl.med_magma`.
+        no module, often most of them. Modules are then little more than the pieces that the edges join, so that agreement and stability
+        are near 1 and say nothing. None takes all edges. Needs the q-values of :func:`kronax.tl.med_magma`.
     neighbors_key
         Key in ``uns`` that describes the graph; its weights are in ``varp``, under the name given there as
         ``connectivities_key``.
@@ -136,10 +137,11 @@ def gene_modules(
     module_of = pd.Categorical.from_codes(modules, categories=[str(module) for module in range(modules.max() + 1)])
     table = noise_modules.table(graph, module_of, stability, _q_values(adata, neighbors_key), resolution, random_state)
     logger.info(
-        "gene_modules: %d genes in %d modules, %d of them noise; agreement with a single run: AMI %.2f",
+        "gene_modules: %d genes in %d modules, %d of them noise%s; agreement with a single run: AMI %.2f",
         len(connected),
         len(table),
         table["noise"].sum(),
+        f"; {alone:,} genes without an edge are in none" if (alone := adata.n_vars - len(connected)) else "",
         found.agreement,
     )
 
