@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -147,6 +150,27 @@ def test_to_a_tensor(screen):
         pd.testing.assert_series_equal(
             mdata[line].obs["n_cells"], of["n_cells"][mdata[line].obs_names], check_names=False, check_index=False
         )
+
+
+@pytest.mark.parametrize("control", ["control", "DMSO", "non-targeting"])
+def test_doses_as_the_guide_says(screen, control):
+    """The code of docs/tensors.md, on columns called as those of pertpy and scPerturb."""
+    guide = (Path(__file__).parents[2] / "docs" / "tensors.md").read_text(encoding="utf-8")
+    section = guide.split("### Columns of pertpy and scPerturb")[1].split("###")[0]
+    cells = without(screen, (screen.obs["perturbation"] == "drug1") & (screen.obs["cell_line"] == "line2"))
+    cells.obs = cells.obs.rename(columns={"plate": "replicate"})
+    treated = (cells.obs["perturbation"] != "control").to_numpy()
+    cells.obs["dose_value"] = np.where(treated, np.random.default_rng(0).choice([0.5, 10.0], cells.n_obs), 0.0)
+    cells.obs["perturbation"] = cells.obs["perturbation"].cat.rename_categories({"control": control})
+    names = {"cells": cells, "kx": kx}
+    for code in re.findall("```python\n(.*?)```", section, re.DOTALL):
+        exec(code.replace('"control"', f'"{control}"'), names)
+    found = names["of_doses"]
+    assert list(found.mod) == ["line1_0.5", "line1_10.0", "line2_0.5", "line2_10.0"]
+    assert list(found.obs_names) == sorted(set(screen.obs["perturbation"]) - {"control"})
+    assert list(found.uns["contexts"]["dose"]) == [0.5, 10.0] * 2
+    assert (found["line1_0.5"].obs["n_cells"] > 0).all()
+    assert "length_dose" in found.uns["completion"]["chosen"]
 
 
 def test_saved_and_read_again(screen, tmp_path):
