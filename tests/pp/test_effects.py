@@ -141,6 +141,46 @@ def test_bulk_replicates_are_compared_with_the_controls_of_their_plate():
     )
 
 
+@pytest.mark.parametrize("method", ["characteristic_direction", "log_fold_change", "z_score"])
+def test_a_context_of_controls_alone_has_no_effects_and_is_named(screen, method, caplog):
+    treated = screen.obs["perturbation"] != "control"
+    adata = without(screen, treated & (screen.obs["cell_line"] == "line2"))
+    with caplog.at_level("INFO"):
+        found = kx.pp.effects(adata, **KEYS, method=method)
+    assert "effects: none in line2" in caplog.text
+    assert set(found.obs["cell_line"]) == {"line1"}
+    assert found.n_obs == 12
+    assert np.isfinite(found.X).all()
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        kx.pp.effects(screen, **KEYS, method=method)
+    assert "none in" not in caplog.text
+
+
+@pytest.mark.parametrize("n_replicates", [3, 8])
+def test_directions_are_as_near_to_the_truth_as_differences(n_replicates):
+    adata = kx.datasets.screen(
+        n_treatments=24, n_contexts=2, n_genes=300, n_replicates=n_replicates, n_cells=20, random_state=1
+    )
+    found = {m: kx.pp.effects(adata, **KEYS, method=m) for m in ("characteristic_direction", "log_fold_change")}
+    truth = adata.uns["log_fold_change"].loc[found["log_fold_change"].obs_names].to_numpy()
+    some = truth.any(axis=1)
+    reached = {
+        m: np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(effects.X[some], truth[some], strict=True)])
+        for m, effects in found.items()
+    }
+    assert reached["log_fold_change"] > 0.3
+    assert reached["characteristic_direction"] >= reached["log_fold_change"]
+
+
+def test_one_cell(screen):
+    with pytest.raises(ValueError, match="No treatment is left beside the controls"):
+        kx.pp.effects(screen[:1].copy(), **KEYS)
+    treated = screen[np.flatnonzero(screen.obs["perturbation"] != "control")[:1]].copy()
+    with pytest.raises(KeyError, match="no treatment in .* 'control'"):
+        kx.pp.effects(treated, **KEYS)
+
+
 def test_to_a_tensor(screen):
     found = kx.pp.effects(screen, **KEYS, method="log_fold_change")
     mdata = kx.pp.tensor(found, obs_key="perturbation", context_key="cell_line")
@@ -251,8 +291,12 @@ def test_a_context_without_controls(screen):
 def test_values_that_are_no_counts(screen, spoil, match):
     adata = screen.copy()
     adata.X = spoil(adata.X.toarray())
+    before = adata.copy()
     with pytest.raises(ValueError, match=match):
         kx.pp.effects(adata, **KEYS)
+    np.testing.assert_array_equal(adata.X, before.X)
+    pd.testing.assert_frame_equal(adata.obs, before.obs)
+    assert list(adata.uns) == list(before.uns)
 
 
 def test_logarithms_are_averaged_on_request(screen):
