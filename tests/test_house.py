@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import kronax as kx
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "kronax"
 EVERY_FILE = [pytest.param(file, id=file.relative_to(PACKAGE).as_posix()) for file in sorted(PACKAGE.rglob("*.py"))]
@@ -259,7 +261,11 @@ import jax
 names = ["jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_dtype_promotion", "jax_debug_nans"]
 before = [getattr(jax.config, name) for name in names]
 import kronax
+quick = [name for name in ["anndata", "pandas", "scipy"] if name in sys.modules]
+parts = [getattr(kronax, name) for name in kronax.__all__]
 answers = {{
+    "quick": quick,
+    "parts": dir(kronax) == kronax.__all__,
     "heavy": [name for name in {HEAVY} if name in sys.modules],
     "settings": before == [getattr(jax.config, name) for name in names],
     "x64": jax.config.jax_enable_x64,
@@ -286,8 +292,19 @@ def test_import_is_light_and_changes_nothing(x64):
     )
     assert result.returncode == 0, result.stderr
     # the last answer makes sure that a start would have been noticed
-    expected = {"heavy": [], "settings": True, "x64": x64, "version": True, "backend": None}
+    expected = {"quick": [], "parts": True, "heavy": [], "settings": True, "x64": x64, "version": True, "backend": None}
     assert json.loads(result.stdout) == expected
+
+
+def test_what_the_package_lacks():
+    with pytest.raises(AttributeError, match="module 'kronax' has no attribute 'tools'"):
+        kx.tools  # noqa: B018
+
+
+def test_silence_before_the_first_use_is_kept():
+    code = "import logging, kronax as kx; logging.getLogger('kronax').setLevel('ERROR'); kx.tl; print(logging.getLogger('kronax').level)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True, timeout=300)
+    assert done.stdout.split() == ["40"]
 
 
 @pytest.mark.parametrize("file", EVERY_FILE)

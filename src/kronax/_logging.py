@@ -15,8 +15,9 @@ if not logger.handlers:
     _handler = logging.StreamHandler()
     _handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(_handler)
-    logger.setLevel(logging.INFO)
     logger.propagate = False
+    if logger.level == logging.NOTSET:  # it may have been silenced before any part of kronax was used
+        logger.setLevel(logging.INFO)
 
 
 def shows_progress() -> bool:

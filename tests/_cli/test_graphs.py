@@ -351,6 +351,83 @@ def test_raw_is_read_where_x_is_scaled(from_raw, simulated):
     assert "greement" not in out
 
 
+def test_all_genes_are_kept_in_raw(from_file, from_raw, simulated):
+    """As they were read, of the layer or of raw, rare ones included; the chosen ones are not kept twice."""
+    for adata in (
+        ad.read_h5ad(from_file[0] / "cells.h5ad"),
+        ad.read_h5ad(from_raw[0] / "scaled.h5ad"),
+    ):
+        assert list(adata.raw.var_names) == list(simulated.var_names)
+        assert list(adata.raw.var["symbol"]) == list(simulated.var["symbol"])
+        np.testing.assert_array_equal(np.asarray(adata.raw.X), simulated.layers["counts"])
+    assert adata.n_vars < 60
+
+
+def test_what_is_not_kept_in_raw(simulated):
+    """A raw of the file stays; none is made where no gene was left out."""
+    logs = simulated[:, :40].copy()
+    whole = graphs.Chosen(simulated.copy(), "counts", logs, 60, 0, 0)
+    graphs.keep_all_genes(whole, simulated)
+    assert whole.adata.raw is None
+    logs.raw = simulated[:, :7].copy()
+    part = graphs.Chosen(logs, "counts", logs, 60, 0, 0)
+    graphs.keep_all_genes(part, simulated)
+    assert part.adata.raw.n_vars == 7
+
+
+def test_marker_genes_by_the_lines_printed(from_file, simulated, tmp_path, monkeypatch):
+    """Logarithms of normalised counts, all genes; names as asked."""
+    adata = ad.read_h5ad(from_file[0] / "cells.h5ad")
+    adata.obs["med_magma_leiden"] = pd.Categorical(simulated.obs["type"].cat.codes.clip(0).astype(str))
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    code = graphs.following(adata, tmp_path / "cells.h5ad", "counts", "symbol").split("Next, in Python:\n")[1]
+    assert 'gene_symbols="symbol"' in code
+    monkeypatch.setattr(plt, "show", lambda: None)
+    names, printed = {}, io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(textwrap.dedent(code), names)
+    plt.close("all")
+    markers = names["markers"]
+    assert markers.n_vars == 60 and {"log1p", "rank_genes_groups"} <= set(markers.uns)
+    np.testing.assert_allclose(
+        np.expm1(markers.X).sum(axis=1), np.median(simulated.layers["counts"].sum(axis=1)), rtol=1e-4
+    )
+    assert printed.getvalue().strip() == " ".join(adata.var["symbol"][adata.var["gene_module"] == "0"])
+
+
+def test_markers_where_nothing_was_left_out(from_file):
+    adata = ad.read_h5ad(from_file[0] / "cells.h5ad")
+    adata.raw, adata.obs["med_magma_leiden"] = None, ["0", "1"] * 60
+    assert graphs._markers(adata, "counts", None)[:4] == [
+        "markers = adata.copy()",
+        'markers.X = markers.layers["counts"].copy()',
+        "sc.pp.normalize_total(markers)",
+        "sc.pp.log1p(markers)",
+    ]
+    adata.X = np.log1p(adata.layers["counts"])
+    assert [line.split("(")[0] for line in graphs._markers(adata, None, None)] == [
+        *("markers = adata.copy", "sc.tl.rank_genes_groups", "sc.pl.rank_genes_groups")
+    ]
+    adata.obs["med_magma_leiden"] = ["0"] * 119 + ["1"]  # scanpy refuses a cluster of one cell
+    assert graphs._markers(adata, None, None) == []
+
+
+def test_genes_are_called_as_asked(tmp_path):
+    """Also in warnings, and in each of these once."""
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(rng.gamma(1.0, 2.0, (2, 30))[rng.integers(2, size=60)])
+    counts[:, 3] = 0
+    adata = ad.AnnData(sparse.csr_matrix(counts, dtype=np.float32))
+    adata.var["symbol"] = [f"symbol {gene}" for gene in range(30)]
+    chosen, results = graphs.Chosen(adata, None, adata, 30, 0, 0), graphs.Results(tmp_path / "results")
+    before = list(adata.var_names)
+    with pytest.warns(UserWarning, match=r"1 of 30 genes \(symbol 3\)") as told:
+        graphs.learn(chosen, results, 5, 1.0, "symbol")
+        graphs.under_factors(chosen, results, 5, 1.0)
+    assert sum("1 of 30 genes" in str(warning.message) for warning in told) == 1
+    assert list(adata.var_names) == before
+
+
 def test_raw_by_request(simulated):
     adata = ad.AnnData(np.ones((120, 50)), simulated.obs[["type"]])
     with pytest.raises(InputError, match="The file has no raw"):

@@ -38,7 +38,9 @@ def completed(run, file, tmp_path_factory):
 
 def test_writes_the_completed_file(file, completed):
     out, _ = completed
-    assert {path.name for path in out.iterdir()} == {"responses.h5mu", "report.txt"}
+    tables = {"profiles.csv", "confidences.csv"}
+    figures = {"measured.png", "predicted_against_true.png"}
+    assert {path.name for path in out.iterdir()} == {"responses.h5mu", "report.txt"} | tables | figures
     with tensors.without_pulling():
         back, expected = mudata.read_h5mu(out / "responses.h5mu"), mudata.read_h5mu(file)
         kx.tl.complete_tensor(expected)
@@ -85,7 +87,8 @@ def test_method_layer_and_fallbacks(run, tmp_path):
         code, text, err = run("complete", "a.h5mu", "--method", "dnpp", "--layer", "constant")
     assert code == 0 and (tmp_path / "kronax-a" / "a.h5mu").is_file()
     assert re.search(r"^  fallbacks +6   6 by context mean$", text, re.MULTILINE)
-    assert "confidence" not in text
+    assert not re.search("^  confidence ", text, re.MULTILINE) and "confidences.csv" not in text
+    assert "Nothing can be said: a prediction that does not vary has no correlation." in text
     assert "warning: 18 measured profiles are constant" in err
 
 
@@ -176,7 +179,7 @@ def test_refused(run, file, tmp_path):
     (tmp_path / "text.h5mu").write_text("no")
     out = tmp_path / "out"
     for arguments, words in (
-        ((tmp_path / "none.h5mu",), "is not there; an .h5mu file is needed"),
+        ((tmp_path / "none.h5mu",), "is not there; an .h5mu, .h5ad or .csv file is needed"),
         ((tmp_path,), "is a folder"),
         ((tmp_path / "text.h5mu",), "cannot be read as an .h5mu file"),
         ((tmp_path / "plain.h5mu",), "it has no modalities. kx.pp.tensor makes them"),

@@ -85,6 +85,23 @@ def test_key_in():
         objects.key_in("c", {"b": 1, "a": 2, None: 3}, "adata.obsp")
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("plat", " Did you mean 'plate'?"), ("PLATE", " Did you mean 'plate'?"), ("x", ""), (3, "")],
+)
+def test_did_you_mean(name, hint):
+    assert checks.did_you_mean(name, ["plate", "Line", None, 3]) == hint
+
+
+def test_did_you_mean_one_of_those_that_differ_by_case_only():
+    with pytest.raises(KeyError, match=r"There is no drug 'dmso' in X\. Did you mean 'DMSO' or 'Dmso'\?"):
+        checks.known("dmso", ["DMSO", "Dmso", "water"], "drug", where="X")
+    with pytest.raises(
+        KeyError, match=r"Key 'LINE' not found in `o`\. Did you mean 'line'\? Available keys: \['line'\]"
+    ):
+        objects.key_in("LINE", {"line": 1}, "o")
+
+
 def test_memory(monkeypatch):
     monkeypatch.setattr(objects, "_free_bytes", lambda: 3.0 * 2**30)
     objects.memory(3 * 2**30, "Buy more.")

@@ -259,7 +259,7 @@ def test_replicates_without_controls_use_those_of_the_context(screen):
 @pytest.mark.parametrize(
     ("change", "error", "match"),
     [
-        ({"control": "DMSO"}, KeyError, "no treatment in .* 'DMSO'"),
+        ({"control": "DMSO"}, KeyError, "no treatment 'DMSO' in `adata.obs"),
         ({"treatment_key": "drug"}, KeyError, "Available keys"),
         ({"context_key": "plate"}, ValueError, "different columns"),
         ({"method": "lfc"}, ValueError, "method"),

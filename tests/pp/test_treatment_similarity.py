@@ -48,6 +48,8 @@ def test_positive_semi_definite(rng):
 def test_refused(mdata):
     with pytest.raises(KeyError, match="moa"):
         kx.pp.treatment_similarity(mdata, labels="mechanism")
+    with pytest.raises(KeyError, match=r"Did you mean 'moa'\?"):
+        kx.pp.treatment_similarity(mdata, labels="moaa")
     mdata["line0"].obs["empty"] = [None, "", " ", None]
     with pytest.raises(ValueError, match="No treatment has a label in the column 'empty'"):
         kx.pp.treatment_similarity(mdata, labels="empty")

@@ -196,10 +196,11 @@ def test_refuses_what_is_no_column_of_batches(batched):
     refused(
         batched,
         KeyError,
-        r"Key 'plate' not found in `adata.obs`\. Available keys: \['batch', 'label'\]",
-        batch_key="plate",
+        r"Key 'run' not found in `adata.obs`\. Available keys: \['batch', 'label'\]",
+        batch_key="run",
     )
-    refused(batched, TypeError, r"must be a str, found int", batch_key=3)
+    for key in (3, ["batch"]):
+        refused(batched, TypeError, r"`batch_key` must be a str, one column of `obs`; join several", batch_key=key)
     refused(batched, ValueError, r"`batch_scales` must be", batch_key="batch", batch_scales="partial")
     refused(batched, ValueError, r"name their column with `batch_key`", batch_scales="separate")
     batched.obs["cell"] = batched.obs_names

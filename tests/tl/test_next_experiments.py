@@ -89,8 +89,11 @@ def test_what_is_the_users_own_is_kept(mdata):
 
 
 def test_refused(mdata):
-    with pytest.raises(KeyError, match="linen"):
+    with pytest.raises(KeyError, match=r"There is no context 'linen'\. Did you mean 'line"):
         kx.tl.next_experiments(mdata, contexts=["linen"])
+    for argument in ("treatments", "contexts"):
+        with pytest.raises(ValueError, match=f"`{argument}` is empty; name those to choose from"):
+            kx.tl.next_experiments(mdata, **{argument: []})
     with pytest.raises(ValueError, match="`n` must be"):
         kx.tl.next_experiments(mdata, n=0)
     fresh = kx.datasets.drug_response(n_treatments=12, n_contexts=4, n_genes=9)

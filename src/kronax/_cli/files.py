@@ -13,7 +13,7 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
-from kronax._cli.refusals import InputError, in_words
+from kronax._cli.refusals import InputError, in_words, require_there
 from kronax._data import tensor as tensors
 from kronax._data.chunks import is_dask
 
@@ -45,6 +45,11 @@ def read_cells(path: Path, *, lazily: bool = False) -> AnnData:
     return adata
 
 
+def has_modalities(path: Path) -> bool:
+    """Return whether a file or a store holds a MuData object."""
+    return "mod" in _parts(path, _CELLS, or_store=True)
+
+
 def read_h5mu(path: Path) -> MuData:
     """Read an .h5mu file."""
     parts = _parts(path, _TENSOR)
@@ -66,8 +71,9 @@ def _parts(path: Path, kind: str, *, or_store: bool = False) -> set[str]:
             hint = " It is a zarr store; write a file in Python: mudata.read_zarr(…).write_h5mu(…)." if store else ""
             msg = f"{path} is a folder; {needed} is needed.{hint}"
             raise InputError(msg)
+        require_there(path, needed)
         if not path.is_file():
-            msg = f"{path} is {'a link to what is ' if path.is_symlink() else ''}not there; {needed} is needed."
+            msg = f"{path} is not a file; {needed} is needed."
             raise InputError(msg)
         with h5py.File(path) as file:
             return set(file)

@@ -23,7 +23,7 @@ from kronax._cli.terminal import in_code, note
 from kronax._data import batches, keys, objects, selection
 from kronax._data.chunks import is_dask, read_any
 from kronax._data.matrix import Counts, place
-from kronax._data.modules import MOST_GROUPS
+from kronax._data.modules import MOST_GROUPS, gene_names
 from kronax._logging import logger
 from kronax.pl._cell_panels import cell_panels
 
@@ -81,14 +81,16 @@ def run(args: argparse.Namespace, results: Results) -> None:
         files.require_writable(adata, args.file, results.beside)
     with files.reading(args.file), refused():
         chosen = choose(adata, counts, args.layer, args.n_top_genes, args.min_cells, batch)
+    keep_all_genes(chosen, adata)
+    del adata
     results.require_room(_n_bytes(chosen, args))
     with files.near(chosen.adata, args.layer, results.beside), _quiet_scanpy():
-        seconds = learn(chosen, results, args.n_neighbors, args.resolution)
+        seconds = learn(chosen, results, args.n_neighbors, args.resolution, symbols)
         logger.info("writing")
         name = "quickstart" if args.file is None else args.file.stem
         results.write_first(f"{name}.h5ad", lambda path: files.write_h5ad(chosen.adata, path))
         agreement = None
-        if label is not None and adata.n_obs <= MOST_COMPARED:
+        if label is not None and chosen.adata.n_obs <= MOST_COMPARED:
             with results.extra(f"a comparison with {label!r}"):
                 agreement = compare(chosen, label, args.n_neighbors, args.resolution)
         more = [
@@ -100,7 +102,7 @@ def run(args: argparse.Namespace, results: Results) -> None:
         print(report(chosen, seconds, args, label, agreement, more))
         draw(chosen.adata, results, label, symbols)
     print(f"\nWritten to {results.folder}: {', '.join(results.names)}.")
-    print(following(chosen.adata, results.folder / results.names[0]))
+    print(following(chosen.adata, results.folder / results.names[0], args.layer, symbols))
     if args.file is None:
         print("Your own data: python -m kronax FILE.h5ad --layer counts --label OBS_COLUMN")
 
@@ -233,6 +235,16 @@ def choose(
     return Chosen(adata, layer, logs, n_genes, int((~enough).sum()), int(n_cells.sum()), batch)
 
 
+def keep_all_genes(chosen: Chosen, adata: AnnData) -> None:
+    """Keep the values of all genes, as they were read, in raw: marker genes are looked for among all.
+
+    Not if none was left out, if the file has a raw of its own, or if the matrix stays in the file.
+    """
+    values = selection.matrix(adata, chosen.layer)
+    if chosen.adata.n_vars < adata.n_vars and chosen.adata.raw is None and not is_dask(values):
+        chosen.adata.raw = AnnData(values, obs=chosen.adata.obs[[]], var=adata.var)
+
+
 def _n_bytes(chosen: Chosen, args: argparse.Namespace) -> int:
     """Add up the matrices of an object and of the results, not compressed."""
     adata = chosen.adata
@@ -267,12 +279,14 @@ def _quiet_scanpy() -> Iterator[None]:
 # What is learnt
 
 
-def learn(chosen: Chosen, results: Results, n_neighbors: int, resolution: float) -> float:
+def learn(
+    chosen: Chosen, results: Results, n_neighbors: int, resolution: float, gene_symbols: str | None = None
+) -> float:
     """Learn the graphs, and from them gene modules, clusters and a UMAP; return the seconds that the graphs took."""
     import scanpy as sc
 
     adata = chosen.adata
-    with refused():
+    with refused(), _called(adata, gene_symbols):
         start = time.perf_counter()
         tl.med_magma(adata, layer=chosen.layer, batch_key=chosen.batch, n_neighbors=n_neighbors)
         seconds = time.perf_counter() - start
@@ -298,6 +312,17 @@ def learn(chosen: Chosen, results: Results, n_neighbors: int, resolution: float)
     with results.extra("a UMAP"):
         sc.tl.umap(adata, neighbors_key=keys.MED_MAGMA, key_added=UMAP)
     return seconds
+
+
+@contextmanager
+def _called(adata: AnnData, gene_symbols: str | None) -> Iterator[None]:
+    """Call the genes as asked, in what is told meanwhile."""
+    names = adata.var_names
+    adata.var_names = gene_names(adata, gene_symbols)
+    try:
+        yield
+    finally:
+        adata.var_names = names
 
 
 def _of_connected(adata: AnnData) -> pd.Categorical:
@@ -492,14 +517,44 @@ def draw(adata: AnnData, results: Results, label: str | None, gene_symbols: str 
         )
 
 
-def following(adata: AnnData, path: Path) -> str:
+def following(adata: AnnData, path: Path, layer: str | None = None, gene_symbols: str | None = None) -> str:
     """Return lines of Python that continue from the file and run as they are."""
     lines = ["import scanpy as sc", f"adata = sc.read_h5ad({in_code(path.as_posix())})"]
     if CLUSTERS in adata.obs:
         if UMAP in adata.obsm:
             lines.append(f'sc.pl.embedding(adata, "{UMAP}", color="{CLUSTERS}")')
-        if adata.obs[CLUSTERS].notna().all():
+        if adata.obs[CLUSTERS].notna().all() and _between_clusters(adata):
             lines.append(f'sc.tl.paga(adata, groups="{CLUSTERS}", neighbors_key="{keys.MED_MAGMA}")')
+    column = "" if gene_symbols is None else f"[{in_code(gene_symbols)}]"
     if keys.GENE_MODULE in adata.var:
-        lines.append(f'print(*adata.var_names[adata.var["{keys.GENE_MODULE}"] == "0"])  # the largest module')
-    return next_lines(lines)
+        of_genes = f"adata.var{column}" if column else "adata.var_names"
+        lines.append(f'print(*{of_genes}[adata.var["{keys.GENE_MODULE}"] == "0"])  # the largest module')
+    return next_lines([*lines, *_markers(adata, layer, gene_symbols)])
+
+
+def _between_clusters(adata: AnnData) -> bool:
+    """Return whether an edge joins two clusters; scanpy's PAGA needs one."""
+    edges = adata.obsp[adata.uns[keys.MED_MAGMA]["connectivities_key"]].tocoo()
+    clusters = adata.obs[CLUSTERS].to_numpy()
+    return bool((clusters[edges.row] != clusters[edges.col]).any())
+
+
+def _markers(adata: AnnData, layer: str | None, gene_symbols: str | None) -> list[str]:
+    """Return lines that find marker genes of the clusters, among all genes if they are in raw, by logarithms."""
+    values = selection.matrix(adata, layer) if adata.raw is None else adata.raw.X
+    sizes = adata.obs[CLUSTERS].value_counts() if CLUSTERS in adata.obs else []
+    if len(sizes) < 2 or min(sizes) < 2 or is_dask(values) or _fault(values):  # scanpy refuses these
+        return []
+    if adata.raw is not None:
+        lines = ["markers = adata.raw.to_adata()  # all genes"]
+    else:
+        lines = ["markers = adata.copy()"]
+        lines += [] if layer is None else [f"markers.X = markers.layers[{in_code(layer)}].copy()"]
+    if not selection.are_logarithms(values):
+        lines += ["sc.pp.normalize_total(markers)", "sc.pp.log1p(markers)"]
+    named = "" if gene_symbols is None else f", gene_symbols={in_code(gene_symbols)}"
+    return [
+        *lines,
+        f'sc.tl.rank_genes_groups(markers, "{CLUSTERS}", method="wilcoxon")',
+        f"sc.pl.rank_genes_groups(markers, n_genes=10{named})",
+    ]

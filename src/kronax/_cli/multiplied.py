@@ -1,6 +1,7 @@
 """What becomes of two graphs when every cell's and every gene's counts are multiplied by a random factor."""
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -82,11 +83,13 @@ def _edges_kept(before: sparse.csr_matrix, after: sparse.csr_matrix) -> float:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the line that tells of every graph."""
+    """Silence the line that tells of every graph, and warnings, which the first graphs have given, with names of genes."""
     before = logger.level
     logger.setLevel(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            yield
     finally:
         logger.setLevel(before)
 

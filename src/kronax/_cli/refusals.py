@@ -3,14 +3,23 @@
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
 
 _OF_THE_SYSTEM = {errno.EAGAIN: "another program holds it open"}  # instead of "Resource temporarily unavailable"
 
 
 class InputError(Exception):
     """What a user gave cannot be used; the message says what and why."""
+
+
+def require_there(path: Path, needed: str) -> None:
+    """Require a file, or a folder, of this name."""
+    if not os.path.exists(path):  # False for names that no file can have, too
+        msg = f"{path} is {'a link to what is ' if os.path.islink(path) else ''}not there; {needed} is needed."
+        raise InputError(msg)
 
 
 def in_words(error: BaseException) -> str:
@@ -25,9 +34,12 @@ def in_words(error: BaseException) -> str:
 
 
 @contextmanager
-def refused() -> Iterator[None]:
-    """Turn kronax's errors about the data into an `InputError`."""
+def refused(words: Mapping[str, str] = MappingProxyType({})) -> Iterator[None]:
+    """Turn kronax's errors about the data into an `InputError`; ``words`` say what Python's names are called here."""
     try:
         yield
     except (KeyError, ValueError, TypeError, MemoryError, FloatingPointError) as error:
-        raise InputError(error.args[0] if error.args else type(error).__name__) from error
+        text = str(error.args[0]) if error.args else type(error).__name__
+        for name, here in words.items():
+            text = text.replace(name, here)
+        raise InputError(text) from error

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from mudata import MuData
 
-from kronax import __version__, tl
-from kronax._cli import files, names, side_information
+from kronax import __version__, metrics, pl, tl
+from kronax._cli import effects, files, names, side_information, tensor_in, tensor_out, validation
 from kronax._cli.options import options_from
 from kronax._cli.refusals import refused
 from kronax._cli.report import aligned, next_lines
@@ -21,16 +21,16 @@ from kronax._logging import logger
 
 
 def run(args: argparse.Namespace, results: Results) -> None:
-    """Read, complete, write and report."""
+    """Read, complete, write, score what was held out, report and draw."""
     options = options_from(args.method, args.option)
-    mdata = files.read_h5mu(args.file)
+    mdata, layer, found = tensor_in.read(args)
     options = side_information.add(mdata, options, args.similarity, args.contexts)
     with refused():
-        if args.layer is not None:
+        if layer is not None:
             for context, adata in mdata.mod.items():
-                objects.key_in(args.layer, adata.layers, f"mdata[{context!r}].layers")
+                objects.key_in(layer, adata.layers, f"mdata[{context!r}].layers")
     moved = names.keep_before_completion(mdata)
-    layer = moved.get(("layers", args.layer), ("layers", args.layer))[1]
+    layer = moved.get(("layers", layer), ("layers", layer))[1]
     with refused():
         tensors.require_measured(mdata, layer)
     with refused():
@@ -43,11 +43,25 @@ def run(args: argparse.Namespace, results: Results) -> None:
         tl.complete_tensor(mdata, method=args.method, layer=layer, options=options)
     text = f"kronax {__version__} on {args.file}\n\n{report(mdata, time.perf_counter() - start, args.option)}"
     logger.info("writing")
-    results.write_first(f"{args.file.stem}.h5mu", lambda path: files.write_h5mu(mdata, path))
+    stem = Path(args.file.name.removesuffix(".gz")).stem
+    results.write_first(f"{stem}.h5mu", lambda path: files.write_h5mu(mdata, path))
+    tensor_out.add_tables(mdata, results)
+    if found is not None:
+        results.add("effects.csv", lambda path: effects.table(found).to_csv(path, index=False, float_format="%.6g"))
+    if args.folds:
+        with results.extra("a cross-validation"):
+            held_out = validation.of(mdata, args.method, options, layer, args.folds)
+            text += "\n\n" + "\n".join(validation.lines(held_out, args.method))
+            results.add("predicted_against_true.png", lambda path: _draw_scores(held_out, args.method, path))
     print(f"\n{text}")
     results.add("report.txt", lambda path: path.write_text(f"{text}\n", encoding="utf-8", errors="backslashreplace"))
+    results.add("measured.png", lambda path: pl.measured_fibers(mdata, layer=layer, save=path))
     print(f"\nWritten to {results.folder}: {', '.join(results.names)}.")
     print(following(results.folder / results.names[0]))
+
+
+def _draw_scores(held_out: metrics.CrossValidation, method: str, path: Path) -> None:
+    pl.predicted_against_true(held_out, method=method, save=path)
 
 
 def with_all_rows(mdata: MuData) -> MuData:

@@ -32,10 +32,18 @@ class Named:
 
 def check(batch_key: str | None, batch_scales: str) -> None:
     """Check how batches are to be treated."""
+    _require_name(batch_key)
     checks.one_of(batch_scales, SCALES, "batch_scales")
     if batch_key is None and batch_scales != SCALES[0]:
         msg = f"batch_scales={batch_scales!r} says how the scales of batches are found: name their column with `batch_key`."
         raise ValueError(msg)
+
+
+def _require_name(batch_key: Any) -> None:
+    """Require the name of one column."""
+    if batch_key is not None:
+        join = "`adata.obs['batch'] = adata.obs['run'].astype(str) + '_' + adata.obs['donor'].astype(str)`"
+        checks.text(batch_key, "batch_key", f"one column of `obs`; join several to one first, such as {join}")
 
 
 def read(data: AnnData | MuData, batch_key: str | None, matrices: Matrices) -> dict[str, Named | None]:
@@ -51,6 +59,7 @@ def read(data: AnnData | MuData, batch_key: str | None, matrices: Matrices) -> d
 
 def read_one(adata: AnnData, batch_key: str | None, counts: Counts) -> Named | None:
     """Read the batches of the cells of one object."""
+    _require_name(batch_key)
     if batch_key is None:
         return None
     objects.key_in(batch_key, adata.obs, "adata.obs")

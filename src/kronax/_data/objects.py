@@ -118,7 +118,8 @@ def key_in(key: str, mapping: Mapping, name: str, remedy: str = "") -> None:
         raise TypeError(msg)
     if key not in mapping:
         available = sorted((str(k) for k in mapping if k is not None), key=_numbers_in_order)
-        msg = f"Key {key!r} not found in `{name}`. Available keys: {available}. {remedy}".rstrip()
+        hint = checks.did_you_mean(key, available)
+        msg = f"Key {key!r} not found in `{name}`.{hint} Available keys: {available}. {remedy}".rstrip()
         raise KeyError(msg)
 
 

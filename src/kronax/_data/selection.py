@@ -32,7 +32,7 @@ def log_normalised(adata: AnnData, layer: str | None, sample: sparse.sparray | N
 
     values = matrix(adata, layer).astype(np.float32)
     logs = AnnData(values, obs=pd.DataFrame(index=adata.obs_names), var=pd.DataFrame(index=adata.var_names))
-    if not _are_logarithms(values if sample is None else sample):
+    if not are_logarithms(values if sample is None else sample):
         sc.pp.normalize_total(logs)
         sc.pp.log1p(logs)
     return logs
@@ -42,10 +42,11 @@ def counts_behind(adata: AnnData, layer: str | None) -> sparse.csr_array:
     """Read the values into memory, float64; of logarithms, what they were made of, ``exp(x) − 1``."""
     found = matrix(adata, layer)
     values = sparse.csr_array(found.compute() if is_dask(found) else found, dtype=np.float64, copy=True)
-    return values.expm1() if _are_logarithms(values) else values
+    return values.expm1() if are_logarithms(values) else values
 
 
-def _are_logarithms(values: np.ndarray | sparse.spmatrix | sparse.sparray) -> bool:
+def are_logarithms(values: np.ndarray | sparse.spmatrix | sparse.sparray) -> bool:
+    """Return whether values without negative ones are logarithms: not whole numbers, and none as large as a count may be."""
     entries = values.data if sparse.issparse(values) else values
     return bool((entries != np.rint(entries)).any() and entries.max() <= _LARGEST_LOGARITHM)
 

@@ -43,7 +43,8 @@ def skewed_response(
     measured
         Which profiles are measured: treatments × contexts, bool. Row and column names of a table become those of
         treatments and contexts. If None, as in toxicogenomics databases: most treatments are measured in one tissue,
-        and each tissue less often than the one before, the last hardly at all.
+        and each tissue less often than the one before, the last hardly at all. :func:`kronax.tl.complete_tensor` then warns, as it
+        should, that few treatments link the last tissue with the others.
     random_state
         Seed.
 

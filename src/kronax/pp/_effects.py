@@ -221,8 +221,11 @@ def _samples(
     treatment, context = labels["treatment_key"], labels["context_key"]
     controls = [control] if isinstance(control, str | Real) else checks.items(control, "control", "values")
     controls = list(map(str, controls))
+    if not controls:
+        msg = "`control` is empty; name the value of `treatment_key` that marks the controls."
+        raise ValueError(msg)
     for name in controls:
-        checks.known(name, treatment.categories, f"treatment in `adata.obs[{treatment_key!r}]`")
+        checks.known(name, treatment.categories, "treatment", where=f"`adata.obs[{treatment_key!r}]`")
     doubts.of_names(treatment.categories, "treatments")
     doubts.of_names(context.categories, "contexts")
     table = pd.DataFrame({argument: found.codes for argument, found in labels.items()})
@@ -295,7 +298,7 @@ def _require_controls(samples: _Samples, context_key: str, method: str, rows: st
     if method != "log_fold_change" and (few := [samples.contexts[at] for at in treated if n_controls[at] < 2]):
         remedy = "" if samples.matched or rows == "replicates" else "name the replicates with `replicate_key`, or "
         msg = (
-            f"method={method!r} compares control samples with each other, and {checks.listed(few)} has only one. To go on, {remedy}"
+            f"method={method!r} compares control samples with each other, and there is only one in {checks.listed(few)}. To go on, {remedy}"
             "use method='log_fold_change'."
         )
         raise ValueError(msg)

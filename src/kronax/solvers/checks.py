@@ -8,19 +8,26 @@ from typing import Any
 import numpy as np
 
 
-def known(name: Any, names: Iterable[str], what: str, *, most: int = 5) -> None:
-    """Require one of perhaps many names; the error lists the most similar ones, or the first few, or `most`."""
+def known(name: Any, names: Iterable[str], what: str, *, where: str = "", most: int = 5) -> None:
+    """Require one of perhaps many names; the error lists the most similar ones, or the first few, or `most`.
+
+    ``where`` says in which place they are looked for.
+    """
     names = list(map(str, names))
     if not isinstance(name, str) or name not in names:
-        hint = _did_you_mean(name, names) or f" There are {listed(names, most)}."
-        msg = f"There is no {what} {name!r}.{hint}"
+        hint = did_you_mean(name, names) or f" There are {listed(names, most)}."
+        msg = f"There is no {what} {name!r}{where and f' in {where}'}.{hint}"
         raise KeyError(msg)
 
 
-def _did_you_mean(name: Any, names: list) -> str:
-    """Ask whether one of the names that are most alike was meant."""
-    texts = [text for text in names if isinstance(text, str)]
-    alike = difflib.get_close_matches(name, texts) if isinstance(name, str) else []
+def did_you_mean(name: Any, names: Iterable) -> str:
+    """Ask whether one of the names that are most alike was meant; case matters little."""
+    by_small: dict[str, list[str]] = {}
+    for text in names:
+        if isinstance(text, str):
+            by_small.setdefault(text.casefold(), []).append(text)
+    close = difflib.get_close_matches(name.casefold(), by_small) if isinstance(name, str) else []
+    alike = [text for small in close for text in by_small[small]]
     return f" Did you mean {' or '.join(map(repr, alike))}?" if alike else ""
 
 
@@ -44,7 +51,7 @@ def one_of(value: Any, allowed: Iterable, name: str) -> None:
     allowed = list(allowed)
     single = isinstance(value, str) or not hasattr(value, "__len__")  # of lists and arrays, `in` asks something else
     if not (single and value in allowed):
-        msg = f"`{name}` must be one of {allowed}, found {value!r}.{_did_you_mean(value, allowed)}"
+        msg = f"`{name}` must be one of {allowed}, found {value!r}.{did_you_mean(value, allowed)}"
         raise ValueError(msg)
 
 

@@ -157,8 +157,11 @@ def _candidates(tensor: tensors.Tensor, treatments: Iterable[str] | None, contex
         if wanted is None:
             continue
         wanted = checks.texts(wanted, argument, f"names of {argument}")
+        if not wanted:
+            msg = f"`{argument}` is empty; name those to choose from, or leave it out for all."
+            raise ValueError(msg)
         for name in wanted:
-            checks.known(name, names, f"name in `{argument}`")
+            checks.known(name, names, argument.removesuffix("s"))
         chosen = names.isin(wanted)
         marked = marked & (chosen[:, None] if axis == 0 else chosen)
     if not marked.any():

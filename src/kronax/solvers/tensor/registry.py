@@ -1,7 +1,7 @@
 """The methods of tensor completion, one row each."""
 
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from kronax.solvers import checks
 from kronax.solvers.tensor.dnpp import DnppOptions, dnpp
@@ -9,6 +9,7 @@ from kronax.solvers.tensor.factors import factorization as factors
 from kronax.solvers.tensor.factors.options import AttentionOptions, FactorizationOptions
 from kronax.solvers.tensor.means import Mean1dOptions, Mean2dOptions, mean_1d, mean_2d
 from kronax.solvers.tensor.method import Method, more_iterations, tensors
+from kronax.solvers.tensor.method_name import MethodName
 from kronax.solvers.tensor.trace_norm.falrtc import FalrtcOptions, falrtc
 from kronax.solvers.tensor.trace_norm.halrtc import HalrtcOptions, halrtc
 from kronax.solvers.tensor.trace_norm.problem import nothing_stands_in
@@ -20,9 +21,6 @@ from kronax.solvers.tensor.wiener.shared import share
 trace_norm = partial(Method, instead=nothing_stands_in, advice=more_iterations)
 factor_model = partial(Method, instead=factors.only_if_refused, advice=factors.more_epochs)
 
-MethodName = Literal[
-    "kronecker", "mean_1d", "mean_2d", "dnpp", "falrtc", "halrtc", "silrtc", "mf", "cp", "attention_cp"
-]
 METHODS: dict[MethodName, Method] = {
     "kronecker": Method(wiener.kronecker, KroneckerOptions, wiener.needs, advice=more_iterations, share=share),
     "mean_1d": Method(mean_1d, Mean1dOptions, tensors(6)),

@@ -1,0 +1,230 @@
+"""What ``python -m kronax complete`` starts from, besides an .h5mu file: profiles, counts of cells, tables."""
+
+import anndata as ad
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+
+import kronax as kx
+from kronax._cli import validation
+from kronax._data import tensor as tensors
+
+SCREEN = ("--treatment", "perturbation", "--context", "cell_line", "--control", "control", "--replicate", "plate")
+
+
+@pytest.fixture(scope="module")
+def mdata():
+    return kx.datasets.drug_response(n_treatments=12, n_contexts=4, n_genes=6, missing=0.25)
+
+
+@pytest.fixture(scope="module")
+def measured(mdata):
+    """The measured profiles, as one long object."""
+    found = kx.get.profiles(mdata, layer=None)
+    found.obs = found.obs.astype({"treatment": str, "context": str})
+    return found[found.obs["measured"]].copy()
+
+
+@pytest.fixture(scope="module")
+def expected(measured):
+    """All profiles, completed."""
+    found = kx.pp.tensor(measured, obs_key="treatment", context_key="context")
+    kx.tl.complete_tensor(found)
+    return kx.get.profiles(found)
+
+
+@pytest.fixture(scope="module")
+def screen(tmp_path_factory):
+    path = tmp_path_factory.mktemp("screen") / "screen.h5ad"
+    kx.datasets.screen(n_treatments=9, n_genes=40, n_cells=25, random_state=0).write_h5ad(path)
+    return path
+
+
+def long_table(measured, treatment="treatment", context="context") -> pd.DataFrame:
+    about = measured.obs[["treatment", "context"]].set_axis([treatment, context], axis=1)
+    return pd.concat([about, measured.to_df()], axis=1)
+
+
+def rows_of(profiles) -> pd.MultiIndex:
+    return pd.MultiIndex.from_frame(profiles.obs[["treatment", "context"]].astype(str))
+
+
+def read(out, name: str) -> pd.DataFrame:
+    return pd.read_csv(out / name).set_index(["treatment", "context"])
+
+
+def test_long_file(run, measured, tmp_path):
+    long = measured.copy()
+    long.obs = long.obs.rename(columns={"treatment": "drug", "context": "line"}).drop(columns="measured")
+    long.write_h5ad(tmp_path / "long.h5ad")
+    words = ("--treatment", "drug", "--context", "line", "--folds", 0)
+    assert run("complete", tmp_path / "long.h5ad", *words, "--out", tmp_path / "out")[0] == 0
+    expected = kx.pp.tensor(ad.read_h5ad(tmp_path / "long.h5ad"), obs_key="drug", context_key="line")
+    kx.tl.complete_tensor(expected)
+    with tensors.without_pulling():
+        back = mudata.read_h5mu(tmp_path / "out" / "long.h5mu")
+    for context, adata in expected.mod.items():
+        np.testing.assert_array_equal(back[context].layers["completed"], adata.layers["completed"])
+
+
+@pytest.mark.parametrize(
+    ("name", "separator", "decimal"),
+    [("a.csv", ",", "."), ("a.csv.gz", ";", "."), ("a.csv", ";", ","), ("a.tsv", "\t", ".")],
+)
+def test_table_of_profiles(run, measured, expected, tmp_path, caplog, name, separator, decimal):
+    long_table(measured).to_csv(tmp_path / name, sep=separator, decimal=decimal)
+    assert run("complete", tmp_path / name, "--folds", 0, "--out", tmp_path / "out")[0] == 0
+    assert "6 columns with numbers are genes; of the others: treatment, context" in caplog.text
+    found = read(tmp_path / "out", "profiles.csv")[list(expected.var_names)]
+    np.testing.assert_allclose(found.loc[rows_of(expected)].to_numpy(), expected.X, rtol=1e-4, atol=1e-5)
+
+
+def test_table_of_genes(run, mdata, tmp_path):
+    """As DrugMatrix has them."""
+    wide = kx.get.wide(mdata, layer=None)
+    pd.concat([wide.obs, wide.to_df()], axis=1).to_csv(tmp_path / "wide.csv", index=False)
+    assert run("complete", tmp_path / "wide.csv", "--folds", 0, "--out", tmp_path / "out")[0] == 0
+    completed = kx.pp.from_wide(wide)
+    kx.tl.complete_tensor(completed)
+    expected = kx.get.profiles(completed)
+    found = read(tmp_path / "out", "profiles.csv")[list(expected.var_names)]
+    np.testing.assert_allclose(found.loc[rows_of(expected)].to_numpy(), expected.X, rtol=1e-4, atol=1e-5)
+
+
+def test_tables_written(run, mdata, expected, tmp_path):
+    """Single values are missing too; the table of profiles counts them, and can be completed again."""
+    holes = mdata.copy()
+    holes["line1"].X[:2, 0] = np.nan
+    with tensors.without_pulling():
+        holes.write(tmp_path / "a.h5mu")
+    assert run("complete", tmp_path / "a.h5mu", "--folds", 0, "--out", tmp_path / "out")[0] == 0
+    table = pd.read_csv(tmp_path / "out" / "profiles.csv")
+    kx.tl.complete_tensor(holes)
+    found = kx.get.profiles(holes)
+    assert list(table["predicted_values"]) == list((~found.layers["measured"]).sum(axis=1))
+    assert list(table["measured"]) == list(found.obs["measured"])
+    np.testing.assert_allclose(table["completion_confidence"], found.obs["completion_confidence"], rtol=1e-5)
+    confidences = pd.read_csv(tmp_path / "out" / "confidences.csv", index_col=0)
+    assert confidences.shape == (12, 4)
+    for row in table.itertuples():
+        np.testing.assert_allclose(confidences.loc[row.treatment, row.context], row.completion_confidence, atol=1e-4)
+    code, _, err = run("complete", tmp_path / "out" / "profiles.csv", "--folds", 0, "--out", tmp_path / "again")
+    n = (table["measured"] == False).sum()  # noqa: E712
+    assert code == 0 and f"{n} of {len(table)} rows are predictions" in err
+
+
+def test_counts_of_cells(run, screen, tmp_path):
+    """Effects are computed first, and those that are not sure left out."""
+    code, text, _ = run("complete", screen, *SCREEN, "--p-max", 0.2, "--out", tmp_path / "out")
+    assert code == 0 and "held out" in text.lower()
+    effects = pd.read_csv(tmp_path / "out" / "effects.csv")
+    profiles = pd.read_csv(tmp_path / "out" / "profiles.csv")
+    sure = effects[effects["p_value"] <= 0.2]
+    assert 0 < len(sure) < len(effects)
+    measured = profiles[profiles["measured"]]
+    assert set(zip(measured.treatment, measured.context, strict=True)) == set(
+        zip(sure.treatment, sure.context, strict=True)
+    )
+
+
+def test_counts_in_a_table(run, screen, tmp_path):
+    cells = ad.read_h5ad(screen)
+    pd.concat([cells.obs, cells.to_df()], axis=1).to_csv(tmp_path / "cells.csv")
+    for name, file in (("table", tmp_path / "cells.csv"), ("file", screen)):
+        assert run("complete", file, *SCREEN, "--folds", 0, "--method", "mean_1d", "--out", tmp_path / name)[0] == 0
+    found = [(tmp_path / name / "effects.csv").read_text() for name in ("table", "file")]
+    assert found[0] == found[1]
+
+
+def test_effects_know_their_columns(run, screen, tmp_path):
+    assert run("effects", screen, *SCREEN, "--out", tmp_path / "first")[0] == 0
+    words = ("--p-max", 0.2, "--folds", 0)
+    assert run("complete", tmp_path / "first" / "effects.h5ad", *words, "--out", tmp_path / "second")[0] == 0
+    assert run("complete", screen, *SCREEN, *words, "--out", tmp_path / "at_once")[0] == 0
+    found = [(tmp_path / folder / "profiles.csv").read_text() for folder in ("second", "at_once")]
+    assert found[0] == found[1]
+
+
+def test_controls_are_pointed_out(run, measured, tmp_path):
+    table = long_table(measured)
+    table["treatment"] = table["treatment"].astype(str).replace("drug0", "DMSO")
+    table.to_csv(tmp_path / "a.csv")
+    _, _, err = run("complete", tmp_path / "a.csv", "--folds", 0, "--out", tmp_path / "out")
+    assert "treatment has controls: if the rows are counts of cells, name them, --control DMSO" in err
+
+
+def test_report_on_held_out_profiles(run, tmp_path):
+    mdata = kx.datasets.drug_response(n_treatments=30, n_contexts=5, n_genes=20, missing=0.25)
+    with tensors.without_pulling():
+        mdata.write(tmp_path / "a.h5mu")
+    code, text, _ = run("complete", tmp_path / "a.h5mu", "--folds", 4, "--out", tmp_path / "out")
+    assert code == 0
+    options = {"kronecker": ("kronecker", kx.tl.KroneckerOptions()), "mean_1d": "mean_1d", "mean_2d": "mean_2d"}
+    result = kx.metrics.cross_validate(mdata, methods=options, n_folds=4, with_controls=False)
+    for method, row in result.table.iterrows():
+        assert f"  {method:<9}{row.pct:>14.3f}{row.pct_fiber:>15.3f}{np.sqrt(row.mse):>10.3g}" in text
+    best = result.table["pct"].drop("kronecker").max()
+    assert f"kronecker predicts better than means do, by {result.table.pct['kronecker'] - best:.3f}." in text
+    fifths = result.promises()
+    assert f"{fifths.promised.iloc[-1]:.2f} / {fifths.reached.iloc[-1]:.2f} in the most." in text
+    assert text[text.index("  Held out: ") : text.index("\n\nWritten to")] in (
+        tmp_path / "out" / "report.txt"
+    ).read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("ours", "mean", "said"),
+    [
+        (0.5, 0.4, "cp predicts better than means do, by 0.100."),
+        (0.3, 0.4, "mean_1d predicts better here, by 0.100: use --method mean_1d"),
+        (0.4, 0.401, "cp predicts no better than mean_1d"),
+        (np.nan, 0.4, "Nothing can be said"),
+        (0.4, np.nan, "Nothing can be said"),
+    ],
+)
+def test_verdict(ours, mean, said):
+    assert validation._verdict(pd.Series({"cp": ours, "mean_1d": mean}), "cp").startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("file", "words", "message"),
+    [
+        ("screen", (), "name the column with the treatments: --treatment COLUMN. There are: perturbation, cell_line"),
+        ("screen", ("--treatment", "perturb", "--context", "cell_line"), "Did you mean 'perturbation'?"),
+        ("screen", ("--control", "control"), "name the columns with --treatment and --context"),
+        ("screen", ("--replicate", "plate"), "name the controls, too"),
+        ("screen", SCREEN[:6], "run python -m kronax effects --method log_fold_change first"),
+        ("screen", (*SCREEN, "--p-max", 1e-9), "no effect is so sure; the smallest p-value is 0.0"),
+        ("screen", (*SCREEN[:4], "--p-max", 0.1), "--p-max needs effects with a p-value"),
+        ("a.h5mu", ("--treatment", "x", "--p-max", "1"), "already; leave --treatment and --p-max out"),
+        ("a.csv", ("--layer", "x"), "is a table, and has no layers"),
+        ("a.csv", ("--treatment", "drug"), "Key 'drug' not found in `adata.obs`"),
+        ("texts.csv", (), "has no column of numbers that could be a gene"),
+        ("wide.csv", (), "must hold the values of one treatment each, but 'b' holds texts"),
+        ("empty.csv", (), "empty.csv cannot be read as a table"),
+        ("bytes.csv", (), "bytes.csv cannot be read as a table"),
+        ("none.csv", (), "is not there"),
+    ],
+)
+def test_refused(run, mdata, measured, screen, tmp_path, file, words, message):
+    path = screen if file == "screen" else tmp_path / file
+    if file == "a.h5mu":
+        with tensors.without_pulling():
+            mdata.write(path)
+    long_table(measured).to_csv(tmp_path / "a.csv")
+    pd.DataFrame({"treatment": ["a"], "context": ["b"]}).to_csv(tmp_path / "texts.csv")
+    pd.DataFrame({"context": ["a"], "gene": ["g"], "b": ["x"]}).to_csv(tmp_path / "wide.csv")
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\x00a")
+    code, _, err = run("complete", path, *words, "--out", tmp_path / "out")
+    assert code == 2 and message in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_confidences_of_few_profiles_are_not_judged(run, tmp_path):
+    small = kx.datasets.drug_response(n_treatments=6, n_contexts=3, n_genes=5, missing=0.2)
+    with tensors.without_pulling():
+        small.write(tmp_path / "a.h5mu")
+    code, text, _ = run("complete", tmp_path / "a.h5mu", "--out", tmp_path / "out")
+    assert code == 0 and "  Held out: " in text and "promised" not in text
