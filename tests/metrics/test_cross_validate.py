@@ -15,10 +15,13 @@ from scipy import sparse
 from sklearn.metrics import mean_absolute_error, mean_squared_error
 
 import kronax as kx
+from kronax._data import objects
 from kronax._data import tensor as tensors
+from kronax.metrics import _cross_validate as cross_validation
 from kronax.metrics._compared_methods import ComparedMethod
 from kronax.solvers import device
 from kronax.solvers.tensor.folds import fiber_folds
+from kronax.solvers.tensor.registry import METHODS as METHODS_OF
 
 NAN = np.nan
 PLAIN = kx.tl.KroneckerOptions(noise=1.0, own_share=0.2, common_share=0.15)
@@ -264,6 +267,16 @@ def test_memory_is_estimated(mdata, monkeypatch):
     monkeypatch.setattr(kx._data.objects, "_free_bytes", lambda: 50_000)  # enough to read it
     with pytest.raises(MemoryError, match=r"Compare fewer methods, or choose fewer genes\."):
         kx.metrics.cross_validate(mdata, methods="mean_1d")
+
+
+def test_no_more_folds_at_once_than_memory_holds(mdata, monkeypatch):
+    found, solved = [], device.each_solved
+    monkeypatch.setattr(cross_validation, "each_solved", lambda f, items, n: found.append(n) or solved(f, items, n))
+    size = METHODS_OF["kronecker"].needs(np.ones((24, 5, 40), bool), PLAIN).n_bytes
+    for n in (1, 3, 10):
+        monkeypatch.setattr(objects, "_free_bytes", lambda n=n: 2 * (n + 0.5) * size + 2 * 8 * 5 * 24 * 5 * 40)
+        kx.metrics.cross_validate(mdata, methods={"plain": PLAIN}, n_folds=2)
+    assert found == [1, 3, 10]
 
 
 def test_what_is_printed(result):

@@ -177,7 +177,7 @@ def test_one_cell(screen):
     with pytest.raises(ValueError, match="No treatment is left beside the controls"):
         kx.pp.effects(screen[:1].copy(), **KEYS)
     treated = screen[np.flatnonzero(screen.obs["perturbation"] != "control")[:1]].copy()
-    with pytest.raises(KeyError, match="no treatment in .* 'control'"):
+    with pytest.raises(KeyError, match="no treatment 'control'"):
         kx.pp.effects(treated, **KEYS)
 
 
