@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from kronax._cli.parser import MIN_CELLS
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "docs/api/index.md"]
 WIDEST = 78  # characters that a code block shows without a scroll bar
@@ -45,3 +47,13 @@ def test_code_fits_the_page(page):
     text = page.read_text(encoding="utf-8")
     blocks = re.findall(r"^```(?:python|bash|text)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
     assert [line for block in blocks for line in block.splitlines() if len(line) > WIDEST] == []
+
+
+RECIPES = ["README.md", "docs/judging.md", "docs/large_data.md", "tutorials/cells_and_genes.ipynb"]
+
+
+@pytest.mark.parametrize("page", RECIPES)
+def test_rare_genes_are_left_out_alike(page):
+    """By recipes as by the command line."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert set(re.findall(r"sc\.pp\.filter_genes\(adata, min_cells=(\d+)", text)) == {str(MIN_CELLS)}

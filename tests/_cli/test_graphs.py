@@ -134,8 +134,9 @@ def test_the_next_lines_work_as_printed(example, monkeypatch):
     with contextlib.chdir(folder), contextlib.redirect_stdout(printed):
         exec(textwrap.dedent(lines), names)
     plt.close("all")
-    module = names["adata"].var["gene_module"]
-    assert printed.getvalue().split() == list(module.index[module == "0"])
+    module, table = names["adata"].var["gene_module"], names["adata"].uns["gene_module"]["table"]
+    largest = table.index[~table["noise"]][0]
+    assert printed.getvalue().split() == list(module.index[module == largest])
     assert names["adata"].uns["paga"]["connectivities"].nnz
 
 

@@ -69,3 +69,9 @@ def test_many_modules_are_not_all_listed(adata, monkeypatch):
     monkeypatch.setattr(named_modules, "MOST", 2)
     assert named_modules.lines(adata, None, "type", None)[-1] == "    and 1 more"
     assert len(named_modules.lines(adata, None, "type", None)) == 4
+
+
+def test_noise_is_last_and_called_so(adata):
+    adata.uns["gene_module"] = {"table": pd.DataFrame({"noise": [True, False, False]}, index=["0", "1", "2"])}
+    rows = named_modules.lines(adata, None, "type", None)[1:]
+    assert [row.split("   ")[1].strip() for row in rows] == ["module 2 · type A", "module 1", "module 0 · noise"]

@@ -220,6 +220,34 @@ def test_labels_can_be_read(n_modules, n_genes, n_groups, name):
         assert (np.diff(slanted) > 10 * dpi / 100).all()
 
 
+def test_noise_is_last_pale_and_marked(small):
+    small.uns["gene_module"]["table"] = pd.DataFrame({"noise": [False, True]}, index=["0", "1"])
+    figure = kx.pl.gene_modules(small, groupby="type", n_hubs=2)
+    ax = figure.axes[0]
+    assert rows(ax) == [("1, 2", "0 (3)"), ("3, 4", "1 (2), noise")]
+    first, second = ax.get_yticklabels()
+    assert (first.get_color(), second.get_color()) == ("black", "0.6")
+    assert [text.get_color() for text in ax.texts[:2]] == ["black", "0.6"]
+    (pale,) = ax.patches
+    low, high = sorted(ax.transData.inverted().transform(pale.get_window_extent())[:, 1])
+    assert (low, high) == pytest.approx((1, 2))
+
+
+def test_small_modules_can_be_left_out(small):
+    assert rows(kx.pl.gene_modules(small, groupby="type", min_genes=3).axes[0]) == [("1, 2, 0", "0 (3)")]
+    with pytest.raises(ValueError, match="No module has 4 genes; the largest has 3"):
+        kx.pl.gene_modules(small, groupby="type", min_genes=4)
+
+
+def test_order_of_the_modules(small):
+    assert [name for _, name in rows(kx.pl.gene_modules(small, groupby="type", order="modules").axes[0])] == [
+        "0 (3)",
+        "1 (2)",
+    ]
+    with pytest.raises(ValueError, match=r"`order` must be one of \['groups', 'modules'\]"):
+        kx.pl.gene_modules(small, groupby="type", order="size")
+
+
 def test_data_are_left_alone(small):
     before = small.copy()
     kx.pl.gene_modules(small, groupby="type")

@@ -37,14 +37,71 @@ def test_signs():
     (ax,) = kx.pl.gene_network(adata, module="0").axes
     upper = np.triu(adata.varp["p"].toarray()[:12, :12], k=1)
     assert edges(ax) == {"#0072B2": (upper < 0).sum(), "#D55E00": (upper > 0).sum()}  # negative precision attracts
+    strengths = np.abs(upper[upper != 0]) / 20  # both diagonals are 10
+    high = strengths.max()
+    low = max(strengths.min(), high / 50)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == [
         "positive partial correlation",
         "negative partial correlation",
-        f"{np.abs(upper).max() / 20:.2g}, the strongest",  # both diagonals are 10
+        f"{high:.2g}, the strongest",
+        f"{np.sqrt(high * low):.2g}",
+        f"{low:.2g}" + (", the weakest" if low == strengths.min() else " or weaker"),
     ]
-    blue, orange = ax.collections
-    assert max(np.r_[blue.get_linewidths(), orange.get_linewidths()]) == 3.0
-    assert min(orange.get_linewidths()) == 0.8  # narrower dashes would hardly be seen
+    widths = np.concatenate([lines.get_linewidths() for lines in ax.collections])
+    assert max(widths) == 3.5
+    assert min(ax.collections[1].get_linewidths()) >= 0.8  # narrower dashes would hardly be seen
+
+
+def test_widths_differ_beside_one_strong_edge():
+    """On a linear scale, all edges but one would be as narrow as can be."""
+    adata = with_module(6, density=0.0)
+    graph = adata.varp["p"].tolil()
+    for j, rho in enumerate([0.9, 0.02, 0.04, 0.08], start=1):
+        graph[0, j] = graph[j, 0] = -20 * rho
+    adata.varp["p"] = graph.tocsr()
+    (ax,) = kx.pl.gene_network(adata, module="0").axes
+    narrow, *wider = ax.collections[0].get_linewidths()
+    assert narrow == 0.4 and len(wider) == 3
+    assert (np.diff([narrow, *wider]) > 0.4).all()
+    opacity = ax.collections[0].get_colors()[:, 3]
+    assert (np.diff(opacity) > 0).all()
+    assert ax.get_legend().get_texts()[-1].get_text() == "0.02, the weakest"
+    graph[0, 5] = graph[5, 0] = -20 * 0.001
+    adata.varp["p"] = graph.tocsr()
+    (ax,) = kx.pl.gene_network(adata, module="0").axes
+    assert ax.get_legend().get_texts()[-1].get_text() == "0.018 or weaker"  # 50 times weaker than the strongest
+
+
+def test_significant_edges_alone():
+    adata = with_module(12, density=0.4)
+    precision = adata.varp["p"].tocoo()
+    upper = np.triu(adata.varp["p"].toarray()[:12, :12], k=1)
+    q_values = np.where(np.abs(precision.data) > 0.8, 0.01, 0.4)
+    off = precision.row != precision.col
+    adata.varp["q"] = sparse.csr_matrix((q_values[off], (precision.row[off], precision.col[off])), precision.shape)
+    with pytest.raises(KeyError, match=r"This graph has no q-values|'q_value_key' not found"):
+        kx.pl.gene_network(adata, module="0", q_max=0.05)
+    adata.uns["med_magma"]["q_value_key"] = "q"
+    (ax,) = kx.pl.gene_network(adata, module="0", q_max=0.05).axes
+    assert edges(ax) == {"#0072B2": (upper < -0.8).sum(), "#D55E00": (upper > 0.8).sum()}
+    assert ax.get_title().startswith("module 0: 12 genes, edges with q ≤ 0.05")
+    (ax,) = kx.pl.gene_network(adata, module="0", q_max=1.0).axes
+    assert sum(edges(ax).values()) == (upper != 0).sum()
+    with pytest.raises(ValueError, match="`q_max`"):
+        kx.pl.gene_network(adata, module="0", q_max=0)
+
+
+def test_noise_is_called_so_and_not_chosen():
+    adata = with_module(12, density=0.4)
+    table = pd.DataFrame({"noise": [True, False]}, index=["0", "1"])
+    adata.uns["gene_module"]["table"] = table
+    (ax,) = kx.pl.gene_network(adata).axes
+    assert ax.get_title().startswith("module 1: 3 genes")
+    (ax,) = kx.pl.gene_network(adata, module="0").axes
+    assert ax.get_title().startswith("module 0 (noise): 12 genes")
+    table["noise"] = True
+    (ax,) = kx.pl.gene_network(adata).axes
+    assert ax.get_title().startswith("module 0 (noise)")
 
 
 def test_edges_join_their_genes():
@@ -63,7 +120,8 @@ def test_edges_join_their_genes():
 def test_hubs_are_chosen():
     adata = with_module(30, density=0.3, name="g{}")
     (ax,) = kx.pl.gene_network(adata, module="0", n_genes=5).axes
-    degree = np.abs(adata.varp["p"].toarray()[:30, :30] - 10 * np.eye(30)).sum(axis=1)
+    weights = np.abs(adata.varp["p"].toarray()[:30, :30] - 10 * np.eye(30))
+    degree = np.minimum(weights, np.median(weights.max(axis=1))).sum(axis=1)
     assert {text.get_text() for text in ax.texts} == {f"g{i}" for i in np.argsort(-degree)[:5]}
     assert ax.get_title() == "module 0: 5 of 30 genes"
     for kind, called in (("Gene Expression", "genes"), ("Antibody Capture", "proteins"), ("Custom", "features")):

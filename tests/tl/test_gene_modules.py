@@ -158,6 +158,66 @@ def test_graph_in_any_form(form):
     pd.testing.assert_series_equal(adata.var["gene_module"], other.var["gene_module"])
 
 
+def with_q_values(seed=0) -> ad.AnnData:
+    """Edges within blocks are significant, ties between blocks are not."""
+    adata = with_gene_graph(seed=seed)
+    graph = adata.varp["med_magma_connectivities"].tocoo()
+    q_values = np.where(graph.data > 0.1, 1e-3, 0.5)
+    adata.varp["q"] = sparse.csr_matrix((q_values, (graph.row, graph.col)), shape=graph.shape)
+    adata.uns["med_magma"]["q_value_key"] = "q"
+    return adata
+
+
+def test_only_significant_edges():
+    adata = with_q_values()
+    adata.varp["q"][24, :], adata.varp["q"][:, 24] = 0.5, 0.5  # the last gene of a block has no significant edge
+    kx.tl.gene_modules(adata, q_max=0.05)
+    assert list(np.flatnonzero(adata.var["gene_module"].isna())) == [24, 25, 26]
+    assert list(adata.var["gene_module"][:24]) == ["2"] * 5 + ["0"] * 12 + ["1"] * 7
+    assert adata.uns["gene_module"]["params"]["q_max"] == 0.05
+    table = adata.uns["gene_module"]["table"]
+    assert (table["significant"] == 1).all() and not table["noise"].any()
+
+
+def test_no_significant_edge():
+    adata = with_q_values()
+    with pytest.raises(ValueError, match="has no edges with q ≤ 1e-05"):
+        kx.tl.gene_modules(adata, q_max=1e-5)
+    with pytest.raises(ValueError, match="`q_max` must be a positive number of at most 1"):
+        kx.tl.gene_modules(adata, q_max=2)
+    assert "gene_module" not in adata.var
+
+
+def test_no_q_values():
+    adata = with_gene_graph()
+    with pytest.raises(KeyError, match=r"'q_value_key' not found.*This graph has no q-values\. Run kx\.tl\.med_magma"):
+        kx.tl.gene_modules(adata, q_max=0.05)
+
+
+def test_what_is_told_of_every_module(tmp_path):
+    adata = with_q_values()
+    adata.varp["q"].data[:] = 0.5
+    with pytest.warns(UserWarning, match="No module is more than noise may form"):
+        kx.tl.gene_modules(adata)
+    table = adata.uns["gene_module"]["table"]
+    assert table.index.tolist() == ["0", "1", "2"]
+    assert table["n_genes"].tolist() == [12, 8, 5]
+    assert table["stability"].tolist() == [1.0] * 3
+    assert table["noise"].all() and (table["significant"] == 0).all()
+    adata.write_h5ad(tmp_path / "x.h5ad")
+    adata.write_zarr(tmp_path / "x.zarr")
+    for again in (ad.read_h5ad(tmp_path / "x.h5ad"), ad.read_zarr(tmp_path / "x.zarr")):
+        pd.testing.assert_frame_equal(again.uns["gene_module"]["table"], table)
+
+
+def test_modules_that_are_there_are_not_noise():
+    adata = with_gene_graph(blocks=(20, 15, 15, 10) + (1,) * 60, n_isolated=0)
+    kx.tl.gene_modules(adata)
+    table = adata.uns["gene_module"]["table"]
+    first = adata.var["gene_module"].iloc[[0, 20, 35, 50]].tolist()
+    assert not table.loc[first, "noise"].any()
+
+
 def test_copy_leaves_the_input_alone():
     adata = with_gene_graph()
     found = kx.tl.gene_modules(adata, copy=True)

@@ -25,6 +25,7 @@ from kronax.solvers.medmagma import em
 
 N, P = 150, 120
 GRAPHS = ("connectivities", "distances", "precision")
+TESTS = ("p_value", "q_value")  # of edges of genes
 
 
 def simulate(rng) -> tuple[np.ndarray, np.ndarray]:
@@ -516,6 +517,11 @@ def assert_sound(adata: ad.AnnData, empty_cells=(), empty_genes=(), key: str = "
         present[list(empty)] = 0
         pattern = (connectivities != 0).toarray() | np.diag(present).astype(bool)
         np.testing.assert_array_equal(precision.toarray() != 0, pattern)
+    for test in (adata.varp[f"{key}_{name}"] for name in TESTS):
+        assert isinstance(test, sparse.csr_matrix) and test.dtype == np.float64
+        assert (test.data > 0).all() and (test.data <= 1).all() and (test != test.T).nnz == 0
+        np.testing.assert_array_equal(test.indptr, adata.varp[f"{key}_connectivities"].indptr)
+        np.testing.assert_array_equal(test.indices, adata.varp[f"{key}_connectivities"].indices)
     assert adata.obsm[f"X_{key}"].dtype == adata.varm[key].dtype == np.float64
     for scale in (adata.obs[f"{key}_log_scale"], adata.var[f"{key}_log_scale"]):
         assert scale.dtype == np.float64
@@ -526,7 +532,8 @@ def test_what_is_written(counts):
     adata = solved(sparse.csr_matrix(counts))
     assert_sound(adata)
     fit = em.fit(sparse.csr_array(counts))
-    assert set(adata.obsp) == set(adata.varp) == {f"med_magma_{name}" for name in GRAPHS}
+    assert set(adata.obsp) == {f"med_magma_{name}" for name in GRAPHS}
+    assert set(adata.varp) == {f"med_magma_{name}" for name in GRAPHS + TESTS}
     np.testing.assert_array_equal(adata.obsm["X_med_magma"], fit.rows.embedding)
     np.testing.assert_array_equal(adata.varm["med_magma"], fit.cols.embedding)
     np.testing.assert_array_equal(adata.obs["med_magma_log_scale"], fit.log_rows)
@@ -548,7 +555,9 @@ def test_what_is_written(counts):
     assert (adata.varp["med_magma_precision"][pairs] < 0).all()
 
     uns = adata.uns["med_magma"]
-    assert {name: uns[f"{name}_key"] for name in GRAPHS} == {name: f"med_magma_{name}" for name in GRAPHS}
+    assert {name: uns[f"{name}_key"] for name in GRAPHS + TESTS} == {
+        name: f"med_magma_{name}" for name in GRAPHS + TESTS
+    }
     assert uns["params"] == {
         "method": "med_magma",
         "n_neighbors": 15,
@@ -639,6 +648,73 @@ def test_survives_a_file(fmt, result, tmp_path):
     np.testing.assert_array_equal(leiden(back), leiden(result))
 
 
+@pytest.fixture
+def related(rng):
+    """Counts in which every twentieth gene follows the one before it, or runs against it."""
+    x = rng.poisson(rng.lognormal(0.5, 0.3, (300, 1)) * rng.lognormal(0.5, 0.3, 200)).astype(float)
+    factor = rng.lognormal(0, 0.5, (300, 10))
+    x[:, 19::20] = rng.poisson(5 * factor)
+    x[:, 18::20] = rng.poisson(5 * np.where(np.arange(10) < 5, factor, 1 / factor))
+    return x
+
+
+def test_significant_edges(related):
+    """Those among all pairs, of both signs, with the values that the complete graph has there."""
+    every, found = (
+        kx.tl.med_magma(annotated(related), copy=True, graphs="genes", **options)
+        for options in ({"n_neighbors": None}, {"q_max": 0.1})
+    )
+    q_values = every.varp["med_magma_q_value"].toarray()
+    pattern = (q_values <= 0.1) & ~np.eye(200, dtype=bool)
+    true = np.zeros((200, 200), dtype=bool)
+    true[np.arange(18, 200, 20), np.arange(19, 200, 20)] = True
+    true |= true.T
+    assert (pattern & true).sum() >= 18 and (pattern & ~true).sum() <= 4
+    for name in ("p_value", "q_value", "precision"):
+        values, expected = (some.varp[f"med_magma_{name}"].toarray() for some in (found, every))
+        np.testing.assert_allclose(values[pattern], expected[pattern], rtol=1e-6)
+        np.testing.assert_array_equal((values != 0) & ~np.eye(200, dtype=bool), pattern)
+    precision, weights = (found.varp[f"med_magma_{name}"].toarray() for name in ("precision", "connectivities"))
+    assert (precision[pattern] > 0).any()  # a negative partial correlation
+    np.testing.assert_array_equal(weights > 0, pattern & (precision < 0))
+    alone = (~pattern.any(axis=1)).sum()
+    assert alone > 100 and (np.diff(found.varp["med_magma_connectivities"].indptr) == 0).sum() >= alone
+    assert found.uns["med_magma"]["params"]["q_max"] == 0.1
+    both = kx.tl.med_magma(annotated(related), copy=True, graphs="genes", q_max=0.1, weights="absolute")
+    np.testing.assert_array_equal(both.varp["med_magma_connectivities"].toarray() > 0, pattern)
+
+
+def test_p_values_do_not_change_with_scales(related, rng):
+    scaled = related * rng.lognormal(0, 1, (300, 1)) * rng.lognormal(0, 1, 200)
+    one, other = (
+        kx.tl.med_magma(annotated(x), copy=True, graphs="genes", n_neighbors=None, power=0.5).varp["med_magma_p_value"]
+        for x in (related, scaled)
+    )
+    np.testing.assert_allclose(one.toarray(), other.toarray(), rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*show no structure", "ignore:The graph of the cells has no edge")
+def test_no_significant_edge_is_told(rng):
+    with pytest.warns(UserWarning, match="genes has no edge with a positive partial correlation and q ≤ 0.01"):
+        kx.tl.med_magma(annotated(rng.poisson(10.0, (300, 60)).astype(float)), q_max=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"q_max": 0.0}, "`q_max` must be a positive number of at most 0.3, found 0.0"),
+        ({"q_max": 0.5}, "at most 0.3"),
+        ({"q_max": 0.1, "graphs": "cells"}, "graphs='cells'"),
+        ({"q_max": 0.1, "penalty": "l1"}, "penalty='l1'"),
+    ],
+)
+def test_edges_that_cannot_be_tested_are_refused(counts, arguments, message):
+    adata = annotated(counts)
+    with pytest.raises(ValueError, match=message):
+        kx.tl.med_magma(adata, **arguments)
+    assert not adata.uns
+
+
 def test_everything_else_stays(counts):
     for x in (counts, sparse.csr_matrix(counts), sparse.csc_matrix(counts.astype(np.float32))):
         adata = furnished(x)
@@ -647,7 +723,7 @@ def test_everything_else_stays(counts):
         after = snapshot(adata)
         new = {
             "obsp": {f"graph_{name}" for name in GRAPHS},
-            "varp": {f"graph_{name}" for name in GRAPHS},
+            "varp": {f"graph_{name}" for name in GRAPHS + TESTS},
             "obsm": {"X_graph"},
             "varm": {"graph"},
             "uns": {"graph"},

@@ -23,7 +23,7 @@ from kronax._cli.terminal import in_code, note
 from kronax._data import batches, keys, objects, selection
 from kronax._data.chunks import is_dask, read_any
 from kronax._data.matrix import Counts, place
-from kronax._data.modules import MOST_GROUPS, gene_names
+from kronax._data.modules import MOST_GROUPS, categorical, gene_names, noise_among
 from kronax._logging import logger
 from kronax.pl._cell_panels import cell_panels
 
@@ -436,7 +436,7 @@ def report(
         ("converged", "yes" if fit["converged"] else "no", goals),
         ("seconds", f"{seconds:.1f}", "for both graphs, compilation included"),
         ("clusters", *_n_groups(adata.obs, CLUSTERS, f"Leiden, resolution {args.resolution:g}{_in_none(adata)}")),
-        ("gene modules", *_n_groups(adata.var, keys.GENE_MODULE, "Leiden, resolution 1")),
+        ("gene modules", *_n_groups(adata.var, keys.GENE_MODULE, f"Leiden, resolution 1{_of_noise(adata)}")),
     ]
     lines = [aligned(rows)]
     if chosen.batch is None and (column := batch_column(adata.obs, label)):
@@ -463,6 +463,24 @@ def _n_groups(table: pd.DataFrame, column: str, how: str) -> tuple[str, str]:
     if column in table:
         return f"{table[column].nunique():,}", how
     return "none", "the gene graph has no edges" if column == keys.GENE_MODULE else ""
+
+
+def _of_noise(adata: AnnData) -> str:
+    """Count the gene modules that are no more than noise may form."""
+    if keys.GENE_MODULE not in adata.var:
+        return ""
+    n = len(_noise(adata))
+    return f"; {n:,} {'is' if n == 1 else 'are'} no more than noise may form" if n else ""
+
+
+def _noise(adata: AnnData) -> set[str]:
+    return noise_among(adata, keys.GENE_MODULE, categorical(adata.var[keys.GENE_MODULE], keys.GENE_MODULE))
+
+
+def _largest(adata: AnnData) -> str:
+    """Name the largest gene module that is not noise, or of all if they are noise."""
+    noise, modules = _noise(adata), adata.var[keys.GENE_MODULE].cat.categories
+    return next((module for module in modules if module not in noise), modules[0])
 
 
 def _in_none(adata: AnnData) -> str:
@@ -528,7 +546,8 @@ def following(adata: AnnData, path: Path, layer: str | None = None, gene_symbols
     column = "" if gene_symbols is None else f"[{in_code(gene_symbols)}]"
     if keys.GENE_MODULE in adata.var:
         of_genes = f"adata.var{column}" if column else "adata.var_names"
-        lines.append(f'print(*{of_genes}[adata.var["{keys.GENE_MODULE}"] == "0"])  # the largest module')
+        largest = f'adata.var["{keys.GENE_MODULE}"] == "{_largest(adata)}"'
+        lines.append(f"print(*{of_genes}[{largest}])  # the largest module")
     return next_lines([*lines, *_markers(adata, layer, gene_symbols)])
 
 

@@ -6,7 +6,7 @@ from anndata import AnnData
 
 from kronax._data import keys
 from kronax._data.chunks import read_any
-from kronax._data.modules import categorical, gene_names, hubs, mean_activity
+from kronax._data.modules import categorical, gene_names, hubs, mean_activity, noise_among
 from kronax._data.stored_graph import stored_graph
 from kronax.pl._names import short
 
@@ -17,7 +17,7 @@ _N_HUBS = 5
 
 
 def lines(adata: AnnData, layer: str | None, groupby: str | None, gene_symbols: str | None) -> list[str]:
-    """Name the modules, those first that are active in one group of cells; the largest, if there are many.
+    """Name the modules, those first that are active in one group of cells, those of noise last; the largest, if there are many.
 
     Without groups, by their hubs alone.
     """
@@ -25,9 +25,13 @@ def lines(adata: AnnData, layer: str | None, groupby: str | None, gene_symbols: 
     names = hubs(stored_graph(adata, keys.MED_MAGMA, "var"), module_of, gene_names(adata, gene_symbols), _N_HUBS)
     size = module_of.value_counts()
     groups = most_active(adata, layer, module_of, groupby) if groupby is not None else {}
-    shown = sorted(module_of.categories, key=lambda module: (module not in groups, -size[module]))[:MOST]
+    noise = noise_among(adata, keys.GENE_MODULE, module_of)
+    shown = sorted(module_of.categories, key=lambda module: (module in noise, module not in groups, -size[module]))[
+        :MOST
+    ]
     kind = "cluster " if groupby == keys.QUICKSTART_CLUSTERS else ""
-    called = [f"module {module}" + (f" · {kind}{groups[module]}" if module in groups else "") for module in shown]
+    remarks = {module: f" · {kind}{group}" for module, group in groups.items()} | dict.fromkeys(noise, " · noise")
+    called = [f"module {module}{remarks.get(module, '')}" for module in shown]
     wide = max(map(len, called))
     what = (
         f"the {'cluster' if kind else repr(groupby)} in which each stands out, and its hubs" if groups else "their hubs"

@@ -30,6 +30,7 @@ METRICS = {"affinity": "cosine", "partial_correlation": "partial correlation", "
 Layer = str | None | Mapping[str, str | None]  # in every modality, or by its name; None for X
 STRONGEST_RIDGE = 1e10  # beyond it, rounding is all that is left of the structure
 FEWEST_NEIGHBORS = 2
+LARGEST_Q = 0.3  # q-values beyond p-values of .3 are not ranked
 MOST_WITH_PRECISION = 5_000  # cells; with more, their precision takes up to half of the time
 _SPIKE_INS = r"ERCC[-_]\d{5}"  # External RNA Controls Consortium; the genes ERCC1 to ERCC8 are not among them
 
@@ -190,6 +191,8 @@ def check(
     n_comps: int,
     n_neighbors: int | None,
     random_state: int,
+    q_max: float | None,
+    penalty: str,
 ) -> None:
     """Check the parameters that all graph methods have."""
     checks.name(key_added, "key_added")
@@ -204,6 +207,12 @@ def check(
     checks.integer(random_state, "random_state", low=0)
     if n_neighbors is not None:
         checks.integer(n_neighbors, "n_neighbors", low=FEWEST_NEIGHBORS)
+    if q_max is not None:
+        checks.positive(q_max, "q_max", high=LARGEST_Q)
+        for other, found in (("graphs", graphs == "cells" and graphs), ("penalty", penalty == "l1" and penalty)):
+            if found:
+                msg = f"`q_max` chooses edges of the gene graph by their q-values, which there are not with {other}={found!r}."
+                raise ValueError(msg)
 
 
 def penalty(kind: str, strength: float | tuple[float, float] | None, *, joint: bool) -> m_step.Penalty:

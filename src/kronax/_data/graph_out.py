@@ -23,14 +23,16 @@ from kronax._data.written import clear, of_cells, of_genes, params_of, without_n
 from kronax._logging import warn
 from kronax.solvers import checks
 from kronax.solvers.gaussian import m_step
-from kronax.solvers.gaussian.precision import Precision, mean_diagonal
+from kronax.solvers.gaussian.precision import Precision, Sparse, mean_diagonal
 from kronax.solvers.gaussian.precision import complete as all_entries
-from kronax.solvers.graph.graph import Graph, on_edges, without_weak
-from kronax.solvers.graph.partial_correlations import absolute_graph, partial_correlation_graph
+from kronax.solvers.graph.graph import Graph, of_pairs, on_edges, on_pairs, without_weak
+from kronax.solvers.graph.partial_correlations import absolute_graph, graph_of_pairs, partial_correlation_graph
+from kronax.solvers.graph.significance import PairTest, Samples
 from kronax.solvers.graph.weights import Search, affinity_graph
 from kronax.solvers.medmagma import em, shared_rows
 from kronax.solvers.status import Status
 
+TESTS = ("p_value", "q_value")
 # cells and features: with fewer, even the median direction, which is taken for noise, may hold structure
 FEWEST_FOR_NOISE = 20
 
@@ -117,14 +119,41 @@ def epochs_of_umap(n_obs: int) -> int:
 
 
 def feature_graph(
-    learnt: Learnt, name: str, n_neighbors: int | None, weights: str, *, progress: bool
+    learnt: Learnt,
+    name: str,
+    found: Counts,
+    n_neighbors: int | None,
+    weights: str,
+    q_max: float | None,
+    *,
+    progress: bool,
 ) -> dict[str, sparse.csr_array]:
-    """Return connectivities, distances and signed precision of the features of one matrix."""
-    precision = learnt.features[name]
+    """Return connectivities, distances, signed precision and, unless it is sparse, p- and q-values of one matrix' features."""
+    precision, shift = learnt.features[name], mean_diagonal(learnt.cells.precision)
     p = len(precision)
-    k = p - 1 if n_neighbors is None else min(n_neighbors, p - 1)
-    graph = _precision_graph(precision, mean_diagonal(learnt.cells.precision), k, weights, progress)
-    return _matrices(graph, precision, complete=n_neighbors is None)
+    if isinstance(precision, Sparse):
+        graph = _precision_graph(precision, shift, min(n_neighbors or p, p - 1), weights, progress)
+        return _matrices(graph, precision, complete=n_neighbors is None)
+    samples = Samples(learnt.parts[name].skewness, found.rows.col_counts, found.rows.shape[0])
+    test = PairTest(precision, shift, samples)
+    if q_max is not None:
+        pairs = test.edges(q_max)
+        graph = graph_of_pairs(precision, shift, pairs, absolute=weights == "absolute")
+        graphs = _matrices(graph, None, complete=False) | {"precision": on_pairs(precision, pairs)}
+    else:
+        k = p - 1 if n_neighbors is None else min(n_neighbors, p - 1)
+        graphs = _matrices(
+            _precision_graph(precision, shift, k, weights, progress), precision, complete=n_neighbors is None
+        )
+    return graphs | _values(test, graphs["precision"], shift)
+
+
+def _values(test: PairTest, precision: sparse.csr_array, shift: float) -> dict[str, sparse.csr_array]:
+    """Return p- and q-values of all entries of a precision matrix beside its diagonal."""
+    upper, size = sparse.triu(precision, k=1, format="coo"), np.sqrt(precision.diagonal() + shift)
+    rows, cols = upper.coords
+    found = test.values(-upper.data / (size[rows] * size[cols]), rows, cols)
+    return {kind: of_pairs(rows, cols, values, len(size)) for kind, values in zip(TESTS, found, strict=True)}
 
 
 def _precision_graph(precision: Precision, shift: float, k: int, weights: str, progress: bool) -> Graph:
@@ -176,6 +205,7 @@ def write(
             if any("precision" in graph for graph in (cells, *features.values()))
             else {}
         ),
+        **{f"{kind}_key": getattr(names, kind) for kind in TESTS if any(kind in graph for graph in features.values())},
         "params": without_none(params),
         "version": version("kronax"),
     }
@@ -325,7 +355,11 @@ def finish(
         else {}
     )
     features = {
-        name: feature_graph(learnt, name, n_neighbors, weights, progress=progress) if graphs != "cells" else {}
+        name: feature_graph(
+            learnt, name, matrices.counts[name], n_neighbors, weights, settings.get("q_max"), progress=progress
+        )
+        if graphs != "cells"
+        else {}
         for name in parts
     }
     _require_finite(*(matrix.data for graph in (cells, *features.values()) for matrix in graph.values()))
@@ -367,7 +401,7 @@ def _warn(
                 f"{genes} show no structure, and {'its graph means' if name else 'the graphs mean'} little."
             )
         if features[name] and not features[name]["connectivities"].nnz:
-            found.append(f"The graph of the {genes} has no edge.{remedy}")
+            found.append(f"The graph of the {genes} has no edge{_with_small_q(params, features[name])}.{remedy}")
     if cells and not cells["connectivities"].nnz:
         found.append(f"The graph of the cells has no edge.{remedy}")
     n_blocks = count_blocks(matrices)
@@ -378,6 +412,15 @@ def _warn(
         )
     for msg in found:
         warn(msg)
+
+
+def _with_small_q(params: dict[str, Any], graph: dict[str, sparse.csr_array]) -> str:
+    """Say which edges were asked for, and how many of them are negative."""
+    if (q_max := params.get("q_max")) is None:
+        return ""
+    n_negative = graph["q_value"].nnz // 2
+    there = f"; its precision has {n_negative:,} negative ones" if n_negative else ""
+    return f" with a positive partial correlation and q ≤ {q_max:g}{there}"
 
 
 def _near_zero(matrices: Matrices, part: em.Structure, name: str, params: dict[str, Any]) -> list[str]:

@@ -33,6 +33,7 @@ QUICKSTART_UMAP = "X_med_magma_umap"  # obsm
 
 
 MATRICES = ("connectivities", "distances", "precision")  # of a graph, fields of the following
+OF_GENES = (*MATRICES, "p_value", "q_value")  # of a gene graph
 
 
 class GraphKeys(NamedTuple):
@@ -42,6 +43,8 @@ class GraphKeys(NamedTuple):
     connectivities: str  # obsp and varp
     distances: str  # obsp and varp
     precision: str  # obsp and varp
+    p_value: str  # varp
+    q_value: str  # varp
     obsm: str
     varm: str
     log_scale: str  # obs and var; with batches varm
@@ -58,6 +61,8 @@ def graph_keys(key_added: str) -> GraphKeys:
         connectivities=f"{prefix}connectivities",
         distances=f"{prefix}distances",
         precision=f"{key_added}_precision",
+        p_value=p_value(key_added),
+        q_value=q_value(key_added),
         obsm=f"X_{key_added}",
         varm=key_added,
         log_scale=log_scale(key_added),
@@ -67,6 +72,16 @@ def graph_keys(key_added: str) -> GraphKeys:
 def stability(key_added: str) -> str:
     """Return the name, in var, of the stability of every gene in its module."""
     return f"{key_added}_stability"
+
+
+def p_value(key_added: str) -> str:
+    """Return the name, in varp, of the p-values of gene edges."""
+    return f"{key_added}_p_value"
+
+
+def q_value(key_added: str) -> str:
+    """Return the name, in varp, of the q-values of gene edges."""
+    return f"{key_added}_q_value"
 
 
 def log_scale(key_added: str) -> str:

@@ -1,5 +1,7 @@
 """Gene modules: how active they are in cells and groups of cells, and what they are called by."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from anndata import AnnData
@@ -7,6 +9,7 @@ from scipy import sparse
 
 from kronax._data import objects
 from kronax._data.matrix import Counts
+from kronax._data.stored_graph import Graph
 from kronax._data.written import params_of
 from kronax.solvers.rows.block import Block
 
@@ -42,14 +45,69 @@ def mean_activity(counts: Counts, module_of: pd.Categorical, group_of: pd.Catego
     return pd.DataFrame(mean, index=module_of.categories, columns=group_of.categories)
 
 
-def hubs(graph: sparse.csr_matrix, module_of: pd.Categorical, names: np.ndarray, n_hubs: int) -> dict[str, list[str]]:
-    """Name the genes of every module with the largest sum of weights within it."""
-    found = {}
-    for code, module in enumerate(module_of.categories):
-        genes = np.flatnonzero(module_of.codes == code)
-        degree = np.asarray(graph[genes][:, genes].sum(axis=1)).ravel()
-        found[module] = list(names[genes[np.argsort(-degree, kind="stable")[:n_hubs]]])
-    return found
+def weighted_degree(graph: Graph, module_of: pd.Categorical) -> np.ndarray:
+    r"""Compute how much every gene is tied to the others of its module, by many edges: (p,), 0 for genes in none.
+
+    With :math:`w` the weights, positive and symmetric, and :math:`m` the module of gene :math:`j`,
+
+    .. math:: d_j = \sum_{l ∈ m} \min(w_{jl}, c_m), \qquad c_m = \operatorname{median}_{i ∈ m} \max_{l ∈ m} w_{il},
+
+    so that no edge counts for more than the strongest one of a typical gene: one strong pair makes no hub.
+    """
+    edges, module = within(graph, module_of)
+    strongest = np.zeros(graph.shape[0])
+    for end in (edges.row, edges.col):
+        np.maximum.at(strongest, end, edges.data)
+    tied = np.flatnonzero(strongest)
+    limit = pd.Series(strongest[tied]).groupby(module_of.codes[tied]).median().reindex(range(len(module_of.categories)))
+    return _degree(edges, np.minimum(edges.data, limit.to_numpy()[module]))
+
+
+def within(graph: Graph, module_of: pd.Categorical) -> tuple[sparse.coo_array, np.ndarray]:
+    """Find the edges within modules, each once, and the module of each as its code."""
+    edges = sparse.triu(graph.maximum(graph.T), k=1).tocoo()
+    codes = np.asarray(module_of.codes)
+    kept = (codes[edges.row] == codes[edges.col]) & (codes[edges.row] >= 0) & (edges.data > 0)
+    row, col = edges.row[kept], edges.col[kept]
+    return sparse.coo_array((edges.data[kept], (row, col)), shape=graph.shape), codes[row]
+
+
+def _degree(edges: sparse.coo_array, weights: np.ndarray) -> np.ndarray:
+    """Sum the weights of every vertex' edges."""
+    n = edges.shape[0]
+    return np.bincount(edges.row, weights, n) + np.bincount(edges.col, weights, n)
+
+
+def ranking(graph: Graph, module_of: pd.Categorical, degree: np.ndarray) -> np.ndarray:
+    """Return the genes in modules, module after module, within each the hubs first: positions.
+
+    Genes of equal weighted degree are told apart by the sum of their whole weights.
+    """
+    edges, _ = within(graph, module_of)
+    order = np.lexsort((-_degree(edges, edges.data), -degree, module_of.codes))
+    return order[module_of.codes[order] >= 0]
+
+
+def hubs(graph: Graph, module_of: pd.Categorical, names: np.ndarray, n_hubs: int) -> dict[str, list[str]]:
+    """Name the genes of every module with the largest weighted degree."""
+    order = ranking(graph, module_of, weighted_degree(graph, module_of))
+    codes = module_of.codes[order]
+    return {module: list(names[order[codes == code][:n_hubs]]) for code, module in enumerate(module_of.categories)}
+
+
+def noise_among(adata: AnnData, modules: str, module_of: pd.Categorical) -> set[str]:
+    """Name the modules that :func:`kronax.tl.gene_modules` took for noise; none where it did not say."""
+    table = table_of(adata, modules)
+    if table is None:
+        return set()
+    return set(table.index[table["noise"].to_numpy(bool)].astype(str)) & set(module_of.categories)
+
+
+def table_of(adata: AnnData, modules: str) -> pd.DataFrame | None:
+    """Return what :func:`kronax.tl.gene_modules` wrote of each module; None where it wrote nothing."""
+    entry = adata.uns.get(modules)
+    table = entry.get("table") if isinstance(entry, Mapping) else None
+    return table if isinstance(table, pd.DataFrame) and "noise" in table else None
 
 
 def gene_names(adata: AnnData, gene_symbols: str | None) -> np.ndarray:

@@ -12,10 +12,12 @@ from kronax._data import objects
 
 Axis = Literal["obs", "var"]
 AXES = ("obs", "var")
+Graph = sparse.csr_matrix | sparse.csr_array
+_SIGNIFICANCE = ("p_value", "q_value")
 
 
 def stored_matrix(data: AnnData | MuData, neighbors_key: str, axis: Axis, what: str) -> tuple[sparse.csr_matrix, str]:
-    """Read ``"connectivities"`` or ``"precision"`` of an axis: CSR, float64, a copy, no stored zeros; and its place."""
+    """Read a matrix of a graph, such as ``"connectivities"``: CSR, float64, a copy, no stored zeros; and its place."""
     of = objects.called(data)
     name, stored = f"{of}.{axis}p", getattr(data, f"{axis}p")
     remedy = _remedy(data.uns, stored, what)
@@ -25,12 +27,27 @@ def stored_matrix(data: AnnData | MuData, neighbors_key: str, axis: Axis, what: 
         remedy = left_out
     elif what == "precision" and "connectivities_key" in graph and "precision_key" not in graph:
         remedy = f"This graph has no precision; only kx.tl.med_magma and kx.tl.gmgm write one. {remedy}"
+    elif what in _SIGNIFICANCE and "connectivities_key" in graph:
+        remedy = f"This graph has no {what.replace('_', '-')}s. {_way_to_significance(axis)}"
     objects.key_in(f"{what}_key", graph, f"{of}.uns[{neighbors_key!r}]", remedy)
     key = graph[f"{what}_key"]
     objects.key_in(key, stored, name, remedy)
     matrix = sparse.csr_matrix(stored[key], dtype=np.float64, copy=True)
     matrix.eliminate_zeros()
     return matrix, f"`{name}[{key!r}]`"
+
+
+def holds(data: AnnData | MuData, neighbors_key: str, axis: Axis, what: str) -> bool:
+    """Return whether a graph has a matrix such as ``"precision"`` or ``"q_value"`` of an axis."""
+    graph = data.uns.get(neighbors_key)
+    return isinstance(graph, Mapping) and graph.get(f"{what}_key") in getattr(data, f"{axis}p")
+
+
+def _way_to_significance(axis: Axis) -> str:
+    """Say how a graph gets p- and q-values."""
+    if axis == "obs":
+        return "Only those of genes have some."
+    return "Run kx.tl.med_magma, which writes those of genes where they can be had."
 
 
 def _remedy(uns: Mapping, stored: Mapping, what: str) -> str:

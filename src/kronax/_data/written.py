@@ -35,7 +35,7 @@ def of_cells(key: str, matrices: Iterable[str] = keys.MATRICES) -> list[Place]:
     return [*(("obsp", getattr(names, matrix)) for matrix in matrices), ("obsm", names.obsm)]
 
 
-def of_genes(key: str, matrices: Iterable[str] = keys.MATRICES, *, scales: bool = True) -> list[Place]:
+def of_genes(key: str, matrices: Iterable[str] = keys.OF_GENES, *, scales: bool = True) -> list[Place]:
     """Name the places of a gene graph, and of the scales."""
     names = keys.graph_keys(key)
     found = [*(("varp", getattr(names, matrix)) for matrix in matrices), ("varm", names.varm)]

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,16 @@ from anndata import AnnData
 
 from kronax._data import keys, objects
 from kronax._data.chunks import read_any
-from kronax._data.modules import categorical, gene_names, graph_of, hubs, learnt_from, mean_activity, require_few
+from kronax._data.modules import (
+    categorical,
+    gene_names,
+    graph_of,
+    hubs,
+    learnt_from,
+    mean_activity,
+    noise_among,
+    require_few,
+)
 from kronax._data.stored_graph import stored_graph
 from kronax.pl._canvas import axes, bare, beside, color_bar, hand_over, length, whole
 from kronax.pl._group_colors import draw_strip, group_colors
@@ -26,6 +35,9 @@ _ASIDE = 0.5  # share of the axes' width that hubs take up at most, where a layo
 _HINTED = 1.04  # a text at some resolutions, times its width
 _LIMITS = 0.5, 2.0  # standard deviations at the ends of the colour bar, at least and at most
 _MISSING = "0.8"  # grey
+_NOISE = ", noise"
+_PALE, _FAINT = 0.65, "0.6"  # of what is noise: how much is hidden, and the colour of names
+_ORDERS = ("groups", "modules")
 
 
 def gene_modules(
@@ -36,6 +48,8 @@ def gene_modules(
     neighbors_key: str | None = None,
     layer: str | None = None,
     n_hubs: int = 3,
+    order: Literal["groups", "modules"] = "groups",
+    min_genes: int = 1,
     gene_symbols: str | None = None,
     ax: Axes | None = None,
     save: str | Path | None = None,
@@ -46,12 +60,13 @@ def gene_modules(
 
     A module's activity in a cell is its genes' share of the cell's total. It is standardised over all cells, and a
     field of the heat map shows its mean over the cells of a group: 1 means one standard deviation above the average
-    cell. Groups stand in the order of their categories; modules in the order of the groups in which they are most
-    active, so that groups and their modules lie along the diagonal. A group whose cells have no counts is grey. The colours
+    cell. Groups stand in the order of their categories; modules, unless `order` says otherwise, in the order of the groups in which
+    they are most active, so that groups and their modules lie along the diagonal. Modules that :func:`kronax.tl.gene_modules`
+    takes for noise stand below the others, pale and marked. A group whose cells have no counts is grey. The colours
     below the columns are those of ``adata.uns[f"{groupby}_colors"]``, if there are any. The colour bar ends at 0.5
     standard deviations at least, so that groups that hardly differ look alike, and at 2 at most.
 
-    Every module is named by its hubs, the genes with the largest sum of edge weights within the module, its number and,
+    Every module is named by its hubs, the genes with the largest weighted degree in it (:func:`kronax.get.modules`), its number and,
     in brackets, its size, the number of its genes. Long names are cut. If there are more groups or modules than there
     is room for, only every second, third, … is named.
 
@@ -71,6 +86,11 @@ def gene_modules(
         ``adata.uns[neighbors_key]["params"]`` names, or `adata.X` if it names none that is there.
     n_hubs
         Hub genes named for every module.
+    order
+        Order of the modules: that of the ``"groups"`` in which they are most active, or that of the ``"modules"`` themselves, which
+        is by size. Noise is last in both.
+    min_genes
+        Fewest genes of a module to draw it. Graphs of significant edges have many modules of two or three.
     gene_symbols
         Column of ``var`` with the names to show; ``adata.var_names`` if None, and for genes whose name is missing.
     ax
@@ -92,7 +112,7 @@ def gene_modules(
     KeyError
         If a column, the layer or the gene graph does not exist.
     ValueError
-        If no cell is in a group or no gene in a module, there are more than 100 groups, or the
+        If `order` is another one, no cell is in a group, no module has `min_genes` genes, there are more than 100 groups, or the
         matrix has negative, NaN or infinite values.
 
     References
@@ -114,25 +134,51 @@ def gene_modules(
     if gene_symbols is not None:
         objects.key_in(gene_symbols, adata.var, "adata.var")
     checks.integer(n_hubs, "n_hubs", low=1)
+    checks.one_of(order, _ORDERS, "order")
+    checks.integer(min_genes, "min_genes", low=1)
     neighbors_key = graph_of(adata, modules, neighbors_key)
     graph = stored_graph(adata, neighbors_key, "var")
     group_of = categorical(adata.obs[groupby], f"adata.obs[{groupby!r}]")
     require_few(group_of, f"adata.obs[{groupby!r}]")
     module_of = categorical(adata.var[modules], f"adata.var[{modules!r}]")
+    n_genes = module_of.value_counts()
+    if n_genes.max() < min_genes:
+        msg = f"No module has {min_genes:,} genes; the largest has {n_genes.max():,}. Name fewer with `min_genes=…`."
+        raise ValueError(msg)
     if layer is None:
         layer = learnt_from(adata, neighbors_key)
 
     table = mean_activity(read_any(adata, layer), module_of, group_of)
-    table = table.iloc[np.argsort(table.fillna(-np.inf).to_numpy().argmax(axis=1), kind="stable")]
+    table = table[n_genes[table.index] >= min_genes]
+    noise = noise_among(adata, modules, module_of) & set(table.index)
+    table = table.iloc[_order(table, noise, order)]
     named = _shortened(hubs(graph, module_of, gene_names(adata, gene_symbols), n_hubs))
-    n_genes = module_of.value_counts()
-    rows = {f"{module} ({n_genes[module]})": named[module] for module in table.index}
+    rows = {f"{module} ({n_genes[module]}){_NOISE if module in noise else ''}": named[module] for module in table.index}
     colors = group_colors(adata.uns, groupby, adata.obs[groupby], group_of)
     sized = ax is None
     if sized:
         ax = axes((length(table.shape[1], COLUMN), length(table.shape[0], _ROW)), show=show)
     _draw(ax, table, rows=rows, groupby=groupby, colors=colors, sized=sized)
+    _fade(ax, len(table) - len(noise), len(table))
     return hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)
+
+
+def _order(table: pd.DataFrame, noise: set[str], order: str) -> np.ndarray:
+    """Order the modules, those of noise last."""
+    is_noise = table.index.isin(noise)
+    group = table.fillna(-np.inf).to_numpy().argmax(axis=1)
+    return np.lexsort((group, is_noise)) if order == "groups" else np.argsort(is_noise, kind="stable")
+
+
+def _fade(ax: Axes, start: int, end: int) -> None:
+    """Make the rows of noise pale: fields and names."""
+    if start == end:
+        return
+    ax.axhspan(start, end, facecolor=ax.get_facecolor(), alpha=_PALE, linewidth=0)
+    for text in [*ax.get_yticklabels(), *ax.texts]:
+        place = text.get_position()[1] if text in ax.get_yticklabels() else text.xy[1]
+        if start < place < end:
+            text.set_color(_FAINT)
 
 
 def _shortened(found: dict[str, list[str]]) -> dict[str, list[str]]:

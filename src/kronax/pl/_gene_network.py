@@ -9,11 +9,12 @@ from anndata import AnnData
 from scipy import sparse
 
 from kronax._data import keys, objects
-from kronax._data.modules import categorical, graph_of
+from kronax._data.edges import significant
+from kronax._data.modules import categorical, gene_names, graph_of, noise_among, ranking, weighted_degree
 from kronax._data.partial_correlations import partial_correlations
 from kronax.pl._canvas import axes, hand_over, ink, legend
 from kronax.pl._names import TEXT, called, inches, short
-from kronax.pl._network_layout import DOT, Drawing, fitted, in_room, legend_height, strongest, tied
+from kronax.pl._network_layout import DOT, Drawing, fitted, in_room, legend_height, strengths, strongest, tied
 from kronax.solvers import checks
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 MOST_GENES = 300
 _SIGNS = {1: ("positive", "#0072B2", "-", 0.4), -1: ("negative", "#D55E00", (0, (2, 1.2)), 0.8)}  # and least width
-_WIDEST = 3.0  # of the edges, points
+_NARROWEST, _WIDEST = 0.4, 3.5  # of the edges, points
+_FAINTEST, _DARKEST = 0.4, 0.8  # opacity of the same
 
 
 def gene_network(
@@ -32,6 +34,7 @@ def gene_network(
     modules: str = keys.GENE_MODULE,
     neighbors_key: str | None = None,
     n_genes: int = 30,
+    q_max: float | None = None,
     gene_symbols: str | None = None,
     random_state: int = 0,
     ax: Axes | None = None,
@@ -42,26 +45,28 @@ def gene_network(
     r"""Draw the graph of a gene module, with the signs of its edges.
 
     A dot is a gene, its name above or below it. An edge is a partial correlation: how two genes depend on each other,
-    given all other genes. Solid blue edges are positive, dashed orange ones negative; wider edges are stronger, and the legend
-    gives the strongest. Edges end at dots, and lead past those of other genes if possible. Graphs of nearest neighbours have
-    only positive edges; complete ones, as with ``n_neighbors=None``, have both signs. Of a complete graph, only the strongest
-    edges are drawn, three for every gene on average; the title gives the number of all. Genes without an edge to another drawn
-    gene stand in rows below.
+    given all other genes. Solid blue edges are positive, dashed orange ones negative. Wider and darker edges are stronger, on a
+    logarithmic scale from the weakest to the strongest that are drawn; the legend gives their values. Edges end at dots, and lead
+    past those of other genes if possible. Graphs of nearest neighbours have only positive edges; those of significant edges, and
+    complete ones, as with ``n_neighbors=None``, have both signs. Of many edges, three for every gene are drawn on average: the strongest one of each gene,
+    then the strongest of all; the title gives the number of all. Genes without an edge to another drawn gene stand in rows below.
 
     Parameters
     ----------
     adata
         Cells × genes, with the result of :func:`kronax.tl.gene_modules`.
     module
-        Name of the module; the one with most genes if None.
+        Name of the module; if None, the one with most genes among those that are not noise.
     modules
         Column of ``var`` that holds the modules.
     neighbors_key
         Key in ``uns`` of the gene graph whose edges are drawn, such as a complete one, which has both signs; if None, that
         in which :func:`kronax.tl.gene_modules` found the modules.
     n_genes
-        Most genes to draw, up to 300: the hubs, those with the largest sum of absolute partial correlations within the
-        module. More than 60 have smaller names.
+        Most genes to draw, up to 300: the hubs, those with the largest weighted degree within the module (:func:`kronax.get.modules`),
+        by absolute partial correlations. More than 60 have smaller names.
+    q_max
+        Draw only edges whose :math:`q` value is at most this, from 0 (excluded) to 1; all if None.
     gene_symbols
         Column of ``var`` with the names to show; ``adata.var_names`` if None, and for genes whose name is missing.
     random_state
@@ -83,9 +88,9 @@ def gene_network(
     Raises
     ------
     KeyError
-        If a column, the module or the gene graph does not exist.
+        If a column, the module or the gene graph does not exist, or `q_max` is given and the graph has no q-values.
     ValueError
-        If `n_genes` is out of range.
+        If `n_genes` or `q_max` is out of range.
 
     References
     ----------
@@ -106,25 +111,35 @@ def gene_network(
     checks.integer(n_genes, "n_genes", low=1, high=MOST_GENES)
     checks.integer(random_state, "random_state", low=0)
     module_of = categorical(adata.var[modules], f"adata.var[{modules!r}]")
+    noise = noise_among(adata, modules, module_of)
     if module is None:
-        module = module_of.value_counts().idxmax()
-    objects.key_in(str(module), list(module_of.categories), f"adata.var[{modules!r}]")
-    whole = partial_correlations(adata, graph_of(adata, modules, neighbors_key), "var")
+        n_genes_of = module_of.value_counts()
+        module = n_genes_of.where(
+            ~n_genes_of.index.isin(noise), 0 if len(noise) < len(n_genes_of) else n_genes_of
+        ).idxmax()
+    module = str(module)
+    objects.key_in(module, list(module_of.categories), f"adata.var[{modules!r}]")
+    graph_key = graph_of(adata, modules, neighbors_key)
+    whole = partial_correlations(adata, graph_key, "var")
+    if q_max is not None:
+        whole = significant(adata, graph_key, whole, q_max)
 
-    members = np.flatnonzero(module_of == str(module))
-    degree = np.asarray(abs(whole[members][:, members]).sum(axis=1)).ravel()
-    genes = members[np.argsort(-degree, kind="stable")[:n_genes]]
-    names = _names(adata, genes, gene_symbols)
-    found, what = whole[genes][:, genes], called(adata.var)
+    order = ranking(abs(whole), module_of, weighted_degree(abs(whole), module_of))
+    members = order[module_of.codes[order] == module_of.categories.get_loc(module)]
+    genes = members[:n_genes]
+    names = short(gene_names(adata, gene_symbols)[genes])
+    found, what = whole[genes][:, genes], _called(adata.var, q_max)
+    if module in noise:
+        module += " (noise)"
 
     sized = ax is None
     if sized:
         graph, drawing = fitted(found, names, random_state)
         ax = axes(tuple(drawing.extent + [0, legend_height(graph)]), show=show)
     else:
-        _write_title(ax, str(module), found, len(members), what)  # takes room where the axes are laid out
+        _write_title(ax, module, found, len(members), what)  # takes room where the axes are laid out
         graph, drawing = in_room(found, names, random_state, inches(ax))
-    _write_title(ax, str(module), found[: graph.shape[0]][:, : graph.shape[0]], len(members), what)
+    _write_title(ax, module, found[: graph.shape[0]][:, : graph.shape[0]], len(members), what)
     _frame(ax, drawing, legend_height(graph), None if sized else inches(ax))
     _draw_edges(ax, graph, drawing)
     _draw_genes(ax, names[: graph.shape[0]], drawing)
@@ -143,12 +158,9 @@ def _write_title(ax: Axes, module: str, found: sparse.csr_array, n_members: int,
     ax.set_title(title, fontsize=TEXT + 1, parse_math=False)
 
 
-def _names(adata: AnnData, genes: np.ndarray, gene_symbols: str | None) -> list[str]:
-    names = np.array(objects.texts(adata.var_names[genes]), dtype=object)
-    if gene_symbols is not None:
-        symbols = adata.var[gene_symbols].to_numpy(dtype=object)[genes]
-        names = np.where(pd.isna(symbols), names, symbols)
-    return short(map(str, names))
+def _called(var: pd.DataFrame, q_max: float | None) -> str:
+    """Return what is drawn, and which of its edges."""
+    return called(var) if q_max is None else f"{called(var)}, edges with q ≤ {q_max:g}"
 
 
 def _frame(ax: Axes, drawing: Drawing, strip: float, room: np.ndarray | None) -> None:
@@ -184,21 +196,51 @@ def _draw_genes(ax: Axes, names: list[str], drawing: Drawing) -> None:
 
 def _draw_edges(ax: Axes, graph: sparse.coo_array, drawing: Drawing) -> None:
     from matplotlib.collections import LineCollection
+    from matplotlib.colors import to_rgba
     from matplotlib.lines import Line2D
 
-    largest = np.abs(graph.data).max(initial=0.0)
-    widest = _WIDEST * drawing.scale
+    shown = strengths(graph)
     lines = []
     for sign, (label, color, style, narrowest) in _SIGNS.items():
         of = np.flatnonzero(np.sign(graph.data) == sign)
         if not len(of):
             continue
-        wide = np.maximum(widest * np.abs(graph.data[of]) / largest, narrowest)
+        share = _share(np.abs(graph.data[of]), shown)
+        wide = np.maximum(drawing.scale * _between(_NARROWEST, _WIDEST, share), narrowest)
+        colors = [to_rgba(color, alpha) for alpha in _between(_FAINTEST, _DARKEST, share)]
         segments = drawing.places[np.stack([graph.row[of], graph.col[of]], axis=1)]
+        order = np.argsort(share, kind="stable")  # the strongest above the others
         ax.add_collection(
-            LineCollection(segments, colors=color, linestyles=[style], linewidths=wide, alpha=0.7, zorder=0)
+            LineCollection(
+                segments[order],
+                colors=[colors[i] for i in order],
+                linestyles=[style],
+                linewidths=wide[order],
+                zorder=0,
+            )
         )
         lines.append(Line2D([], [], color=color, linestyle=style, linewidth=1.5, label=f"{label} partial correlation"))
+    for strength, remark in zip(shown, _remarks(graph, shown), strict=True):
+        wide = drawing.scale * _between(_NARROWEST, _WIDEST, _share(strength, shown))
+        lines.append(Line2D([], [], color="0.5", linewidth=float(wide), label=f"{strength:.2g}{remark}"))
     if lines:
-        lines.append(Line2D([], [], color="0.5", linewidth=widest, label=f"{largest:.2g}, the strongest"))
         legend(ax, handles=lines, loc="lower left", bbox_to_anchor=(0, 0), handlelength=2.5, labelspacing=0.3)
+
+
+def _share(strength: np.ndarray | float, shown: np.ndarray) -> np.ndarray:
+    """Place strengths between the smallest (0) and the largest (1) of those shown, on a logarithmic scale; 1 if all are alike."""
+    if len(shown) < 2:
+        return np.ones(np.shape(strength))
+    return np.log(np.maximum(strength, shown[-1]) / shown[-1]) / np.log(shown[0] / shown[-1])
+
+
+def _between(low: float, high: float, share: np.ndarray) -> np.ndarray:
+    return low + (high - low) * share
+
+
+def _remarks(graph: sparse.coo_array, shown: np.ndarray) -> list[str]:
+    """Say which of the strengths in the legend are the extremes."""
+    if len(shown) < 2:
+        return [", the strongest"] * len(shown)
+    weaker = np.abs(graph.data).min() < shown[-1]
+    return [", the strongest", "", " or weaker" if weaker else ", the weakest"]

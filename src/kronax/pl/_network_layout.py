@@ -16,6 +16,9 @@ _NAME = np.array([0.06, 0.1])  # what a gene takes up beyond the size of its nam
 _LARGEST = 11.0  # inches of a side; where names need more, all is drawn smaller
 _FULL_SIZE = 60  # genes whose names are as large as in other figures; of more, they are smaller
 _SMALLEST = 0.6  # size of the names of many, in that of the others
+MOST_EDGES = 3  # per gene
+_WEAKEST = 50.0  # times weaker than the strongest; such edges are all drawn alike
+_ALIKE = 1.05  # times as strong: no difference to be seen
 _BELOW = 0.15  # from the graph to the genes without edges, inches
 _FILLED = 0.22  # share of the drawing that names take up before they are moved apart
 _INSIDE = 0.9  # of the axes' room is used before names are moved apart
@@ -46,13 +49,26 @@ class Drawing:
 
 
 def strongest(graph: sparse.csr_array) -> sparse.coo_array:
-    """Keep the upper triangle; of a complete graph, the strongest three edges per gene."""
+    """Keep the upper triangle, and of many edges three per gene: the strongest one of every gene, then the strongest of all."""
     edges = sparse.triu(graph, k=1).tocoo()
     n = graph.shape[0]
-    if edges.nnz < n * (n - 1) / 2:
+    if edges.nnz <= MOST_EDGES * n:
         return edges
-    kept = np.argsort(-np.abs(edges.data), kind="stable")[: 3 * n]
+    order = np.argsort(-np.abs(edges.data), kind="stable")
+    ends = np.stack([edges.row, edges.col], axis=1)[order].ravel()
+    of_each = np.unique(np.unique(ends, return_index=True)[1] // 2)  # the first edge with this end
+    kept = order[np.append(of_each, np.delete(np.arange(len(order)), of_each))[: MOST_EDGES * n]]
     return sparse.coo_array((edges.data[kept], (edges.row[kept], edges.col[kept])), shape=graph.shape)
+
+
+def strengths(graph: sparse.coo_array) -> np.ndarray:
+    """Choose the strengths that the legend shows: the largest, one between, and the smallest with a width of its own."""
+    found = np.abs(graph.data)
+    if not len(found):
+        return found
+    high = found.max()
+    low = max(found.min(), high / _WEAKEST)
+    return np.array([high]) if high < _ALIKE * low else np.array([high, np.sqrt(high * low), low])
 
 
 def tied(graph: sparse.coo_array) -> np.ndarray:
@@ -162,4 +178,4 @@ def _layout(graph: sparse.coo_array, sizes: np.ndarray, random_state: int, room:
 
 def legend_height(graph: sparse.coo_array) -> float:
     """Compute the height of the legend, in inches."""
-    return LINE * (len(np.unique(np.sign(graph.data))) + 1) if graph.nnz else 0.0
+    return LINE * (len(np.unique(np.sign(graph.data))) + len(strengths(graph)))

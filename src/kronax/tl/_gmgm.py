@@ -18,6 +18,7 @@ def gmgm(
     layer: str | None | Mapping[str, str | None] = None,
     graphs: Literal["both", "cells", "genes"] = "both",
     n_neighbors: int | None = 15,
+    q_max: float | None = None,
     weights: Literal["affinity", "partial_correlation", "absolute"] = "affinity",
     recall: float = neighbours.RECALL,
     transformer: neighbours.Transformer | Literal["pynndescent", "sklearn"] | None = None,
@@ -51,7 +52,7 @@ def gmgm(
         None, such as ``{"rna": "counts", "protein": None}``.
     graphs
         As in :func:`kronax.tl.med_magma`.
-    n_neighbors
+    n_neighbors, q_max
         As in :func:`kronax.tl.med_magma`.
     weights, recall, transformer
         As in :func:`kronax.tl.med_magma`.
@@ -121,6 +122,8 @@ def gmgm(
         n_comps=n_comps,
         n_neighbors=n_neighbors,
         random_state=random_state,
+        q_max=q_max,
+        penalty=penalty,
     )
     neighbours.check(recall=recall, transformer=transformer, weights=weights, graphs=graphs, n_neighbors=n_neighbors)
     checks.boolean(nonparanormal, "nonparanormal")
@@ -135,6 +138,7 @@ def gmgm(
     settings = {
         "layer": dict(layer) if isinstance(layer, Mapping) else layer,
         "graphs": graphs,
+        "q_max": None if q_max is None else float(q_max),
         "weights": weights,
         "cell_precision": cell_precision if cell_precision == "auto" else bool(cell_precision),
         **neighbours.settings(recall, transformer, weights, graphs),

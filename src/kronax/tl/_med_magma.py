@@ -36,6 +36,7 @@ def med_magma(
     batch_scales: Literal["pooled", "separate"] = "pooled",
     graphs: Literal["both", "cells", "genes"] = "both",
     n_neighbors: int | None = 15,
+    q_max: float | None = None,
     weights: Literal["affinity", "partial_correlation", "absolute"] = "affinity",
     recall: float = neighbours.RECALL,
     transformer: neighbours.Transformer | Literal["pynndescent", "sklearn"] | None = None,
@@ -98,6 +99,11 @@ def med_magma(
         cells. Genes get as many, or all others if there are fewer. None connects all pairs with a positive affinity or
         partial correlation, and writes the complete precision matrices. Edges of cells that are 500 times weaker than
         the strongest (200 times above 10,000 cells) are left out in any case, because UMAP would delete them in place.
+    q_max
+        Connect genes by all partial correlations, positive or negative, with a q-value of at most this, instead of the
+        `n_neighbors` largest positive ones: a share of about `q_max` of these edges is expected to be false. At most 0.3. Genes
+        without such an edge stay without. Leiden and UMAP take positive weights, so negative edges are in the precision and the p-
+        and q-values alone.
     weights
         How cells are connected. ``"affinity"``: by the cosine of their denoised profiles, with the edge weights of
         UMAP; it separates cell types best. ``"partial_correlation"``: by the largest positive partial correlations, as
@@ -191,6 +197,12 @@ def med_magma(
         units in which the diagonal is ½: the off-diagonal entries are then partial correlations with their sign
         reversed.
 
+    ``key_p_value``, ``key_q_value`` : CSR matrix, float64, of genes alone
+        On the edges: the p-value of the partial correlation, never below 2e-308, and its q-value, the smallest false discovery
+        rate (Benjamini and Hochberg) at which the edge would be among those found in all pairs of genes. The null hypothesis keeps
+        scales, the spectrum of the cells and how rare genes are: see :doc:`/methods`. Both are 1 for pairs that are expected together
+        in fewer than 10 cells, which are not tested, and q is 1 where p is above 0.3. Not with an l1 penalty.
+
     Also:
 
     ``adata.obsm["X_key"]``, ``adata.varm["key"]`` : cells × k and genes × k, float64
@@ -202,7 +214,7 @@ def med_magma(
         other than zero. ``adata.var["key_log_scale"]`` is then what all batches have in common.
     ``adata.uns["key"]`` : dict
         What scanpy's ``neighbors_key`` needs (``connectivities_key``, ``distances_key``, ``params``), and
-        ``precision_key``, ``converged``, ``reason``, ``n_iter``, ``objective`` (negative log-likelihood per entry after
+        ``precision_key``, ``p_value_key``, ``q_value_key``, ``converged``, ``reason``, ``n_iter``, ``objective`` (negative log-likelihood per entry after
         every step, including a discarded one, with the penalty if it is a ridge; ½ for white noise; with shrinkage and
         ``joint=False`` the mean over the separate fits of both axes), ``strength`` of the penalty, ``rank`` and ``noise``
         (number of directions beyond the edge of the noise, and the standard deviation of the white noise that the coordinates
@@ -239,7 +251,7 @@ def med_magma(
     RuntimeError
         If this process was forked from one in which kronax had computed, or a matrix changed while it was read.
     ValueError
-        If a matrix that is not in memory has chunks along the genes or of unknown sizes, or no more cells than genes, or an
+        If `q_max` is given for a graph that has no q-values, a matrix that is not in memory has chunks along the genes or of unknown sizes, or no more cells than genes, or an
         argument needs it in memory; a parameter is out of range; `transformer` has other distances or finds too few neighbours; a
         matrix has masked, NaN or infinite values, or fewer than two cells or genes with non-zero values; nothing varies but
         the scales, or, with an l1 penalty, some cell or gene does not; a cell has no batch, or most batches are a single cell; or cell names of a modality are not unique, not in the
@@ -253,6 +265,7 @@ def med_magma(
     ----------
     :cite:t:`Andrew2026`; corrected and extended as described in :doc:`/methods`. The defaults are not the algorithm of the
     paper, but one step of it with separate fits of both axes. Cells that match across batches: :cite:t:`Haghverdi2018`.
+    q-values: :cite:t:`Benjamini1995`; local nulls: :cite:t:`Efron2004`.
 
     Examples
     --------
@@ -273,6 +286,8 @@ def med_magma(
         n_comps=n_comps,
         n_neighbors=n_neighbors,
         random_state=random_state,
+        q_max=q_max,
+        penalty=penalty,
     )
     batches.check(batch_key, batch_scales)
     neighbours.check(recall=recall, transformer=transformer, weights=weights, graphs=graphs, n_neighbors=n_neighbors)
@@ -309,6 +324,7 @@ def med_magma(
         "batch_key": batch_key,
         "batch_scales": None if batch_key is None else batch_scales,
         "graphs": graphs,
+        "q_max": None if q_max is None else float(q_max),
         "weights": weights,
         "cell_precision": cell_precision if cell_precision == "auto" else bool(cell_precision),
         **neighbours.settings(recall, transformer, weights, graphs),

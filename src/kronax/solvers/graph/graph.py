@@ -30,10 +30,24 @@ class Graph:
 
 def on_edges(precision: Precision, graph: Graph) -> sparse.csr_array:
     """Return the signed precision on the edges of a graph and on the diagonal: CSR, exactly symmetric."""
-    upper = sparse.triu(graph.connectivities, k=1, format="coo")
-    rows, cols = upper.coords
-    half = sparse.coo_array((entries(precision, rows, cols), (rows, cols)), upper.shape)
-    full = (half + half.T + sparse.diags_array(diagonal(precision))).tocsr()
+    return on_pairs(precision, sparse.triu(graph.connectivities, k=1, format="coo").coords)
+
+
+def on_pairs(precision: Precision, pairs: tuple[np.ndarray, np.ndarray]) -> sparse.csr_array:
+    """Return the signed precision at pairs ``j < l`` and on the diagonal: CSR, exactly symmetric."""
+    rows, cols = pairs
+    full = of_pairs(rows, cols, entries(precision, rows, cols), len(precision)) + sparse.diags_array(
+        diagonal(precision)
+    )
+    full = full.tocsr()
+    full.sort_indices()
+    return full
+
+
+def of_pairs(rows: np.ndarray, cols: np.ndarray, values: np.ndarray, n: int) -> sparse.csr_array:
+    """Return a symmetric CSR matrix with these values, (n, n), at pairs ``rows < cols``."""
+    half = sparse.coo_array((values, (rows, cols)), (n, n))
+    full = (half + half.T).tocsr()
     full.sort_indices()
     return full
 

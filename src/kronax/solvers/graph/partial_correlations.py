@@ -3,8 +3,8 @@
 import numpy as np
 from scipy import sparse
 
-from kronax.solvers.gaussian.precision import Precision, Sparse, diagonal, factors
-from kronax.solvers.graph.graph import SMALLEST_CORRELATION, Graph, assembled, to_csr
+from kronax.solvers.gaussian.precision import LowRank, Partial, Precision, Sparse, diagonal, entries, factors
+from kronax.solvers.graph.graph import SMALLEST_CORRELATION, Graph, assembled, of_pairs, to_csr
 from kronax.solvers.graph.search import most_similar
 
 _SMALLEST_DISTANCE = 1e-8  # of two equal variables: distances in a graph are positive
@@ -37,6 +37,19 @@ def absolute_graph(precision: Precision, shift: float, n_neighbors: int, *, prog
     size = np.full(len(precision), np.sqrt(diagonal(precision).max() + shift))
     negative, positive = (_largest_entries(precision, size, sign, n_neighbors, progress) for sign in (-1.0, 1.0))
     return _of_weights(_strongest(negative + positive, n_neighbors))
+
+
+def graph_of_pairs(
+    precision: LowRank | Partial, shift: float, pairs: tuple[np.ndarray, np.ndarray], *, absolute: bool
+) -> Graph:
+    """Connect given pairs ``j < l`` whose partial correlation is positive, or all by ``|Φ_jl|``; weights as above."""
+    rows, cols = pairs
+    found, size = entries(precision, rows, cols), diagonal(precision) + shift
+    scale = size.max() if absolute else np.sqrt(size[rows] * size[cols])
+    weights = (np.abs(found) if absolute else np.maximum(-found, 0.0)) / scale
+    weights = of_pairs(rows, cols, weights, len(precision))
+    weights.eliminate_zeros()
+    return _of_weights(weights)
 
 
 def _largest_entries(

@@ -29,7 +29,8 @@ from kronax.solvers.medmagma.steps import Step, Steps
 from kronax.solvers.rows.batches import Batches, taken
 from kronax.solvers.rows.block import divided, like, of_entries
 from kronax.solvers.rows.chunked import Chunked, OfBatches
-from kronax.solvers.rows.rows import InMemory
+from kronax.solvers.rows.noise_free import Factors, NoiseFree
+from kronax.solvers.rows.rows import InMemory, Rows
 from kronax.solvers.scales.laplace import Laplace
 from kronax.solvers.scales.powered import SAMPLE, Powered, powered, powered_chunks
 from kronax.solvers.scales.quotient import pattern_counts
@@ -64,6 +65,8 @@ class Structure:
         Of ``Z``, or of its deviations from the columns' means; None where no precision was wanted.
     noise, rank
         Standard deviation of the noise in ``Z``, and the number of directions above it.
+    skewness
+        Of the columns of ``Z``, (p,); None where no precision was wanted.
     strength
         Of the penalty, rows before columns if there are two; NaN for shrinkage.
     status
@@ -76,6 +79,7 @@ class Structure:
     spectrum: Spectrum | None
     noise: float
     rank: int
+    skewness: np.ndarray | None
     strength: tuple[float, ...]
     status: Status
 
@@ -174,7 +178,7 @@ def fit(
     with jax.enable_x64(True):
         steps = kind(rows, n_comps, axis, penalty, laplace, whole=whole or kind is Penalised, progress=progress)
         run = _iterate(steps, max_iter, tol, progress)
-    return _fit(run, found, offsets, transposed, whole=whole)
+    return _fit(run, rows, found, offsets, transposed, whole=whole)
 
 
 def _seen(matrix: sparse.csr_array, *, power: float | None, n_comps: int) -> Seen:
@@ -224,10 +228,10 @@ def fit_chunks(
     with jax.enable_x64(True):
         steps = Steps(found.rows, n_comps, 0 if center else None, m_step.Penalty(), whole=whole, progress=progress)
         run = _iterate(steps, 1, 0.0, progress)
-    return _fit(run, found, offsets, transposed=False, whole=whole)
+    return _fit(run, found.rows, found, offsets, transposed=False, whole=whole)
 
 
-def _fit(run: "_Run", found: Powered, offsets: Offsets | None, transposed: bool, *, whole: bool) -> Fit:
+def _fit(run: "_Run", rows: Rows, found: Powered, offsets: Offsets | None, transposed: bool, *, whole: bool) -> Fit:
     """Put together where EM ended and the scales: ``|Z| = |Y|^γ·exp(a + b)``."""
     a, b = to_host(run.step.mode.a), to_host(run.step.mode.b)
     if transposed:
@@ -242,7 +246,7 @@ def _fit(run: "_Run", found: Powered, offsets: Offsets | None, transposed: bool,
         n_near_zero=found.n_near_zero,
         n_sampled=found.n_sampled,
         offsets=offsets,
-        **_structure(run, transposed, whole=whole),
+        **_structure(run, rows, transposed, whole=whole),
     )
 
 
@@ -264,22 +268,25 @@ def fit_without_noise(
     axis, penalty = int(transposed) if center else None, _oriented(penalty, transposed)
     with jax.enable_x64(True):
         step = Steps(rows, n_comps, axis, penalty, whole=whole, progress=progress).without_noise()
-    return Structure(**_structure(_Run(step, _of_one(step, "there is no noise to take away")), transposed, whole=whole))
+    run = _Run(step, _of_one(step, "there is no noise to take away"))
+    return Structure(**_structure(run, rows, transposed, whole=whole))
 
 
-def _structure(run: "_Run", transposed: bool, *, whole: bool) -> dict[str, Any]:
-    """Return the fields of :class:`Structure`, rows and columns in the order of the matrix."""
+def _structure(run: "_Run", rows: Rows, transposed: bool, *, whole: bool) -> dict[str, Any]:
+    """Return the fields of :class:`Structure`, rows and columns in the order of the matrix; ``rows`` are those of ``Y``."""
     lead = run.step.lead
+    factors = Factors(*(np.exp(2.0 * to_host(side)) for side in (run.step.mode.b, run.step.mode.a)))
     found, estimate = (run.step.found, run.step.estimate) if whole else (None, None)
     psi, phi = (estimate.rows, estimate.cols[0]) if estimate else (None, None)
-    rows, cols = Axis(lead.rows * lead.shrunk, psi), Axis(lead.cols * lead.shrunk, phi)
+    of_rows, of_cols = Axis(lead.rows * lead.shrunk, psi), Axis(lead.cols * lead.shrunk, phi)
     strength = estimate.strength if estimate else (np.nan,)
     return {
-        "rows": cols if transposed else rows,
-        "cols": rows if transposed else cols,
+        "rows": of_cols if transposed else of_rows,
+        "cols": of_rows if transposed else of_cols,
         "spectrum": found.transposed() if found and transposed else found,
         "noise": lead.noise,
         "rank": lead.rank,
+        "skewness": NoiseFree(rows, factors).skewness(int(transposed)) if whole else None,
         "strength": strength[::-1] if transposed else strength,
         "status": run.status,
     }

@@ -73,6 +73,18 @@ class NoiseFree:
         """Compute ``Σ_j z_ij²``, ``Σ_j z_ij`` and ``Σ_j z_ij μ_j`` of every row, (n, 3)."""
         return self.rows.each(_deviations, self.factors, np.ones(self.shape[1]), mean)
 
+    def skewness(self, axis: int) -> np.ndarray:
+        """Compute the skewness of every column (``axis`` 0) or row (1), zeros counted; 0 where nothing varies."""
+        if axis == 0:
+            sums = self.rows.sums(_col_powers, self.factors, title="skewness", progress=self.progress)
+        else:
+            sums = self.rows.each(_row_powers, self.factors).T
+        first, second, third = (np.asarray(total) / self.shape[axis] for total in sums)
+        variance = second - first**2
+        moment = third - 3 * first * second + 2 * first**3
+        varies = variance > np.finfo(np.float64).eps * second
+        return np.where(varies, moment / np.where(varies, variance, 1.0) ** 1.5, 0.0)
+
     def held(self) -> sparse.csr_array:
         """Return ``Z``, which shares its pattern with ``Y``; for rows in memory."""
         if not isinstance(self.rows, InMemory):
@@ -142,6 +154,21 @@ def _coordinates(block: Block, factors: Factors, right: np.ndarray, none: np.nda
     z = _scaled(block, factors)
     energies, products = z.row_energies(ones), z.products(right, none, np.float64)
     return energies.__array_namespace__().concat([products, energies[:, None]], axis=1)
+
+
+def _col_powers(block: Block, factors: Factors) -> Arrays:
+    """Compute ``Σ_i z_ij``, ``Σ_i z_ij²`` and ``Σ_i z_ij³``."""
+    return tuple(power.T @ block.ones for power in _powers(block, factors))
+
+
+def _row_powers(block: Block, factors: Factors) -> np.ndarray:
+    """Compute ``Σ_j z_ij``, ``Σ_j z_ij²`` and ``Σ_j z_ij³``."""
+    return np.stack([power.sum(axis=1) for power in _powers(block, factors)], axis=1)
+
+
+def _powers(block: Block, factors: Factors) -> list[sparse.csr_array]:
+    z = _scaled(block, factors)
+    return [z.with_values(z.matrix.data**power) for power in (1, 2, 3)]
 
 
 def _deviations(block: Block, factors: Factors, ones: np.ndarray, mean: np.ndarray) -> np.ndarray:

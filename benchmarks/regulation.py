@@ -1,0 +1,102 @@
+"""Simulated counts of genes that regulate each other, for ``gene_networks.py``.
+
+The model is that of SERGIO (Dibaeinia and Sinha 2020): the concentration ``x`` of a gene follows the chemical Langevin equation
+
+    ``dx = (P − λx) dt + q(√P dW₁ + √(λx) dW₂)``,
+
+with production ``P`` of a gene without regulators fixed in every cell type, and otherwise the sum of Hill functions of its regulators,
+``k x²/(h² + x²)``, or ``k`` less that if they repress; ``h`` is the regulator's mean over the types.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+DECAY = 0.8
+STEP, STEPS = 0.02, 750
+
+
+@dataclass(frozen=True)
+class Network:
+    """Regulators and targets, (edges, 2), among ``n_genes`` genes; acyclic."""
+
+    edges: np.ndarray
+    n_genes: int
+
+    def truth(self) -> np.ndarray:
+        """Which genes regulate each other, (genes, genes), symmetric."""
+        found = np.zeros((self.n_genes, self.n_genes), dtype=bool)
+        found[tuple(self.edges.T)] = True
+        return found | found.T
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Counts, (cells, genes), and the type of every cell."""
+
+    counts: np.ndarray
+    types: np.ndarray
+
+
+def random_network(n_genes: int, n_regulators: int, rng: np.random.Generator) -> Network:
+    """Draw a network in which few regulators have most of the targets, and a target one to three regulators."""
+    popularity, order = rng.pareto(1.2, n_regulators) + 0.3, rng.permutation(n_genes)
+    edges = []
+    for target in range(n_regulators // 2, n_genes):
+        able = popularity[:target]
+        n_own = min(1 + rng.binomial(2, 0.25), len(able))
+        own = rng.choice(len(able), n_own, replace=False, p=able / able.sum())
+        edges += [(order[regulator], order[target]) for regulator in own]
+    return Network(np.array(edges), n_genes)
+
+
+def simulate(network: Network, n_types: int, n_each: int, noise: float, rng: np.random.Generator) -> Cells:
+    """Draw concentrations of cells, each with a history of its own, in the steady state of its type."""
+    sources, targets = network.edges.T
+    strength = rng.uniform(1, 5, len(sources)) * np.where(rng.random(len(sources)) < 0.4, -1, 1)
+    shape = n_types, network.n_genes
+    production = np.where(rng.random(shape) < 0.5, rng.uniform(0.5, 2, shape), rng.uniform(3, 5, shape))
+    production[:, targets] = 0.0
+    steady, half = _steady(network, production, strength)
+    types = np.repeat(np.arange(n_types), n_each)
+    x, production = steady[types], production[types]
+    for _ in range(STEPS):
+        made, lost = production + _regulated(x, network, strength, half), DECAY * x
+        drift = (made - lost) * STEP
+        x = np.maximum(x + drift + noise * np.sqrt(STEP * (made + lost)) * rng.standard_normal(x.shape), 0)
+    return Cells(x, types)
+
+
+def sequenced(cells: Cells, rng: np.random.Generator) -> Cells:
+    """Draw counts: Poisson, of cells with unequal depth and genes that are caught unequally often."""
+    n, p = cells.counts.shape
+    mean = 0.3 * cells.counts * rng.lognormal(0, 0.4, (n, 1)) * rng.lognormal(0, 1, p)
+    return Cells(rng.poisson(mean).astype(float), cells.types)
+
+
+def _hill(x: np.ndarray, strength: np.ndarray, half: np.ndarray) -> np.ndarray:
+    active = x**2 / (half**2 + x**2)
+    return np.where(strength > 0, strength * active, -strength * (1 - active))
+
+
+def _regulated(x: np.ndarray, network: Network, strength: np.ndarray, half: np.ndarray) -> np.ndarray:
+    sources, targets = network.edges.T
+    found = np.zeros(x.shape[::-1])
+    np.add.at(found, targets, _hill(x[:, sources], strength, half).T)
+    return found.T
+
+
+def _steady(network: Network, production: np.ndarray, strength: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the concentrations of every type without noise, and ``h``, regulators before their targets."""
+    sources, targets = network.edges.T
+    steady, half = production / DECAY, np.ones(len(sources))
+    waiting = set(targets)
+    while waiting:
+        ready = {gene for gene in waiting if not waiting.intersection(sources[targets == gene])}
+        for gene in ready:
+            for edge in np.flatnonzero(targets == gene):
+                regulator = steady[:, sources[edge]]
+                half[edge] = regulator.mean()
+                steady[:, gene] += _hill(regulator, strength[edge], half[edge]) / DECAY
+        waiting -= ready
+    return steady, half

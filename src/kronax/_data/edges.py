@@ -1,0 +1,106 @@
+"""The edges of a stored graph: each once, with its weight, partial correlation, p- and q-value."""
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from anndata import AnnData
+from mudata import MuData
+from scipy import sparse
+
+from kronax._data.partial_correlations import partial_correlations
+from kronax._data.stored_graph import Axis, Graph, holds, stored_graph, stored_matrix
+from kronax.solvers import checks
+
+
+@dataclass(frozen=True)
+class Edges:
+    """The edges of a graph with ``n`` vertices, every one once, each field ``(n_edges,)``.
+
+    Attributes
+    ----------
+    first, second
+        Positions of both ends, ``first < second``.
+    weight
+        Connectivities; 0 for edges that only the precision has, such as negative ones.
+    partial_correlation
+        None if the graph has no precision.
+    p_value, q_value
+        None if the graph has none; NaN for an edge without.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    weight: np.ndarray
+    partial_correlation: np.ndarray | None
+    p_value: np.ndarray | None
+    q_value: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def order(self, axis: Axis) -> np.ndarray:
+        """Order the edges, the strongest first: genes' by absolute partial correlation, those of cells by weight."""
+        rho = np.zeros(len(self)) if self.partial_correlation is None else np.abs(self.partial_correlation)
+        keys = (rho, self.weight) if axis == "obs" else (self.weight, rho)
+        return np.lexsort((self.second, self.first, *(-key for key in keys)))
+
+    def chosen(self, which: np.ndarray) -> "Edges":
+        """Choose edges by a mask or by positions."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: values[which] for name, values in found.items() if values is not None})
+
+
+def read(data: AnnData | MuData, neighbors_key: str, axis: Axis, q_max: float | None = None) -> Edges:
+    """Read the edges of a graph, those with ``q ≤ q_max`` alone if this is given, the strongest first."""
+    connectivities = stored_graph(data, neighbors_key, axis)
+    connectivities = sparse.csr_array(connectivities.maximum(connectivities.T))
+    if q_max is not None:
+        require_q_values(data, neighbors_key, axis, q_max)
+    signed = partial_correlations(data, neighbors_key, axis) if holds(data, neighbors_key, axis, "precision") else None
+    joined = connectivities if signed is None else connectivities + abs(signed)
+    pairs = sparse.triu(joined, k=1).tocoo()
+    first, second = pairs.row, pairs.col
+    found = Edges(
+        first,
+        second,
+        _at(connectivities, first, second),
+        None if signed is None else _at(signed, first, second),
+        *(_significance(data, neighbors_key, axis, what, first, second) for what in ("p_value", "q_value")),
+    )
+    if q_max is not None:
+        found = found.chosen(found.q_value <= q_max)
+    return found.chosen(found.order(axis))
+
+
+def require_q_values(data: AnnData | MuData, neighbors_key: str, axis: Axis, q_max: float) -> None:
+    """Require q-values of the edges, and a bound that can be one."""
+    checks.positive(q_max, "q_max", high=1.0)
+    stored_matrix(data, neighbors_key, axis, "q_value")
+
+
+def significant(adata: AnnData, neighbors_key: str, graph: Graph, q_max: float) -> sparse.csr_array:
+    """Keep the entries of a gene graph whose edges have ``q ≤ q_max``."""
+    require_q_values(adata, neighbors_key, "var", q_max)
+    q_values, _ = stored_matrix(adata, neighbors_key, "var", "q_value")
+    entries = graph.tocoo()
+    kept = _known(q_values, entries.row, entries.col) <= q_max  # NaN is not
+    return sparse.csr_array((entries.data[kept], (entries.row[kept], entries.col[kept])), shape=graph.shape)
+
+
+def _significance(
+    data: AnnData | MuData, neighbors_key: str, axis: Axis, what: str, first: np.ndarray, second: np.ndarray
+) -> np.ndarray | None:
+    if not holds(data, neighbors_key, axis, what):
+        return None
+    return _known(stored_matrix(data, neighbors_key, axis, what)[0], first, second)
+
+
+def _at(matrix: Graph, row: np.ndarray, col: np.ndarray) -> np.ndarray:
+    """Return the values of pairs."""
+    return np.asarray(matrix[row, col], np.float64).ravel() if len(row) else np.zeros(0)
+
+
+def _known(matrix: Graph, row: np.ndarray, col: np.ndarray) -> np.ndarray:
+    """Return the values of pairs, NaN where none is stored: p and q are never 0."""
+    found = _at(matrix, row, col)
+    return np.where(found == 0, np.nan, found)

@@ -1,0 +1,141 @@
+from collections.abc import Collection
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+
+from kronax._data import edges as stored
+from kronax._data import keys, objects
+from kronax.solvers import checks
+
+_AXES = {"genes": "var", "cells": "obs"}
+
+
+def edges(
+    data: AnnData | MuData,
+    axis: Literal["genes", "cells"] = "genes",
+    *,
+    neighbors_key: str = keys.MED_MAGMA,
+    q_max: float | None = None,
+    modules: str = keys.GENE_MODULE,
+    regulators: Collection[str] | None = None,
+) -> pd.DataFrame:
+    """Get the edges of a graph as a table, for a paper, a network program or another package.
+
+    Every edge is one row, the strongest first. The table goes to Cytoscape as CSV (:meth:`pandas.DataFrame.to_csv`), to networkx
+    by ``networkx.from_pandas_edgelist(table, edge_attr=True)``, which writes GraphML, and to igraph by
+    ``igraph.Graph.DataFrame(table, directed=False, use_vids=False)``: see :doc:`/judging`.
+
+    Parameters
+    ----------
+    data
+        AnnData object with a graph, such as the result of :func:`kronax.tl.med_magma`; a MuData object for the graph of its
+        cells. Not changed.
+    axis
+        Whose graph: ``"genes"`` or ``"cells"``.
+    neighbors_key
+        Key in ``uns`` that describes the graph.
+    q_max
+        Only edges whose :math:`q` value is at most this, from 0 (excluded) to 1; all edges if None. Of those with
+        :math:`q ≤ 0.05`, about one in twenty is expected to be false.
+    modules
+        Column of ``var`` with the modules of genes. If there is none of this name, the table has no columns of modules.
+    regulators
+        Names of genes that may regulate others, such as transcription factors. Then only their edges are in the table, from every
+        regulator to its neighbours, with their rank. Names that `data` does not have are passed over.
+
+    Returns
+    -------
+    Edges × columns. A column whose quantity the graph does not have is left out:
+
+    ``source``, ``target`` : str
+        Names of both ends, ``source`` being the one that comes first in `data`, or the regulator. Edges have no direction of their
+        own: one between two regulators is in the table from both.
+    ``weight`` : float64
+        Weight in the graph, which is positive; 0 for edges that only the precision has, such as negative ones.
+    ``partial_correlation`` : float64
+        With its sign; if the graph has a precision.
+    ``p_value``, ``q_value`` : float64
+        Significance of the partial correlation, and the share of false edges among all pairs of genes that are at least as
+        significant; if the graph has them. NaN for edges that were not tested.
+    ``source_module``, ``target_module`` : str
+        Modules of both ends, if genes have modules; missing for a gene in none. An edge within a module has the same twice.
+
+    ``rank`` : int64
+        With `regulators`: 1 for the strongest edge of each of them.
+
+    Edges of genes are ordered by absolute partial correlation, if the graph has it, and those of cells by weight.
+
+    Raises
+    ------
+    KeyError
+        If there is no such graph, `q_max` is given and the graph has no q-values, or no regulator is a gene of `data`.
+    TypeError
+        If `data` is not an AnnData object, or a MuData object for cells, or `regulators` is a single name.
+    ValueError
+        If an argument is out of range, `regulators` are given for cells, or the graph has a weight that is negative or not finite.
+
+    References
+    ----------
+    :cite:t:`Andrew2026`, for the graphs; :cite:t:`Benjamini1995`, for false discovery rates.
+
+    Examples
+    --------
+    >>> import kronax as kx
+    >>> adata = kx.datasets.kronecker_sum(60, 50)
+    >>> kx.tl.med_magma(adata, n_neighbors=5)
+    >>> kx.tl.gene_modules(adata)
+    >>> table = kx.get.edges(adata)
+    >>> [name for name in table if "value" not in name]
+    ['source', 'target', 'weight', 'partial_correlation', 'source_module', 'target_module']
+    >>> len(table) == adata.varp["med_magma_connectivities"].nnz // 2
+    True
+    """
+    checks.one_of(axis, _AXES, "axis")
+    side = _AXES[axis]
+    objects.holds_graph(data, side)
+    if regulators is not None:
+        _require_regulators(data, axis, regulators)
+    found = stored.read(data, neighbors_key, side, q_max)
+    names = np.array(objects.texts(getattr(data, f"{side}_names")), dtype=object)
+    table = {"source": names[found.first], "target": names[found.second], "weight": found.weight}
+    for name in ("partial_correlation", "p_value", "q_value"):
+        if (values := getattr(found, name)) is not None:
+            table[name] = values
+    if axis == "genes" and modules in data.var:
+        module_of = data.var[modules].astype(object).map(str, na_action="ignore").to_numpy()
+        table |= {"source_module": module_of[found.first], "target_module": module_of[found.second]}
+    found = pd.DataFrame(table)
+    return found if regulators is None else _of_regulators(found, set(regulators))
+
+
+def _require_regulators(data: AnnData | MuData, axis: str, regulators: Collection[str]) -> None:
+    if axis == "cells":
+        msg = "`regulators` are genes; found axis='cells'."
+        raise ValueError(msg)
+    if isinstance(regulators, str):
+        msg = f"`regulators` must be a list of names, found the single name {regulators!r}; write [{regulators!r}]."
+        raise TypeError(msg)
+    names = objects.texts(data.var_names)
+    if not set(regulators).intersection(names):
+        msg = (
+            f"None of the `regulators` ({checks.listed(list(regulators), most=3)}) is a gene of the object, whose names are "
+            f"{checks.listed(names, most=3)}."
+        )
+        raise KeyError(msg)
+
+
+def _of_regulators(table: pd.DataFrame, regulators: set[str]) -> pd.DataFrame:
+    """Keep the edges of regulators, each from the regulator, in the same order; rank those of every regulator."""
+    swapped = {
+        "source": "target",
+        "target": "source",
+        "source_module": "target_module",
+        "target_module": "source_module",
+    }
+    ends = [table, table.rename(columns=swapped)[table.columns]]
+    found = pd.concat([some[some["source"].isin(regulators)] for some in ends]).sort_index(kind="stable")
+    found.insert(2, "rank", found.groupby("source").cumcount() + 1)
+    return found.reset_index(drop=True)

@@ -1,0 +1,252 @@
+r"""How sure the edges between variables are: a test of every partial correlation.
+
+The null hypothesis keeps what is not dependence between two variables. Where variables do not depend on each other and are
+Gaussian, with any dependence between the samples, rotating them changes nothing. An estimate of the precision that rotates with
+them is then ``V diag(f) Vᵀ`` with ``V`` uniform over all rotations, whatever its spectrum ``f``, and the variance of its entries
+off the diagonal, given ``f``, is their mean square
+
+    ``σ² = Σ_{j≠l} ρ_jl² / (p(p − 1))``.                                                                              (1)
+
+Structure in ``f`` makes it larger, so tests are conservative where there is much of it. Variables with more structure than others
+also have more noise in their partial correlations; ``τ_j`` is the spread of those of variable ``j``, by their mean absolute value, beside that of
+all where it is larger than chance explains, and else 1. Counts are not Gaussian: a product of
+two rare variables is skewed like a Poisson variable. If the values ``z_j`` and ``z_l`` are paired at random, the sum of their
+products over ``n`` samples has
+
+    skewness ``s_jl = γ_j γ_l / √n``,   ``γ_j`` the skewness of ``z_j``,                                              (2)
+
+and the cube root of Wilson and Hilferty (1931) turns it into a normal score
+
+    ``y = (6/s)((1 + s u/2)^⅓ − 1) + s/6``,   ``u = ρ_jl/(τ_j τ_l σ)``, ``σ`` that of the ``ρ_jl/(τ_j τ_l)``.         (3)
+
+What is left depends on how rare the variables are, so scores are centred and scaled by their median and Eq. 1 once more, among
+pairs that are expected together in about equally many samples: a local null (Efron 2004). Pairs that are expected together in fewer
+than ten samples are not tested.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import ndtr
+
+from kronax.solvers.gaussian.precision import LowRank, Partial, diagonal, factors
+
+FEWEST_TOGETHER = 10.0  # samples in which two variables are expected together, for a test
+_LIGHT = 3.0  # scores beyond which the lighter tail of Eq. 3 is not trusted
+_SYMMETRIC = 1e-6  # skewness below which Eq. 3 is the identity, but for rounding
+_PER_BIN, _MOST_BINS = 1000, 20  # pairs of a local null, at least, and local nulls
+_FEWEST_FOR_SPREAD, _SURE = 20, 3.0  # pairs of a variable, and standard errors beyond which its spread is its own
+_PAIRS = 2**22  # of a block
+_SAMPLE = 2**20  # pairs from which the null is found, about
+_NOT_RANKED = 1.0  # scores below this, with p-values above .3, get a q-value of 1
+_ROUNDING = 1e-6  # of scores: a pair that is looked up is among those that were ranked
+
+
+class Samples(NamedTuple):
+    """What the null keeps of the samples of every variable.
+
+    Attributes
+    ----------
+    skewness
+        ``γ``, (p,).
+    counts
+        Number of samples in which it is not zero, (p,) float64.
+    n
+        Number of samples.
+    """
+
+    skewness: np.ndarray
+    counts: np.ndarray
+    n: int
+
+    def together(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """Return in how many samples two variables are expected together, if one does not depend on the other."""
+        return self.counts[rows] * self.counts[cols] / self.n
+
+
+@dataclass(frozen=True)
+class Null:
+    """Scores of pairs that do not depend on each other.
+
+    Attributes
+    ----------
+    samples
+        Of the variables.
+    relative, sigma
+        ``τ``, (p,), and ``σ``, over pairs that are tested.
+    bounds
+        Expected numbers of samples together that divide the local nulls, (bins − 1,).
+    centres, spreads
+        Median of the scores in every local null, and their root mean square around it, (bins,).
+    """
+
+    samples: Samples
+    relative: np.ndarray
+    sigma: float
+    bounds: np.ndarray
+    centres: np.ndarray
+    spreads: np.ndarray
+
+    @classmethod
+    def of(cls, samples: Samples, correlations: np.ndarray, rows: np.ndarray, tested: np.ndarray) -> "Null":
+        """Find the null from the partial correlations of some variables with all, (rows, p), of which some are tested."""
+        relative = _relative_spreads(correlations, tested)
+        i, cols = _some_of(np.triu(tested) if len(rows) == len(relative) else tested)
+        values, rows = correlations[i, cols], rows[i]
+        sigma = float(np.sqrt(np.mean((values / (relative[rows] * relative[cols])) ** 2))) or 1.0
+        together = samples.together(rows, cols)
+        n_bins = int(np.clip(len(together) // _PER_BIN, 1, _MOST_BINS))
+        bounds = np.unique(np.quantile(together, np.arange(1, n_bins) / n_bins))
+        null = cls(samples, relative, sigma, bounds, np.zeros(len(bounds) + 1), np.ones(len(bounds) + 1))
+        scores = null.scores(values, rows, cols)
+        of = np.searchsorted(bounds, together, side="right")
+        for number in range(len(bounds) + 1):
+            inside = scores[of == number]
+            if len(inside):
+                null.centres[number] = np.median(inside)
+                null.spreads[number] = np.sqrt(np.mean((inside - null.centres[number]) ** 2)) or 1.0
+        return null
+
+    def scores(self, correlations: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """Return standard normal scores of partial correlations: Eq. 3, centred and scaled by the local null."""
+        samples, u = self.samples, correlations / (self.sigma * self.relative[rows] * self.relative[cols])
+        skewness = samples.skewness[rows] * samples.skewness[cols] / np.sqrt(samples.n)
+        scores = _normal(u, skewness)
+        of = np.searchsorted(self.bounds, samples.together(rows, cols), side="right")
+        return (scores - self.centres[of]) / self.spreads[of]
+
+
+def _relative_spreads(correlations: np.ndarray, tested: np.ndarray) -> np.ndarray:
+    """Compute ``τ`` of every column, (p,), from its tested pairs.
+
+    The logarithm of the mean absolute value of a normal sample has a variance of 0.57 over its size. Few large values, which may be
+    true, count as three standard deviations.
+    """
+    size = tested.sum(axis=0)
+    known = size >= _FEWEST_FOR_SPREAD
+    if not known.any():
+        return np.ones(len(size))
+    sizes = np.abs(correlations)
+    most = 3 * np.median(sizes[_some_of(tested)]) / 0.6745
+    found = np.einsum("ij,ij->j", np.minimum(sizes, most, out=sizes), tested)[known] / size[known]
+    found /= np.median(found) or 1.0
+    relative = np.ones(len(size))
+    relative[known] = np.where(found > np.exp(_SURE * np.sqrt(0.57 / size[known])), found, 1.0)
+    return relative
+
+
+def _some_of(tested: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs of evenly spread rows, as many as the null needs."""
+    step = max(1, tested.size // _SAMPLE)
+    i, j = np.nonzero(tested[::step])
+    return i * step, j
+
+
+def _normal(u: np.ndarray, skewness: np.ndarray) -> np.ndarray:
+    """Turn standardised values into normal scores: Eq. 3, and no more than the values themselves far in the lighter tail."""
+    s = np.where(np.abs(skewness) < _SYMMETRIC, _SYMMETRIC, skewness)
+    scores = 6 / s * (np.cbrt(np.maximum(1 + s * u / 2, 0)) - 1) + s / 6
+    heavy = np.sign(s)
+    least = -np.maximum(-heavy * u, _LIGHT)  # in the direction of the lighter tail
+    return heavy * np.maximum(heavy * scores, np.where(heavy * u < 0, least, -np.inf))
+
+
+class PairTest:
+    """A test of every pair of variables.
+
+    Parameters
+    ----------
+    precision
+        ``Φ``, an estimate that rotates with the variables: not a sparse one.
+    shift
+        ``ψ̄``, mean diagonal of the other axis' precision.
+    samples
+        Of the variables.
+    """
+
+    def __init__(self, precision: LowRank | Partial, shift: float, samples: Samples) -> None:
+        vectors, self._weights = factors(precision)
+        self._scaled = vectors / np.sqrt(diagonal(precision) + shift)[:, None].astype(vectors.dtype)
+        self.samples, self.p = samples, len(precision)
+        self._height = max(1, _PAIRS // self.p)
+
+    @cached_property
+    def n_tested(self) -> int:
+        """Number of pairs that are tested."""
+        counts = np.sort(self.samples.counts)
+        least = np.ceil(FEWEST_TOGETHER * self.samples.n / counts)
+        n_ordered = (self.p - np.searchsorted(counts, least)).sum() - (counts >= least).sum()  # not with themselves
+        return int(n_ordered) // 2
+
+    @cached_property
+    def null(self) -> Null:
+        """Scores of pairs that do not depend on each other, found from evenly spread variables and all others."""
+        rows = np.arange(0, self.p, -(-self.p // self._height))
+        return Null.of(self.samples, self._block(rows), rows, self._tested(rows))
+
+    def edges(self, q_max: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return the pairs ``j < l`` whose q-value is at most ``q_max``."""
+        small = np.flatnonzero(self._q_values <= q_max)
+        least = self._ranked[small[0]] if len(small) else np.inf
+        found = [np.stack([rows, cols])[:, np.abs(scores) >= least] for rows, cols, scores in self._pairs()]
+        rows, cols = np.concatenate(found, axis=1)
+        return rows, cols
+
+    def values(self, correlations: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the p- and q-values of some pairs, whose partial correlations are given; 1 where a pair is not tested."""
+        p_values, q_values = np.ones(len(rows)), np.ones(len(rows))
+        tested = self.samples.together(rows, cols) >= FEWEST_TOGETHER
+        if tested.any():
+            scores = np.abs(self.null.scores(correlations[tested], rows[tested], cols[tested]))
+            p_values[tested] = _two_sided(scores)
+            place = np.searchsorted(self._ranked, scores * (1 - _ROUNDING))
+            q_values[tested] = np.append(self._q_values, 1.0)[place]
+            q_values[p_values > _two_sided(np.array(_NOT_RANKED))] = 1.0
+        return p_values, q_values
+
+    @cached_property
+    def _ranked(self) -> np.ndarray:
+        """Absolute scores of all pairs, except small ones, rising."""
+        scores = [np.abs(scores) for _, _, scores in self._pairs()]
+        return np.sort(np.concatenate([some[some >= _NOT_RANKED] for some in scores]))
+
+    @cached_property
+    def _q_values(self) -> np.ndarray:
+        """``min_{k ≥ i} m p_(k) / k`` (Benjamini and Hochberg 1995): the ``k`` largest scores have ``p ≤ p_(k)``."""
+        k = np.arange(len(self._ranked), 0, -1)
+        return np.minimum(np.minimum.accumulate(self.n_tested * _two_sided(self._ranked) / k), 1.0)
+
+    def _pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield the tested pairs ``j < l`` and their scores, block after block."""
+        for start in range(0, self.p, self._height):
+            rows = np.arange(start, min(start + self._height, self.p))
+            i, j = np.nonzero(np.triu(self._tested(rows), k=start))
+            if len(i):
+                yield rows[i], j, self.null.scores(self._block(rows)[i, j], rows[i], j)
+            else:
+                yield i, j, np.zeros(0)
+
+    def _block(self, rows: np.ndarray) -> np.ndarray:
+        """Return the partial correlations of some variables with all."""
+        return self._whole if len(rows) == self.p else self._correlations(self._scaled[rows])
+
+    @cached_property
+    def _whole(self) -> np.ndarray:
+        return self._correlations(self._scaled)
+
+    def _correlations(self, scaled: np.ndarray) -> np.ndarray:
+        return -(scaled * self._weights) @ self._scaled.T
+
+    def _tested(self, rows: np.ndarray) -> np.ndarray:
+        """Return which pairs of some variables with all others are tested."""
+        found = self.samples.together(rows[:, None], np.arange(self.p)) >= FEWEST_TOGETHER
+        found[np.arange(len(rows)), rows] = False
+        return found
+
+
+def _two_sided(scores: np.ndarray) -> np.ndarray:
+    """Return two-sided p-values, never 0."""
+    return np.maximum(2 * ndtr(-np.abs(scores)), np.finfo(np.float64).tiny)

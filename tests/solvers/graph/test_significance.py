@@ -1,0 +1,166 @@
+"""Tests of partial correlations."""
+
+import numpy as np
+import pytest
+from anndata import AnnData
+from scipy import stats
+
+import kronax as kx
+from kronax.solvers.gaussian.precision import LowRank
+from kronax.solvers.gaussian.vectors import Held
+from kronax.solvers.graph import significance
+from kronax.solvers.graph.significance import FEWEST_TOGETHER, Null, PairTest, Samples, _normal
+
+P = 450  # 10⁵ pairs
+
+
+# Scores
+
+
+@pytest.mark.parametrize("skewness", [0.05, 0.3, 1.0, -0.4])
+def test_scores_are_those_of_a_skewed_variable(skewness):
+    """Those of a gamma distribution with this skewness, in its body and in its heavier tail."""
+    u = np.sign(skewness) * np.linspace(-1.2, 5, 60)
+    exact = stats.norm.isf(stats.pearson3.sf(u, skewness))
+    np.testing.assert_allclose(_normal(u, np.full(60, skewness)), exact, atol=0.03)
+
+
+@pytest.mark.parametrize("skewness", [0.0, 1e-4, 0.1, 0.8, 2.0])
+def test_scores_rise(skewness):
+    """And are no larger than the value itself far in the lighter tail, where the gamma distribution ends."""
+    u = np.linspace(-9, 9, 500)
+    scores = _normal(u, np.full(500, skewness))
+    assert (np.diff(scores) >= 0).all() and (scores[u < -3] >= u[u < -3] - 1e-4).all()
+    np.testing.assert_allclose(_normal(-u, np.full(500, -skewness)), -scores, atol=1e-4)
+
+
+def test_scores_of_poisson_counts(rng):
+    """Two rare events, independent of each other, are seen together a number of times that is a Poisson variable."""
+    mean = 12.0
+    together = rng.poisson(mean, 200_000)
+    scores = _normal((together + rng.uniform(-0.5, 0.5, len(together)) - mean) / np.sqrt(mean), 1 / np.sqrt(mean))
+    assert stats.kstest(scores, "norm").statistic < 0.006
+    assert np.mean(scores > 4) < 3 * stats.norm.sf(4)
+    assert np.mean((together - mean) / np.sqrt(mean) > 4) > 5 * stats.norm.sf(4)
+
+
+# Ranks, in blocks
+
+
+def a_test(rng, p: int, n: int, counts: np.ndarray) -> PairTest:
+    vectors = np.linalg.qr(rng.normal(size=(p, p)))[0]
+    precision = LowRank(0.2, Held(vectors), rng.uniform(0.1, 1.0, p))
+    test = PairTest(precision, 0.3, Samples(rng.uniform(0, 3, p), counts, n))
+    whole = test._whole
+    rows, cols = rng.integers(0, p, (2, p))
+    whole[rows, cols] = whole[cols, rows] = 6 * whole[rows, cols]
+    return test
+
+
+def all_pairs(test: PairTest) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rows, cols = np.triu_indices(test.p, k=1)
+    return test._whole[rows, cols], rows, cols
+
+
+def test_q_values_are_those_of_benjamini_and_hochberg(rng):
+    test = a_test(rng, 60, 100, rng.integers(5, 100, 60).astype(float))
+    correlations, rows, cols = all_pairs(test)
+    p_values, q_values = test.values(correlations, rows, cols)
+    tested = test.samples.counts[rows] * test.samples.counts[cols] >= FEWEST_TOGETHER * 100
+    assert 0 < tested.sum() == test.n_tested < len(rows)
+    expected = stats.false_discovery_control(p_values[tested])
+    assert (expected < 0.05).any() and (expected[expected < 0.3] > 0.05).any()
+    np.testing.assert_allclose(q_values[tested][expected < 0.3], expected[expected < 0.3], rtol=1e-4)
+    assert (q_values[tested][expected >= 0.3] >= 0.3).all()
+    assert (p_values[~tested] == 1).all() and (q_values[~tested] == 1).all()
+
+
+def test_edges_are_the_pairs_with_small_q_values(rng, monkeypatch):
+    counts = np.full(80, 50.0)
+    whole = a_test(np.random.default_rng(0), 80, 100, counts)
+    correlations, rows, cols = all_pairs(whole)
+    _, q_values = whole.values(correlations, rows, cols)
+    found = set(zip(*whole.edges(0.1), strict=True))
+    assert found == set(zip(rows[q_values <= 0.1], cols[q_values <= 0.1], strict=True)) != set()
+    monkeypatch.setattr(significance, "_PAIRS", 80 * 33)  # three blocks, and a third of the variables for the null
+    parts = a_test(np.random.default_rng(0), 80, 100, counts)
+    parts.__dict__["null"] = whole.null
+    monkeypatch.setattr(
+        parts,
+        "_correlations",
+        lambda scaled: whole._whole[[int(np.flatnonzero((parts._scaled == row).all(1))[0]) for row in scaled]],
+    )
+    assert set(zip(*parts.edges(0.1), strict=True)) == found
+
+
+def test_without_pairs_to_test(rng):
+    test = a_test(rng, 12, 20, np.full(12, 3.0))
+    correlations, rows, cols = all_pairs(test)
+    for values in test.values(correlations, rows, cols):
+        np.testing.assert_array_equal(values, 1.0)
+    assert test.n_tested == 0 and not len(test.edges(0.3)[0])
+
+
+def test_local_nulls_have_unit_variance(rng):
+    """Whatever the spread of partial correlations at a given number of samples together."""
+    counts = rng.integers(20, 100, 200).astype(float)
+    rows, cols = np.triu_indices(200, k=1)
+    samples = Samples(np.zeros(200), counts, 100)
+    spread = np.sqrt(samples.together(rows, cols))
+    correlations = spread * rng.normal(0.1, 1.0, len(rows))
+    every = np.zeros((200, 200))
+    every[rows, cols] = every[cols, rows] = correlations
+    null = Null.of(samples, every, np.arange(200), ~np.eye(200, dtype=bool))
+    scores = null.scores(correlations, rows, cols)
+    order = np.argsort(spread)
+    for some in np.array_split(order, 10):
+        assert abs(scores[some].std() - 1) < 0.05 and abs(np.median(scores[some])) < 0.1
+
+
+# Data without edges, and with edges that are known
+
+
+def p_values_of_all(x: np.ndarray, **options) -> np.ndarray:
+    """p-values of all pairs of genes that are tested."""
+    adata = kx.tl.med_magma(AnnData(x), n_neighbors=None, **options, copy=True)
+    found = adata.varp["med_magma_p_value"]
+    rows, cols = np.triu_indices(x.shape[1], k=1)
+    values = found.toarray()[rows, cols]
+    counts = np.count_nonzero(x, axis=0)
+    return values[counts[rows] * counts[cols] >= FEWEST_TOGETHER * len(x)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_uniform_where_only_cells_depend_on_each_other(seed):
+    """A Kronecker sum with the identity for the genes, behind scales of cells and genes."""
+    rng = np.random.default_rng(seed)
+    n = 300
+    vectors = np.linalg.qr(rng.normal(size=(n, n)))[0]
+    z = vectors @ (rng.uniform(0.3, 2.0, n)[:, None] * rng.normal(size=(n, P)))
+    x = z * rng.lognormal(size=(n, 1)) * rng.lognormal(size=P)
+    assert stats.kstest(p_values_of_all(x, graphs="genes"), "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_uniform_on_counts_of_genes_that_do_not_depend_on_each_other(seed):
+    """Negative binomial counts of cells of unequal depth, two thirds of them zero."""
+    rng = np.random.default_rng(seed)
+    mean = rng.lognormal(-0.8, 0.4, (1000, 1)) * rng.lognormal(0, 0.8, P)
+    x = rng.poisson(rng.gamma(2.0, mean / 2.0)).astype(float)
+    assert 0.6 < np.mean(x == 0) < 0.8
+    assert stats.kstest(p_values_of_all(x[x.any(axis=1)], graphs="genes"), "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize(("graph", "power"), [("barabasi_albert", 0.5), ("block", 0.6)])
+@pytest.mark.parametrize("q_max", [0.05, 0.2])
+def test_false_discoveries_are_as_few_as_promised(graph, power, q_max):
+    shares, powers = [], []
+    for seed in range(3):
+        adata = kx.datasets.kronecker_sum(400, 200, graph=graph, signs="positive", noise=0.5, random_state=seed)
+        kx.tl.med_magma(adata, graphs="genes", q_max=q_max)
+        found, truth = adata.varp["med_magma_q_value"].toarray() > 0, adata.varp["truth"].toarray() != 0
+        np.fill_diagonal(truth, False)
+        shares.append((found & ~truth).sum() / max(1, found.sum()))
+        powers.append((found & truth).sum() / truth.sum())
+    assert np.mean(shares) <= q_max
+    assert np.mean(powers) >= power
