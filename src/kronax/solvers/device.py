@@ -300,7 +300,7 @@ def one_thread_each() -> Iterator[None]:
         try:
             yield
         finally:
-            del _this_thread.limited
+            vars(_this_thread).pop("limited", None)
 
 
 @contextmanager
