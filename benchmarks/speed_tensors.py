@@ -227,7 +227,8 @@ def trials() -> Iterator[list]:
 
 def without_confidences() -> AbstractContextManager:
     """Leave out what cross-validates the confidences of ``kronecker``, in sweeps of its own."""
-    return patch.object(kronecker_module, "expected_cosines", lambda *_: lambda size: size)
+    unknown = dict.fromkeys(["calibration", "expected_cosines"], lambda *_: lambda size: size)
+    return patch.multiple(kronecker_module, **unknown)
 
 
 def simulated(shape: tuple[int, int, int], rank: int = 20) -> np.ndarray:

@@ -15,8 +15,13 @@ from scipy import sparse
 from sklearn.metrics import mean_absolute_error, mean_squared_error
 
 import kronax as kx
+from kronax._data import objects
 from kronax._data import tensor as tensors
+from kronax.metrics import _cross_validate as cross_validation
+from kronax.metrics._compared_methods import ComparedMethod
+from kronax.solvers import device
 from kronax.solvers.tensor.folds import fiber_folds
+from kronax.solvers.tensor.registry import METHODS as METHODS_OF
 
 NAN = np.nan
 PLAIN = kx.tl.KroneckerOptions(noise=1.0, own_share=0.2, common_share=0.15)
@@ -264,6 +269,16 @@ def test_memory_is_estimated(mdata, monkeypatch):
         kx.metrics.cross_validate(mdata, methods="mean_1d")
 
 
+def test_no_more_folds_at_once_than_memory_holds(mdata, monkeypatch):
+    found, solved = [], device.each_solved
+    monkeypatch.setattr(cross_validation, "each_solved", lambda f, items, n: found.append(n) or solved(f, items, n))
+    size = METHODS_OF["kronecker"].needs(np.ones((24, 5, 40), bool), PLAIN).n_bytes
+    for n in (1, 3, 10):
+        monkeypatch.setattr(objects, "_free_bytes", lambda n=n: 2 * (n + 0.5) * size + 2 * 8 * 5 * 24 * 5 * 40)
+        kx.metrics.cross_validate(mdata, methods={"plain": PLAIN}, n_folds=2)
+    assert found == [1, 3, 10]
+
+
 def test_what_is_printed(result):
     assert repr(result).startswith(
         f"CrossValidation, split 'fiber': {result.profiles.n_obs} fibers held out in 4 folds"
@@ -478,3 +493,37 @@ def test_promises_by_hand(informed):
 def test_side_information_that_is_not_there(informed):
     with pytest.raises(KeyError, match="structure"):
         kx.metrics.cross_validate(informed, methods={"k": kx.tl.KroneckerOptions(treatment_similarity="structure")})
+
+
+def test_folds_that_share_a_choice_find_what_they_would_by_themselves(monkeypatch):
+    mdata = kx.datasets.drug_response(n_treatments=40, n_contexts=4, n_genes=50, missing=0.2)
+    together = kx.metrics.cross_validate(mdata, methods="kronecker")
+    monkeypatch.setattr(ComparedMethod, "known", lambda *_: [None] * 10)
+    alone = kx.metrics.cross_validate(mdata, methods="kronecker")
+    assert together.table.loc["kronecker", "pct"] == pytest.approx(alone.table.loc["kronecker", "pct"], abs=0.02)
+    one, other = (result.profiles.layers["kronecker"].ravel() for result in (together, alone))
+    assert np.corrcoef(one, other)[0, 1] > 0.99
+
+
+def test_nothing_of_a_fold_leaks_into_its_predictions():
+    mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=30, missing=0.2)
+    before = kx.metrics.cross_validate(mdata, methods="kronecker", n_folds=7)
+    spoilt = mdata.copy()
+    held = before.profiles.obs[before.profiles.obs["fold"] == 3]
+    for treatment, context in zip(held["treatment"], held["context"], strict=True):
+        spoilt[context].X[spoilt[context].obs_names.get_loc(treatment)] *= -30.0
+    after = kx.metrics.cross_validate(spoilt, methods="kronecker", n_folds=7)
+    here = (before.profiles.obs["fold"] == 3).to_numpy()
+    one, other = (result.profiles.layers["kronecker"] for result in (before, after))
+    np.testing.assert_array_equal(one[here], other[here])
+    np.testing.assert_array_equal(before.confidences[here], after.confidences[here])
+    assert (one[~here] != other[~here]).any(axis=1).all()
+
+
+def test_the_number_of_cores_changes_nothing(mdata, result, monkeypatch):
+    monkeypatch.setattr(device, "_cores", lambda: 1)
+    again = kx.metrics.cross_validate(mdata, methods=METHODS, n_folds=4, deg_tops=(0.05, 0.2))
+    monkeypatch.setattr(device, "_cores", lambda: 4)
+    many = kx.metrics.cross_validate(mdata, methods=METHODS, n_folds=4, deg_tops=(0.05, 0.2))
+    for other in (again, many):
+        np.testing.assert_array_equal(result.profiles.layers["plain"], other.profiles.layers["plain"])

@@ -414,8 +414,43 @@ def test_how_genes_were_chosen_stands_where_their_names_do_not(large_result):
         kx.pl.treatment_profiles(large_result, treatment, n_genes=n).axes[0].get_ylabel().replace("\n", " ")
         for n in (65, 100)
     )
-    assert label == f"{treatment}: 65 of 70 genes, those of the largest mean absolute measured value"
-    assert all_genes == f"{treatment}: 70 of 70 genes"
+    assert label == (
+        f"{treatment}: 65 of 70 genes, those of the largest mean absolute measured value; the largest are named"
+    )
+    assert all_genes == f"{treatment}: 70 of 70 genes; the largest are named"
+
+
+def test_of_many_genes_the_largest_are_named(large_result):
+    treatment = most_held_out(large_result)
+    ax = kx.pl.treatment_profiles(large_result, treatment, n_genes=70).axes[0]
+    mine = large_result.profiles[large_result.profiles.obs["treatment"] == treatment]
+    size = pd.Series(np.nanmean(np.abs(mine.X), axis=0), mine.var_names)
+    labels = [text.get_text() for text in ax.get_yticklabels()]
+    assert size.idxmax() in labels
+    assert 10 < len(labels) < 60
+    assert size[labels].mean() > size.mean()
+
+
+def test_one_order_of_contexts_in_all_figures(result):
+    """Those with the most measured treatments first."""
+    treatment = most_held_out(result)
+    maps = kx.pl.best_method(result).axes[0]
+    order = [text.get_text().split(" (")[0] for text in maps.get_xticklabels()]
+    counts = result.profiles.obs.groupby("context", observed=True)["n_treatments"].first()[order]
+    assert counts.is_monotonic_decreasing
+    mine = [text.get_text() for text in kx.pl.treatment_profiles(result, treatment).axes[0].get_xticklabels()]
+    assert mine == [context for context in order if context in mine]
+    panels = [ax.get_title() for ax in kx.pl.prediction_distributions(result).axes if ax.get_title()]
+    assert panels == order
+
+
+def test_every_second_of_many_treatments_is_named():
+    ax = kx.pl.measured_fibers(held_in(75, 3)).axes[0]
+    labels = [text.get_text() for text in ax.get_yticklabels()]
+    assert labels[0] == "0 (3)"
+    assert len(labels) == 38
+    assert ax.get_ylabel() == "treatments (number of contexts), 1 in 2 named"
+    assert_readable(ax.figure)
 
 
 # What the colour-blind see of linear RGB, after Machado et al. (IEEE TVCG 2009), at full severity
@@ -645,16 +680,15 @@ def test_some_of_the_methods(result, curve):
 
 
 def test_distributions_of_a_cross_validation(small, result):
-    """The same figure as of the arrays, with the names that these have."""
+    """The same panels as of the arrays, with the names that these have, in the order of the other figures."""
     truth, predicted = kx.get.array(result), {m: kx.get.array(result, layer=m) for m in ["dnpp", "mean_1d"]}
     figures = [
         kx.pl.prediction_distributions(result, ["dnpp", "mean_1d"]),
         kx.pl.prediction_distributions(np.asarray(truth), predicted, contexts=list(small.mod)),
     ]
-    steps = [[p.get_data().values.tolist() for ax in f.axes for p in ax.patches] for f in figures]
-    titles = [[ax.get_title() for ax in figure.axes] for figure in figures]
+    steps = [{ax.get_title(): [p.get_data().values.tolist() for p in ax.patches] for ax in f.axes} for f in figures]
     assert steps[0] == steps[1]
-    assert titles[0] == titles[1] == list(small.mod)
+    assert list(steps[1]) == list(small.mod)
     assert len(kx.pl.prediction_distributions(result).axes[0].patches) == 1 + len(METHODS)
     for wrong in (small, small["line0"]):
         with pytest.raises(TypeError, match=f"`truth` must be an array.*found {type(wrong).__name__}.*kx.get.array"):

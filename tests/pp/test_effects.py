@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -138,6 +141,46 @@ def test_bulk_replicates_are_compared_with_the_controls_of_their_plate():
     )
 
 
+@pytest.mark.parametrize("method", ["characteristic_direction", "log_fold_change", "z_score"])
+def test_a_context_of_controls_alone_has_no_effects_and_is_named(screen, method, caplog):
+    treated = screen.obs["perturbation"] != "control"
+    adata = without(screen, treated & (screen.obs["cell_line"] == "line2"))
+    with caplog.at_level("INFO"):
+        found = kx.pp.effects(adata, **KEYS, method=method)
+    assert "effects: none in line2" in caplog.text
+    assert set(found.obs["cell_line"]) == {"line1"}
+    assert found.n_obs == 12
+    assert np.isfinite(found.X).all()
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        kx.pp.effects(screen, **KEYS, method=method)
+    assert "none in" not in caplog.text
+
+
+@pytest.mark.parametrize("n_replicates", [3, 8])
+def test_directions_are_as_near_to_the_truth_as_differences(n_replicates):
+    adata = kx.datasets.screen(
+        n_treatments=24, n_contexts=2, n_genes=300, n_replicates=n_replicates, n_cells=20, random_state=1
+    )
+    found = {m: kx.pp.effects(adata, **KEYS, method=m) for m in ("characteristic_direction", "log_fold_change")}
+    truth = adata.uns["log_fold_change"].loc[found["log_fold_change"].obs_names].to_numpy()
+    some = truth.any(axis=1)
+    reached = {
+        m: np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(effects.X[some], truth[some], strict=True)])
+        for m, effects in found.items()
+    }
+    assert reached["log_fold_change"] > 0.3
+    assert reached["characteristic_direction"] >= reached["log_fold_change"]
+
+
+def test_one_cell(screen):
+    with pytest.raises(ValueError, match="No treatment is left beside the controls"):
+        kx.pp.effects(screen[:1].copy(), **KEYS)
+    treated = screen[np.flatnonzero(screen.obs["perturbation"] != "control")[:1]].copy()
+    with pytest.raises(KeyError, match="no treatment 'control'"):
+        kx.pp.effects(treated, **KEYS)
+
+
 def test_to_a_tensor(screen):
     found = kx.pp.effects(screen, **KEYS, method="log_fold_change")
     mdata = kx.pp.tensor(found, obs_key="perturbation", context_key="cell_line")
@@ -147,6 +190,27 @@ def test_to_a_tensor(screen):
         pd.testing.assert_series_equal(
             mdata[line].obs["n_cells"], of["n_cells"][mdata[line].obs_names], check_names=False, check_index=False
         )
+
+
+@pytest.mark.parametrize("control", ["control", "DMSO", "non-targeting"])
+def test_doses_as_the_guide_says(screen, control):
+    """The code of docs/tensors.md, on columns called as those of pertpy and scPerturb."""
+    guide = (Path(__file__).parents[2] / "docs" / "tensors.md").read_text(encoding="utf-8")
+    section = guide.split("### Columns of pertpy and scPerturb")[1].split("###")[0]
+    cells = without(screen, (screen.obs["perturbation"] == "drug1") & (screen.obs["cell_line"] == "line2"))
+    cells.obs = cells.obs.rename(columns={"plate": "replicate"})
+    treated = (cells.obs["perturbation"] != "control").to_numpy()
+    cells.obs["dose_value"] = np.where(treated, np.random.default_rng(0).choice([0.5, 10.0], cells.n_obs), 0.0)
+    cells.obs["perturbation"] = cells.obs["perturbation"].cat.rename_categories({"control": control})
+    names = {"cells": cells, "kx": kx}
+    for code in re.findall("```python\n(.*?)```", section, re.DOTALL):
+        exec(code.replace('"control"', f'"{control}"'), names)
+    found = names["of_doses"]
+    assert list(found.mod) == ["line1_0.5", "line1_10.0", "line2_0.5", "line2_10.0"]
+    assert list(found.obs_names) == sorted(set(screen.obs["perturbation"]) - {"control"})
+    assert list(found.uns["contexts"]["dose"]) == [0.5, 10.0] * 2
+    assert (found["line1_0.5"].obs["n_cells"] > 0).all()
+    assert "length_dose" in found.uns["completion"]["chosen"]
 
 
 def test_saved_and_read_again(screen, tmp_path):
@@ -227,8 +291,12 @@ def test_a_context_without_controls(screen):
 def test_values_that_are_no_counts(screen, spoil, match):
     adata = screen.copy()
     adata.X = spoil(adata.X.toarray())
+    before = adata.copy()
     with pytest.raises(ValueError, match=match):
         kx.pp.effects(adata, **KEYS)
+    np.testing.assert_array_equal(adata.X, before.X)
+    pd.testing.assert_frame_equal(adata.obs, before.obs)
+    assert list(adata.uns) == list(before.uns)
 
 
 def test_logarithms_are_averaged_on_request(screen):

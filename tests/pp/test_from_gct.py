@@ -56,9 +56,12 @@ def test_whole_file(kind, gct, gctx, tmp_path):
     adata.write_h5ad(tmp_path / "read.h5ad")
 
 
-def test_numbers_and_missing_ones(gct):
-    dose = kx.pp.from_gct(gct).obs["dose"]
-    assert np.isnan(dose["s1"]) and dose["s2"] == 10.5
+@pytest.mark.parametrize("missing", ["-666", "-666.0"])
+def test_numbers_and_missing_ones(gct, gctx, missing):
+    gct.write_text(GCT.replace("-666\t10.5", f"{missing}\t10.5"), encoding="utf-8")
+    for path in (gct, gctx):
+        dose = kx.pp.from_gct(path).obs["dose"]
+        assert np.isnan(dose["s1"]) and dose["s2"] == 10.5
 
 
 @pytest.mark.parametrize("kind", ["gct", "gctx"])

@@ -324,6 +324,24 @@ def test_the_code_for_controls_of_several_doses_runs_as_shown(rng):
         np.testing.assert_allclose(adata.X, own[:1] - own[1:].mean(axis=0))
 
 
+@pytest.mark.parametrize("doses", ["numbers", "categories"])
+def test_columns_of_contexts_are_coordinates(rng, doses, tmp_path):
+    dose = [1.0, 10.0, 0.1, 1.0] if doses == "numbers" else pd.Categorical([1.0, 10.0, 0.1, 1.0])
+    long = of(["a", "a", "b", "a"], ["x", "x", "y", "y"], rng.normal(size=(4, 3)), dose=dose)
+    mdata = kx.pp.tensor(long, obs_key="drug", context_key=["line", "dose"])
+    expected = pd.DataFrame(
+        {"line": list("xxyy"), "dose": [1.0, 10.0, 0.1, 1.0]}, index=["x_1.0", "x_10.0", "y_0.1", "y_1.0"]
+    )
+    pd.testing.assert_frame_equal(mdata.uns["contexts"], expected, check_dtype=False)
+    assert list(mdata.mod) == list(expected.index)
+    assert mdata.uns["contexts"]["dose"].dtype == float
+    mdata.write_h5mu(tmp_path / "t.h5mu")
+    options = kx.tl.KroneckerOptions(context_coordinates={"line": "category", "dose": "log"}, noise=1.0)
+    kx.tl.complete_tensor(mdata, options=options)
+    assert {"length_line", "length_dose"} <= set(mdata.uns["completion"]["chosen"])
+    assert "contexts" not in kx.pp.tensor(long, obs_key=["drug", "dose"], context_key="line").uns
+
+
 def test_cell_lines_that_are_averaged_are_told():
     long = of(["a", "a", "b", "b"], ["r1", "r1", "r2", "r2"], -np.eye(4), cell_line=["K562", "A549"] * 2)
     (text,) = told(long)

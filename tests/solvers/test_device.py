@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import time
 from dataclasses import replace
 
 import jax
@@ -280,3 +281,56 @@ def test_the_matrix_goes_up_once_and_only_what_is_written_comes_down(rng):
     assert matrix.up == 3
     assert 0 < tally.bytes_up - matrix.bytes_up < 8 * n  # nothing with a number for every cell
     assert tally.bytes_down < 8 * (n * 54 + 4 * m * m)
+
+
+@pytest.mark.parametrize("n_at_once", [1, 3, np.inf])
+def test_solved_in_order_the_first_alone_and_the_others_at_once(n_at_once, monkeypatch):
+    monkeypatch.setattr(device, "_cores", lambda: 4)
+    together, most, alone = set(), [], []
+
+    def solve(item):
+        together.add(item)
+        time.sleep(0.02)
+        most.append(len(together))
+        alone.append((item, len(together)))
+        together.discard(item)
+        return item**2
+
+    assert list(device.each_solved(solve, range(9), n_at_once)) == [item**2 for item in range(9)]
+    assert dict(alone)[0] == 1
+    assert max(most) <= min(n_at_once, 4)
+    assert max(most) > 1 or n_at_once == 1
+
+
+def test_solves_at_once_keep_the_sessions_device_and_stop_with_the_first_error(monkeypatch):
+    monkeypatch.setattr(device, "_cores", lambda: 2)
+    with jax.default_device(jax.devices()[0]):
+        assert all(device.each_solved(lambda _: jax.config.jax_default_device == jax.devices()[0], range(4), 2))
+    begun = []
+
+    def solve(item):
+        begun.append(item)
+        if item == 2:
+            raise ValueError(item)
+        return item
+
+    with pytest.raises(ValueError, match="2"):
+        list(device.each_solved(solve, range(1000), 2))
+    assert len(begun) < 1000
+
+
+def test_one_thread_for_lapack_within_and_as_before_after(monkeypatch):
+    monkeypatch.setattr(device, "_cores", lambda: 2)
+
+    def threads(_=None):
+        return [library["num_threads"] for library in device._blas().info() if library["user_api"] == "blas"]
+
+    before = threads()
+    with device.one_thread_each(), device.one_thread_each():
+        assert set(threads()) == {1}
+    found = list(device.each_solved(threads, range(4), 2))
+    assert found[0] == before
+    assert all(set(of) == {1} for of in found[1:])
+    assert threads() == before
+    device.eigh(np.eye(3))
+    assert threads() == before

@@ -170,6 +170,11 @@ def memory(needed: int, remedy: str) -> None:
         raise MemoryError(msg)
 
 
+def how_many(size: int, *, beside: int) -> float:
+    """Return how many pieces of work of ``size`` bytes fit into half of the free memory, ``beside`` other bytes; at least 1."""
+    return max(1.0, (0.5 * _free_bytes() - beside) // size)
+
+
 def _free_bytes() -> float:
     """Return the bytes of memory available without swapping; infinity where the system does not tell."""
     try:

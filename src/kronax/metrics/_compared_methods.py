@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from mudata import MuData
@@ -39,9 +40,13 @@ class ComparedMethod:
         """Mark the fibers, among those ``unseen`` in training, that it cannot predict: none if it has a fallback."""
         return unseen & bool(METHODS[self.name].instead(self.options))
 
-    def complete(self, values: np.ndarray) -> Completion:
-        """Complete a tensor ``(D, C, G)``."""
-        return METHODS[self.name](values, self.options, side=self.side)
+    def known(self, values: np.ndarray, fold: np.ndarray, n_folds: int, n_at_once: float) -> list[Any]:
+        """Return what the completions without each fold of fibers ``(D, C)`` share."""
+        return METHODS[self.name].known(values, fold, n_folds, self.options, n_at_once=n_at_once, side=self.side)
+
+    def complete(self, values: np.ndarray, known: Any = None) -> Completion:
+        """Complete a tensor ``(D, C, G)``, of which something may be known."""
+        return METHODS[self.name](values, self.options, side=self.side, known=known)
 
     def informed(self, mdata: MuData, tensor: Tensor) -> "ComparedMethod":
         """Return the method with the side information that its options name."""

@@ -17,6 +17,7 @@ from kronax._logging import logger, shows_progress
 from kronax.metrics import _tensor_scores as scores
 from kronax.metrics._compared_methods import DEFAULT, Chosen, ComparedMethod, compared_methods, controls
 from kronax.solvers import checks
+from kronax.solvers.device import each_solved
 from kronax.solvers.tensor.completion import Fallback
 from kronax.solvers.tensor.connection import unlinked
 from kronax.solvers.tensor.folds import cold_start_folds, entry_folds, fiber_folds, hide, pooled_correlation
@@ -317,9 +318,10 @@ def cross_validate(
     chosen = [method.informed(mdata, tensor) for method in chosen]
     chosen += controls(chosen, random_state) if with_controls else []
     doubts.of_input(tensor)
-    n_bytes = 8 * (4 + len(chosen)) * tensor.values.size
-    n_bytes += max(method.n_bytes(~np.isnan(tensor.values)) for method in chosen)
-    objects.memory(n_bytes, "Compare fewer methods, or choose fewer genes.")
+    results = 8 * (4 + len(chosen)) * tensor.values.size
+    solve = max(method.n_bytes(~np.isnan(tensor.values)) for method in chosen)
+    objects.memory(results + solve, "Compare fewer methods, or choose fewer genes.")
+    n_at_once = objects.how_many(solve, beside=results)
     values = to_unit_norm(tensor.values) if unit_norm else tensor.values
     fold = _deal(~np.isnan(values), split, n_folds, keep, random_state)
     held = _held_out(values, fold, n_folds)
@@ -327,7 +329,9 @@ def cross_validate(
     with tqdm(total=len(chosen) * n_folds, unit="fold", delay=2, leave=False, disable=not shows_progress()) as bar:
         for method in chosen:
             bar.set_description(method.label, refresh=False)
-            predictions[method.label] = _predict(method, values, fold, n_folds, held, bar)
+            predictions[method.label] = _predict(
+                method, values, fold, n_folds, held, n_at_once, bar, shared=split == "fiber"
+            )
     parameters = {
         "split": split,
         "n_folds": n_folds,
@@ -402,23 +406,39 @@ class _Predicted:
 
 
 def _predict(
-    method: ComparedMethod, values: np.ndarray, fold: np.ndarray, n_folds: int, held: _HeldOut, bar: tqdm
+    method: ComparedMethod,
+    values: np.ndarray,
+    fold: np.ndarray,
+    n_folds: int,
+    held: _HeldOut,
+    n_at_once: float,
+    bar: tqdm,
+    *,
+    shared: bool,
 ) -> _Predicted:
-    """Complete the tensor once for every fold, without it."""
+    """Complete the tensor once for every fold, without it, several folds at once; they share what they can if ``shared``."""
     start = time.perf_counter()
+    known = method.known(values, fold, n_folds, n_at_once) if shared else [None] * n_folds
     predicted, confidence = np.full(values.shape, np.nan), np.full(values.shape[:2], np.nan)
     kinds = np.arange(len(Fallback))[:, None, None]
     counts = np.zeros((len(Fallback), *values.shape[:2]), np.int64)
     n_converged = 0
-    for k in range(n_folds):
+
+    def complete(k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, bool]:
+        """Return the values held out in a fold, what fibers fell back to, their confidence, and whether it converged."""
         mask = fold == k
-        completion = method.complete(hide(values, mask))
-        predicted[mask] = completion.values[mask]
-        if completion.confidence is not None and mask.ndim == 2:
-            confidence[mask] = completion.confidence[mask]
+        found = method.complete(hide(values, mask), known[k])
+        has = found.confidence is not None and mask.ndim == 2
+        return found.values[mask], found.fallback, found.confidence[mask] if has else None, found.status.converged
+
+    for k, (of_fold, fallback, sure, converged) in enumerate(each_solved(complete, range(n_folds), n_at_once)):
+        mask = fold == k
+        predicted[mask] = of_fold
+        if sure is not None:
+            confidence[mask] = sure
         n_held = mask if mask.ndim == 2 else mask.sum(axis=2)
-        counts += n_held * (completion.fallback == kinds)
-        n_converged += completion.status.converged
+        counts += n_held * (fallback == kinds)
+        n_converged += converged
         bar.update()
     predicted[np.isnan(values)] = np.nan  # of fibers measured in part
     where = held.treatment, held.context

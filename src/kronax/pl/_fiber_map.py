@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from kronax.pl._canvas import axes, bare, ink, legend, length
-from kronax.pl._names import LINE, MOST_NAMES, TEXT, inches, name_fields, short, spaced, wrapped
+from kronax.pl._names import LINE, MOST_NAMES, TEXT, inches, name_fields, one_in, short, spaced, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_NAMED_IN_PART = 2  # one name in so many is enough, of more than MOST_NAMES
 _SMALLEST = 0.8  # inches of an axis, such that its label's longest word fits
 _MARKED = 0.1  # inches of a field that has room for a marker
 _MARKER = 0.4  # size of markers, share of the field's side
@@ -38,8 +39,7 @@ def draw_map(
     """
     from matplotlib.colors import ListedColormap
 
-    rows = np.argsort(-per_treatment, kind="stable")
-    cols = np.argsort(-per_context, kind="stable")
+    rows, cols = most_first(per_treatment), most_first(per_context)
     ax = axes((_length(len(cols), 0.3), _length(len(rows), LINE)), show=show) if ax is None else ax
     code = code[np.ix_(rows, cols)]
     ax.pcolormesh(
@@ -63,6 +63,11 @@ def draw_map(
     if field >= _MARKED:
         _mark(ax, code, colors, markers, 72 * _MARKER * min(field, LINE))
     return ax
+
+
+def most_first(counts: np.ndarray) -> np.ndarray:
+    """Return the order of treatments, or of contexts, in every figure: by how many of their fibers were measured, the most first."""
+    return np.argsort(-np.asarray(counts), kind="stable")
 
 
 def _handles(colors: dict[str, str], markers: Mapping[str, str]) -> list:
@@ -90,13 +95,15 @@ def _length(n: int, field: float) -> float:
 
 
 def _label(ax: Axes, which: Literal["x", "y"], names: list[str], counts: np.ndarray, what: str, of: str) -> None:
-    """Write names and counts where there is room for all, else counts alone, where they change."""
+    """Write names and counts where there is room for all, or for every second; else counts alone, where they change."""
     axis = ax.yaxis if which == "y" else ax.xaxis
     texts = [f"{name} ({n})" for name, n in zip(names, counts, strict=True)]
-    if len(names) <= MOST_NAMES and name_fields(ax, which, texts, rotation=0 if which == "y" else 90) == 1:
-        room = inches(ax)["xy".index(which)]
-        axis.set_label_text(wrapped(f"{what} (number of {of})", room), fontsize=TEXT + 1)
-        return
+    if len(names) <= _NAMED_IN_PART * MOST_NAMES:
+        step = name_fields(ax, which, texts, rotation=0 if which == "y" else 90)
+        if step <= (1 if len(names) <= MOST_NAMES else _NAMED_IN_PART):
+            room = inches(ax)["xy".index(which)]
+            axis.set_label_text(wrapped(f"{what} (number of {of}){one_in(step)}", room), fontsize=TEXT + 1)
+            return
     room = inches(ax)["xy".index(which)]
     first = np.flatnonzero(np.diff(counts, prepend=counts[0] + 1))
     least = 1.3 * LINE if which == "y" else 3 * LINE

@@ -29,8 +29,8 @@ def measured_fibers(
     """Show which treatments were measured in which contexts.
 
     Treatments with the most measured contexts stand at the top, contexts with the most measured treatments on the left.
-    Up to 60 of them are named at the axes, with the number of measured fibers in brackets. If there are more, or no room for
-    all names, only the numbers are given, where they change.
+    They are named at the axes, with the number of measured fibers in brackets; of 61 to 120, every second one. If there are more, or no
+    room for the names, only the numbers are given, where they change.
 
     Parameters
     ----------

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,10 @@ from kronax._data import named, objects
 from kronax._data.named import NamedArray
 from kronax.metrics._cross_validate import CrossValidation
 from kronax.pl._canvas import canvas, hand_over, legend, plain
+from kronax.pl._fiber_map import most_first
 from kronax.pl._methods import COLORS, DASHED, styles_of
 from kronax.pl._names import TEXT, short
-from kronax.pl._results import chosen_methods
+from kronax.pl._results import chosen_methods, contexts_of
 from kronax.solvers import checks
 
 if TYPE_CHECKING:
@@ -107,7 +109,7 @@ def prediction_distributions(
     predicted = {name: values for name, values in predicted.items() if not np.isnan(truth + values).all()}
     both = np.logical_and.reduce([~np.isnan(values) for values in (truth, *predicted.values())])
     count = both.sum(axis=(0, 2))
-    drawn = np.sort(np.argsort(-count, kind="stable")[: min(_MOST, int((count > 0).sum()))])
+    drawn = np.sort(most_first(count)[: min(_MOST, int((count > 0).sum()))])
     if not predicted or not len(drawn):
         msg = "There is nothing to compare: no entry has both a measured and a predicted value."
         raise ValueError(msg)
@@ -142,8 +144,15 @@ def prediction_distributions(
 def _held_out(result: CrossValidation, methods: str | Iterable[str] | None) -> tuple[NamedArray, dict[str, NamedArray]]:
     """Return the held-out values, and the predictions of the methods."""
     methods = styles_of(chosen_methods(result, methods), "predicted")
-    predicted = {method: named.of_held_out(result.profiles, method) for method in methods}
-    return named.of_held_out(result.profiles, None), predicted
+    truth, *predicted = (_arranged(result, method) for method in (None, *methods))
+    return truth, dict(zip(methods, predicted, strict=True))
+
+
+def _arranged(result: CrossValidation, method: str | None) -> NamedArray:
+    """Return held-out values, or predictions of them, with contexts in the order of all figures."""
+    found, contexts = named.of_held_out(result.profiles, method), contexts_of(result).index
+    values = found.values[:, found.contexts.get_indexer(contexts)]
+    return replace(found, values=values, contexts=contexts)
 
 
 def _edges(truth: np.ndarray, *others: np.ndarray, n_bins: int) -> np.ndarray:

@@ -3,8 +3,11 @@
 from collections.abc import Iterable
 from typing import Any
 
+import pandas as pd
+
 from kronax._data import objects
 from kronax.metrics._cross_validate import CrossValidation
+from kronax.pl._fiber_map import most_first
 from kronax.solvers import checks
 
 
@@ -17,6 +20,12 @@ def chosen_methods(result: Any, methods: str | Iterable[str] | None) -> list[str
     """Return the methods of a cross-validation that a user named; all for None."""
     is_cross_validation(result)
     return chosen_of(result.methods, methods)
+
+
+def contexts_of(result: CrossValidation) -> pd.Series:
+    """Return how many fibers were measured in every context of which some were held out, the most first."""
+    per_context = result.profiles.obs.groupby("context", observed=True)["n_treatments"].first()
+    return per_context.iloc[most_first(per_context.to_numpy())]
 
 
 def chosen_of(available: list[str], methods: str | Iterable[str] | None) -> list[str]:

@@ -9,6 +9,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 
 from kronax.metrics._cross_validate import CrossValidation
 from kronax.pl._canvas import LARGEST, bare, beside, canvas, color_bar, hand_over
+from kronax.pl._fiber_map import most_first
 from kronax.pl._names import LINE, MOST_NAMES, TEXT, name_fields, one_in, short, width, wrapped
 from kronax.pl._results import chosen_methods
 from kronax.solvers import checks
@@ -34,9 +35,9 @@ def treatment_profiles(
 ) -> Figure | None:
     """Show the measured profiles of a treatment beside those that each method predicted without having seen them.
 
-    Genes and contexts are in the same order everywhere, that of a hierarchical clustering of the measured profiles. Red
-    is up, blue is down; the colours of all heat maps have the same scale. If there is no room for all contexts' names, every second,
-    third, … is shown.
+    Genes are in the same order everywhere, that of a hierarchical clustering of the measured profiles; contexts are in that of
+    :func:`kronax.pl.measured_fibers`, those with the most measured treatments first. Red is up, blue is down; the colours of all heat
+    maps have the same scale. If there is no room for all contexts' names, every second, third, … is shown.
 
     Parameters
     ----------
@@ -47,8 +48,8 @@ def treatment_profiles(
     methods
         Whose predictions; those of all if None.
     n_genes
-        Genes with the largest mean absolute value in the measured profiles. Up to 60 have their names written; of more,
-        the label says how they were chosen.
+        Genes with the largest mean absolute value in the measured profiles. Of more than 60, the largest are named, as many as there
+        is room for, and the label says how they were chosen.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.
     show
@@ -91,16 +92,22 @@ def treatment_profiles(
     panels = {"measured": mine.X, **{method: mine.layers[method] for method in methods}}
     size = np.nanmean(np.where(np.isnan(mine.X), 0.0, np.abs(mine.X)), axis=0)
     genes = np.argsort(-size, kind="stable")[:n_genes]
-    shown = np.nan_to_num(mine.X[:, genes])
-    genes, order = genes[_clustered(shown.T)], _clustered(shown)
+    genes = genes[_clustered(np.nan_to_num(mine.X[:, genes]).T)]
+    order = most_first(mine.obs["n_treatments"].to_numpy())
     panels = {name: x[np.ix_(order, genes)].T for name, x in panels.items()}
     contexts = short(map(str, mine.obs["context"].iloc[order]))
     names = short(map(str, result.profiles.var_names[genes]))
     label = f"{short([treatment])[0]}: {len(genes)} of {mine.n_vars} genes"
     if len(genes) > MOST_NAMES and len(genes) < mine.n_vars:
         label += ", those of the largest mean absolute measured value"
+    if len(genes) > MOST_NAMES:
+        label += "; the largest are named"
     return hand_over(
-        _draw(panels, contexts, names, label, show), sized=True, save=save, show=show, return_fig=return_fig
+        _draw(panels, contexts, names, size[genes], label, show),
+        sized=True,
+        save=save,
+        show=show,
+        return_fig=return_fig,
     )
 
 
@@ -113,7 +120,18 @@ def _clustered(rows: np.ndarray) -> np.ndarray:
     )
 
 
-def _draw(panels: dict[str, np.ndarray], contexts: list[str], genes: list[str], label: str, show: bool) -> Figure:
+def _with_room(size: np.ndarray, field: float) -> np.ndarray:
+    """Choose fields to name, the largest first, such that their names have room; each is ``field`` inches high."""
+    chosen: list[int] = []
+    for place in np.argsort(-size, kind="stable"):
+        if all(abs(place - other) * field >= LINE for other in chosen):
+            chosen.append(int(place))
+    return np.sort(chosen)
+
+
+def _draw(
+    panels: dict[str, np.ndarray], contexts: list[str], genes: list[str], size: np.ndarray, label: str, show: bool
+) -> Figure:
     """Draw one heat map beside the other."""
     limit = float(np.nanquantile(np.abs(panels["measured"]), 0.99)) or 1.0
     field = LINE if len(contexts) <= MOST_NAMES else _UNNAMED
@@ -138,5 +156,9 @@ def _draw(panels: dict[str, np.ndarray], contexts: list[str], genes: list[str], 
             ax.set_ylabel(wrapped(label, max(height, _SMALLEST)), fontsize=TEXT + 1, parse_math=False)
             if len(genes) <= MOST_NAMES:
                 name_fields(ax, "y", genes)
+            else:
+                kept = _with_room(size, height / len(genes))
+                ax.set_yticks(kept + 0.5, [genes[i] for i in kept], fontsize=TEXT, parse_math=False)
+                ax.tick_params(axis="y", length=2)
     color_bar(ax, image, "value", cax=beside(ax), extend="both")
     return figure

@@ -78,7 +78,7 @@ def effects(
 
     Returns
     -------
-    AnnData, one row for every treatment in every context, without the controls:
+    AnnData, one row for every treatment in every context, without the controls; contexts of controls alone are logged:
 
     ``X`` : float64, dense
         Effects × genes.
@@ -434,6 +434,8 @@ def _tell(samples: _Samples, obs: pd.DataFrame) -> None:
         treated.sum(),
         samples.control.sum(),
     )
+    if alone := [name for at, name in enumerate(samples.contexts) if not (treated & (samples.context == at)).any()]:
+        logger.info("effects: none in %s, where nothing is left beside controls", checks.listed(alone))
     pairs = set(zip(samples.context[samples.control], samples.batch[samples.control], strict=True))
     alone = [pair not in pairs for pair in zip(samples.context[treated], samples.batch[treated], strict=True)]
     if samples.matched and any(alone):

@@ -120,9 +120,10 @@ def _numbers(column: pd.Series) -> pd.Series:
     """Return a column with NaN for what is missing, as numbers if all others are."""
     column = column.where(column.astype(str) != _MISSING, np.nan)
     try:
-        return pd.to_numeric(column)
+        numbers = pd.to_numeric(column)
     except (TypeError, ValueError):
         return column.map(str, na_action="ignore")
+    return numbers.where(numbers != float(_MISSING))  # also "-666.0"
 
 
 def _positions(index: pd.Index, wanted: list[str] | None, what: str) -> np.ndarray:

@@ -39,7 +39,8 @@ def tensor(
         Column of ``obs`` with the treatments: drugs, donors, whatever is repeated in each context. With a list, such as
         ``["drug", "dose"]``, every combination is a treatment; its name joins the values with ``"_"``.
     context_key
-        Column of ``obs`` with the contexts: cell lines, tissues, doses. A list as for `obs_key`.
+        Column of ``obs`` with the contexts: cell lines, tissues, doses. A list as for `obs_key`, such as ``["cell_line", "dose"]``,
+        is also written to ``mdata.uns["contexts"]``.
     layer
         Layer to read; `adata.X` if None.
     aggregate
@@ -56,6 +57,10 @@ def tensor(
         Treatments × genes, with the treatments that were measured in the context.
     ``obs["n_profiles"]`` : int
         How many rows were combined: those with at least one value. 0 where the profile is missing.
+
+    ``uns["contexts"]`` : DataFrame
+        Only if `context_key` is a list: its columns, one row for every context. ``kx.tl.KroneckerOptions(context_coordinates={"dose":
+        "log"})`` then knows doses that are near one another.
 
     Columns of ``adata.obs`` that have one value for all rows that are combined, such as a drug's mechanism of action, the columns of
     a list `obs_key`, or numbers of cells, are kept in ``obs``; others are dropped.
@@ -126,7 +131,18 @@ def tensor(
         obs = obs.join(properties[here].set_axis(names))
         modalities[context] = AnnData(values[here], obs=obs, var=adata.var.copy())
     with tensors.without_pulling():
-        return MuData(modalities, axis=-1)
+        mdata = MuData(modalities, axis=-1)
+    if not isinstance(context_key, str):
+        mdata.uns[keys.CONTEXTS] = _coordinates(table[by_context], contexts)
+    return mdata
+
+
+def _coordinates(table: pd.DataFrame, contexts: pd.Categorical) -> pd.DataFrame:
+    """Return the columns that make the names of contexts, one row for each; of categories, their values."""
+    _, first = np.unique(contexts.codes, return_index=True)
+    return pd.DataFrame(
+        {key: table[key].iloc[first].to_numpy() for key in table}, index=contexts.categories[contexts.codes[first]]
+    )
 
 
 def _columns(adata: AnnData, key: str | Sequence[str], argument: str) -> list[str]:

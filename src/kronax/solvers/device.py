@@ -27,7 +27,8 @@ _SHARE = 1 / 64  # of an accelerator's memory for one block
 Item, Result = TypeVar("Item"), TypeVar("Result")
 Pieces = TypeVar("Pieces", bound=tuple)
 Matrix = np.ndarray | Array
-_one_at_a_time = threading.RLock()  # the limit belongs to the process: two that overlap would not restore it
+_one_at_a_time = threading.Lock()  # the limit belongs to the process: two that overlap would not restore it
+_this_thread = threading.local()  # `limited` while it holds the limit, or works for a thread that does
 _processes: set[int] = set()  # in which JAX was started from here: a forked one inherits the set, not JAX's threads
 
 
@@ -61,8 +62,8 @@ def current() -> jax.Device:
         )
         raise RuntimeError(msg)
     _processes.add(os.getpid())
-    with jax.transfer_guard("allow"):
-        return next(iter(jax.device_put(np.zeros((), np.float32)).devices()))
+    chosen = jax.config.jax_default_device
+    return chosen if isinstance(chosen, jax.Device) else jax.local_devices(backend=chosen)[0]
 
 
 def platform() -> str:
@@ -259,14 +260,47 @@ def each_on_all_cores(function: Callable[[Item], Result], items: Sequence[Item])
         yield from pool.map(function, items)
 
 
+def each_solved(function: Callable[[Item], Result], items: Sequence[Item], n_at_once: float) -> Iterator[Result]:
+    """Yield the results of a function that computes with JAX, in the order of the items.
+
+    On a CPU, so many items at once, and no more than there are cores. The first is alone, for it compiles what the others use. An
+    interruption does not wait for those that have begun.
+    """
+    here = jax.config.jax_default_device
+    n_workers = int(min(len(items) - 1, _cores(), n_at_once)) if platform() == "cpu" else 1
+    if n_workers < 2:
+        yield from map(function, items)
+        return
+
+    def solve(item: Item) -> Result:
+        with jax.default_device(here):  # what a session chose, it chose for its own thread
+            return function(item)
+
+    first, *others = items
+    yield function(first)
+    pool = ThreadPoolExecutor(n_workers, initializer=lambda: setattr(_this_thread, "limited", True))
+    try:
+        with one_thread_each():
+            yield from pool.map(solve, others)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
 @contextmanager
 def one_thread_each() -> Iterator[None]:
     """Restrict LAPACK to one thread in every call: more would wait for each other in problems that are not large.
 
     They would also stay awake for a while after each product, and hinder the threads of XLA.
     """
-    with _one_at_a_time, _blas().limit(limits=1, user_api="blas"):
+    if hasattr(_this_thread, "limited"):
         yield
+        return
+    with _one_at_a_time, _blas().limit(limits=1, user_api="blas"):
+        _this_thread.limited = True
+        try:
+            yield
+        finally:
+            vars(_this_thread).pop("limited", None)
 
 
 @contextmanager

@@ -66,6 +66,9 @@ class Method:
         follow "Leave them out, or". Empty where the method predicts them, by means or biases.
     advice
         ``advice(options)``, for solves that have not converged. None where all do.
+    share
+        ``share(values, fold, n_folds, options, *, n_at_once)``, with ``side`` like `solve`: what completions that each lack one fold
+        need not find out by themselves, for every fold what `solve` takes as ``known``. None where there is nothing to share.
     """
 
     solve: Callable[..., Completion]
@@ -73,14 +76,34 @@ class Method:
     needs: Callable[[np.ndarray, Any], Memory]
     instead: Callable[[Any], str] = lambda _: ""
     advice: Callable[[Any], Advice] | None = None
+    share: Callable[..., list[Any]] | None = None
 
     def __call__(
-        self, values: np.ndarray, options: Any, *, progress: bool = False, side: Side | None = None
+        self, values: np.ndarray, options: Any, *, progress: bool = False, side: Side | None = None, known: Any = None
     ) -> Completion:
         """Complete a tensor; ``side`` is the information that the options name, None if they name none."""
         more = {} if side is None else {"side": side}
+        if known is not None:
+            more["known"] = known
         with computing():
             return self.solve(values, options, progress=progress, **more)
+
+    def known(
+        self,
+        values: np.ndarray,
+        fold: np.ndarray,
+        n_folds: int,
+        options: Any,
+        *,
+        n_at_once: float,
+        side: Side | None = None,
+    ) -> list[Any]:
+        """Return what the completions without each of the folds share, if they share anything; see :attr:`share`."""
+        if self.share is None:
+            return [None] * n_folds
+        more = {} if side is None else {"side": side}
+        with computing():
+            return self.share(values, fold, n_folds, options, n_at_once=n_at_once, **more)
 
 
 def tensors(copies: int, *, with_gaps: int = 0) -> Callable[[np.ndarray, Any], Memory]:

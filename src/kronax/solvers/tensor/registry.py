@@ -16,12 +16,13 @@ from kronax.solvers.tensor.trace_norm.problem import nothing_stands_in
 from kronax.solvers.tensor.trace_norm.silrtc import SilrtcOptions, silrtc
 from kronax.solvers.tensor.wiener import kronecker as wiener
 from kronax.solvers.tensor.wiener.options import KroneckerOptions
+from kronax.solvers.tensor.wiener.shared import share
 
 trace_norm = partial(Method, instead=nothing_stands_in, advice=more_iterations)
 factor_model = partial(Method, instead=factors.only_if_refused, advice=factors.more_epochs)
 
 METHODS: dict[MethodName, Method] = {
-    "kronecker": Method(wiener.kronecker, KroneckerOptions, wiener.needs, advice=more_iterations),
+    "kronecker": Method(wiener.kronecker, KroneckerOptions, wiener.needs, advice=more_iterations, share=share),
     "mean_1d": Method(mean_1d, Mean1dOptions, tensors(6)),
     "mean_2d": Method(mean_2d, Mean2dOptions, tensors(6)),
     "dnpp": Method(dnpp, DnppOptions, tensors(6)),

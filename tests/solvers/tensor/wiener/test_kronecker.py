@@ -119,8 +119,8 @@ def test_candidates_of_the_prior_start_alike(rng):
     with jax.enable_x64(True):
         folds = held_out.folds_of(rotate(x, ~np.isnan(x), FIXED), FIXED)
         prior = Prior(1.0, 0.2, 0.15)
-        first, second = (list(folds.predictions(prior, 1e-9, 3)) for _ in range(2))
-    for (_, _, one), (_, _, other) in zip(first, second, strict=True):
+        first, second = (list(folds.each(lambda found: found.filled, prior, 1e-9, 3)) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one, other)
 
 

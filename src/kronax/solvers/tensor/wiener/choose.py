@@ -6,7 +6,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from kronax.solvers.tensor.wiener.descent import descend
-from kronax.solvers.tensor.wiener.held_out import Folds
+from kronax.solvers.tensor.wiener.held_out import Folds, HeldOut
 from kronax.solvers.tensor.wiener.kernels import Prior
 from kronax.solvers.tensor.wiener.options import KroneckerOptions
 
@@ -27,14 +27,17 @@ def choose(folds: Folds, options: KroneckerOptions, progress: bool) -> Prior:
     middle = (*(len(candidates) // 2 for candidates in grid[:3]), 0)
     if max(map(len, grid)) == 1 or not folds.held:  # nothing to choose, or nothing to hold out
         return at(middle)
-    values, weights = folds.task.values, folds.task.weights
     bar = tqdm(desc="choice of the prior", unit=" candidates", delay=2, leave=False, disable=not progress)
 
     def errors(place: tuple[int, ...]) -> Iterator[float]:
         bar.update()
-        for mask, _, x in folds.predictions(at(place), _TOL, _SWEEPS):
-            square = np.square(x[mask] - values[mask])
-            yield float(np.nansum(square if weights is None else square * weights[mask], dtype=np.float64))
+        yield from folds.each(squared_error, at(place), _TOL, _SWEEPS)
 
     with bar:
         return at(descend(errors, tuple(map(len, grid)), middle))
+
+
+def squared_error(found: HeldOut) -> float:
+    """Sum the squared errors, each as often as its precision says."""
+    square = np.square(found.predicted - found.truth)
+    return float(np.nansum(square if found.weights is None else square * found.weights, dtype=np.float64))

@@ -7,7 +7,7 @@ from scipy.optimize import isotonic_regression
 
 from kronax.solvers.tensor.connection import FEWEST, blocks_of, held_out_links, linking_treatments
 from kronax.solvers.tensor.wiener.coordinates import Task
-from kronax.solvers.tensor.wiener.held_out import Folds, folds_across, folds_of_contexts
+from kronax.solvers.tensor.wiener.held_out import Folds, HeldOut, folds_across, folds_of_contexts
 from kronax.solvers.tensor.wiener.kernels import Prior
 from kronax.solvers.tensor.wiener.kriging import Kriging
 from kronax.solvers.tensor.wiener.options import KroneckerOptions
@@ -17,19 +17,19 @@ _GROUPS, _LEAST_GROUP = 10, 20  # of held-out fibers: groups at most, and fibers
 _CAUTION = 1.0  # standard errors: few treatments bridge blocks
 
 
-def expected_cosines(
-    task: Task, folds: Folds, prior: Prior, options: KroneckerOptions
-) -> Callable[[np.ndarray], np.ndarray]:
+Cosines = Callable[[np.ndarray], np.ndarray]  # from relative sizes to expected cosines
+
+
+def expected_cosines(task: Task, within: Cosines, prior: Prior, options: KroneckerOptions) -> Cosines:
     """Return the function from relative sizes ``(D, C)`` to expected cosines, NaN where these are unknown.
 
-    They are what held-out fibers reached; across blocks of contexts, what fibers held out across blocks reached. Fibers linked by
+    They are what held-out fibers reached, ``within``; across blocks of contexts, what fibers held out across blocks reached. Fibers linked by
     fewer than three treatments have none, unless enough held-out fibers are linked by as few.
     """
     measured = ~np.isnan(task.values)
     some = measured.any(axis=2)
     blocks, links = blocks_of(some), linking_treatments(measured)
     known = (links >= FEWEST) | ((held_out_links(some) < FEWEST).sum() >= _LEAST_GROUP)
-    within = calibration(folds, prior, options)
     beyond = folds_across(task, blocks, options) if (blocks.across & known).any() else Folds(task, [])
     across = calibration(beyond, prior, options, _CAUTION)
     known &= ~blocks.across | bool(beyond.held)
@@ -40,24 +40,25 @@ def expected_cosines(
     return expected
 
 
-def calibration(
-    folds: Folds, prior: Prior, options: KroneckerOptions, caution: float = 0.0
-) -> Callable[[np.ndarray], np.ndarray]:
+def calibration(folds: Folds, prior: Prior, options: KroneckerOptions, caution: float = 0.0) -> Cosines:
     """Return the function from a prediction's relative size to its expected cosine with a measurement.
 
     With the true kernels, both would be the same. As kernels are learnt from the data, the function is what held-out fibers
     reached: means over groups of them, less ``caution`` standard errors, made ascending and interpolated linearly.
     """
-    sizes, cosines, treatments = [], [], []
     tol, max_iter = max(options.tol, _TOL), min(options.max_iter, _SWEEPS)
-    for mask, missing, x in folds.predictions(prior, tol, max_iter):
-        sizes.append(relative_size(np.where(missing, np.nan, x), ~missing, x)[mask])
-        cosines.append(_cosines(folds.task.values[mask], x[mask]))
-        treatments.append(np.nonzero(mask)[0])
-    size, cosine, treatment = (np.concatenate([*part, []]) for part in (sizes, cosines, treatments))
+    parts = list(folds.each(sizes_and_cosines, prior, tol, max_iter))
+    size, cosine, treatment = (np.concatenate([*(part[i] for part in parts), []]) for i in range(3))
     if np.isnan(cosine).all():
         return lambda relative_size: np.minimum(relative_size, 1.0)
     return reached(size, cosine, treatment, caution)
+
+
+def sizes_and_cosines(found: HeldOut) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the relative sizes of held-out fibers, the cosines reached, and the fibers' treatments."""
+    gaps, x = found.missing, found.filled
+    size = relative_size(np.where(gaps, np.nan, x), ~gaps, x)
+    return size[found.mask], _cosines(found.truth, found.predicted), np.nonzero(found.mask)[0]
 
 
 def reached(

@@ -42,10 +42,10 @@ class Task:
 def rotate(values: np.ndarray, measured: np.ndarray, options: KroneckerOptions, side: Side = NOTHING) -> Task:
     """Choose the genes' coordinates: their principal axes, of the measured fibers if these are whole and of one precision."""
     task = _rotated(values, measured, options, side.weights is None or side.weights.shape[2] == 1)
-    return replace(task, links=side.contexts, weights=_relative(side.weights, ~np.isnan(task.values)))
+    return replace(task, links=side.contexts, weights=relative_weights(side.weights, ~np.isnan(task.values)))
 
 
-def _relative(weights: np.ndarray | None, measured: np.ndarray) -> np.ndarray | None:
+def relative_weights(weights: np.ndarray | None, measured: np.ndarray) -> np.ndarray | None:
     """Divide weights by their median over what was measured; above, they are cut off."""
     if weights is None:
         return None

@@ -1,7 +1,8 @@
 """Whole fibers held out of a tensor, to choose the prior by and to tell how far predictions can be trusted."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -18,6 +19,31 @@ _MOST_WORK = 3e9  # and so few that one product of a matrix of their size with t
 _CONTEXTS = 10  # held out one after the other, if there are so many
 _FEWEST_BRIDGES = 5  # bridging treatments: with fewer, their held-out profiles say little about others
 
+Result = TypeVar("Result")
+
+
+class HeldOut(NamedTuple):
+    """What was predicted without some fibers.
+
+    Attributes
+    ----------
+    mask
+        ``(D, C)``: the fibers that are told about.
+    missing, filled
+        Where the solve had no value, and what it ended with, ``(D, C, r)``.
+    truth, predicted
+        Of the fibers, ``(n, r)``; NaN where not measured.
+    weights
+        Precisions of the fibers, ``(n, 1)`` or ``(n, r)``; None if all are alike.
+    """
+
+    mask: np.ndarray
+    missing: np.ndarray
+    filled: np.ndarray
+    truth: np.ndarray
+    predicted: np.ndarray
+    weights: np.ndarray | None
+
 
 @dataclass(frozen=True)
 class Folds:
@@ -26,15 +52,16 @@ class Folds:
     task: Task
     held: list[tuple[np.ndarray, Start]]
 
-    def predictions(
-        self, prior: Prior, tol: float, max_iter: int
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield the mask of every fold, its gaps, and what is predicted there.
+    def each(self, function: Callable[[HeldOut], Result], prior: Prior, tol: float, max_iter: int) -> Iterator[Result]:
+        """Yield a function of what is predicted of every fold.
 
         All priors start alike: otherwise those tried last would start nearer to their fixed points, an unfair comparison.
         """
+        values, weights = self.task.values, self.task.weights
         for mask, start in self.held:
-            yield mask, start.missing, to_host(solve(self.task, prior, tol, max_iter, False, start)[0])
+            x = to_host(solve(self.task, prior, tol, max_iter, False, start)[0])
+            of_mask = None if weights is None else weights[mask]
+            yield function(HeldOut(mask, start.missing, x, values[mask], x[mask], of_mask))
 
 
 def folds_of(task: Task, options: KroneckerOptions) -> Folds:
@@ -89,14 +116,23 @@ def for_ranking(task: Task, random_state: int, wanted: np.ndarray | None = None)
 
     As many treatments as fit in half of it are those ``wanted`` (D,); the others are drawn at random.
     """
-    n, *others = task.values.shape
+    return some_treatments(task, ranked(task.values.shape, random_state, wanted))
+
+
+def ranked(shape: tuple[int, ...], random_state: int, wanted: np.ndarray | None = None) -> np.ndarray:
+    """Return the numbers of the treatments of :func:`for_ranking`."""
+    n, *others = shape
     most = max(min(_MOST_TREATMENTS, int(np.sqrt(_MOST_WORK / np.prod(others)))), 2)
-    some = np.arange(n)
-    if n > most:
-        rng = np.random.default_rng(random_state)
-        first = rng.permutation(np.flatnonzero(np.zeros(n, bool) if wanted is None else wanted))[: most // 2]
-        others = np.setdiff1d(some, first)
-        some = np.sort(np.concatenate([first, rng.choice(others, most - len(first), replace=False)]))
+    if n <= most:
+        return np.arange(n)
+    rng = np.random.default_rng(random_state)
+    first = rng.permutation(np.flatnonzero(np.zeros(n, bool) if wanted is None else wanted))[: most // 2]
+    rest = np.setdiff1d(np.arange(n), first)
+    return np.sort(np.concatenate([first, rng.choice(rest, most - len(first), replace=False)]))
+
+
+def some_treatments(task: Task, some: np.ndarray) -> Task:
+    """Return the part of a task with these treatments, in float32."""
     axes = None if task.axes is None else task.axes.astype(np.float32)
     return replace(
         task,

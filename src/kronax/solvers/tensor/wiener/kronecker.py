@@ -50,11 +50,12 @@ from kronax.solvers.tensor.means import two_means
 from kronax.solvers.tensor.method import Memory, tensors
 from kronax.solvers.tensor.side import NOTHING, Side
 from kronax.solvers.tensor.wiener.choose import choose
-from kronax.solvers.tensor.wiener.confidence import expected_cosines, relative_size
-from kronax.solvers.tensor.wiener.coordinates import rotate
+from kronax.solvers.tensor.wiener.confidence import calibration, expected_cosines, relative_size
+from kronax.solvers.tensor.wiener.coordinates import Task, rotate
 from kronax.solvers.tensor.wiener.held_out import folds_of
 from kronax.solvers.tensor.wiener.kernels import Prior
 from kronax.solvers.tensor.wiener.options import KroneckerOptions
+from kronax.solvers.tensor.wiener.shared import Known
 from kronax.solvers.tensor.wiener.sweep import solve, start_of
 from kronax.solvers.tensor.wiener.unmeasured import Unmeasured, predict_unmeasured, with_similarity
 from kronax.solvers.tensor.wiener.variance import posterior_variance, require_fibers
@@ -66,6 +67,7 @@ def kronecker(
     *,
     progress: bool = False,
     side: Side = NOTHING,
+    known: Known | None = None,
 ) -> Completion:
     """Complete a tensor by the Wiener smoother of Eq. 1, its kernels learnt on the way.
 
@@ -90,6 +92,8 @@ def kronecker(
         Whether long work shows a progress bar.
     side
         Similarities and coordinates, and precisions of the measured values.
+    known
+        The prior, and what held-out fibers reached, where both are known (:mod:`kronax.solvers.tensor.wiener.shared`).
     """
     measured = ~np.isnan(values)
     require_values(measured)
@@ -97,9 +101,8 @@ def kronecker(
         return result
     with jax.enable_x64(True):
         task = with_similarity(rotate(values, measured, options, side), side, options.random_state)
-        folds = folds_of(task, options)
-        prior = choose(folds, options, progress)
-        expected = expected_cosines(task, folds, prior, options)
+        prior, within = known or _found_out(task, options, progress)
+        expected = expected_cosines(task, within, prior, options)
         start = start_of(task)
         target = start.target
         x, status = solve(task, prior, options.tol, options.max_iter, progress, start)
@@ -124,6 +127,13 @@ def kronecker(
         stand_in="similar ones, or means," if unmeasured.treatments.any() or unmeasured.contexts.any() else "means",
         notes=unmeasured.notes,
     )
+
+
+def _found_out(task: Task, options: KroneckerOptions, progress: bool) -> Known:
+    """Choose the prior and calibrate the confidences by fibers held out of the task."""
+    folds = folds_of(task, options)
+    prior = choose(folds, options, progress)
+    return Known(prior, calibration(folds, prior, options))
 
 
 def _chosen(prior: Prior, unmeasured: Unmeasured, target: dict[str, float]) -> dict[str, float | str]:
