@@ -18,6 +18,7 @@ from report import header, progress, table
 from scipy import sparse, stats
 
 import kronax as kx
+from kronax.solvers.graph.significance import FEWEST_TOGETHER
 
 PARTS = ("null", "discoveries", "precision", "replication")
 LEVELS = (0.05, 0.2)
@@ -108,7 +109,7 @@ def p_values(x: np.ndarray) -> np.ndarray:
     n, counts = adata.n_obs, np.count_nonzero(adata.X.toarray(), axis=0).astype(float)
     rows, cols = np.triu_indices(adata.n_vars, k=1)
     values = adata.varp["med_magma_p_value"].toarray()[rows, cols]
-    return values[counts[rows] * counts[cols] >= 10 * n]
+    return values[counts[rows] * counts[cols] >= FEWEST_TOGETHER * n]
 
 
 # How many discoveries are false, where the truth is known?

@@ -14,6 +14,7 @@ from kronax._data.written import clear, params_of
 from kronax._logging import logger
 from kronax.solvers import checks
 from kronax.solvers.device import computing
+from kronax.solvers.tensor.wiener.experiments import bytes_needed
 from kronax.solvers.tensor.wiener.experiments import next_experiments as solve
 from kronax.solvers.tensor.wiener.options import KroneckerOptions
 
@@ -97,7 +98,7 @@ def next_experiments(
     side = side_information.read(mdata, tensor, options.sought)
     candidates = _candidates(tensor, treatments, contexts)
     n_bytes = 24 * int(np.prod(tensor.values.shape)) + 64 * len(tensor.treatments) ** 2
-    objects.memory(n_bytes + 3 * 10**9 * (tensor.measured.size > 10**5), "Choose fewer genes.")
+    objects.memory(n_bytes + bytes_needed(tensor.measured.size), "Choose fewer genes.")
     more = {} if side is None else {"side": side}
     with computing():
         result = solve(tensor.values, completed.values, candidates, n, dict(found["chosen"]), options, **more)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import sparse
+from scipy import sparse, stats
 
 from kronax.solvers.blocks import from_csr
 from kronax.solvers.gaussian import kronecker_sum, m_step
@@ -91,6 +91,8 @@ def test_scales_of_rows_and_columns_change_nothing_but_the_scales(shape, max_ite
     r, c = rng.lognormal(0.0, 1.5, shape[0]), rng.lognormal(0.0, 1.5, shape[1])
     clean, noisy = (fit(one, max_iter=max_iter) for one in (x, r[:, None] * x * c))
     assert_same(noisy, clean)
+    for found in (clean, noisy):
+        np.testing.assert_allclose(found.skewness, stats.skew(noise_free(x, clean), axis=0), rtol=1e-6, atol=1e-6)
     assert noisy.dispersion == pytest.approx(clean.dispersion, rel=1e-10)
     log_r, log_c = np.log(r), np.log(c)
     expected = clean.log_rows + log_r + log_c.mean(), clean.log_cols + log_c - log_c.mean()

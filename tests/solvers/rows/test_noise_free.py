@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import sparse
+from scipy import sparse, stats
 
 from kronax.solvers.rows.noise_free import Factors, NoiseFree, col_energies
 from kronax.solvers.rows.rows import InMemory, Rows
@@ -56,6 +56,15 @@ def test_passes_are_those_over_the_dense_matrix(given, size, rng):
     assert_close(row_energies, (dense**2).sum(1))
     assert_close(z.deviations(mean), np.column_stack([(dense**2).sum(1), dense.sum(1), dense @ mean]))
     assert_close(z.held().toarray(), dense)
+    for axis in (0, 1):
+        np.testing.assert_allclose(z.skewness(axis), stats.skew(dense, axis=axis), rtol=1e-9, atol=1e-9)
+
+
+def test_what_does_not_vary_has_no_skewness(rng):
+    y = matrix(rng)
+    y[:, 3] = 2.0
+    z = NoiseFree(InMemory(sparse.csr_array(y)))
+    assert z.skewness(0)[3] == 0 and np.isfinite(z.skewness(0)).all()
 
 
 @SIZES

@@ -250,3 +250,8 @@ def _with_new(
     shared[np.ix_(o, new)] = shared[np.ix_(new, o)].T
     shared[np.ix_(new, new)] = weights @ among @ weights.T + open_
     return shared, owns
+
+
+def bytes_needed(n_fibers: int) -> int:
+    """Estimate the memory for features of so many fibers, five arrays of which are held at a time."""
+    return int(8 * 5 * min(_MOST_NUMBERS, n_fibers * min(n_fibers, _MOST_FEATURES)))
