@@ -136,6 +136,7 @@ def test_the_next_lines_work_as_printed(example, monkeypatch):
     plt.close("all")
     module, table = names["adata"].var["gene_module"], names["adata"].uns["gene_module"]["table"]
     largest = table.index[~table["noise"]][0]
+    assert table["noise"].any() and "# the largest module that is not noise" in lines
     assert printed.getvalue().split() == list(module.index[module == largest])
     assert names["adata"].uns["paga"]["connectivities"].nnz
 
