@@ -20,16 +20,7 @@ from kronax._logging import logger
 
 TEXT = (".csv", ".tsv", ".txt")
 PREDICTED_VALUES = "predicted_values"  # a column of our own tables
-_OURS = (
-    *keys.OF_PROFILES,
-    keys.N_PROFILES,
-    PREDICTED_VALUES,
-    "n_cells",
-    "n_replicates",
-    "effect_size",
-    "acd",
-    "p_value",
-)
+_OURS = (*keys.OF_PROFILES, keys.N_PROFILES, PREDICTED_VALUES, *keys.OF_EFFECTS)
 _TREATMENT, _CONTEXT, _GENE = "treatment", "context", "gene"  # columns of tables, unless others are named
 _FIRST = "run python -m kronax effects {} first, and complete its effects.h5ad"
 _AS_OPTIONS = {
