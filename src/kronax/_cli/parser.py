@@ -272,6 +272,13 @@ def _of_tensors(*, with_epilog: bool) -> argparse.ArgumentParser:
         help="treatments x treatments with their names, to predict those never measured; of several, the best is used",
     )
     add(
+        "--not-genes",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="of .csv with a row for each profile: a column of numbers that is no gene, such as a dose; for several, give it several times",
+    )
+    add(
         "--contexts",
         type=Path,
         metavar="FILE.csv",
