@@ -99,7 +99,11 @@ def test_from_regulators(adata):
             r"None of the `regulators` \(x, y\) is a gene of the object, whose names are a, b, c, …",
         ),
         ({"regulators": "a"}, TypeError, r"found the single name 'a'; write \['a'\]"),
-        ({"regulators": ["a"], "axis": "cells", "neighbors_key": "cells"}, ValueError, "`regulators` belongs to axis='genes'"),
+        (
+            {"regulators": ["a"], "axis": "cells", "neighbors_key": "cells"},
+            ValueError,
+            "`regulators` belongs to axis='genes'",
+        ),
     ],
 )
 def test_regulators_that_are_none(adata, arguments, error, message):
