@@ -84,7 +84,8 @@ def test_significant_edges_alone():
     adata.uns["med_magma"]["q_value_key"] = "q"
     (ax,) = kx.pl.gene_network(adata, module="0", q_max=0.05).axes
     assert edges(ax) == {"#0072B2": (upper < -0.8).sum(), "#D55E00": (upper > 0.8).sum()}
-    assert ax.get_title().startswith("module 0: 12 genes, edges with q ≤ 0.05")
+    n_tied = (np.abs(upper + upper.T) > 0.8).any(axis=0).sum()
+    assert ax.get_title() == f"module 0: {n_tied} of 12 genes, edges with q ≤ 0.05"
     (ax,) = kx.pl.gene_network(adata, module="0", q_max=1.0).axes
     assert sum(edges(ax).values()) == (upper != 0).sum()
     with pytest.raises(ValueError, match="`q_max`"):
@@ -288,3 +289,17 @@ def test_what_is_not_there():
     del adata.varp["p"]
     with pytest.raises(KeyError, match=r"Run kx\.tl\.med_magma first"):
         kx.pl.gene_network(adata)
+
+
+def test_genes_without_a_significant_edge_are_left_out():
+    adata = with_module(12, density=0.4)
+    q_values = sparse.lil_matrix(adata.varp["p"].shape)
+    upper = sparse.triu(adata.varp["p"][:12][:, :12], k=1).tocoo()
+    q_values[upper.row, upper.col] = 0.9
+    q_values[upper.row[0], upper.col[0]] = 0.01
+    adata.varp["q"] = q_values.tocsr() + q_values.tocsr().T
+    adata.uns["med_magma"]["q_value_key"] = "q"
+    (ax,) = kx.pl.gene_network(adata, module="0", q_max=0.05).axes
+    assert ax.get_title() == "module 0: 2 of 12 genes, edges with q ≤ 0.05"
+    (ax,) = kx.pl.gene_network(adata, module="0", q_max=0.001).axes
+    assert ax.get_title() == "module 0: 12 genes, edges with q ≤ 0.001, 12 without an edge"

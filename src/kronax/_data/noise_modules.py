@@ -1,4 +1,4 @@
-"""Gene modules that are no more than what noise forms: no more cohesive than random graphs', or with hardly a significant edge."""
+"""Gene modules that noise may form as well: none of their edges is significant, or, without q-values, they hang together no more than random graphs' do."""
 
 import numpy as np
 import pandas as pd
@@ -10,10 +10,9 @@ from kronax.solvers.communities.consensus import consensus
 from kronax.solvers.communities.igraph_edges import edges_of
 from kronax.solvers.communities.rewiring import randomised
 
+SIGNIFICANT = 0.2  # q-value of an edge that makes a module more than noise
 FEWEST_GENES = 3  # of a module whose edges have no q-values: a pair is an edge
-LEAST_SIGNIFICANT = 0.1  # share of a module's genes with a significant edge in it
-LEAST_COHESION = 1.0  # of a module, in units of the most cohesive one of random graphs
-SIGNIFICANT = 0.05  # q-value
+LEAST_COHESION = 1.0  # of such a module, in units of the most cohesive one of random graphs
 _N_RANDOM = 10  # graphs
 _LEAST_EDGES = 3  # per gene: random graphs of fewer fall apart into small communities
 _DENSE = 0.1  # share of the pairs that are edges, from which degrees hardly differ and exchanging edges takes long
@@ -22,7 +21,7 @@ _DENSE = 0.1  # share of the pairs that are edges, from which degrees hardly dif
 def table(
     graph: Graph, module_of: pd.Categorical, stability: np.ndarray, q_values: Graph | None, resolution: float, seed: int
 ) -> pd.DataFrame:
-    """Describe every module, and judge whether it is noise; :func:`kronax.tl.gene_modules` lists the columns.
+    """Describe every module, and judge whether noise may form it as well; :func:`kronax.tl.gene_modules` lists the columns.
 
     Parameters
     ----------
@@ -39,16 +38,14 @@ def table(
         {
             "n_genes": module_of.value_counts().to_numpy(),
             "stability": pd.Series(stability).groupby(module_of, observed=False).mean().to_numpy(),
-            "cohesion": _relative_cohesion(graph, module_of, resolution, seed),
         },
         index=pd.Index(module_of.categories, name="module"),
     )
-    if q_values is None:
-        unproven = found["n_genes"] < FEWEST_GENES
-    else:
+    if q_values is not None:
         found["significant"] = _share_significant(graph, module_of, q_values)
-        unproven = found["significant"] < LEAST_SIGNIFICANT
-    return found.assign(noise=unproven | (found["cohesion"] <= LEAST_COHESION))  # of which NaN is not
+        return found.assign(noise=found["significant"] == 0)
+    found["cohesion"] = _relative_cohesion(graph, module_of, resolution, seed)
+    return found.assign(noise=(found["n_genes"] < FEWEST_GENES) | (found["cohesion"] <= LEAST_COHESION))  # NaN is not
 
 
 def cohesion(graph: Graph, module_of: pd.Categorical) -> np.ndarray:

@@ -66,7 +66,8 @@ def gene_network(
         Most genes to draw, up to 300: the hubs, those with the largest weighted degree within the module (:func:`kronax.get.modules`),
         by absolute partial correlations. More than 60 have smaller names.
     q_max
-        Draw only edges whose :math:`q` value is at most this, from 0 (excluded) to 1; all if None.
+        Draw only edges whose :math:`q` value is at most this, from 0 (excluded) to 1, and the genes that have one; all genes of a module
+        without such an edge. None draws all edges.
     gene_symbols
         Column of ``var`` with the names to show; ``adata.var_names`` if None, and for genes whose name is missing.
     random_state
@@ -126,7 +127,8 @@ def gene_network(
 
     order = ranking(abs(whole), module_of, weighted_degree(abs(whole), module_of))
     members = order[module_of.codes[order] == module_of.categories.get_loc(module)]
-    genes = members[:n_genes]
+    genes = members if q_max is None else _with_edges(whole, members)
+    genes = genes[:n_genes]
     names = short(gene_names(adata, gene_symbols)[genes])
     found, what = whole[genes][:, genes], _called(adata.var, q_max)
     if module in noise:
@@ -144,6 +146,13 @@ def gene_network(
     _draw_edges(ax, graph, drawing)
     _draw_genes(ax, names[: graph.shape[0]], drawing)
     return hand_over(ax.figure, sized=sized, save=save, show=show, return_fig=return_fig)
+
+
+def _with_edges(graph: sparse.csr_array, members: np.ndarray) -> np.ndarray:
+    """Choose the members with an edge to another one; all of them if there is no edge."""
+    within = graph[members][:, members]
+    with_edges = members[tied(sparse.triu(within, k=1).tocoo())]
+    return with_edges if len(with_edges) else members
 
 
 def _write_title(ax: Axes, module: str, found: sparse.csr_array, n_members: int, what: str) -> None:

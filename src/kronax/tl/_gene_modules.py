@@ -30,9 +30,9 @@ def gene_modules(
     considerably. Modules are therefore a consensus of many runs: edges are reweighted by the share of runs in which
     both ends are in one community, and the graph is clustered again, until all runs agree.
 
-    Noise has communities too. A module is marked as noise, but not left out, if it is no more cohesive than the communities of random
-    graphs, or if fewer than a tenth of its genes have a significant edge in it (:math:`q ≤ 0.05`); without q-values, if it is a
-    pair of genes. :doc:`/judging` has the figures from data whose modules are known.
+    Noise has communities too. A module is marked as noise, but not left out, if none of the edges in it has :math:`q ≤ 0.2`: then nothing
+    in it is shown to be more than chance. Where the graph has no q-values, it is marked if it is no more cohesive than the communities of
+    random graphs, or a pair of genes. :doc:`/judging` has the figures from data whose modules are known.
 
     Parameters
     ----------
@@ -42,11 +42,12 @@ def gene_modules(
         Resolution of the Leiden algorithm. Higher values give more and smaller modules.
     n_runs
         Number of Leiden runs on the gene graph. Each of the few consensus rounds takes a fifth of that, at least 20.
-        About two seconds for 2,000 genes in a graph of nearest neighbours, and random graphs for comparison take as long again; in a
+        About two seconds for 2,000 genes in a graph of nearest neighbours, twice that without q-values, for the random graphs; in a
         complete graph, seconds for each run. 1 for a single run, without a consensus.
     q_max
         Only edges whose :math:`q` value is at most this, from 0 (excluded) to 1, belong to the graph; genes that have none are in
-        no module. None takes all edges. Needs the q-values of :func:`kronax.tl.med_magma`.
+        no module, often most of them. Modules are then little more than the pieces that the edges join, so that agreement and stability
+        are near 1 and say nothing. None takes all edges. Needs the q-values of :func:`kronax.tl.med_magma`.
     neighbors_key
         Key in ``uns`` that describes the graph; its weights are in ``varp``, under the name given there as
         ``connectivities_key``.
@@ -77,14 +78,15 @@ def gene_modules(
         Number of genes.
     ``stability`` : float
         Mean stability of its genes.
+    ``significant`` : float
+        Share of its genes with an edge in it that has :math:`q ≤ 0.2`; if the graph has q-values.
     ``cohesion`` : float
         The share of the weight of its genes' edges that stays in the module, beyond the module's share of the genes; in units of
-        the largest among the communities of ten random graphs with the same degrees and weights. NaN for a single module, where these have no communities, and in
-        graphs with fewer than three edges per gene, where random graphs fall apart.
-    ``significant`` : float
-        Share of its genes with a significant edge in it; only if the graph has q-values.
+        the largest among the communities of ten random graphs with the same degrees and weights. Only if the graph has no q-values.
+        NaN for a single module, where these have no communities, and in graphs with fewer than three edges per gene, where random
+        graphs fall apart.
     ``noise`` : bool
-        Whether it is taken for noise.
+        Whether noise may form it as well.
 
     Raises
     ------
@@ -135,10 +137,11 @@ def gene_modules(
     module_of = pd.Categorical.from_codes(modules, categories=[str(module) for module in range(modules.max() + 1)])
     table = noise_modules.table(graph, module_of, stability, _q_values(adata, neighbors_key), resolution, random_state)
     logger.info(
-        "gene_modules: %d genes in %d modules, %d of them noise; agreement with a single run: AMI %.2f",
+        "gene_modules: %d genes in %d modules, %d of them noise%s; agreement with a single run: AMI %.2f",
         len(connected),
         len(table),
         table["noise"].sum(),
+        f"; {alone:,} genes without an edge are in none" if (alone := adata.n_vars - len(connected)) else "",
         found.agreement,
     )
 

@@ -21,7 +21,7 @@ and the cube root of Wilson and Hilferty (1931) turns it into a normal score
 
 What is left depends on how rare the variables are, so scores are centred and scaled by their median and Eq. 1 once more, among
 pairs that are expected together in about equally many samples: a local null (Efron 2004). Pairs that are expected together in fewer
-than five samples are not tested.
+than ten samples are not tested.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ from scipy.special import ndtr
 
 from kronax.solvers.gaussian.precision import LowRank, Partial, diagonal, factors
 
-FEWEST_TOGETHER = 5.0  # samples in which two variables are expected together, for a test
+FEWEST_TOGETHER = 10.0  # samples in which two variables are expected together, for a test
 _LIGHT = 3.0  # scores beyond which the lighter tail of Eq. 3 is not trusted
 _SYMMETRIC = 1e-6  # skewness below which Eq. 3 is the identity, but for rounding
 _PER_BIN, _MOST_BINS = 1000, 20  # pairs of a local null, at least, and local nulls
