@@ -89,7 +89,8 @@ def test_columns_that_are_no_genes(run, measured, tmp_path):
     code, _, err = run("complete", about, *words, tmp_path / "told")
     assert code == 0
     assert (
-        "dose_uM, Plate may be no genes, but what a row is about: --not-genes dose_uM --not-genes Plate leaves" in err
+        "dose_uM, Plate may be no genes, but what a row is about: --not-genes dose_uM --not-genes Plate leaves them out."
+        in err
     )
     code, _, err = run(
         "complete", about, "--not-genes", "dose_uM", "--not-genes", "Plate", *words, tmp_path / "left_out"

@@ -203,7 +203,7 @@ def _tell_of_columns(table: pd.DataFrame, genes: list[str], texts: list[str]) ->
     if about := [name for name in genes if _ABOUT.search(name)]:
         options = " ".join(f"--not-genes {shlex.quote(name)}" for name in about[:5])
         warn(
-            f"{checks.listed(about)} may be no gene{'s' if len(about) > 1 else ''}, but what a row is about: {options} leaves it out."
+            f"{checks.listed(about)} may be no gene{'s' if len(about) > 1 else ''}, but what a row is about: {options} leaves {'them' if len(about) > 1 else 'it'} out."
         )
     found = {name: _not_numbers(table[name]) for name in texts}
     if spoilt := [name for name, entries in found.items() if len(entries) <= _MOST_TEXTS * table[name].notna().sum()]:
