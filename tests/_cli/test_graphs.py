@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 import textwrap
+from pathlib import Path
 
 import anndata as ad
 import h5py
@@ -138,6 +139,20 @@ def test_the_next_lines_work_as_printed(example, monkeypatch):
     largest = table.index[~table["noise"]][0]
     assert printed.getvalue().split() == list(module.index[module == largest])
     assert names["adata"].uns["paga"]["connectivities"].nnz
+
+
+@pytest.mark.parametrize(
+    ("noise", "printed", "said"),
+    [
+        ([False, False], "0", "the largest module\n"),
+        ([True, False], "1", "the largest module that is not noise\n"),
+        ([True, True], "0", "the largest module, which is noise, as all are\n"),
+    ],
+)
+def test_the_module_printed_is_called_what_it_is(noise, printed, said):
+    adata = ad.AnnData(np.ones((2, 3)), var={"gene_module": pd.Categorical(["0", "0", "1"])})
+    adata.uns["gene_module"] = {"table": pd.DataFrame({"noise": noise}, index=["0", "1"])}
+    assert f'adata.var["gene_module"] == "{printed}"])  # {said}' in graphs.following(adata, Path("a.h5ad")) + "\n"
 
 
 def test_example_figures_are_small_enough_to_send(example):

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 HEAVY = ["anndata", "jax", "kronax._logging", "mudata", "numpy", "pandas", "scanpy", "scipy"]
+EFFECTS = ["effects", "no.h5ad", "--treatment", "a", "--context", "c"]
 ASK = f"""
 import contextlib, io, json, sys
 from kronax import __main__
@@ -30,6 +31,19 @@ print(json.dumps([code, out.getvalue() + err.getvalue(), [name for name in {HEAV
         (["complete", "a.h5mu", "--folds", "1"], 2, "'1' is neither 0 nor a whole number of at least 2"),
         (["complete", "a.h5mu", "--p-max", "2"], 2, "'2' is not a number above 0 and up to 1"),
         (["no_such_file.h5ad"], 2, "no_such_file.h5ad is not there"),
+        (["effects.h5ad"], 2, "effects.h5ad is not there"),
+        (["effect", "a.h5ad"], 2, "There is no command 'effect'. Did you mean 'effects'? python -m kronax effects"),
+        (["Effects", "a.h5ad", "--context", "b"], 2, "no command 'Effects'. Did you mean 'effects'?"),
+        (["completed"], 2, "no command 'completed'. Did you mean 'complete'?"),
+        (["--out", "z", "effects", "a.h5ad"], 2, "The command comes first: python -m kronax effects"),
+        (["a.h5ad", "b.h5ad"], 2, "unrecognized arguments: b.h5ad"),
+        ([*EFFECTS, "--control", "a", "b"], 2, "give it once for each: --control a --control b"),
+        (
+            [*EFFECTS[:1], "--control", "a", "b c", *EFFECTS[1:]],
+            2,
+            "give it once for each: --control a --control 'b c'",
+        ),
+        ([*EFFECTS, "--control", "a", "--plate", "b"], 2, "unrecognized arguments: --plate b"),
         (["effects", "no.h5ad", "--treatment", "a", "--control", "b", "--context", "c"], 2, "no.h5ad is not there"),
     ],
 )

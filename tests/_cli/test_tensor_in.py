@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import kronax as kx
-from kronax._cli import validation
+from kronax._cli import tensor_in, validation
 from kronax._data import tensor as tensors
 
 SCREEN = ("--treatment", "perturbation", "--context", "cell_line", "--control", "control", "--replicate", "plate")
@@ -75,9 +75,70 @@ def test_long_file(run, measured, tmp_path):
 def test_table_of_profiles(run, measured, expected, tmp_path, caplog, name, separator, decimal):
     long_table(measured).to_csv(tmp_path / name, sep=separator, decimal=decimal)
     assert run("complete", tmp_path / name, "--folds", 0, "--out", tmp_path / "out")[0] == 0
-    assert "6 columns with numbers are genes; of the others: treatment, context" in caplog.text
+    assert "6 columns with numbers are genes (gene0 to gene5); of the others: treatment, context" in caplog.text
     found = read(tmp_path / "out", "profiles.csv")[list(expected.var_names)]
     np.testing.assert_allclose(found.loc[rows_of(expected)].to_numpy(), expected.X, rtol=1e-4, atol=1e-5)
+
+
+def test_columns_that_are_no_genes(run, measured, tmp_path):
+    table = long_table(measured)
+    plain, about = tmp_path / "plain.csv", tmp_path / "about.csv"
+    table.to_csv(plain)
+    table.assign(dose_uM=np.arange(len(table)), Plate=1).to_csv(about)
+    words = ("--folds", 0, "--method", "mean_1d", "--out")
+    code, _, err = run("complete", about, *words, tmp_path / "told")
+    assert code == 0
+    assert (
+        "dose_uM, Plate may be no genes, but what a row is about: --not-genes dose_uM --not-genes Plate leaves them out."
+        in err
+    )
+    code, _, err = run(
+        "complete", about, "--not-genes", "dose_uM", "--not-genes", "Plate", *words, tmp_path / "left_out"
+    )
+    assert code == 0 and "no gene" not in err
+    assert "no gene" not in run("complete", plain, *words, tmp_path / "plain")[2]
+    found = [(tmp_path / folder / "profiles.csv").read_text() for folder in ("left_out", "plain")]
+    assert found[0] == found[1]
+
+
+def test_a_column_of_numbers_but_for_an_entry(run, measured, tmp_path):
+    table = long_table(measured).astype({"gene3": object})
+    table.iloc[0, table.columns.get_loc("gene3")] = "n/d"
+    table.assign(comment="as planned").to_csv(tmp_path / "a.csv")
+    words = ("--folds", 0, "--method", "mean_1d", "--out", tmp_path / "out")
+    code, _, err = run("complete", tmp_path / "a.csv", *words)
+    assert code == 0 and "gene3 is not taken for genes: 1 value of 'gene3' is no number, such as 'n/d'." in err
+
+
+def test_genes_are_not_taken_for_something_else():
+    genes = [
+        "ID1",
+        "TIMELESS",
+        "TIMP1",
+        "AGER",
+        "CONC1A",
+        "WELLS",
+        "PLATEAU",
+        "REP15",
+        "DAYAM",
+        "ROW2B",
+        "HLA-DRA",
+        "NT5E",
+    ]
+    assert not [name for name in genes if tensor_in._ABOUT.search(name)]
+    about = [
+        "dose",
+        "Dose_uM",
+        "rna_plate",
+        "time (h)",
+        "batch2",
+        "bio.replicate",
+        "Well",
+        "concentration",
+        "n_cells",
+        "day",
+    ]
+    assert [name for name in about if tensor_in._ABOUT.search(name)] == about
 
 
 def test_table_of_genes(run, mdata, tmp_path):
@@ -202,6 +263,14 @@ def test_verdict(ours, mean, said):
         ("a.csv", ("--treatment", "drug"), "Key 'drug' not found in `adata.obs`"),
         ("texts.csv", (), "has no column of numbers that could be a gene"),
         ("wide.csv", (), "must hold the values of one treatment each, but 'b' holds texts"),
+        ("wide.csv", ("--not-genes", "b"), "the columns of"),
+        ("a.h5mu", ("--not-genes", "b"), "--not-genes names columns of a table"),
+        ("a.csv", ("--not-genes", "dosis"), "There is no column 'dosis' in"),
+        ("commas.csv", (), "'g' has numbers with commas, such as 0,25. Write them with a decimal point"),
+        ("thousands.csv", (), "'g' has numbers with commas, such as 1,234.50. Write them"),
+        ("header.csv", (), "has names in its first row and no row below"),
+        ("a.xlsx", (), "a.xlsx is a spreadsheet; save it as .csv"),
+        ("effects.csv", (), "Complete effects.h5ad, which python -m kronax effects writes too"),
         ("empty.csv", (), "empty.csv cannot be read as a table"),
         ("bytes.csv", (), "bytes.csv cannot be read as a table"),
         ("none.csv", (), "is not there"),
@@ -215,6 +284,12 @@ def test_refused(run, mdata, measured, screen, tmp_path, file, words, message):
     long_table(measured).to_csv(tmp_path / "a.csv")
     pd.DataFrame({"treatment": ["a"], "context": ["b"]}).to_csv(tmp_path / "texts.csv")
     pd.DataFrame({"context": ["a"], "gene": ["g"], "b": ["x"]}).to_csv(tmp_path / "wide.csv")
+    named = {"treatment": ["a", "b"], "context": ["x", "y"]}
+    pd.DataFrame(named | {"g": ["0,25", "1,5"]}).to_csv(tmp_path / "commas.csv")
+    pd.DataFrame(named | {"g": ["12.00", "1,234.50"]}).to_csv(tmp_path / "thousands.csv")
+    pd.DataFrame(named | {"n_cells": 3, "effect_size": 0.5}).to_csv(tmp_path / "effects.csv")
+    (tmp_path / "header.csv").write_text("treatment,context,g\n")
+    (tmp_path / "a.xlsx").write_bytes(b"PK")
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\x00a")
     code, _, err = run("complete", path, *words, "--out", tmp_path / "out")

@@ -54,6 +54,27 @@ def test_every_edge_once_the_strongest_first(adata):
     pd.testing.assert_frame_equal(table, expected, rtol=1e-12)
 
 
+def test_names_from_a_column(adata):
+    """As in kx.get.modules, so that tables of edges and of genes can be joined; regulators have these names too."""
+    adata.var["symbol"] = ["A", "B", None, "D", "E"]
+    plain, named = kx.get.edges(adata), kx.get.edges(adata, gene_symbols="symbol")
+    called = {"a": "A", "b": "B", "c": "c", "d": "D"}
+    pd.testing.assert_frame_equal(named, plain.replace({"source": called, "target": called}))
+    table = kx.get.edges(adata, gene_symbols="symbol", regulators=["D", "a"])
+    assert table[["source", "target", "rank"]].to_numpy().tolist() == [["D", "A", 1], ["D", "c", 2]]
+    with pytest.raises(KeyError, match=r"None of the `regulators` \(d\).*whose names are A, B, c, …"):
+        kx.get.edges(adata, gene_symbols="symbol", regulators=["d"])
+    with pytest.raises(KeyError, match=r"'name' not found in `adata\.var`"):
+        kx.get.edges(adata, gene_symbols="name")
+    with pytest.raises(ValueError, match="`gene_symbols` belongs to axis='genes'"):
+        kx.get.edges(adata, "cells", neighbors_key="cells", gene_symbols="symbol")
+
+
+def test_regulators_are_counted(adata, caplog):
+    kx.get.edges(adata, regulators=["d", "a", "e", "not a gene"])
+    assert "edges: 3 of 4 regulators are genes of the object; 1 of these have no edge" in caplog.text
+
+
 def test_from_regulators(adata):
     """Each from the regulator, with its rank; between two regulators from both."""
     table = kx.get.edges(adata, regulators=["d", "a", "not a gene"])
@@ -78,7 +99,11 @@ def test_from_regulators(adata):
             r"None of the `regulators` \(x, y\) is a gene of the object, whose names are a, b, c, …",
         ),
         ({"regulators": "a"}, TypeError, r"found the single name 'a'; write \['a'\]"),
-        ({"regulators": ["a"], "axis": "cells", "neighbors_key": "cells"}, ValueError, "regulators` are genes"),
+        (
+            {"regulators": ["a"], "axis": "cells", "neighbors_key": "cells"},
+            ValueError,
+            "`regulators` belongs to axis='genes'",
+        ),
     ],
 )
 def test_regulators_that_are_none(adata, arguments, error, message):

@@ -284,7 +284,7 @@ def test_what_is_not_there():
     assert kx.pl.gene_network(adata).axes[0].get_title().startswith("module m2: 3 genes")
     with pytest.raises(ValueError, match="`n_genes` must be an integer"):
         kx.pl.gene_network(adata, module="0", n_genes=0)
-    with pytest.raises(KeyError, match=r"Run kx\.tl\.gene_modules first"):
+    with pytest.raises(KeyError, match=r"Run kx\.tl\.gene_modules first; it finds none in a gene graph without edges"):
         kx.pl.gene_network(adata, module="0", modules="mine")
     del adata.varp["p"]
     with pytest.raises(KeyError, match=r"Run kx\.tl\.med_magma first"):

@@ -206,6 +206,18 @@ def test_a_treatment_on_which_contexts_differ_makes_the_column_theirs():
         assert adata.obs["target"].notna().all()
 
 
+def test_numbers_of_a_measurement_hold_for_no_other():
+    """Three replicates everywhere, and yet none where nothing was measured."""
+    tables = described()
+    measured = {"n_cells": 90, "n_replicates": 3, "effect_size": 0.5, "acd": 0.7, "p_value": 0.01}
+    mdata = of_tables({context: table.assign(**measured) for context, table in tables.items()})
+    kx.pp.align(mdata)
+    for context, adata in mdata.mod.items():
+        old = adata.obs_names.isin(tables[context].index)
+        for key, value in measured.items():
+            assert (adata.obs.loc[old, key] == value).all() and adata.obs.loc[~old, key].isna().all()
+
+
 def test_contexts_without_a_common_treatment_show_nothing():
     tables = described()
     mdata = of_tables({"A": tables["A"], "C": tables["C"]})

@@ -242,6 +242,34 @@ def test_few_cells_missing_labels_and_single_replicates_are_told(screen, caplog)
     assert "fewer than 10 cells" in caplog.text
 
 
+def test_few_controls_that_all_treatments_share_are_told(screen, caplog):
+    """Inert treatments resemble each other, the more so the fewer controls they share."""
+    kx.pp.effects(screen, **KEYS)
+    assert "share the same few controls in line1, line2, at most 3 samples each" in caplog.text
+    caplog.clear()
+    six = screen.copy()
+    six.obs["plate"] = six.obs["plate"].astype(str) + six.obs.groupby(
+        ["perturbation", "cell_line", "plate"], observed=True
+    ).cumcount().mod(2).astype(str)
+    kx.pp.effects(six, **KEYS)
+    assert "share the same few controls" not in caplog.text
+    caplog.clear()
+    kx.pp.effects(screen[screen.obs["perturbation"].isin(["control", "drug1"])].copy(), **KEYS)
+    assert "share the same few controls" not in caplog.text
+
+
+def test_inert_treatments_resemble_each_other_by_their_controls():
+    """With k times as many control cells, the noise that they share is 1 part in 1 + k."""
+    cosines = []
+    for n_controls in (1, 4):
+        made = kx.datasets.screen(n_treatments=30, n_contexts=2, n_genes=100, n_controls=n_controls, random_state=0)
+        inert = made[made.obs["strength"].isin(["none", "control"])].copy()
+        found = kx.pp.effects(inert, **KEYS)
+        x = found[found.obs["cell_line"] == "line1"].X
+        cosines.append((x @ x.T)[np.triu_indices(len(x), 1)].mean())
+    assert 0.4 < cosines[0] < 0.65 and 0.1 < cosines[1] < 0.35
+
+
 def test_replicates_without_controls_use_those_of_the_context(screen):
     adata = without(screen, (screen.obs["perturbation"] == "control") & (screen.obs["plate"] == "plate3"))
     with pytest.warns(UserWarning, match="no control of the same replicate"):

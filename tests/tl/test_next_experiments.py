@@ -39,6 +39,28 @@ def test_only_some(mdata):
     assert set(table.context) == {"line1"} and set(table.treatment) == set(missing.index[missing])
 
 
+def test_fewer_than_asked_for_are_told(mdata, caplog):
+    """The last one that is missing tells nothing of others: what is left of its gain is rounding."""
+    missing = sum(int((~adata.obs["measured"]).sum()) for adata in mdata.mod.values())
+    kx.tl.next_experiments(mdata, n=missing + 20)
+    gain = mdata.uns["next_experiments"]["table"]["gain"]
+    assert len(gain) == missing - 1 and (gain > 1e-12).all()
+    assert (
+        f"{missing - 1} profiles of the {missing + 20} asked for ({missing} profiles could be chosen; the other 1"
+        in caplog.text
+    )
+
+
+def test_nothing_to_learn(mdata):
+    for context, adata in mdata.mod.items():
+        gap = adata.obs_names == "drug3" if context == "line0" else np.zeros(adata.n_obs, bool)
+        adata.X = np.where(gap[:, None], np.nan, np.nan_to_num(adata.X, nan=0.5))
+    kx.tl.complete_tensor(mdata, options=OPTIONS)
+    with pytest.raises(ValueError, match="1 profile could be chosen, and none tells of another that is missing"):
+        kx.tl.next_experiments(mdata)
+    assert "next_experiments" not in mdata.uns
+
+
 def test_copy_and_files(mdata, tmp_path):
     found = kx.tl.next_experiments(mdata, n=3, contexts=["line1", "line2"], copy=True)
     assert "next_experiments" not in mdata.uns and "next_experiment" not in mdata["line1"].obs

@@ -483,6 +483,13 @@ def _largest(adata: AnnData) -> str:
     return next((module for module in modules if module not in noise), modules[0])
 
 
+def _what_is_largest(adata: AnnData) -> str:
+    """Say of which modules it is the largest."""
+    n_noise, n_modules = len(_noise(adata)), len(adata.var[keys.GENE_MODULE].cat.categories)
+    more = ", which is noise, as all are" if n_noise == n_modules else " that is not noise"
+    return "the largest module" + (more if n_noise else "")
+
+
 def _in_none(adata: AnnData) -> str:
     """Count the cells that are in no cluster."""
     n = int((~connected(adata)).sum())
@@ -547,7 +554,7 @@ def following(adata: AnnData, path: Path, layer: str | None = None, gene_symbols
     if keys.GENE_MODULE in adata.var:
         of_genes = f"adata.var{column}" if column else "adata.var_names"
         largest = f'adata.var["{keys.GENE_MODULE}"] == "{_largest(adata)}"'
-        lines.append(f"print(*{of_genes}[{largest}])  # the largest module")
+        lines.append(f"print(*{of_genes}[{largest}])  # {_what_is_largest(adata)}")
     return next_lines([*lines, *_markers(adata, layer, gene_symbols)])
 
 

@@ -1,7 +1,11 @@
 """The words of the command line: which job, and with what. What a job needs is imported when it begins, or its help is asked for."""
 
 import argparse
-from collections.abc import Callable, Sequence
+import difflib
+import itertools
+import os
+import shlex
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import get_args
@@ -93,10 +97,44 @@ examples:
 def parse(words: Sequence[str]) -> tuple[Job, argparse.Namespace]:
     """Return the job that is asked for, and its settings."""
     known = {"effects": _parse_effects, "complete": _parse_completion}
-    job, args = known[words[0]](words[1:]) if words and words[0] in known else _parse_graphs(words)
+    job, args = known[words[0]](words[1:]) if words and words[0] in known else _parse_graphs(words, known)
     if args.file is not None:
         require_there(args.file, _NEEDED[job])
     return _when_called(job), args
+
+
+def _require_no_command(file: Path, commands: Iterable[str]) -> None:
+    """Refuse a command that is not the first word, or is misspelt, and was taken for a file."""
+    if file.suffix or not (meant := difflib.get_close_matches(str(file).lower(), commands, n=1)):
+        return
+    if str(file) == meant[0]:
+        msg = f"The command comes first: python -m kronax {file} …"
+    else:
+        msg = f"There is no command {str(file)!r}. Did you mean {meant[0]!r}? python -m kronax {meant[0]} …"
+    raise InputError(msg)
+
+
+def _require_single_control(words: Sequence[str], unknown: Sequence[str]) -> None:
+    """Refuse several names after one --control, of which the second or third was taken for something else."""
+    for at in (at for at, word in enumerate(words) if word == "--control"):
+        run = itertools.takewhile(lambda word: not word.startswith("-"), words[at + 1 :])
+        names = [word for word in run if not os.path.exists(word)]  # FILE may stand among them
+        if len(names) > 1 and not set(names).isdisjoint(unknown):
+            msg = f"--control takes one name; give it once for each: --control {shlex.quote(names[0])} --control {shlex.quote(names[1])}"
+            raise InputError(msg)
+
+
+def _known(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+    """Parse the words of a command that takes controls, and refuse what is not known."""
+    args, unknown = parser.parse_known_args(words)
+    _require_single_control(words, unknown)
+    _require_all_known(parser, unknown)
+    return args
+
+
+def _require_all_known(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> None:
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
 
 
 def _when_called(module: str) -> Job:
@@ -108,8 +146,12 @@ def _when_called(module: str) -> Job:
     return job
 
 
-def _parse_graphs(words: Sequence[str]) -> tuple[str, argparse.Namespace]:
-    args = _of_graphs().parse_args(words)
+def _parse_graphs(words: Sequence[str], commands: Iterable[str]) -> tuple[str, argparse.Namespace]:
+    parser = _of_graphs()
+    args, unknown = parser.parse_known_args(words)
+    if args.file is not None and (unknown or not os.path.exists(args.file)):
+        _require_no_command(args.file, commands)
+    _require_all_known(parser, unknown)
     of_file = (args.layer, args.label, args.batch, args.gene_symbols, args.raw, args.out_of_core)
     if args.file is None and any(of_file):
         msg = "--layer, --raw, --label, --batch, --gene-symbols and --out-of-core belong to a file: python -m kronax FILE.h5ad …"
@@ -122,13 +164,13 @@ def _parse_graphs(words: Sequence[str]) -> tuple[str, argparse.Namespace]:
 
 
 def _parse_effects(words: Sequence[str]) -> tuple[str, argparse.Namespace]:
-    args = _of_effects().parse_args(words)
+    args = _known(_of_effects(), words)
     args.out = args.out or Path(f"kronax-{args.file.stem}-effects")
     return "effects", args
 
 
 def _parse_completion(words: Sequence[str]) -> tuple[str, argparse.Namespace]:
-    args = _of_tensors(with_epilog=not {"-h", "--help"}.isdisjoint(words)).parse_args(words)
+    args = _known(_of_tensors(with_epilog=not {"-h", "--help"}.isdisjoint(words)), words)
     if args.replicate is not None and not args.control:
         msg = "--replicate belongs to the effects that are computed with --control; name the controls, too."
         raise InputError(msg)
@@ -228,6 +270,13 @@ def _of_tensors(*, with_epilog: bool) -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE.csv",
         help="treatments x treatments with their names, to predict those never measured; of several, the best is used",
+    )
+    add(
+        "--not-genes",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="of .csv with a row for each profile: a column of numbers that is no gene, such as a dose; for several, give it several times",
     )
     add(
         "--contexts",

@@ -16,21 +16,21 @@ from kronax._cli import effects, files
 from kronax._cli.refusals import InputError, in_words, refused
 from kronax._cli.terminal import note
 from kronax._data import doubts, keys, objects
-from kronax._logging import logger
+from kronax._logging import logger, warn
+from kronax.solvers import checks
 
 TEXT = (".csv", ".tsv", ".txt")
+_SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods")
 PREDICTED_VALUES = "predicted_values"  # a column of our own tables
-_OURS = (
-    *keys.OF_PROFILES,
-    keys.N_PROFILES,
-    PREDICTED_VALUES,
-    "n_cells",
-    "n_replicates",
-    "effect_size",
-    "acd",
-    "p_value",
-)
+_OURS = (*keys.OF_PROFILES, keys.N_PROFILES, PREDICTED_VALUES, *keys.OF_EFFECTS)
 _TREATMENT, _CONTEXT, _GENE = "treatment", "context", "gene"  # columns of tables, unless others are named
+_ABOUT = re.compile(
+    r"(^|[\W_])(dose|dosage|conc|concentration|time|timepoint|hours?|days?|duration|plate|batch|replicate|well|row|donor|passage|age|"
+    r"n_cells|cells|counts|cluster)(\d*$|[\W_])",
+    re.IGNORECASE,
+)  # names of columns that hold numbers, and are no genes
+_WITH_COMMAS = re.compile(r"[+-]?\d[\d.]*,[\d.,]*(e[+-]?\d+)?", re.IGNORECASE)
+_MOST_TEXTS = 0.5  # of the entries of a column that may have been meant as a gene
 _FIRST = "run python -m kronax effects {} first, and complete its effects.h5ad"
 _AS_OPTIONS = {
     "`treatment_key`": "--treatment",
@@ -49,8 +49,15 @@ _AS_OPTIONS = {
 
 def read(args: argparse.Namespace) -> tuple[MuData, str | None, AnnData | None]:
     """Read a tensor; return it, the layer to complete, and the effects that it was made of, if it was."""
-    if Path(args.file.name.removesuffix(".gz")).suffix.lower() in TEXT:
+    suffix = Path(args.file.name.removesuffix(".gz")).suffix.lower()
+    if suffix in TEXT:
         return _of_table(args)
+    if suffix in _SPREADSHEETS:
+        msg = f"{args.file} is a spreadsheet; save it as .csv. The others that can be read: .tsv, .csv.gz, .h5mu, .h5ad, .zarr."
+        raise InputError(msg)
+    if args.not_genes:
+        msg = f"--not-genes names columns of a table; the genes of {args.file} are its var."
+        raise InputError(msg)
     if args.file.suffix == ".h5mu" or files.has_modalities(args.file):
         given = {"--treatment": args.treatment, "--context": args.context, "--p-max": args.p_max}
         if named := [option for option, value in given.items() if value is not None]:
@@ -112,6 +119,9 @@ def _of_table(args: argparse.Namespace) -> tuple[MuData, str | None, AnnData | N
     table = _read(args.file)
     context = args.context or _CONTEXT
     if args.treatment is None and {_GENE, context} <= set(table):
+        if args.not_genes:
+            msg = f"--not-genes: the columns of {args.file} are treatments, for it has the columns {context!r} and {_GENE!r}."
+            raise InputError(msg)
         return _by_gene(table, context, args.file), None, None
     return _of_rows(_profiles(table, args), args)
 
@@ -128,6 +138,9 @@ def _read(path: Path) -> pd.DataFrame:
     except (OSError, ValueError, EOFError) as error:
         msg = f"{path} cannot be read as a table with names in its first row: {in_words(error)}."
         raise InputError(msg) from error
+    if table.empty:
+        msg = f"{path} has names in its first row and no row below."
+        raise InputError(msg)
     table.columns = table.columns.astype(str)
     if table.shape[1] and table.columns[0].startswith("Unnamed: 0"):
         table = table.iloc[:, 1:]
@@ -150,17 +163,61 @@ def _by_gene(table: pd.DataFrame, context: str, path: Path) -> MuData:
 
 def _profiles(table: pd.DataFrame, args: argparse.Namespace) -> AnnData:
     """Convert a row for each profile or cell: columns with numbers are genes, except those that are named, and our own."""
-    named = {args.treatment or _TREATMENT, args.context or _CONTEXT, args.replicate}
+    with refused():
+        for name in args.not_genes:
+            checks.known(name, table.columns, "column", where=str(args.file))
+    named = {args.treatment or _TREATMENT, args.context or _CONTEXT, args.replicate, *args.not_genes}
     about = [name for name in table if name in named or name in _OURS or not _is_number(table[name])]
     genes = [name for name in table if name not in about]
+    texts = [name for name in about if name not in named and name not in _OURS]
     if not genes:
-        msg = f"{args.file} has no column of numbers that could be a gene; its columns: {', '.join(map(str, table.columns[:8]))}, …"
-        raise InputError(msg)
+        raise InputError(_no_genes(table, texts, args.file))
     logger.info(
-        "%s: %d columns with numbers are genes; of the others: %s", args.file.name, len(genes), ", ".join(about)
+        "%s: %d columns with numbers are genes (%s); of the others: %s",
+        args.file.name,
+        len(genes),
+        genes[0] if len(genes) == 1 else f"{genes[0]} to {genes[-1]}",
+        ", ".join(about),
     )
+    _tell_of_columns(table, genes, texts)
     obs = table[about].set_axis(table.index.astype(str))
     return AnnData(table[genes].to_numpy(np.float64), obs=obs, var=pd.DataFrame(index=genes))
+
+
+def _no_genes(table: pd.DataFrame, texts: list[str], path: Path) -> str:
+    """Say why a table has no genes, and what to do."""
+    if "effect_size" in table:
+        return f"{path} says how large effects are, and has no genes. Complete effects.h5ad, which python -m kronax effects writes too."
+    for name in texts:
+        if with_comma := next(filter(_WITH_COMMAS.fullmatch, map(str, table[name].dropna())), None):
+            return (
+                f"{path}: {name!r} has numbers with commas, such as {with_comma}. Write them with a decimal point and nothing between "
+                "thousands; decimal commas will do where semicolons stand between columns."
+            )
+    columns = checks.listed(list(table.columns), most=8)
+    return f"{path} has no column of numbers that could be a gene; its columns: {columns}"
+
+
+def _tell_of_columns(table: pd.DataFrame, genes: list[str], texts: list[str]) -> None:
+    """Warn of genes with names of something else, and of columns that would be genes without a few entries."""
+    if about := [name for name in genes if _ABOUT.search(name)]:
+        options = " ".join(f"--not-genes {shlex.quote(name)}" for name in about[:5])
+        warn(
+            f"{checks.listed(about)} may be no gene{'s' if len(about) > 1 else ''}, but what a row is about: {options} leaves {'them' if len(about) > 1 else 'it'} out."
+        )
+    found = {name: _not_numbers(table[name]) for name in texts}
+    if spoilt := [name for name, entries in found.items() if len(entries) <= _MOST_TEXTS * table[name].notna().sum()]:
+        first = spoilt[0]
+        warn(
+            f"{checks.listed(spoilt)} {'is' if len(spoilt) == 1 else 'are'} not taken for genes: {checks.number(len(found[first]), 'value')} "
+            f"of {first!r} {'is' if len(found[first]) == 1 else 'are'} no number, such as {found[first].iloc[0]!r}. Leave what is missing empty."
+        )
+
+
+def _not_numbers(column: pd.Series) -> pd.Series:
+    """Return the entries that are there and no number."""
+    there = column.dropna()
+    return there[pd.to_numeric(there, errors="coerce").isna()]
 
 
 def _is_number(column: pd.Series) -> bool:

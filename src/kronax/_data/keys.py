@@ -26,6 +26,7 @@ NEXT = "next_experiment"  # obs
 NEXT_EXPERIMENTS = "next_experiments"  # uns of a MuData
 CONTEXTS = "contexts"  # uns of a MuData: what the user knows of them
 OF_PROFILES = (MEASURED, CONFIDENCE, VARIANCE, FALLBACK, INFORMATION, NEXT)  # obs: of a treatment in a context
+OF_EFFECTS = ("n_cells", "n_replicates", "effect_size", "acd", "p_value")  # obs: of a measurement
 TREATMENT_FACTORS = "X_completion"  # obsm
 GENE_FACTORS = "completion"  # varm
 QUICKSTART_CLUSTERS = "med_magma_leiden"  # obs

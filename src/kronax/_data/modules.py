@@ -14,6 +14,7 @@ from kronax._data.written import params_of
 from kronax.solvers.rows.block import Block
 
 MOST_GROUPS = 100  # in a figure
+NO_MODULES = "Run kx.tl.gene_modules first; it finds none in a gene graph without edges."
 
 
 def shares(counts: Counts, module_of: pd.Categorical, instead: str = "") -> np.ndarray:

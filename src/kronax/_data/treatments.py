@@ -30,11 +30,12 @@ class Description:
 def agreed(mdata: MuData, treatments: pd.Index) -> dict[str, Description]:
     """Find the columns on which, for every treatment, all contexts with a value agree.
 
-    At least two contexts must have a value for the same treatment; otherwise, nothing shows what the column describes.
+    At least two contexts must have a value for the same treatment; otherwise, nothing shows what the column describes. What describes
+    a measurement, such as its number of cells, holds for no other, alike or not.
     """
-    counted = {keys.N_PROFILES, *keys.OF_PROFILES}
+    of_measurements = {keys.N_PROFILES, *keys.OF_PROFILES, *keys.OF_EFFECTS}
     tables = [adata.obs for adata in mdata.mod.values()]
-    names = dict.fromkeys(key for table in tables for key in table if key not in counted)
+    names = dict.fromkeys(key for table in tables for key in table if key not in of_measurements)
     found = {key: _description([table[key] for table in tables if key in table], treatments) for key in names}
     return {key: description for key, description in found.items() if description is not None}
 

@@ -8,6 +8,8 @@ from mudata import MuData
 
 from kronax._data import edges as stored
 from kronax._data import keys, objects
+from kronax._data.modules import gene_names
+from kronax._logging import logger
 from kronax.solvers import checks
 
 _AXES = {"genes": "var", "cells": "obs"}
@@ -21,6 +23,7 @@ def edges(
     q_max: float | None = None,
     modules: str = keys.GENE_MODULE,
     regulators: Collection[str] | None = None,
+    gene_symbols: str | None = None,
 ) -> pd.DataFrame:
     """Get the edges of a graph as a table, for a paper, a network program or another package.
 
@@ -44,7 +47,11 @@ def edges(
         Column of ``var`` with the modules of genes. If there is none of this name, the table has no columns of modules.
     regulators
         Names of genes that may regulate others, such as transcription factors. Then only their edges are in the table, from every
-        regulator to its neighbours, with their rank. Names that `data` does not have are passed over.
+        regulator to its neighbours, with their rank. Names that `data` does not have are passed over; how many there are, and how
+        many have no edge, is logged.
+    gene_symbols
+        Column of ``var`` with the names to give, and those that `regulators` has; ``var_names`` if None, and for genes whose name
+        is missing.
 
     Returns
     -------
@@ -71,11 +78,12 @@ def edges(
     Raises
     ------
     KeyError
-        If there is no such graph, `q_max` is given and the graph has no q-values, or no regulator is a gene of `data`.
+        If there is no such graph or column, `q_max` is given and the graph has no q-values, or no regulator is a gene of `data`.
     TypeError
         If `data` is not an AnnData object, or a MuData object for cells, or `regulators` is a single name.
     ValueError
-        If an argument is out of range, `regulators` are given for cells, or the graph has a weight that is negative or not finite.
+        If an argument is out of range, `regulators` or `gene_symbols` are given for cells, or the graph has a weight that is negative or
+        not finite.
 
     References
     ----------
@@ -96,10 +104,11 @@ def edges(
     checks.one_of(axis, _AXES, "axis")
     side = _AXES[axis]
     objects.holds_graph(data, side)
+    _require_genes(axis, regulators=regulators, gene_symbols=gene_symbols)
+    names = _names(data, axis, gene_symbols)
     if regulators is not None:
-        _require_regulators(data, axis, regulators)
+        _require_regulators(names, regulators)
     found = stored.read(data, neighbors_key, side, q_max)
-    names = np.array(objects.texts(getattr(data, f"{side}_names")), dtype=object)
     table = {"source": names[found.first], "target": names[found.second], "weight": found.weight}
     for name in ("partial_correlation", "p_value", "q_value"):
         if (values := getattr(found, name)) is not None:
@@ -108,23 +117,50 @@ def edges(
         module_of = data.var[modules].astype(object).map(str, na_action="ignore").to_numpy()
         table |= {"source_module": module_of[found.first], "target_module": module_of[found.second]}
     found = pd.DataFrame(table)
-    return found if regulators is None else _of_regulators(found, set(regulators))
+    if regulators is None:
+        return found
+    found = _of_regulators(found, set(regulators))
+    _tell(set(regulators), set(names), set(found["source"]))
+    return found
 
 
-def _require_regulators(data: AnnData | MuData, axis: str, regulators: Collection[str]) -> None:
+def _require_genes(axis: str, **arguments: Collection[str] | str | None) -> None:
+    for argument, value in arguments.items():
+        if axis == "cells" and value is not None:
+            msg = f"`{argument}` belongs to axis='genes', found axis='cells'."
+            raise ValueError(msg)
+
+
+def _names(data: AnnData | MuData, axis: str, gene_symbols: str | None) -> np.ndarray:
+    """Return the names of cells or genes, the latter from a column if one is named."""
     if axis == "cells":
-        msg = "`regulators` are genes; found axis='cells'."
-        raise ValueError(msg)
+        return np.array(objects.texts(data.obs_names), dtype=object)
+    if gene_symbols is not None:
+        objects.key_in(gene_symbols, data.var, "adata.var")
+    return gene_names(data, gene_symbols).astype(object)
+
+
+def _require_regulators(names: np.ndarray, regulators: Collection[str]) -> None:
     if isinstance(regulators, str):
         msg = f"`regulators` must be a list of names, found the single name {regulators!r}; write [{regulators!r}]."
         raise TypeError(msg)
-    names = objects.texts(data.var_names)
     if not set(regulators).intersection(names):
         msg = (
             f"None of the `regulators` ({checks.listed(list(regulators), most=3)}) is a gene of the object, whose names are "
-            f"{checks.listed(names, most=3)}."
+            f"{checks.listed(list(names), most=3)}."
         )
         raise KeyError(msg)
+
+
+def _tell(regulators: set[str], names: set[str], with_edges: set[str]) -> None:
+    """Log how many regulators were found, and how many of them have edges."""
+    there = regulators & names
+    logger.info(
+        "edges: %d of %d regulators are genes of the object; %d of these have no edge",
+        len(there),
+        len(regulators),
+        len(there - with_edges),
+    )
 
 
 def _of_regulators(table: pd.DataFrame, regulators: set[str]) -> pd.DataFrame:

@@ -92,7 +92,7 @@ def modules(
     True
     """
     objects.is_anndata(adata, backed=True)
-    objects.key_in(modules, adata.var, "adata.var", "Run kx.tl.gene_modules first.")
+    objects.key_in(modules, adata.var, "adata.var", of.NO_MODULES)
     if gene_symbols is not None:
         objects.key_in(gene_symbols, adata.var, "adata.var")
     checks.integer(min_cells, "min_cells", low=0)

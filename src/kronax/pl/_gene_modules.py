@@ -10,6 +10,7 @@ from anndata import AnnData
 from kronax._data import keys, objects
 from kronax._data.chunks import read_any
 from kronax._data.modules import (
+    NO_MODULES,
     categorical,
     gene_names,
     graph_of,
@@ -130,7 +131,7 @@ def gene_modules(
     """
     objects.is_anndata(adata, backed=True)
     objects.key_in(groupby, adata.obs, "adata.obs")
-    objects.key_in(modules, adata.var, "adata.var", "Run kx.tl.gene_modules first.")
+    objects.key_in(modules, adata.var, "adata.var", NO_MODULES)
     if gene_symbols is not None:
         objects.key_in(gene_symbols, adata.var, "adata.var")
     checks.integer(n_hubs, "n_hubs", low=1)

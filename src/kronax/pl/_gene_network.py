@@ -10,7 +10,7 @@ from scipy import sparse
 
 from kronax._data import keys, objects
 from kronax._data.edges import significant
-from kronax._data.modules import categorical, gene_names, graph_of, noise_among, ranking, weighted_degree
+from kronax._data.modules import NO_MODULES, categorical, gene_names, graph_of, noise_among, ranking, weighted_degree
 from kronax._data.partial_correlations import partial_correlations
 from kronax.pl._canvas import axes, hand_over, ink, legend
 from kronax.pl._names import TEXT, called, inches, short
@@ -106,7 +106,7 @@ def gene_network(
     >>> figure = kx.pl.gene_network(adata)
     """
     objects.is_anndata(adata, backed=True)
-    objects.key_in(modules, adata.var, "adata.var", "Run kx.tl.gene_modules first.")
+    objects.key_in(modules, adata.var, "adata.var", NO_MODULES)
     if gene_symbols is not None:
         objects.key_in(gene_symbols, adata.var, "adata.var")
     checks.integer(n_genes, "n_genes", low=1, high=MOST_GENES)

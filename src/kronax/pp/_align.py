@@ -44,8 +44,9 @@ def align(
         unchanged, including those that other contexts lack; completion ignores these.
     ``mdata[context].obs``
         Columns that describe treatments, such as a mechanism of action, are filled in for new rows: those on which, for
-        every treatment, all contexts with a value agree. Others get missing values, and ``n_profiles`` 0. A column
-        keeps its dtype unless a value is missing; categories of other contexts are added.
+        every treatment, all contexts with a value agree. Others, and numbers that :func:`kronax.pp.effects` writes about a measurement,
+        get missing values, and ``n_profiles`` 0. A column keeps its dtype unless a value is missing; categories of other contexts are
+        added.
     ``mdata[context].obsm``, ``obsp``
         Missing values in new rows; no neighbours in ``obsp``.
     ``mdata[context].obs["measured"]`` : bool

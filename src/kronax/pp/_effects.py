@@ -18,6 +18,7 @@ Method = Literal["characteristic_direction", "log_fold_change", "z_score"]
 Rows = Literal["cells", "replicates"]
 KEY = "effects"
 _MOST_SAMPLES = 5_000  # of a context from which null sets are drawn
+_FEW_CONTROLS = 5  # control samples: with fewer, their noise is a good part of every effect
 
 
 def effects(
@@ -41,6 +42,10 @@ def effects(
     equal totals, and :math:`\log_2(1 + x)` is taken. Every such sample is compared with its matched controls: the mean of the control
     samples of the same context and replicate or, where there are none, of the same context, with a warning. The effects of the
     replicates are averaged, each counting alike.
+
+    All effects of a context contain the noise of its controls with the same sign. Even treatments that do nothing therefore have
+    effects that resemble each other, the more so the fewer controls there are, and a completion predicts this resemblance. Contexts
+    in which several treatments share fewer than 5 control samples are logged; see :doc:`/tensors`, "What effects share".
 
     Parameters
     ----------
@@ -436,6 +441,7 @@ def _tell(samples: _Samples, obs: pd.DataFrame) -> None:
     )
     if alone := [name for at, name in enumerate(samples.contexts) if not (treated & (samples.context == at)).any()]:
         logger.info("effects: none in %s, where nothing is left beside controls", checks.listed(alone))
+    _tell_of_few_controls(samples)
     pairs = set(zip(samples.context[samples.control], samples.batch[samples.control], strict=True))
     alone = [pair not in pairs for pair in zip(samples.context[treated], samples.batch[treated], strict=True)]
     if samples.matched and any(alone):
@@ -453,4 +459,19 @@ def _tell(samples: _Samples, obs: pd.DataFrame) -> None:
     if samples.matched and 0 < single:
         warn(
             f"{single:,} of {len(obs):,} effects have one replicate; how sure they are is not known (`p_value` is NaN)."
+        )
+
+
+def _tell_of_few_controls(samples: _Samples) -> None:
+    """Name the contexts in which several treatments are compared with the same few control samples."""
+    n_controls = np.bincount(samples.context[samples.control], minlength=len(samples.contexts))
+    n_treatments = [
+        len(np.unique(samples.treatment[(samples.context == at) & ~samples.control])) for at in range(len(n_controls))
+    ]
+    if few := [at for at, n in enumerate(n_treatments) if n > 1 and n_controls[at] < _FEW_CONTROLS]:
+        logger.info(
+            "effects: all treatments share the same few controls in %s, at most %d samples each; their noise makes effects alike, also of treatments "
+            "that do nothing",
+            checks.listed([samples.contexts[at] for at in few]),
+            n_controls[few].max(),
         )

@@ -11,7 +11,7 @@ from kronax._data import keys, objects
 from kronax._data.aside import tell
 from kronax._data.chunks import read_any
 from kronax._data.isolated import expand
-from kronax._data.modules import categorical, learnt_from, shares
+from kronax._data.modules import NO_MODULES, categorical, learnt_from, shares
 from kronax._data.written import clear, of_activity, params_of, without_none
 from kronax._logging import warn
 from kronax.solvers import checks
@@ -94,7 +94,7 @@ def module_activity(
         if key == key_added:
             msg = f"`key_added` must not be {key!r}, whose entry in `adata.uns` would be lost."
             raise ValueError(msg)
-    objects.key_in(modules, adata.var, "adata.var", "Run kx.tl.gene_modules first.")
+    objects.key_in(modules, adata.var, "adata.var", NO_MODULES)
     if groupby is not None:
         objects.key_in(groupby, adata.obs, "adata.obs")
     module_of = categorical(adata.var[modules], f"adata.var[{modules!r}]")

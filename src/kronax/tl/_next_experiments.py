@@ -44,7 +44,8 @@ def next_experiments(
     mdata
         Completed by :func:`kronax.tl.complete_tensor` with ``method="kronecker"``.
     n
-        Number of profiles to choose.
+        Number of profiles to choose. They are fewer if fewer are missing, or if those that are left tell nothing of others; the log
+        says so.
     treatments, contexts
         Choose only among the profiles of these; of all if None.
     copy
@@ -71,8 +72,8 @@ def next_experiments(
     TypeError
         If `mdata` is not a MuData object of numeric AnnData objects in memory.
     ValueError
-        If the completion is not by ``method="kronecker"``, nothing is missing, or `mdata` is backed or
-        a view.
+        If the completion is not by ``method="kronecker"``, nothing is missing, no measurement tells of another missing profile, or
+        `mdata` is backed or a view.
 
     References
     ----------
@@ -102,6 +103,10 @@ def next_experiments(
     more = {} if side is None else {"side": side}
     with computing():
         result = solve(tensor.values, completed.values, candidates, n, dict(found["chosen"]), options, **more)
+    n_candidates = int(candidates.sum())
+    if not len(result.gain):
+        msg = f"{_could_be_chosen(n_candidates)}, and none tells of another that is missing: no measurement is better than others."
+        raise ValueError(msg)
 
     mdata = align.copied(mdata) if copy else mdata
     moved = {} if params_of(mdata, keys.NEXT_EXPERIMENTS) else set_aside(list(mdata.mod.values()), [("obs", keys.NEXT)])
@@ -116,8 +121,8 @@ def next_experiments(
         "version": version("kronax"),
     }
     logger.info(
-        "next_experiments: %d profiles, which lower the variance of others by %.0f%%",
-        len(result.gain),
+        "next_experiments: %s, which lower the variance of others by %.0f%%",
+        _chosen(len(result.gain), n, n_candidates),
         100 * result.gain.sum(),
     )
     return mdata if copy else None
@@ -169,6 +174,19 @@ def _candidates(tensor: tensors.Tensor, treatments: Iterable[str] | None, contex
         msg = "Every profile that could be chosen was measured."
         raise ValueError(msg)
     return marked
+
+
+def _chosen(n_chosen: int, n: int, n_candidates: int) -> str:
+    """Say how many profiles were chosen and, if they are fewer than asked for, why."""
+    if n_chosen == n:
+        return f"{n} profiles"
+    rest = n_candidates - n_chosen
+    more = f"; the other {rest} would tell nothing of the rest" if rest else ""
+    return f"{n_chosen} profiles of the {n} asked for ({_could_be_chosen(n_candidates)}{more})"
+
+
+def _could_be_chosen(n: int) -> str:
+    return f"{checks.number(n, 'profile')} could be chosen"
 
 
 def _named(**arguments: Any) -> dict[str, Any]:

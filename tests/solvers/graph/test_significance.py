@@ -93,6 +93,18 @@ def test_edges_are_the_pairs_with_small_q_values(rng, monkeypatch):
     assert set(zip(*parts.edges(0.1), strict=True)) == found
 
 
+def test_few_common_variables_among_rare_ones(rng, monkeypatch):
+    """Those that have no test do not stand for the others."""
+    counts = np.full(90, 2.0)
+    counts[[50, 71, 88]] = 90.0
+    monkeypatch.setattr(significance, "_PAIRS", 90 * 10)
+    test = a_test(rng, 90, 100, counts)
+    assert test.n_tested == 3
+    rows, cols = np.array([50, 0]), np.array([71, 1])
+    p_values, q_values = test.values(np.array([0.1, 0.1]), rows, cols)
+    assert 0 < p_values[0] <= q_values[0] <= 1 and p_values[1] == q_values[1] == 1
+
+
 def test_without_pairs_to_test(rng):
     test = a_test(rng, 12, 20, np.full(12, 3.0))
     correlations, rows, cols = all_pairs(test)

@@ -183,8 +183,10 @@ class PairTest:
 
     @cached_property
     def null(self) -> Null:
-        """Scores of pairs that do not depend on each other, found from evenly spread variables and all others."""
-        rows = np.arange(0, self.p, -(-self.p // self._height))
+        """Scores of pairs that do not depend on each other, found from evenly spread variables that have tests."""
+        counts = self.samples.counts
+        rows = np.flatnonzero(counts * counts.max() >= FEWEST_TOGETHER * self.samples.n)
+        rows = rows[:: -(-len(rows) // self._height)]
         return Null.of(self.samples, self._block(rows), rows, self._tested(rows))
 
     def edges(self, q_max: float) -> tuple[np.ndarray, np.ndarray]:
@@ -224,14 +226,12 @@ class PairTest:
         for start in range(0, self.p, self._height):
             rows = np.arange(start, min(start + self._height, self.p))
             i, j = np.nonzero(np.triu(self._tested(rows), k=start))
-            if len(i):
-                yield rows[i], j, self.null.scores(self._block(rows)[i, j], rows[i], j)
-            else:
-                yield i, j, np.zeros(0)
+            scores = self.null.scores(self._block(rows)[i, j], rows[i], j) if len(i) else np.zeros(0)
+            yield rows[i], j, scores
 
     def _block(self, rows: np.ndarray) -> np.ndarray:
         """Return the partial correlations of some variables with all."""
-        return self._whole if len(rows) == self.p else self._correlations(self._scaled[rows])
+        return self._whole[rows] if self.p <= self._height else self._correlations(self._scaled[rows])
 
     @cached_property
     def _whole(self) -> np.ndarray:

@@ -308,6 +308,7 @@ def bytes_needed(n: int, p: int, n_entries: int, *, complete: bool) -> int:
     square = 8 * 12 * min(n, p) ** 2  # Gram matrices, eigenvectors
     embeddings = 8 * 200 * (n + p)  # directions, coordinates, and the search for neighbours
     graphs = 140 * (n**2 + p**2) if complete else 0
+    graphs += 3 * p**2  # a third of the scores of all pairs, to be ranked
     return entries + square + embeddings + graphs + 2**29
 
 

@@ -33,6 +33,7 @@ from kronax.solvers.tensor.wiener.options import KroneckerOptions
 from kronax.solvers.tensor.wiener.variance import kernels_of
 
 _MOST_FEATURES, _MOST_NUMBERS = 1500, 5e7  # the largest products of eigenvalues; and of all features of fibers
+_ROUNDING = 1e-12  # of the variance of all gaps: a smaller gain is none
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def _rows(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def choose_experiments(prior: Prior, measured: np.ndarray, candidates: np.ndarray, n: int) -> Experiments:
-    """Choose up to ``n`` of the candidates ``(D, C)``, each given those before it."""
+    """Choose up to ``n`` of the candidates ``(D, C)``, each given those before it, as long as they tell of others."""
     posterior = Posterior(prior, measured)
     candidates = candidates & ~measured
     total = posterior.variance[~measured].sum()
@@ -161,6 +162,8 @@ def choose_experiments(prior: Prior, measured: np.ndarray, candidates: np.ndarra
     for _ in range(min(n, int(candidates.sum()))):
         gains = np.where(candidates, posterior.gains(), -np.inf)
         d, c = np.unravel_index(gains.argmax(), gains.shape)
+        if not gains[d, c] > _ROUNDING * total:
+            break
         found.append((d, c, gains[d, c] / total))
         posterior.measure(d, c)
         candidates[d, c] = False
