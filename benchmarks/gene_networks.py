@@ -5,6 +5,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,7 +45,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--grn", type=Path, help="folder of .h5ad files and one .csv of regulator, target")
     parser.add_argument("--seeds", type=int, default=5, help="matrices drawn per line (default: 5)")
     parser.add_argument(
-        "--forests", action="store_true", help="forests in the tradition of GENIE3 too, half a minute per set"
+        "--slow", action="store_true", help="forests, GRNBoost2 and hotspot too, half a minute per set each"
     )
     parser.add_argument("--stored-only", action="store_true", help="regulation of --grn alone, none simulated here")
     parser.add_argument("--markdown", action="store_true", help="tables in Markdown")
@@ -171,7 +172,7 @@ class Method(NamedTuple):
 
 def precision_tables(args: argparse.Namespace) -> Iterator[Table]:
     """Average precision of every method on every set, and CPU seconds of all sets together."""
-    methods = dict(METHODS) | (FORESTS if args.forests else {})
+    methods = dict(METHODS) | (SLOW if args.slow else {})
     rows, seconds = [], dict.fromkeys(methods, 0.0)
     for name, x, types, network in regulated_sets(args):
         row = []
@@ -232,6 +233,37 @@ def forest(values: np.ndarray) -> np.ndarray:
     return np.maximum(importance, importance.T)
 
 
+def boosted(values: np.ndarray) -> np.ndarray:
+    """Importance by GRNBoost2, every gene a candidate, the larger of both directions; without its scheduler."""
+    from arboreto import core
+
+    names = [f"g{number}" for number in range(values.shape[1])]
+    importance = np.zeros((len(names),) * 2)
+    for target, name in enumerate(names):
+        candidates = core.clean(values, names, name)
+        found = core.infer_partial_network(
+            "GBM", core.SGBM_KWARGS, *candidates, name, values[:, target], early_stop_window_length=25, seed=0
+        )
+        importance[[names.index(source) for source in found["TF"]], target] = found["importance"]
+    return np.maximum(importance, importance.T)
+
+
+def hotspot(x: np.ndarray) -> np.ndarray:
+    """Absolute local correlations on 20 principal components, as hotspot's tutorial computes them; counts rounded."""
+    from hotspot import Hotspot
+
+    adata = AnnData(np.round(x))
+    adata.layers["counts"], adata.obs["total"] = adata.X.copy(), adata.X.sum(axis=1)
+    reduced = log_normalized(adata)
+    sc.pp.pca(reduced, n_comps=20)
+    adata.obsm["X_pca"] = reduced.obsm["X_pca"]
+    found = Hotspot(adata, layer_key="counts", model="danb", latent_obsm_key="X_pca", umi_counts_obs_key="total")
+    found.create_knn_graph(weighted_graph=False, n_neighbors=30)
+    found.compute_autocorrelations(jobs=1)
+    scores = found.compute_local_correlations(list(adata.var_names), jobs=1)
+    return np.abs(scores.reindex(index=adata.var_names, columns=adata.var_names).fillna(0).to_numpy())
+
+
 METHODS = {
     "kronax, partial correlation": Method(partial_correlation),
     "kronax, p-value": Method(significance),
@@ -242,7 +274,11 @@ METHODS = {
     "ridge .1 within types": Method(lambda x, types: ridge(within(logs(x), types), 0.1), types=True),
     "correlation within types": Method(lambda x, types: correlation(within(logs(x), types)), types=True),
 }
-FORESTS = {"forests": Method(lambda x, _: forest(logs(x)))}
+SLOW = {"forests": Method(lambda x, _: forest(logs(x)))}
+if find_spec("arboreto"):
+    SLOW["GRNBoost2"] = Method(lambda x, _: boosted(logs(x)))
+if find_spec("hotspot"):
+    SLOW["hotspot"] = Method(lambda x, _: hotspot(x))
 
 
 def regulated_sets(args: argparse.Namespace) -> Iterator[tuple[str, np.ndarray, np.ndarray, Network]]:

@@ -469,7 +469,7 @@ def test_bytes_grow_with_every_size(complete):
     def needed(*sizes):
         return em.bytes_needed(*sizes, complete=complete)
 
-    assert needed(1000, 500, 10**5) == needed(500, 1000, 10**5)
+    assert needed(1000, 500, 10**5) < needed(500, 1000, 10**5)  # pairs of genes are tested, those of cells are not
     for more in ((9000, 500, 10**5), (5000, 800, 10**5), (5000, 500, 10**6)):
         assert needed(*more) > needed(5000, 500, 10**5)
     # never less than the input in float64 and the embedding's Gram matrix
