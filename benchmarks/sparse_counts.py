@@ -20,6 +20,7 @@ from kronax.solvers.medmagma import em
 
 SHARES = (0.05, 0.3)
 DISPERSIONS = {"Poisson": 0.0, "negative binomial": 0.25}
+PARTS = ("directions", "graphs")
 RANKS = (3, 5, 10, 20)
 SHAPE = (1500, 1000)
 COMPARED = ("scanpy", "kronax, counts")
@@ -30,14 +31,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of .h5ad files with counts in X and labels in obs['label']")
     parser.add_argument("--share", type=float, default=0.05, help="non-zero values after thinning (default: 0.05)")
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS, help="which tables (default: both)")
     parser.add_argument("--markdown", action="store_true", help="tables in Markdown")
     args = parser.parse_args()
     print(header())
-    head = ["non-zero", "counts", "cells", *(f"rank {rank}" for rank in RANKS)]
-    title = "Directions: reported / above the edge of white noise with the same median"
-    print("\n" + table(title, head, list(rank_rows()), markdown=args.markdown), flush=True)
-    head = ["", "cells", *(f"{name}: {measure}" for measure in ("best AMI", "at 1", "assort.") for name in COMPARED)]
-    print("\n" + table("Graphs", head, list(graph_rows(args.data, args.share)), markdown=args.markdown))
+    if "directions" in args.parts:
+        head = ["non-zero", "counts", "cells", *(f"rank {rank}" for rank in RANKS)]
+        title = "Directions: reported / above the edge of white noise with the same median"
+        print("\n" + table(title, head, list(rank_rows()), markdown=args.markdown), flush=True)
+    if "graphs" in args.parts:
+        head = [
+            "",
+            "cells",
+            *(f"{name}: {measure}" for measure in ("best AMI", "at 1", "assort.") for name in COMPARED),
+        ]
+        print("\n" + table("Graphs", head, list(graph_rows(args.data, args.share)), markdown=args.markdown))
 
 
 def rank_rows() -> Iterator[list[str]]:
@@ -95,7 +103,7 @@ def kinds_of_cells(n: int, k: int, share: float, p: int = 6000) -> AnnData:
     means = rng.gamma(0.5, 1.0, p) * rng.lognormal(0.0, 0.8, p) * np.exp(logs)
     kind = rng.choice(k, n, p=rng.dirichlet(np.full(k, 3.0)))
     depths = rng.lognormal(0.0, 0.4, (n, 1))
-    counts = AnnData(drawn((means / means.sum(1, keepdims=True))[kind] * depths, share, 0.1, rng))
+    counts = AnnData(sparse.csr_matrix(drawn((means / means.sum(1, keepdims=True))[kind] * depths, share, 0.1, rng)))
     counts.obs["label"] = np.char.add("kind ", kind.astype(str))
     counts.obs["label"] = counts.obs["label"].astype("category")
     sc.pp.filter_genes(counts, min_cells=1)
@@ -110,7 +118,7 @@ def thinned(counts: AnnData, share: float) -> AnnData:
     left = [(1 - (1 - chance) ** x.data).sum() / np.prod(x.shape) for chance in kept]
     x.data = rng.binomial(x.data, np.interp(share, left, kept))
     x.eliminate_zeros()
-    found = AnnData(x.astype(np.float64), obs=counts.obs, var=counts.var)
+    found = AnnData(sparse.csr_matrix(x, dtype=np.float64), obs=counts.obs, var=counts.var)
     sc.pp.filter_genes(found, min_cells=3)
     sc.pp.filter_cells(found, min_genes=5)
     return found
