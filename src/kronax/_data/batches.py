@@ -174,4 +174,4 @@ def table(adata: AnnData, counts: Counts, named: Named, logs: np.ndarray) -> pd.
     """Return numbers of batches × genes as a table of genes × batches, whose columns files can hold."""
     columns = column_names(named.names)
     full = expand(logs.T, counts.genes, counts.shape[1], fill=np.nan)
-    return pd.DataFrame(full, index=adata.var_names, columns=pd.Index(columns, dtype=object))
+    return pd.DataFrame(full, index=adata.var_names, columns=columns)
