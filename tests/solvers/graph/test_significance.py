@@ -129,6 +129,22 @@ def test_local_nulls_have_unit_variance(rng):
         assert abs(scores[some].std() - 1) < 0.05 and abs(np.median(scores[some])) < 0.1
 
 
+def test_variables_with_more_noise_have_a_spread_of_their_own(rng):
+    """Beyond chance, and not for a few large values, which may be true."""
+    p = 400
+    correlations = rng.normal(size=(p, p))
+    correlations = np.triu(correlations, k=1)
+    correlations += correlations.T
+    correlations[7], correlations[:, 7] = 2 * correlations[7], 2 * correlations[:, 7]
+    correlations[9, :5] = correlations[:5, 9] = 40.0
+    null = Null.of(Samples(np.zeros(p), np.full(p, 100.0), 100), correlations, np.arange(p), ~np.eye(p, dtype=bool))
+    assert null.relative[7] == pytest.approx(2, rel=0.15)
+    assert (np.delete(null.relative, 7) == 1).mean() > 0.98 and null.relative[9] == 1
+    assert null.scores(correlations[[7], [20]], np.array([7]), np.array([20]))[0] == pytest.approx(
+        null.scores(correlations[[7], [20]] / null.relative[7], np.array([8]), np.array([20]))[0]
+    )
+
+
 # Data without edges, and with edges that are known
 
 
