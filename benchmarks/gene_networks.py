@@ -2,26 +2,32 @@
 
 import argparse
 import logging
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import anndata as ad
+import boolean_models
 import numpy as np
+import pandas as pd
 import scanpy as sc
 from anndata import AnnData
 from peers import log_normalized, variable_genes
-from regulation import Network, random_network, sequenced, simulate
+from regulation import Cells, Network, random_network, sequenced, simulate
 from report import header, progress, table
 from scipy import sparse, stats
+from sklearn.metrics import average_precision_score
 
 import kronax as kx
 from kronax.solvers.graph.significance import FEWEST_TOGETHER
 
-PARTS = ("null", "discoveries", "precision", "replication")
+PARTS = ("null", "discoveries", "precision", "models", "curated", "replication")
 LEVELS = (0.05, 0.2)
 N_PAIRS = 100_000
 DEPTHS = 50  # cells of about equal depth, between which values are exchanged
@@ -43,13 +49,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder of .h5ad files with counts in X")
     parser.add_argument("--batches", type=Path, help="folder of .h5ad files with counts in X and obs['batch']")
     parser.add_argument("--grn", type=Path, help="folder of .h5ad files and one .csv of regulator, target")
+    parser.add_argument("--curated", type=Path, help="curated regulators and targets of --data, a line each, by tabs")
     parser.add_argument("--seeds", type=int, default=5, help="matrices drawn per line (default: 5)")
     parser.add_argument(
-        "--slow", action="store_true", help="forests, GRNBoost2 and hotspot too, half a minute per set each"
+        "--slow", action="store_true", help="forests, GRNBoost2, hotspot and RegDiffusion too, minutes per set"
     )
     parser.add_argument("--stored-only", action="store_true", help="regulation of --grn alone, none simulated here")
     parser.add_argument("--markdown", action="store_true", help="tables in Markdown")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.curated and not args.data:
+        parser.error("--curated FILE needs --data DIR, the counts whose genes it names")
+    return args
 
 
 Table = tuple[str, list[str], list[list[str]]]
@@ -122,13 +132,18 @@ def discovery_tables(args: argparse.Namespace) -> Iterator[Table]:
     rows = []
     for name, draw in gaussian_draws():
         progress(f"discoveries: {name}")
-        drawn = np.mean([found_at_levels(*draw(seed)) for seed in range(args.seeds)], axis=0)
+        draws = [draw(seed) for seed in range(args.seeds)]
+        drawn = np.mean([at_each_level(q_values_of(x), truth) for x, truth in draws], axis=0)
         rows.append([name, *shown(drawn)])
     yield "Discoveries in Gaussian data", columns, rows
+    columns = [*columns[:3], "unrelated, q ≤ 0.05", "unrelated pairs", *columns[3:]]
     rows = []
-    for name, x, _, network in regulated_sets(args):
-        progress(f"discoveries: {name}")
-        rows.append([name, *shown(found_at_levels(x, network.truth()))])
+    for given in regulated_sets(args):
+        progress(f"discoveries: {given.name}")
+        q_values = q_values_of(given.counts)
+        levels = shown(at_each_level(q_values, given.joined()))
+        unrelated = [f"{share:.3f}" for share in unrelated_shares(q_values, given.unrelated)]
+        rows.append([given.name, *levels[:2], *unrelated, *levels[2:]])
     yield "Discoveries in simulated regulation: the truth is who regulates whom", columns, rows
 
 
@@ -145,9 +160,12 @@ def gaussian_draws() -> Iterator[tuple[str, Callable[[int], tuple[np.ndarray, np
                 yield f"{graph}, {signs} signs, {shape[0]} × {shape[1]}", draw
 
 
-def found_at_levels(x: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def q_values_of(x: np.ndarray) -> np.ndarray:
+    return fitted(x, n_neighbors=None).varp["med_magma_q_value"].toarray()
+
+
+def at_each_level(q_values: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Return the number of edges, the false share and the power at every level."""
-    q_values = fitted(x, n_neighbors=None).varp["med_magma_q_value"].toarray()
     rows, cols = np.triu_indices(len(truth), k=1)
     true, q_values = truth[rows, cols], q_values[rows, cols]
     found = [q_values <= level for level in LEVELS]
@@ -156,47 +174,117 @@ def found_at_levels(x: np.ndarray, truth: np.ndarray) -> np.ndarray:
     ).ravel()
 
 
+def unrelated_shares(q_values: np.ndarray, unrelated: np.ndarray) -> tuple[float, float]:
+    """Return the share of unrelated genes among significant edges, and among all pairs."""
+    rows, cols = np.triu_indices(len(unrelated), k=1)
+    unrelated, found = unrelated[rows, cols], q_values[rows, cols] <= LEVELS[0]
+    return (unrelated & found).sum() / max(1, found.sum()), unrelated.mean()
+
+
 def shown(figures: np.ndarray) -> list[str]:
     return [f"{figure:.0f}" if place % 3 == 0 else f"{figure:.3f}" for place, figure in enumerate(figures)]
 
 
-# How well are the edges of simulated regulation ranked?
+# How well are the edges of known regulation ranked?
+
+
+@dataclass(frozen=True)
+class Regulated:
+    """Cells of which it is known who regulates whom.
+
+    Attributes
+    ----------
+    counts, types
+        (cells, genes), and the type of every cell; None if that is not known.
+    truth, unrelated
+        (genes, genes): which gene, in rows, regulates which; and which are further apart than two edges, where that is asked.
+    pairs
+        (genes, genes): which pairs of a regulator, in rows, and another gene are ranked; None if edges count without direction.
+    """
+
+    name: str
+    counts: np.ndarray
+    types: np.ndarray | None
+    truth: np.ndarray
+    unrelated: np.ndarray | None = None
+    pairs: np.ndarray | None = None
+
+    def regulators(self) -> np.ndarray:
+        return np.arange(len(self.truth)) if self.pairs is None else np.flatnonzero(self.pairs.any(axis=1))
+
+    def targets(self) -> np.ndarray:
+        return np.arange(len(self.truth)) if self.pairs is None else np.flatnonzero(self.pairs.any(axis=0))
+
+    def joined(self) -> np.ndarray:
+        return self.truth | self.truth.T
+
+    def ranked(self, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return which pairs are true, and their scores; without direction, the larger of both."""
+        if self.pairs is None:
+            pairs = np.triu_indices(len(self.truth), k=1)
+            return self.joined()[pairs], np.maximum(found, found.T)[pairs]
+        return self.truth[self.pairs], found[self.pairs]
 
 
 class Method(NamedTuple):
-    """A ranking of all pairs of genes, from counts and the types of the cells; ``types`` if it uses these."""
+    """A ranking of all pairs of genes, regulators in rows; ``types`` if it uses the types of the cells."""
 
-    score: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    score: Callable[[Regulated], np.ndarray]
     types: bool = False
 
 
-def precision_tables(args: argparse.Namespace) -> Iterator[Table]:
-    """Average precision of every method on every set, and CPU seconds of all sets together."""
-    methods = dict(METHODS) | (SLOW if args.slow else {})
-    rows, seconds = [], dict.fromkeys(methods, 0.0)
-    for name, x, types, network in regulated_sets(args):
+def ranking_tables(what: str, sets: Iterator[Regulated], methods: dict[str, Method]) -> Iterator[Table]:
+    """Average and early precision of every method; means over the sets of one name, and CPU seconds of all sets together."""
+    figures, seconds = {}, dict.fromkeys(methods, 0.0)
+    for given in sets:
         row = []
         for method, (score, _) in methods.items():
-            progress(f"precision: {name}, {method}")
+            progress(f"{what}: {given.name}, {method}")
             start = time.process_time()
-            found = score(x, types)
+            with redirect_stdout(sys.stderr):
+                found = score(given)
             seconds[method] += time.process_time() - start
-            row.append(kx.metrics.edge_average_precision(found, truth=sparse.csr_matrix(network.truth().astype(float))))
-        rows.append([name, *row])
-    figures = [row[1:] for row in rows]
-    rows = [[row[0], *(f"{figure:.3f}" for figure in row[1:])] for row in rows]
-    rows.append(["mean", *(f"{figure:.3f}" for figure in np.mean(figures, axis=0))])
-    rows.append(["CPU seconds", *(f"{total:.1f}" for total in seconds.values())])
-    yield "Average precision of regulation", ["data", *methods], rows
+            true, scores = given.ranked(found)
+            row.append((average_precision_score(true, scores), early_precision(true, scores)))
+        figures.setdefault(given.name, []).append([(true.mean(),) * 2, *row])
+    if not figures:
+        return
+    means = np.array([np.mean(rows, axis=0) for rows in figures.values()])
+    shares = means[:, 0, 0]
+    for place, name in enumerate(("Average precision", "Early precision")):
+        found = means[:, 1:, place]
+        rows = [[data, *map(number, (share, *row))] for data, share, row in zip(figures, shares, found, strict=True)]
+        rows.append(["mean", *map(number, (shares.mean(), *found.mean(axis=0)))])
+        rows.append(["mean ratio to the share", "", *(f"{ratio:.2f}" for ratio in (found.T / shares).mean(axis=1))])
+        if place == 0:
+            rows.append(["CPU seconds", "", *(f"{total:.1f}" for total in seconds.values())])
+        yield f"{name} of {what}", ["data", "share of true pairs", *methods], rows
 
 
-def partial_correlation(x: np.ndarray, _types: np.ndarray) -> np.ndarray:
-    return correlations_of(fitted(x, n_neighbors=None))
+def number(figure: float) -> str:
+    return f"{figure:.3f}" if figure >= 0.01 else f"{figure:.4f}"
 
 
-def significance(x: np.ndarray, _types: np.ndarray) -> np.ndarray:
+def early_precision(true: np.ndarray, scores: np.ndarray) -> float:
+    """Return the share of true pairs among the first, as many as are true; of equal scores, a random part is first."""
+    n_first = int(true.sum())
+    cutoff = np.partition(scores, -n_first)[-n_first]
+    above, level = scores > cutoff, scores == cutoff
+    return (true[above].sum() + (n_first - above.sum()) * true[level].mean()) / n_first
+
+
+def precision_tables(args: argparse.Namespace) -> Iterator[Table]:
+    yield from ranking_tables("simulated regulation", regulated_sets(args), methods(args))
+
+
+def partial_correlation(given: Regulated) -> np.ndarray:
+    return correlations_of(fitted(given.counts, n_neighbors=None))
+
+
+def significance(given: Regulated) -> np.ndarray:
     """Rank by the p-value."""
-    return -np.log(np.maximum(fitted(x, n_neighbors=None).varp["med_magma_p_value"].toarray(), 1e-300))
+    p_values = fitted(given.counts, n_neighbors=None).varp["med_magma_p_value"].toarray()
+    return -np.log(np.maximum(p_values, 1e-300))
 
 
 def logs(x: np.ndarray) -> np.ndarray:
@@ -221,31 +309,46 @@ def ridge(values: np.ndarray, strength: float) -> np.ndarray:
     return np.abs(inverse) / size / size[:, None]
 
 
-def forest(values: np.ndarray) -> np.ndarray:
-    """Importance of every gene for every other in forests of randomised trees, the larger of both directions."""
+def variances(values: np.ndarray) -> np.ndarray:
+    """Add the variances of both genes, which says nothing of the pair."""
+    return np.add.outer(values.var(axis=0), values.var(axis=0))
+
+
+def forest(given: Regulated) -> np.ndarray:
+    """Importance of every regulator for every other gene in forests of randomised trees."""
     from sklearn.ensemble import ExtraTreesRegressor
 
-    importance = np.zeros((values.shape[1],) * 2)
-    for target in range(values.shape[1]):
-        others = np.delete(np.arange(values.shape[1]), target)
+    values, regulators = logs(given.counts), given.regulators()
+    importance = np.zeros(given.truth.shape)
+    for target in given.targets():
+        others = regulators[regulators != target]
         trees = ExtraTreesRegressor(100, max_features="sqrt", random_state=0).fit(values[:, others], values[:, target])
         importance[others, target] = trees.feature_importances_
-    return np.maximum(importance, importance.T)
+    return importance
 
 
-def boosted(values: np.ndarray) -> np.ndarray:
-    """Importance by GRNBoost2, every gene a candidate, the larger of both directions; without its scheduler."""
+def boosted(given: Regulated) -> np.ndarray:
+    """Importance of every regulator for every other gene by GRNBoost2; without its scheduler."""
     from arboreto import core
 
-    names = [f"g{number}" for number in range(values.shape[1])]
-    importance = np.zeros((len(names),) * 2)
-    for target, name in enumerate(names):
-        candidates = core.clean(values, names, name)
+    values, regulators = logs(given.counts), given.regulators()
+    importance = np.zeros(given.truth.shape)
+    for target in given.targets():
+        candidates = core.clean(values[:, regulators], [str(place) for place in regulators], str(target))
         found = core.infer_partial_network(
-            "GBM", core.SGBM_KWARGS, *candidates, name, values[:, target], early_stop_window_length=25, seed=0
+            "GBM", core.SGBM_KWARGS, *candidates, str(target), values[:, target], early_stop_window_length=25, seed=0
         )
-        importance[[names.index(source) for source in found["TF"]], target] = found["importance"]
-    return np.maximum(importance, importance.T)
+        importance[found["TF"].astype(int), target] = found["importance"]
+    return importance
+
+
+def diffusion(values: np.ndarray) -> np.ndarray:
+    """Absolute weights of RegDiffusion, with its defaults, on the CPU."""
+    from regdiffusion import RegDiffusionTrainer
+
+    trainer = RegDiffusionTrainer(values, device="cpu", seed=0)
+    trainer.train()
+    return np.abs(trainer.get_adj().astype(float))
 
 
 def hotspot(x: np.ndarray) -> np.ndarray:
@@ -255,7 +358,7 @@ def hotspot(x: np.ndarray) -> np.ndarray:
     adata = AnnData(np.round(x))
     adata.layers["counts"], adata.obs["total"] = adata.X.copy(), adata.X.sum(axis=1)
     reduced = log_normalized(adata)
-    sc.pp.pca(reduced, n_comps=20)
+    sc.pp.pca(reduced, n_comps=min(20, adata.n_vars - 1))
     adata.obsm["X_pca"] = reduced.obsm["X_pca"]
     found = Hotspot(adata, layer_key="counts", model="danb", latent_obsm_key="X_pca", umi_counts_obs_key="total")
     found.create_knn_graph(weighted_graph=False, n_neighbors=30)
@@ -267,27 +370,33 @@ def hotspot(x: np.ndarray) -> np.ndarray:
 METHODS = {
     "kronax, partial correlation": Method(partial_correlation),
     "kronax, p-value": Method(significance),
-    "ridge .01": Method(lambda x, _: ridge(logs(x), 0.01)),
-    "ridge .1": Method(lambda x, _: ridge(logs(x), 0.1)),
-    "ridge 1": Method(lambda x, _: ridge(logs(x), 1.0)),
-    "correlation": Method(lambda x, _: correlation(logs(x))),
-    "ridge .1 within types": Method(lambda x, types: ridge(within(logs(x), types), 0.1), types=True),
-    "correlation within types": Method(lambda x, types: correlation(within(logs(x), types)), types=True),
+    "ridge .01": Method(lambda given: ridge(logs(given.counts), 0.01)),
+    "ridge .1": Method(lambda given: ridge(logs(given.counts), 0.1)),
+    "ridge 1": Method(lambda given: ridge(logs(given.counts), 1.0)),
+    "correlation": Method(lambda given: correlation(logs(given.counts))),
+    "ridge .1 within types": Method(lambda given: ridge(within(logs(given.counts), given.types), 0.1), types=True),
+    "correlation within types": Method(lambda given: correlation(within(logs(given.counts), given.types)), types=True),
 }
-SLOW = {"forests": Method(lambda x, _: forest(logs(x)))}
+SLOW = {"forests": Method(forest)}
 if find_spec("arboreto"):
-    SLOW["GRNBoost2"] = Method(lambda x, _: boosted(logs(x)))
+    SLOW["GRNBoost2"] = Method(boosted)
 if find_spec("hotspot"):
-    SLOW["hotspot"] = Method(lambda x, _: hotspot(x))
+    SLOW["hotspot"] = Method(lambda given: hotspot(given.counts))
+if find_spec("regdiffusion"):
+    SLOW["RegDiffusion"] = Method(lambda given: diffusion(logs(given.counts)))
 
 
-def regulated_sets(args: argparse.Namespace) -> Iterator[tuple[str, np.ndarray, np.ndarray, Network]]:
-    """Yield name, counts, types and network: simulated here, and those of ``--grn``."""
+def methods(args: argparse.Namespace) -> dict[str, Method]:
+    return METHODS | (SLOW if args.slow else {})
+
+
+def regulated_sets(args: argparse.Namespace) -> Iterator[Regulated]:
+    """Those of ``--grn``, and simulated ones."""
     yield from stored_sets(args.grn) if args.grn else ()
     yield from () if args.stored_only else simulated_sets()
 
 
-def simulated_sets() -> Iterator[tuple[str, np.ndarray, np.ndarray, Network]]:
+def simulated_sets() -> Iterator[Regulated]:
     number = 0
     for n_regulators in (8, 25):
         network = random_network(100, n_regulators, np.random.default_rng(n_regulators))
@@ -297,26 +406,98 @@ def simulated_sets() -> Iterator[tuple[str, np.ndarray, np.ndarray, Network]]:
                 rng = np.random.default_rng(number)
                 cells = simulate(network, n_types, n_each, noise, rng)
                 name = f"{n_regulators} regulators, {n_types} × {n_each} cells, noise {noise:g}"
-                yield name, cells.counts, cells.types, network
-                read = sequenced(cells, rng)
-                seen = np.count_nonzero(read.counts, axis=0) > 2
-                some = np.flatnonzero(seen)
-                place = np.full(network.n_genes, -1)
-                place[some] = np.arange(len(some))
-                edges = place[network.edges]
-                kept = Network(edges[(edges >= 0).all(axis=1)], len(some))
-                yield f"{name}, sequenced", read.counts[:, some], read.types, kept
+                yield regulated(name, cells, network)
+                yield regulated(f"{name}, sequenced", sequenced(cells, rng), network)
 
 
-def stored_sets(folder: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray, Network]]:
+def regulated(name: str, cells: Cells, network: Network) -> Regulated:
+    return seen(Regulated(name, cells.counts, cells.types, network.directed(), network.unrelated()))
+
+
+def seen(given: Regulated) -> Regulated:
+    """Keep genes that are in at least three cells, and cells in which one of them is."""
+    genes = np.count_nonzero(given.counts, axis=0) > 2
+    cells = given.counts[:, genes].any(axis=1)
+    of_genes = {name: getattr(given, name) for name in ("truth", "unrelated", "pairs")}
+    return Regulated(
+        given.name,
+        given.counts[np.ix_(cells, genes)],
+        given.types if given.types is None else given.types[cells],
+        **{name: values if values is None else values[np.ix_(genes, genes)] for name, values in of_genes.items()},
+    )
+
+
+def stored_sets(folder: Path) -> Iterator[Regulated]:
     (listed,) = folder.glob("*.csv")
     named = np.loadtxt(listed, delimiter=",", dtype=str)
     for path in sorted(folder.glob("*.h5ad")):
         adata = ad.read_h5ad(path)
         edges = np.stack([adata.var_names.get_indexer(ends) for ends in named.T], axis=1)
-        x = adata.X.toarray() if sparse.issparse(adata.X) else np.asarray(adata.X)
-        types = np.unique(adata.obs["label"], return_inverse=True)[1]
-        yield path.stem, x.astype(float), types, Network(edges, adata.n_vars)
+        yield regulated(path.stem, Cells(dense(adata), types_of(adata)), Network(edges, adata.n_vars))
+
+
+# Curated networks: Boolean models, and regulation known from the literature
+
+
+def model_tables(args: argparse.Namespace) -> Iterator[Table]:
+    without_types = {name: method for name, method in methods(args).items() if not method.types}
+    yield from ranking_tables("curated models", model_sets(args.seeds), without_types)
+
+
+def model_sets(n_seeds: int) -> Iterator[Regulated]:
+    """Draw each model alone and beside genes that nothing regulates, as it is and sequenced."""
+    for name, rules in boolean_models.MODELS.items():
+        for n_others in (0, 100):
+            for seed in range(n_seeds):
+                rng = np.random.default_rng(seed)
+                cells = boolean_models.simulate(rules, n_others, rng)
+                beside = f", beside {n_others} genes" if n_others else ""
+                yield modelled(name + beside, cells, rules)
+                yield modelled(f"{name}{beside}, sequenced", sequenced(cells, rng), rules)
+
+
+def modelled(name: str, cells: Cells, rules: dict[str, str]) -> Regulated:
+    """All pairs of the model's genes are ranked, in both directions."""
+    truth, pairs = np.zeros((2, *(cells.counts.shape[1],) * 2), dtype=bool)
+    truth[tuple(boolean_models.edges(rules).T)] = True
+    pairs[: len(rules), : len(rules)] = ~np.eye(len(rules), dtype=bool)
+    return seen(Regulated(name, cells.counts, None, truth, pairs=pairs))
+
+
+def curated_tables(args: argparse.Namespace) -> Iterator[Table]:
+    if args.curated:
+        without_pairs = {"variances alone": Method(lambda given: variances(logs(given.counts)))}
+        yield from ranking_tables(
+            "curated regulation in real counts", curated_sets(args), without_pairs | methods(args)
+        )
+
+
+def curated_sets(args: argparse.Namespace) -> Iterator[Regulated]:
+    """Read the genes of the curated network that are in at least 10 cells; every regulator among them may regulate all others."""
+    listed = pd.read_csv(args.curated, sep="\t", header=None, usecols=[0, 1], names=["source", "target"], dtype=str)
+    for path in sorted(args.data.glob("*.h5ad")):
+        adata = ad.read_h5ad(path)
+        adata.var_names_make_unique()
+        adata = adata[:, adata.var_names.isin(listed.to_numpy().ravel())].copy()
+        sc.pp.filter_genes(adata, min_cells=10)
+        sources, targets = (adata.var_names.get_indexer(listed[end]) for end in listed)
+        known = (sources >= 0) & (targets >= 0) & (sources != targets)
+        if not known.any():
+            progress(f"curated: no edge among the genes of {path.name}")
+            continue
+        truth, pairs = np.zeros((2, adata.n_vars, adata.n_vars), dtype=bool)
+        truth[sources[known], targets[known]] = True
+        pairs[sources[sources >= 0]] = True
+        np.fill_diagonal(pairs, False)
+        yield seen(Regulated(path.stem, dense(adata), types_of(adata), truth, pairs=pairs))
+
+
+def types_of(adata: AnnData) -> np.ndarray:
+    return np.unique(adata.obs["label"], return_inverse=True)[1]
+
+
+def dense(adata: AnnData) -> np.ndarray:
+    return (adata.X.toarray() if sparse.issparse(adata.X) else np.asarray(adata.X)).astype(float)
 
 
 # Does the same network come back?
@@ -407,6 +588,8 @@ TABLES = {
     "null": null_tables,
     "discoveries": discovery_tables,
     "precision": precision_tables,
+    "models": model_tables,
+    "curated": curated_tables,
     "replication": replication_tables,
 }
 

@@ -23,11 +23,16 @@ class Network:
     edges: np.ndarray
     n_genes: int
 
-    def truth(self) -> np.ndarray:
-        """Which genes regulate each other, (genes, genes), symmetric."""
+    def directed(self) -> np.ndarray:
+        """Which gene, in rows, regulates which, (genes, genes)."""
         found = np.zeros((self.n_genes, self.n_genes), dtype=bool)
         found[tuple(self.edges.T)] = True
-        return found | found.T
+        return found
+
+    def unrelated(self) -> np.ndarray:
+        """Which genes no path of one or two edges joins, whatever their directions, (genes, genes)."""
+        joined = (self.directed() | self.directed().T).astype(int)
+        return joined + joined @ joined == 0
 
 
 @dataclass(frozen=True)
