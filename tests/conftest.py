@@ -1,5 +1,6 @@
 """What every test may use."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,13 @@ def strict_dtypes() -> Iterator[None]:
     """Let no JAX operation mix dtypes silently: a float32 that meets a float64, or an integer array, is an error."""
     with jax.numpy_dtype_promotion("strict"):
         yield
+
+
+@pytest.fixture
+def caplog(caplog, monkeypatch) -> pytest.LogCaptureFixture:
+    """Let it see the messages of kronax, which has a handler of its own: before version 9, pytest listens to the root alone."""
+    monkeypatch.setattr(logging.getLogger("kronax"), "propagate", True)
+    return caplog
 
 
 @pytest.fixture

@@ -37,9 +37,7 @@ def mdata() -> mudata.MuData:
 
 def test_reads_by_name(mdata, caplog):
     with caplog.at_level(logging.INFO, "kronax"):
-        logging.getLogger("kronax").propagate = True
         tensor = tensors.read(mdata)
-        logging.getLogger("kronax").propagate = False
     assert list(tensor.treatments) == ["a", "b", "c"]
     assert tensor.contexts == ("A", "B") and list(tensor.genes) == ["x", "y", "z"]
     expected = np.full((3, 2, 3), NAN)

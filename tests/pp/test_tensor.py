@@ -148,8 +148,7 @@ def test_names_of_numbers_are_of_their_own_precision(long):
     assert list(kx.pp.tensor(long, obs_key="drug", context_key="dose").mod) == ["0.1", "1.0", "10.0"]
 
 
-def test_swapped_axes_are_pointed_out(long, monkeypatch, caplog):
-    monkeypatch.setattr(logging.getLogger("kronax"), "propagate", True)
+def test_swapped_axes_are_pointed_out(long, caplog):
     with caplog.at_level(logging.INFO, "kronax"):
         kx.pp.tensor(long, obs_key="drug", context_key="line")
     assert "tensor: 4 treatments × 3 contexts" in caplog.messages

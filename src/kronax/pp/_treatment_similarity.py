@@ -109,6 +109,7 @@ def _incidence(mdata: MuData, column: str, sep: str | None, treatments: pd.Index
     codes, names = pd.factorize(words)
     rows = treatments.get_indexer(words.index)
     marks = sparse.csr_matrix((np.ones(len(rows)), (rows, codes)), shape=(len(treatments), len(names)))
+    marks.sum_duplicates()  # SciPy 1.13 leaves them
     marks.data[:] = 1.0
     without = len(treatments) - len(np.unique(rows))
     logger.info("%s: %d labels; %d of %d treatments have none", column, len(names), without, len(treatments))

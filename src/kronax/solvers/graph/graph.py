@@ -71,7 +71,7 @@ def without_weak(graph: Graph, fold: float) -> Graph:
 def to_csr(neighbours: np.ndarray, values: np.ndarray) -> sparse.csr_array:
     """Put the values of every row at the positions of its neighbours."""
     n, k = neighbours.shape
-    index = sparse.get_index_dtype(maxval=n * k)
+    index = np.int32 if n * k <= np.iinfo(np.int32).max else np.int64  # SciPy 1.13 has no function for it
     parts = values.ravel(), neighbours.ravel().astype(index), np.arange(0, n * k + 1, k, dtype=index)
     matrix = sparse.csr_array(parts, shape=(n, n), copy=True)
     matrix.eliminate_zeros()
