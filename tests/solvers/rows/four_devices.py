@@ -48,6 +48,7 @@ def differences(some: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> d
 def collectives(rows: OnDevices) -> dict[str, list[str]]:
     """Return what moves between devices, in the compiled code of a pass that adds and of one that does not."""
     weights = np.ones(rows.shape[1])
+    jax.config.update("jax_disable_most_optimizations", False)  # as users have it
     with jax.enable_x64(True):
         texts = {
             "sums": on_devices.summed.lower(*rows.operands(sums, weights)).compile().as_text(),
@@ -111,7 +112,6 @@ def main() -> None:
                 report[f"{name}: four and host"] = differences(found[0], found[2])
     whole = sum(part.nbytes for part in four.parts)
     report["shares"] = [sum(part.addressable_data(place).nbytes for part in four.parts) / whole for place in range(4)]
-    report["collectives"] = collectives(four)
     counts = sparse.csr_array(rng.poisson(rng.gamma(1.0, size=(90, 2)) @ rng.gamma(1.0, size=(2, 40))))
     report["chosen"] = type(spread(InMemory(matrix))).__name__
     batches = np.repeat(["one", "two"], 45)
@@ -122,6 +122,7 @@ def main() -> None:
         report["chosen for one"] = type(spread(InMemory(matrix))).__name__
         report["graphs"] = apart(graphs(counts), found)
         report["graphs in batches"] = apart(graphs(counted, batches), in_batches)
+    report["collectives"] = collectives(four)
     print(json.dumps(report))
 
 
