@@ -12,7 +12,7 @@ import pytest
 import scanpy as sc
 
 import kronax as kx
-from kronax._cli import files, parser
+from kronax._cli import effects, files, parser
 from kronax.pp import _effects
 
 COLUMNS = ("--treatment", "perturbation", "--context", "cell_line")
@@ -55,18 +55,20 @@ def test_table_has_the_surest_first(found):
     folder, _ = found
     table, obs = pd.read_csv(folder / "effects.csv"), ad.read_h5ad(folder / "effects.h5ad").obs
     assert list(table) == ["treatment", "context", "n_cells", "n_replicates", "effect_size", "acd", "p_value"]
-    assert table["p_value"].is_monotonic_increasing and len(table) == len(obs) == 27
+    assert table["p_value"].duplicated().any() and len(table) == len(obs) == 27
+    pd.testing.assert_frame_equal(table, table.sort_values(["p_value", "effect_size"], ascending=[True, False]))
     alike = table.set_index(table["treatment"] + "|" + table["context"]).loc[obs.index]
     np.testing.assert_array_equal(alike["n_cells"], obs["n_cells"])
     np.testing.assert_allclose(alike["p_value"], obs["p_value"], rtol=1e-5)
 
 
-def test_report(found):
+def test_report(screen, found):
     folder, text = found
     report = (folder / "report.txt").read_text(encoding="utf-8")
     assert report in text
     table = pd.read_csv(folder / "effects.csv")
     for line in (
+        rf"cells +{screen.n_obs:,}   in the file, controls included",
         r"controls +control",
         r"treatments +9   beside the controls",
         r"contexts +3   line1, line2, line3",
@@ -86,8 +88,19 @@ def test_the_next_lines_work_as_printed(run, file, found):
     with contextlib.chdir(file.parent):
         assert run(*command.split(), "--folds", 0)[0] == 0
         exec(textwrap.dedent(code), names)
+    p_values = pd.read_csv(file.parent / "kronax-screen-effects" / "effects.csv")["p_value"]
+    assert command.endswith(" --p-max 0.1") and len(names["effects"]) == (p_values <= 0.1).sum() < len(p_values)
     completed, expected = pd.read_csv(file.parent / "kronax-effects" / "profiles.csv"), kx.get.profiles(names["mdata"])
     np.testing.assert_allclose(completed[list(expected.var_names)], expected.X, rtol=1e-4, atol=1e-5)
+
+
+def test_effects_without_a_p_value_do_not_count_as_unsure(screen):
+    keys = {"treatment_key": "perturbation", "control": "control", "context_key": "cell_line"}
+    found = kx.pp.effects(screen, **keys, method="log_fold_change")
+    found.obs["p_value"] = np.where(np.arange(27) < 4, [0.1, 0.05, 0.2, 0.3] + 23 * [0.0], np.nan)
+    report = effects.report(found, 1, by_replicates=True)
+    assert re.search("sure +2   50% of those with a p-value", report)
+    assert list(effects.sure(found, 0.1).obs_names) == list(found.obs_names[:2])
 
 
 def test_without_replicates(run, file, tmp_path, caplog):

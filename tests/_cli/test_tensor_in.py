@@ -110,6 +110,37 @@ def test_a_column_of_numbers_but_for_an_entry(run, measured, tmp_path):
     assert code == 0 and "gene3 is not taken for genes: 1 value of 'gene3' is no number, such as 'n/d'." in err
 
 
+def test_a_column_of_few_words(measured, recwarn):
+    """It has more gaps than words, but no number."""
+    table = long_table(measured).assign(comment=["repeated", *[None] * (len(measured) - 1)])
+    tensor_in._tell_of_columns(table, ["gene0"], ["comment"])
+    assert not recwarn
+
+
+def test_a_layer_of_counts(run, screen, tmp_path):
+    cells = ad.read_h5ad(screen)
+    cells.layers["counts"], cells.X = cells.X.copy(), None
+    cells.write_h5ad(tmp_path / "layer.h5ad")
+    words = (*SCREEN, "--method", "mean_1d", "--folds", 0)
+    assert run("complete", screen, *words, "--out", tmp_path / "plain")[0] == 0
+    assert run("complete", tmp_path / "layer.h5ad", *words, "--layer", "counts", "--out", tmp_path / "layer")[0] == 0
+    for name in ("effects.csv", "profiles.csv"):
+        assert (tmp_path / "layer" / name).read_text() == (tmp_path / "plain" / name).read_text()
+
+
+def test_effects_have_no_controls(run, screen, tmp_path):
+    """A treatment may well be called like one."""
+    cells = ad.read_h5ad(screen)
+    cells.obs["perturbation"] = cells.obs["perturbation"].astype(str).replace("drug1", "vehicle")
+    assert (cells.obs["perturbation"] == "vehicle").any()
+    keys = {"treatment_key": "perturbation", "control": "control", "context_key": "cell_line"}
+    kx.pp.effects(cells, **keys, method="log_fold_change").write_h5ad(tmp_path / "effects.h5ad")
+    code, _, err = run(
+        "complete", tmp_path / "effects.h5ad", "--method", "mean_1d", "--folds", 0, "--out", tmp_path / "out"
+    )
+    assert code == 0 and "has controls" not in err
+
+
 def test_genes_are_not_taken_for_something_else():
     genes = [
         "ID1",

@@ -15,6 +15,7 @@ import kronax as kx
 from kronax import __main__
 from kronax._cli import files
 from kronax._cli import options as option_text
+from kronax._cli import tensors as completion
 from kronax._data import tensor as tensors
 from kronax.solvers.tensor.registry import METHODS
 
@@ -66,6 +67,20 @@ def test_report(file, completed):
     ):
         assert re.search(f"^  {line}", report, re.MULTILINE), line
     assert "fallbacks" not in report
+
+
+def test_confidences_are_those_of_predicted_profiles():
+    """And not those of single entries that measured profiles lack."""
+    mdata = kx.datasets.drug_response(n_treatments=12, n_contexts=4, n_genes=6, missing=0.25)
+    for adata in mdata.mod.values():
+        adata.X[np.flatnonzero(adata.obs["measured"])[:4], 0] = np.nan
+    kx.tl.complete_tensor(mdata, method="mean_1d")
+    for c, adata in enumerate(mdata.mod.values()):
+        adata.obs["completion_confidence"] = np.where(adata.obs["measured"], 0.95, np.linspace(0.1, 0.9, 12) ** (c + 1))
+    obs = pd.concat([adata.obs for adata in mdata.mod.values()])
+    low, middle, high = obs["completion_confidence"][~obs["measured"]].quantile([0.1, 0.5, 0.9])
+    words = f"{middle:.2f}   of the median profile; {low:.2f} to {high:.2f} for 80% of them"
+    assert words in completion.report(mdata, 1.0)
 
 
 def test_the_next_lines_work_as_printed(completed, monkeypatch):
@@ -127,7 +142,8 @@ def test_every_option_can_be_given(method):
 
 
 def test_options_are_used(run, file, tmp_path):
-    code, text, _ = run("complete", file, "--method", "dnpp", "--option", "n_neighbors=2", "--out", tmp_path / "out")
+    words = ("--method", "dnpp", "--option", "n_neighbors=2", "--folds", 0)
+    code, text, _ = run("complete", file, *words, "--out", tmp_path / "out")
     assert code == 0
     assert re.search("^  method +dnpp   with n_neighbors=2$", text, re.MULTILINE)
     with tensors.without_pulling():
@@ -281,7 +297,7 @@ def unmeasured(tmp_path_factory):
 
 
 def test_similarity_and_contexts(run, unmeasured, tmp_path):
-    words = ["--similarity", unmeasured / "structure.csv", "--contexts", unmeasured / "doses.csv"]
+    words = ["--similarity", unmeasured / "structure.csv", "--contexts", unmeasured / "doses.csv", "--folds", 0]
     code, text, _ = run("complete", unmeasured / "responses.h5mu", *words, "--out", tmp_path / "out")
     assert code == 0 and re.search(r"fallbacks +\d+   .*by similarity", text)
     with tensors.without_pulling():
@@ -300,10 +316,10 @@ def test_similarity_and_contexts(run, unmeasured, tmp_path):
 
 
 def test_scales_and_similarities_of_contexts(run, unmeasured, tmp_path):
-    scale = ["--contexts", unmeasured / "doses.csv", "--option", "context_coordinates=dose=log"]
+    scale = ["--contexts", unmeasured / "doses.csv", "--option", "context_coordinates=dose=log", "--folds", 0]
     code, _, _ = run("complete", unmeasured / "responses.h5mu", *scale, "--out", tmp_path / "scale")
     assert code == 0
-    lines = ["--contexts", unmeasured / "lines.csv"]
+    lines = ["--contexts", unmeasured / "lines.csv", "--folds", 0]
     code, _, _ = run("complete", unmeasured / "responses.h5mu", *lines, "--out", tmp_path / "lines")
     assert code == 0
     with tensors.without_pulling():

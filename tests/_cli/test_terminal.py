@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 
@@ -110,6 +111,30 @@ def test_signals_are_heard_that_arrive_in_a_callback(number):
         assert sent == [number, number]  # the second one is not sent once there is nobody left to hear it
     finally:
         gc.callbacks.remove(callback)
+
+
+def test_no_signal_is_sent_once_there_is_nobody_left_to_hear_it(monkeypatch):
+    """One that was dropped just before the end waits to be sent again: it does so no more, nor does the end wait for it."""
+    monkeypatch.setattr(terminal, "_AGAIN", 10.0)
+    before, sent = set(threading.enumerate()), []
+
+    def callback(*_args):
+        if not sent:
+            sent.append(signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    try:
+        with terminal.plain():
+            gc.callbacks.append(callback)
+            gc.collect()
+            (waiting,) = set(threading.enumerate()) - before
+        assert sent and not waiting.is_alive()
+    except KeyboardInterrupt:
+        pytest.fail("the signal was sent again")
+    finally:
+        gc.callbacks.remove(callback)
+        for timer in set(threading.enumerate()) - before:
+            timer.cancel()
 
 
 def test_what_nohup_ignores_stays_ignored():

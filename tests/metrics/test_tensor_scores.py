@@ -26,7 +26,7 @@ def test_deg_auc_by_hand():
     assert kx.metrics.deg_auc(truth, np.ones((1, 4)), top=0.25) == 0.5
 
 
-@pytest.mark.parametrize("top", [0.02, 0.1, 0.5])
+@pytest.mark.parametrize("top", [0.02, 0.035, 0.1, 0.5])
 def test_deg_auc_equals_that_of_pooled_ranks(profiles, top):
     truth, predicted = profiles
     label = [np.argsort(np.argsort(-np.abs(row))) < round(top * 50) for row in truth]

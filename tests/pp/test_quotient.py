@@ -199,6 +199,21 @@ def test_every_batch_by_itself(counts):
         np.testing.assert_allclose(found, part.var["quotient_log_scale"], atol=1e-9)
 
 
+def test_scale_of_a_gene_is_the_mean_over_its_entries_in_all_batches(counts):
+    """And in a batch in which it has none, it has no scale."""
+    adata = annotated(counts)
+    first = np.arange(N) < 20
+    adata.obs["batch"] = np.where(first, "a", "b")
+    adata.X[first, 4] = 0.0
+    kx.pp.quotient(adata, batch_key="batch")
+    of_batch = adata.varm["quotient_log_scale"]
+    assert np.isnan(of_batch["a"].iloc[4])
+    for batch, rows in (("a", first), ("b", ~first)):
+        np.testing.assert_array_equal(of_batch[batch].notna(), adata.X[rows].any(axis=0))
+    of_entries = np.where(adata.X != 0, of_batch[["a", "b"]].to_numpy().T[1 - first], np.nan)
+    np.testing.assert_allclose(adata.var["quotient_log_scale"], np.nanmean(of_entries, axis=0), atol=1e-12)
+
+
 def test_factors_of_a_gene_in_a_batch_change_nothing(counts, rng):
     clean, noisy = in_batches(counts), in_batches(counts * rng.lognormal(0.0, 1.0, (2, P))[np.arange(N) % 2])
     for adata in (clean, noisy):

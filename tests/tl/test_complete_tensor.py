@@ -116,6 +116,7 @@ def test_rows_need_not_be_aligned(mdata, capsys):
         assert list(adata.obs_names) == order
     np.testing.assert_allclose(array(other, order=order), array(mdata, order=order), rtol=1e-12)
     np.testing.assert_array_equal(array(other, None, order), array(mdata, None, order))
+    np.testing.assert_array_equal(array(other, "completed_measured", order), ~np.isnan(array(mdata, None, order)))
     for context, adata in mdata.mod.items():
         assert list(other[context].obs["measured"]) == list(adata.obs.loc[order, "measured"])
     assert list(other.obs_names.sort_values()) == sorted(order)
@@ -343,8 +344,7 @@ def test_mudata_is_not_heard(mdata, recwarn):
     ]  # those are pandas' affair
 
 
-def test_log(mdata, monkeypatch, caplog):
-    monkeypatch.setattr(logging.getLogger("kronax"), "propagate", True)
+def test_log(mdata, caplog):
     with caplog.at_level(logging.INFO, "kronax"):
         kx.tl.complete_tensor(ragged(mdata), method="mean_2d")
     missing = int(np.isnan(array(mdata, None)).all(axis=2).sum())

@@ -269,8 +269,10 @@ def test_a_modality(counts):
     assert mdata.obsp["med_magma_connectivities"].nnz
 
 
-def test_quotient_is_as_lazy_as_its_matrix(counts):
-    one, other = ad.AnnData(counts.copy()), lazy(counts)
+def test_quotient_is_as_lazy_as_its_matrix(counts, rng):
+    signed = counts.copy()
+    signed.data *= rng.choice(np.array([-1.0, 1.0], np.float32), signed.nnz)
+    one, other = ad.AnnData(signed.copy()), lazy(signed)
     for adata in (one, other):
         with pytest.warns(UserWarning, match="isolated"):
             kx.pp.quotient(adata)

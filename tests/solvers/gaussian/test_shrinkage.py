@@ -79,6 +79,14 @@ def test_trace_and_order_stay(p, n, rng):
     np.testing.assert_allclose(expanded(found, p).sum(), e.sum(), rtol=1e-12)
 
 
+@pytest.mark.parametrize(("dim", "n_samples"), [(60, 100), (100, 60), (60, 60)])
+def test_combinations_of_other_samples_do_not_count(dim, n_samples):
+    """With 10 eigenvalues fewer than there can be, 10 samples and 10 variables tell nothing."""
+    e = np.logspace(1, -1, 50)
+    with_them, without = leave_one_out(e, dim, n_samples)[:50], leave_one_out(e, dim - 10, n_samples - 10)[:50]
+    np.testing.assert_allclose(with_them / with_them[0], without / without[0], rtol=1e-12)
+
+
 def test_scale_carries_over(rng):
     _, e, _ = sample(rng, 100, 30)
     one, thousand = leave_one_out(e[:30], 100, 30), leave_one_out(1e3 * e[:30], 100, 30)

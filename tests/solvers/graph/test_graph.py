@@ -11,6 +11,7 @@ from kronax.solvers.gaussian.precision import LowRank, Sparse, dense, held
 from kronax.solvers.gaussian.vectors import Held
 from kronax.solvers.graph.graph import Graph, on_edges, without_weak
 from kronax.solvers.graph.partial_correlations import absolute_graph, partial_correlation_graph
+from kronax.solvers.graph.search import most_similar
 from kronax.solvers.graph.weights import affinity_graph
 
 N, K, WIDTH = 120, 7, 6
@@ -78,6 +79,17 @@ def test_neighbours_are_right_where_single_precision_is_not(n_together, rng):
     assert 1e-10 < np.ptp(cosine[together]) < np.finfo(np.float32).eps / 10
     found = affinity_graph(embedding, 3)
     np.testing.assert_array_equal(found.connectivities.toarray() > 0, brute_force(cosine, 3))
+
+
+def test_neighbours_are_right_where_single_precision_rounds_all_products_alike(rng):
+    """Each product is above 1 by less than float32 tells, so that no candidate falls short of the others."""
+    right = 1.0 + 2.0**-35 * rng.permutation(200)[:, None]
+    values, found = most_similar(np.ones((200, 1)), right, 3, progress=False)
+    for i in range(200):
+        others = np.delete(np.arange(200), i)
+        expected = others[np.argsort(-right[others, 0])[:3]]
+        np.testing.assert_array_equal(found[i], expected)
+        np.testing.assert_array_equal(values[i], right[expected, 0])
 
 
 def test_weights_are_those_of_umap(rng):
@@ -204,6 +216,15 @@ def test_partial_correlations(n, k, rng):
     np.testing.assert_allclose(found.connectivities.toarray(), np.where(expected, rho, 0.0), rtol=1e-9)
     distances = np.where(expected, np.sqrt(2 - 2 * rho), 0.0)
     np.testing.assert_allclose(found.distances.toarray(), distances, rtol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_rounding_is_no_partial_correlation(dtype, rng):
+    """The precision is diagonal, though its vectors are not."""
+    for _ in range(20):
+        vectors = np.linalg.qr(rng.normal(size=(4, 4)))[0].astype(dtype)
+        found = partial_correlation_graph(LowRank(1.0, Held(vectors), np.full(4, 100.0)), 0.0, 3)
+        assert not found.connectivities.nnz and not found.distances.nnz
 
 
 @pytest.mark.parametrize("k", [1, 3, N - 1])

@@ -50,6 +50,12 @@ def test_small_values_where_counts_have_zeros(kind, rng):
     assert power_for(quotient(sparse.csr_array(rest)).dispersion) > 0.75 * alone
 
 
+def test_values_as_large_as_the_others_stand_for_nothing_else(rng):
+    """However many there are: a hundredth of a per cent of them has a hundredth of a per cent of the energy."""
+    planted = rng.random((N, P)) < 0.3
+    np.testing.assert_array_equal(found(np.where(planted, 1e-6, 1.0)), planted)
+
+
 def test_scales_do_not_matter(rng):
     x = counts(rng)
     x[(x == 0) & (rng.random(x.shape) < 0.3)] = 1e-4

@@ -1,5 +1,7 @@
 """The quotient is what row and column scales cannot change."""
 
+import sys
+
 import hypothesis
 import numpy as np
 import pytest
@@ -134,6 +136,19 @@ def test_a_tree_leaves_nothing(rng):
     x[:, 0] = rng.lognormal(0.0, 1.5, N)
     x[0] = rng.lognormal(0.0, 1.5, M)
     np.testing.assert_allclose(quotient(sparse.csr_array(x)).matrix.data, 1.0, rtol=1e-10)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_residual_is_the_largest_mean_of_a_column(steps, rng, monkeypatch):
+    """Of the logarithms, and where the iteration ends early; rows have none."""
+    monkeypatch.setattr(sys.modules[quotient.__module__], "_STEPS", steps)
+    x = matrix(rng)
+    found = quotient(sparse.csr_array(x))
+    with np.errstate(divide="ignore"):
+        logs = np.log(np.abs(found.matrix.toarray()))
+    means = [np.mean(logs, axis=axis, where=x != 0) for axis in (0, 1)]
+    assert found.residual > 1e-6
+    np.testing.assert_allclose([found.residual, 0.0], [np.abs(mean).max() for mean in means], rtol=1e-9, atol=1e-12)
 
 
 def test_permutation_of_rows_and_columns(rng):

@@ -78,6 +78,15 @@ def test_cold_start(rng, axis, keep):
     np.testing.assert_array_equal(total.sum(axis=1 - axis), np.maximum(has - keep, 0))
 
 
+def test_cold_start_deals_those_that_can_be_held_out(rng):
+    """A treatment with no more fibers than stay in training takes no place in a fold."""
+    measured = np.ones((8, 3), bool)
+    measured[::2, 1:] = False
+    assert [mask.sum() for mask in cold_start_folds(measured, 4, keep=1)] == [2] * 4
+    with pytest.raises(ValueError, match="5 folds of the 4 treatments with more measured fibers than the 1"):
+        cold_start_folds(measured, 5, keep=1)
+
+
 def test_hide(rng):
     x = rng.normal(size=(3, 2, 4))
     mask = np.zeros((3, 2), bool)

@@ -4,12 +4,13 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+from scipy import stats
 
 from kronax.solvers.tensor.completion import Fallback
 from kronax.solvers.tensor.folds import fiber_folds, hide, pooled_correlation
 from kronax.solvers.tensor.means import cautious_means, mean_2d
 from kronax.solvers.tensor.wiener import held_out, variance
-from kronax.solvers.tensor.wiener.confidence import relative_size
+from kronax.solvers.tensor.wiener.confidence import reached, relative_size
 from kronax.solvers.tensor.wiener.contexts import context_kernel
 from kronax.solvers.tensor.wiener.coordinates import Task, rotate
 from kronax.solvers.tensor.wiener.descent import descend
@@ -276,6 +277,15 @@ def test_confidence_is_what_predictions_reach(rng, share, noise):
     assert (-0.1 if share < 0.5 else -0.2) < result.confidence[missing].mean() - reached.mean() < 0.1
     if noise > 1:  # with so small a `noise`, predictions follow the noise: their size alone promises too much
         assert np.minimum(size, 1.0).mean() > reached.mean() + 0.15
+
+
+def test_caution_is_a_standard_error_over_treatments(rng):
+    """Fibers of one treatment are one observation: twice as many of them say no more."""
+    cosine, treatment = rng.uniform(0.4, 0.6, 15), np.arange(15)
+    expected = cosine.mean() - 2 * stats.sem(cosine)
+    for times in (1, 2):
+        found = reached(np.ones(15 * times), np.tile(cosine, times), np.tile(treatment, times), 2.0)
+        np.testing.assert_allclose(found(np.ones(1)), expected, rtol=1e-12)
 
 
 def test_no_confidence_where_a_mean_stands_in(rng):

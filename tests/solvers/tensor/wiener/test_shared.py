@@ -51,22 +51,34 @@ def test_nothing_of_a_fold_leaks_into_what_is_known_for_it(tensor, gaps, rng):
     assert all(differ)  # each of the others was told by sets without it
 
 
-@pytest.mark.parametrize("gaps", [False, True])
-def test_predictions_of_a_set_are_those_of_a_completion_without_it(tensor, gaps, rng):
-    """The same errors and cosines as in coordinates of the genes."""
-    values, fold = tensor
+@pytest.mark.parametrize(
+    ("n", "gaps", "precisions"),  # of 10 treatments, there are fewer fibers than genes
+    [
+        *((20, False, None), (10, False, None), (20, True, None)),
+        *((10, False, "of fibers"), (20, True, "of fibers"), (20, True, "of entries")),
+    ],
+)
+def test_predictions_of_a_set_are_those_of_a_completion_without_it(tensor, n, gaps, precisions, rng):
+    """The same errors and cosines as in coordinates of the genes; a squared error counts as often as its precision says."""
+    values, fold = (array[:n] for array in tensor)
     if gaps:
         values[rng.random(values.shape) < 0.02] = np.nan
     hidden = np.isin(fold, [0, 1, 3])
-    wanted = kronecker(hide(values, hidden), GIVEN, known=shared.Known(Prior(1.0, 0.2, 0.1), lambda size: size)).values
+    measured = ~np.isnan(values)
+    measured = measured if precisions == "of entries" else measured.any(axis=2, keepdims=True)
+    weights = rng.uniform(0.4, 2.0, measured.shape) if precisions else np.ones(measured.shape)
+    side = Side(weights=weights if precisions else None)
+    w = np.broadcast_to(weights / np.median(weights[measured]), values.shape)
+    known = shared.Known(Prior(1.0, 0.2, 0.1), lambda size: size)
+    wanted = kronecker(hide(values, hidden), GIVEN, known=known, side=side).values
     with jax.enable_x64(True):
-        found = shared._set(values, hidden, fold, GIVEN, Side())
+        found = shared._set(values, hidden, fold, GIVEN, side)
         errors, parts = (found.each(f, Prior(1.0, 0.2, 0.1), 1e-3, 100) for f in (squared_error, sizes_and_cosines))
     keeps = (~np.isnan(values).all(axis=2) & ~hidden).any(axis=1, keepdims=True)
     for k, others in ((0, [1, 3]), (1, [0, 3]), (3, [0, 1])):
         mask = np.isin(fold, others) & keeps
         truth, predicted = values[mask], wanted[mask]
-        assert errors[k] == pytest.approx(np.nansum((truth - predicted) ** 2), rel=1e-3)
+        assert errors[k] == pytest.approx(np.nansum(w[mask] * (truth - predicted) ** 2), rel=1e-3)
         t, p = np.nan_to_num(truth), np.where(np.isnan(truth), 0.0, predicted)
         cosine = (t * p).sum(axis=1) / np.linalg.norm(t, axis=1) / np.linalg.norm(p, axis=1)
         np.testing.assert_allclose(parts[k][1], cosine, atol=2e-3)
