@@ -123,6 +123,9 @@ def test_what_cannot_be_read(tmp_path, gct, gctx):
     (tmp_path / "cut.gct").write_text(GCT[:-20], encoding="utf-8")
     with pytest.raises(ValueError, match="cut off"):
         kx.pp.from_gct(tmp_path / "cut.gct")
+    (tmp_path / "cut.gct").write_text(GCT.removesuffix("\t\t-1e-3\n"), encoding="utf-8")  # within the last line
+    with pytest.raises(ValueError, match="5 of 4, 4 of them whole"):
+        kx.pp.from_gct(tmp_path / "cut.gct")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["X"] = np.zeros(3)
     with pytest.raises(ValueError, match="no GCTX file"):

@@ -138,9 +138,8 @@ def _read(path: Path) -> pd.DataFrame:
         names = pd.read_csv(path, **form, header=None, nrows=1, dtype=str).iloc[0]
         table = pd.read_csv(path, **form)
         if not isinstance(table.index, pd.RangeIndex) and table.iloc[:, -1].isna().all():
-            table = pd.read_csv(
-                path, **form, index_col=False
-            )  # every row ends with a separator: its first entry is no name
+            # every row ends with a separator, so that its first entry was taken for a name
+            table = table.reset_index().iloc[:, : table.shape[1]].set_axis(table.columns, axis=1)
     except (OSError, ValueError, EOFError) as error:
         msg = f"{path} cannot be read as a table with names in its first row: {in_words(error)}."
         raise InputError(msg) from error

@@ -173,14 +173,15 @@ def _read_text(path: Path, samples: list[str] | None, genes: list[str] | None) -
     except UnicodeDecodeError as error:
         msg = f"{str(path)!r} is no text in UTF-8: {error}. Write it anew in that encoding."
         raise ValueError(msg) from error
-    except (pd.errors.ParserError, EOFError) as error:
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, EOFError) as error:
         msg = f"{str(path)!r} is cut off or damaged: {error}."
         raise ValueError(msg) from error
     table = table.iloc[1:].set_axis(table.iloc[0], axis=1)
-    if table.shape != (n_of_samples + n_genes, 1 + n_of_genes + n_samples):
+    shape, whole = (n_of_samples + n_genes, 1 + n_of_genes + n_samples), table.notna().all(axis=1)
+    if table.shape != shape or not whole.all():
         msg = (
             f"{str(path)!r} is cut off or damaged: {n_genes} genes and {n_samples} samples are announced, which makes "
-            f"{n_of_samples + n_genes} lines of {1 + n_of_genes + n_samples} fields; found {table.shape[0]} of {table.shape[1]}."
+            f"{shape[0]} lines of {shape[1]} fields; found {table.shape[0]} of {table.shape[1]}, {whole.sum()} of them whole."
         )
         raise ValueError(msg)
     first = 1 + n_of_genes
