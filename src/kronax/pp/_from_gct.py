@@ -1,6 +1,7 @@
 import gzip
 import os
 from collections.abc import Iterable
+from io import StringIO
 from pathlib import Path
 
 import h5py
@@ -168,20 +169,22 @@ def _read_text(path: Path, samples: list[str] | None, genes: list[str] | None) -
                 msg = f"{str(path)!r} is no GCT file: its first line is {version[:40]!r}, not {' or '.join(_VERSIONS)}."
                 raise ValueError(msg)
             n_genes, n_samples, n_of_genes, n_of_samples = _sizes(file.readline(), version, path)
-            # no header, or repeated names would be changed
-            table = pd.read_csv(file, sep="\t", dtype=str, keep_default_na=False, header=None)
+            text = file.read()
+        # no header, or repeated names would be changed
+        table = pd.read_csv(StringIO(text), sep="\t", dtype=str, keep_default_na=False, header=None)
     except UnicodeDecodeError as error:
         msg = f"{str(path)!r} is no text in UTF-8: {error}. Write it anew in that encoding."
         raise ValueError(msg) from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, EOFError) as error:
         msg = f"{str(path)!r} is cut off or damaged: {error}."
         raise ValueError(msg) from error
-    table = table.iloc[1:].set_axis(table.iloc[0], axis=1)
-    shape, whole = (n_of_samples + n_genes, 1 + n_of_genes + n_samples), table.notna().all(axis=1)
-    if table.shape != shape or not whole.all():
+    table = table.iloc[1:].set_axis(table.iloc[0].tolist(), axis=1)
+    shape = n_of_samples + n_genes, 1 + n_of_genes + n_samples
+    n_last = 1 + text.rstrip("\r\n").rpartition("\n")[2].count("\t")
+    if (*table.shape, n_last) != (*shape, shape[1]):
         msg = (
             f"{str(path)!r} is cut off or damaged: {n_genes} genes and {n_samples} samples are announced, which makes "
-            f"{shape[0]} lines of {shape[1]} fields; found {table.shape[0]} of {table.shape[1]}, {whole.sum()} of them whole."
+            f"{shape[0]} lines of {shape[1]} fields; found {table.shape[0]} of {table.shape[1]}, the last of {n_last}."
         )
         raise ValueError(msg)
     first = 1 + n_of_genes
