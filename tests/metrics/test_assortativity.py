@@ -92,6 +92,13 @@ def test_missing_labels(graph, labels, missing):
     assert kx.metrics.assortativity(graph, labels=categorical) == pytest.approx(expected, abs=1e-12)
 
 
+def test_masked_labels_are_missing(graph, labels):
+    names = np.array(labels, dtype=object)
+    masked = np.ma.array(names, mask=np.arange(len(names)) % 3 == 0)
+    expected = kx.metrics.assortativity(graph, labels=np.where(masked.mask, None, names))
+    assert kx.metrics.assortativity(graph, labels=masked) == expected
+
+
 def test_labels_are_found_by_name(graph, labels):
     adata = with_graph(graph, labels)
     of = {"neighbors_key": "my_graph"}

@@ -84,6 +84,8 @@ def _column(data: Holder | Matrix, values: str | Sequence, axis: Axis, n: int, a
     if isinstance(values, pd.Series) and isinstance(data, Holder):
         places = places_of(getattr(data, f"{axis}_names"), values.index, f"names of `{argument}` and of `{axis}_names`")
         values = values if places is None else values.iloc[places]
+    if np.ma.isMaskedArray(values):
+        values = values.astype(object).filled(None)
     if pd.isna(np.asarray(values, dtype=object)).all():
         msg = f"All values of `{argument}` are missing."
         raise ValueError(msg)
