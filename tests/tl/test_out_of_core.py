@@ -1,6 +1,9 @@
 """Matrices that are not in memory: the same graphs, whoever computes the passes, and clear words where they cannot be used."""
 
+import os
 import shutil
+from pathlib import Path
+from uuid import uuid4
 
 import anndata as ad
 import mudata
@@ -158,15 +161,37 @@ def test_schedulers_agree_to_the_last_bit(counts):
     assert_same(other, one, 0.0)
 
 
-def test_several_workers_agree_to_the_last_bit(counts):
+def fatal(marks: Path, n_deaths: int):
+    """Return a function that ends the process that reads a chunk, so many times, once the first pass is over."""
+    first_pass = N // CHUNK + 1
+
+    def read(block):  # defined here, so that it is sent by value: workers cannot import tests
+        reads = len(list(marks.iterdir()))
+        marks.joinpath(str(uuid4())).touch()
+        if first_pass + 2 <= reads < first_pass + 2 + n_deaths:
+            os._exit(1)
+        return block
+
+    return read
+
+
+def test_several_workers_agree_to_the_last_bit(counts, tmp_path):
+    """Also where one dies, and another computes its chunks again; if that always ends a worker, nothing is written."""
     distributed = pytest.importorskip("distributed")
-    one = learnt(lazy(counts))
+    expected = learnt(lazy(counts))
+    kinds = {"dtype": counts.dtype, "meta": sparse.csr_matrix((0, 0), dtype=counts.dtype)}
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         distributed.Client(cluster),
     ):
-        other = learnt(lazy(counts))
-    assert_same(other, one, 0.0)
+        for n_deaths in (0, 1, 100):
+            adata, marks = lazy(counts), tmp_path / str(n_deaths)
+            marks.mkdir()
+            adata.X = adata.X.map_blocks(fatal(marks, n_deaths), **kinds)
+            if n_deaths < 100:
+                assert_same(learnt(adata), expected, 0.0)
+            else:
+                unchanged(adata, distributed.KilledWorker, "workers died while running it")
 
 
 @pytest.mark.parametrize("dense", [False, True])

@@ -21,7 +21,6 @@ from kronax.solvers import checks, device
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.medmagma import em, shared_rows
 from kronax.solvers.rows import connected
-from kronax.solvers.rows.block import Block
 from kronax.solvers.scales.laplace import Laplace
 
 PENALTIES = ("shrinkage", "ridge", "l1")
@@ -334,8 +333,7 @@ def count_blocks(matrices: Matrices) -> int:
 
 def _blocks_of_one(counts: Counts) -> int:
     """Count the blocks of one matrix: the sample of its rows, if it connects all genes, connects all cells too."""
-    some = counts.sample if counts.sample is not None else counts.matrix
-    if connected.count([connected.component_of_cols(Block(some))]) == 1:
+    if connected.hang_together(counts.sample if counts.sample is not None else counts.matrix):
         return 1
     return connected.count(counts.rows.results(connected.component_of_cols))
 

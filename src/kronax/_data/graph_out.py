@@ -23,7 +23,7 @@ from kronax._data.written import clear, of_cells, of_genes, params_of, without_n
 from kronax._logging import warn
 from kronax.solvers import checks
 from kronax.solvers.gaussian import m_step
-from kronax.solvers.gaussian.precision import Precision, Sparse, mean_diagonal
+from kronax.solvers.gaussian.precision import Precision, Sparse, held, mean_diagonal
 from kronax.solvers.gaussian.precision import complete as all_entries
 from kronax.solvers.graph.graph import Graph, of_pairs, on_edges, on_pairs, without_weak
 from kronax.solvers.graph.partial_correlations import absolute_graph, graph_of_pairs, partial_correlation_graph
@@ -134,6 +134,7 @@ def feature_graph(
     if isinstance(precision, Sparse):
         graph = _precision_graph(precision, shift, min(n_neighbors or p, p - 1), weights, progress)
         return _matrices(graph, precision, complete=n_neighbors is None)
+    precision = held(precision)
     samples = Samples(learnt.parts[name].skewness, found.rows.col_counts, found.rows.shape[0])
     test = PairTest(precision, shift, samples)
     if q_max is not None:

@@ -22,6 +22,7 @@ from jax.typing import DTypeLike
 from scipy.linalg import eigh_tridiagonal, lapack
 from threadpoolctl import ThreadpoolController
 
+_TILE = 128  # rows and columns of a matrix that are mirrored at a time
 LARGE = 4096  # rows from which one eigenproblem is worth all threads
 _SHARE = 1 / 64  # of an accelerator's memory for one block
 Item, Result = TypeVar("Item"), TypeVar("Result")
@@ -142,7 +143,12 @@ def symmetric(upper: Matrix) -> Matrix:
     if isinstance(upper, Array):
         with jax.enable_x64(True):
             return jnp.triu(upper) + jnp.triu(upper, 1).T
-    return np.triu(upper) + np.triu(upper, 1).T
+    full = upper.copy()
+    for start in range(0, len(full), _TILE):
+        here, below = slice(start, start + _TILE), slice(start + _TILE, None)
+        full[below, here] = full[here, below].T
+        full[here, here] = np.triu(full[here, here]) + np.triu(full[here, here], 1).T
+    return full
 
 
 def eigh(matrix: Matrix) -> tuple[Matrix, Matrix]:

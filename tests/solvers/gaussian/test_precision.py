@@ -5,8 +5,8 @@ import pytest
 from scipy import sparse
 
 from kronax.solvers.gaussian import precision
-from kronax.solvers.gaussian.precision import LowRank, Partial, Sparse
-from kronax.solvers.gaussian.vectors import Held
+from kronax.solvers.gaussian.precision import LowRank, Partial, Sparse, Whole, dense
+from kronax.solvers.gaussian.vectors import Held, quadratic
 
 N, RANK = 40, 7
 
@@ -38,15 +38,41 @@ def test_mean_diagonal(dtype, tolerance, rng):
 @DTYPES
 def test_dense(dtype, tolerance, rng):
     low_rank, full = example(rng, dtype)
-    found = precision.dense(low_rank)
+    found = dense(low_rank)
     np.testing.assert_allclose(found, full, rtol=0, atol=tolerance)
     np.testing.assert_array_equal(found, found.T)
+
+
+@pytest.mark.parametrize("signs", [1.0, -1.0, 0.0, None], ids=["positive", "negative", "zero", "mixed"])
+@DTYPES
+def test_quadratic(dtype, tolerance, signs, rng):
+    vectors, weights = rng.normal(size=(300, 11)).astype(dtype), rng.normal(size=11)
+    weights = weights if signs is None else signs * np.abs(weights)
+    found = quadratic(vectors, weights)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, found.T)
+    np.testing.assert_allclose(found, (vectors.astype(np.float64) * weights) @ vectors.T, atol=100 * tolerance)
+
+
+def test_held(rng, monkeypatch):
+    low_rank, full = example(rng)
+    whole = precision.held(low_rank)
+    assert isinstance(whole, Whole) and len(whole) == N
+    rows, cols = np.triu_indices(N, k=1)
+    np.testing.assert_allclose(precision.entries(whole, rows, cols), full[rows, cols], atol=1e-13)
+    np.testing.assert_allclose(precision.diagonal(whole), np.diag(full), rtol=1e-13)
+    np.testing.assert_allclose(precision.complete(whole).toarray(), full, atol=1e-13)
+    monkeypatch.setattr(precision, "_FEW", N - 1)
+    for kept, expected in ((low_rank, full), (Partial(low_rank), dense(Partial(low_rank)))):
+        found = precision.held(kept)
+        assert isinstance(found, type(kept))
+        np.testing.assert_allclose(dense(found), expected, atol=1e-13)
 
 
 def test_eigenvalues_are_base_and_base_plus_weights(rng):
     low_rank, _ = example(rng)
     expected = np.sort(np.append(2.5 + low_rank.weights, np.full(N - RANK, 2.5)))
-    np.testing.assert_allclose(np.linalg.eigvalsh(precision.dense(low_rank)), expected, rtol=1e-12)
+    np.testing.assert_allclose(np.linalg.eigvalsh(dense(low_rank)), expected, rtol=1e-12)
 
 
 @DTYPES
@@ -83,7 +109,7 @@ def exactly_sparse(rng) -> tuple[Sparse, np.ndarray]:
 def test_sparse_precision(rng):
     kept, full = exactly_sparse(rng)
     rows, cols = rng.integers(0, N, 50), rng.integers(0, N, 50)
-    np.testing.assert_array_equal(precision.dense(kept), full)
+    np.testing.assert_array_equal(dense(kept), full)
     np.testing.assert_array_equal(precision.diagonal(kept), np.diag(full))
     np.testing.assert_array_equal(precision.entries(kept, rows, cols), full[rows, cols])
     assert precision.mean_diagonal(kept) == pytest.approx(np.diag(full).mean(), rel=1e-12)
@@ -107,8 +133,8 @@ def test_partial_correlations(scaled, rng):
     kept, full = scaled
     rows = rng.integers(0, N, 123)
     cols = (rows + rng.integers(1, N, 123)) % N
-    np.testing.assert_allclose(precision.dense(kept), full, atol=1e-12)
-    np.testing.assert_array_equal(precision.dense(kept), precision.dense(kept).T)
+    np.testing.assert_allclose(dense(kept), full, atol=1e-12)
+    np.testing.assert_array_equal(dense(kept), dense(kept).T)
     np.testing.assert_array_equal(precision.diagonal(kept), np.full(N, 0.5))
     np.testing.assert_allclose(precision.entries(kept, rows, cols), full[rows, cols], atol=1e-12)
     np.testing.assert_allclose(precision.complete(kept).toarray(), full, atol=1e-12)
@@ -127,7 +153,7 @@ def test_factors_give_all_that_is_off_the_diagonal(scaled, rng):
 @pytest.mark.parametrize("form", [example, exactly_sparse])
 def test_shifted(form, rng):
     matrix, full = form(rng)
-    np.testing.assert_allclose(precision.dense(precision.shifted(matrix, 0.7)), full + 0.7 * np.eye(N), atol=1e-12)
+    np.testing.assert_allclose(dense(precision.shifted(matrix, 0.7)), full + 0.7 * np.eye(N), atol=1e-12)
 
 
 def test_complete(rng):

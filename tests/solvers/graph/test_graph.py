@@ -7,7 +7,7 @@ from scipy.spatial.distance import cdist
 from umap.umap_ import fuzzy_simplicial_set
 
 from kronax.solvers import device
-from kronax.solvers.gaussian.precision import LowRank, Sparse, dense
+from kronax.solvers.gaussian.precision import LowRank, Sparse, dense, held
 from kronax.solvers.gaussian.vectors import Held
 from kronax.solvers.graph.graph import Graph, on_edges, without_weak
 from kronax.solvers.graph.partial_correlations import absolute_graph, partial_correlation_graph
@@ -196,6 +196,11 @@ def test_partial_correlations(n, k, rng):
     np.fill_diagonal(rho, 0.0)
     assert (rho < 0).any()
     expected = brute_force(rho, k)
+    whole = partial_correlation_graph(held(phi), shift, k)
+    for one, other in zip(
+        (found.connectivities, found.distances), (whole.connectivities, whole.distances), strict=True
+    ):
+        np.testing.assert_allclose(other.toarray(), one.toarray(), rtol=1e-9)
     np.testing.assert_allclose(found.connectivities.toarray(), np.where(expected, rho, 0.0), rtol=1e-9)
     distances = np.where(expected, np.sqrt(2 - 2 * rho), 0.0)
     np.testing.assert_allclose(found.distances.toarray(), distances, rtol=1e-9)

@@ -6,7 +6,7 @@ from anndata import AnnData
 from scipy import stats
 
 import kronax as kx
-from kronax.solvers.gaussian.precision import LowRank
+from kronax.solvers.gaussian.precision import LowRank, Whole, dense
 from kronax.solvers.gaussian.vectors import Held
 from kronax.solvers.graph import significance
 from kronax.solvers.graph.significance import FEWEST_TOGETHER, Null, PairTest, Samples, _normal
@@ -47,19 +47,21 @@ def test_scores_of_poisson_counts(rng):
 # Ranks, in blocks
 
 
+def without_edges(rng, p: int) -> LowRank:
+    return LowRank(0.2, Held(np.linalg.qr(rng.normal(size=(p, p)))[0]), rng.uniform(0.1, 1.0, p))
+
+
 def a_test(rng, p: int, n: int, counts: np.ndarray) -> PairTest:
-    vectors = np.linalg.qr(rng.normal(size=(p, p)))[0]
-    precision = LowRank(0.2, Held(vectors), rng.uniform(0.1, 1.0, p))
-    test = PairTest(precision, 0.3, Samples(rng.uniform(0, 3, p), counts, n))
-    whole = test._whole
+    matrix = dense(without_edges(rng, p))
+    samples = Samples(rng.uniform(0, 3, p), counts, n)
     rows, cols = rng.integers(0, p, (2, p))
-    whole[rows, cols] = whole[cols, rows] = 6 * whole[rows, cols]
-    return test
+    matrix[rows, cols] = matrix[cols, rows] = np.where(rows == cols, 1, 6) * matrix[rows, cols]
+    return PairTest(Whole(matrix), 0.3, samples)
 
 
 def all_pairs(test: PairTest) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rows, cols = np.triu_indices(test.p, k=1)
-    return test._whole[rows, cols], rows, cols
+    return test._block(np.arange(test.p))[rows, cols], rows, cols
 
 
 def test_q_values_are_those_of_benjamini_and_hochberg(rng):
@@ -85,12 +87,17 @@ def test_edges_are_the_pairs_with_small_q_values(rng, monkeypatch):
     monkeypatch.setattr(significance, "_PAIRS", 80 * 33)  # three blocks, and a third of the variables for the null
     parts = a_test(np.random.default_rng(0), 80, 100, counts)
     parts.__dict__["null"] = whole.null
-    monkeypatch.setattr(
-        parts,
-        "_correlations",
-        lambda scaled: whole._whole[[int(np.flatnonzero((parts._scaled == row).all(1))[0]) for row in scaled]],
-    )
     assert set(zip(*parts.edges(0.1), strict=True)) == found
+
+
+def test_the_same_with_and_without_the_whole_matrix(rng, monkeypatch):
+    precision, samples = without_edges(rng, 70), Samples(rng.uniform(0, 3, 70), np.full(70, 60.0), 100)
+    monkeypatch.setattr(significance, "_PAIRS", 70 * 33)
+    whole, parts = (PairTest(phi, 0.3, samples) for phi in (Whole(dense(precision)), precision))
+    pairs = all_pairs(whole)
+    np.testing.assert_allclose(all_pairs(parts)[0], pairs[0], atol=1e-14)
+    for one, other in zip(whole.values(*pairs), parts.values(*pairs), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-6)
 
 
 def test_few_common_variables_among_rare_ones(rng, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
+from kronax.solvers.rows import connected
 from kronax.solvers.rows.block import Block
 from kronax.solvers.rows.noise_free import Factors, NoiseFree
 from kronax.solvers.rows.rows import InMemory, added
@@ -191,3 +192,17 @@ def test_an_error_in_a_block_reaches_the_caller(matrix):
     with pytest.raises(ArithmeticError, match="this block"):
         rows.each(fails)
     np.testing.assert_array_equal(rows.each(lambda block: block.counts), np.count_nonzero(matrix, axis=1))
+
+
+@pytest.mark.parametrize("size", [4096, 1, 10])
+def test_blocks_that_no_entry_connects(size, rng):
+    """However long the way from one end to the other, and whatever the order of rows and columns."""
+    chain = sparse.csr_array(np.eye(40, 39) - np.eye(40, 39, -1))
+    broken = chain.tolil()
+    broken[20, 19] = 0.0
+    thick = sparse.csr_array(np.ones((40, 39)))
+    for whole, n_blocks in ((chain, 1), (broken.tocsr(), 2), (thick, 1), (sparse.block_diag([thick] * 3, "csr"), 3)):
+        matrix = sparse.csr_array(whole[rng.permutation(whole.shape[0])][:, rng.permutation(whole.shape[1])])
+        assert connected.count(InMemory(matrix, rows=size).results(connected.component_of_cols)) == n_blocks
+        assert not (connected.hang_together(matrix) and n_blocks > 1)
+    assert connected.hang_together(thick) and not connected.hang_together(chain)

@@ -1,11 +1,13 @@
-"""The precision matrix of one axis: a diagonal and a low-rank part, the same scaled to partial correlations, or exactly sparse."""
+"""The precision matrix of one axis: a diagonal and a low-rank part, the same scaled to partial correlations, whole, or sparse."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
 
-from kronax.solvers.gaussian.vectors import Held, Vectors
+from kronax.solvers.gaussian.vectors import Held, Vectors, quadratic
+
+_FEW = 2048  # variables up to which the whole matrix is held: 32 MiB
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,22 @@ class Partial:
 
 
 @dataclass(frozen=True)
+class Whole:
+    """A symmetric matrix that is held.
+
+    Attributes
+    ----------
+    matrix
+        (n, n), float64.
+    """
+
+    matrix: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.matrix)
+
+
+@dataclass(frozen=True)
 class Sparse:
     """A symmetric matrix, most of whose entries are exactly zero.
 
@@ -62,12 +80,21 @@ class Sparse:
         return self.matrix.shape[0]
 
 
-Precision = LowRank | Partial | Sparse
+Precision = LowRank | Partial | Whole | Sparse
+
+
+def held(precision: LowRank | Partial) -> LowRank | Partial | Whole:
+    """Return the same, made once for everything that looks at its entries: the whole matrix of few variables, or the vectors."""
+    if len(precision) <= _FEW:
+        return Whole(dense(precision))
+    if isinstance(precision, Partial):
+        return Partial(held(precision.inverse))
+    return replace(precision, vectors=Held(precision.vectors.array()))
 
 
 def diagonal(precision: Precision) -> np.ndarray:
     """Return the diagonal, (n,), float64."""
-    if isinstance(precision, Sparse):
+    if isinstance(precision, Whole | Sparse):
         return precision.matrix.diagonal()
     if isinstance(precision, Partial):
         return np.full(len(precision), 0.5)
@@ -90,14 +117,12 @@ def dense(precision: Precision) -> np.ndarray:
     """Return the whole matrix, (n, n), exactly symmetric."""
     if isinstance(precision, Sparse):
         return precision.matrix.toarray()
+    if isinstance(precision, Whole):
+        return precision.matrix
     vectors, weights = factors(precision)
-    vectors = vectors.astype(np.float64)
-    matrix = (vectors * weights) @ vectors.T
-    if isinstance(precision, Partial):
-        np.fill_diagonal(matrix, 0.5)
-    else:
-        matrix += precision.base * np.eye(len(matrix))
-    return 0.5 * (matrix + matrix.T)
+    matrix = quadratic(vectors.astype(np.float64, copy=False), weights)
+    np.fill_diagonal(matrix, 0.5 if isinstance(precision, Partial) else matrix.diagonal() + precision.base)
+    return matrix
 
 
 def complete(precision: Precision) -> sparse.csr_array:
@@ -117,6 +142,8 @@ def factors(precision: LowRank | Partial) -> tuple[np.ndarray, np.ndarray]:
 
 def entries(precision: Precision, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
     """Return the entries at pairs ``rows ≠ cols``, float64."""
+    if isinstance(precision, Whole):
+        return precision.matrix[rows, cols]
     if isinstance(precision, Sparse):
         return np.asarray(precision.matrix[rows, cols]).ravel() if len(rows) else np.zeros(0)
     if isinstance(precision, LowRank):

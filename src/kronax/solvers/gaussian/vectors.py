@@ -6,13 +6,27 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from scipy.linalg import get_blas_funcs
 
+from kronax.solvers.device import symmetric
 from kronax.solvers.rows.noise_free import NoiseFree
 
 _SMALL = 1024  # rows up to which the whole matrix is computed faster than some of its entries
 _CHUNK = 2**22  # numbers gathered at a time
 _CACHED = 2**16  # numbers that fit into a cache
 _MOST_DOUBLE = 2**22  # numbers in U, beyond which it is in float32
+
+
+def quadratic(vectors: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Compute ``U diag(w) Uᵀ``, (n, n), exactly symmetric: half a product for the positive weights, less half a one for the others."""
+    (syrk,) = get_blas_funcs(["syrk"], [vectors])
+    upper = np.zeros((len(vectors),) * 2, vectors.dtype, order="F")
+    for sign in (1.0, -1.0):
+        some = sign * weights > 0
+        if some.any():
+            roots = vectors[:, some] * np.sqrt(np.abs(weights[some])).astype(vectors.dtype)
+            upper = syrk(sign, roots.T, trans=True, beta=1.0, c=upper, overwrite_c=True)
+    return symmetric(upper)
 
 
 class Vectors(ABC):
@@ -120,12 +134,9 @@ class Projected(Vectors):
 
     def forms(self, weights: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Compute ``Σ_r w_r u_ir u_kr``."""
-        weighted, dtype = self.right * weights, self._dtype()
-        inner, linear = (
-            weighted.astype(dtype, copy=False) @ self.right.T.astype(dtype, copy=False),
-            weighted @ self.offset,
-        )
-        constant = float(self.offset * weights @ self.offset)
+        dtype, weighted_offset = self._dtype(), weights * self.offset
+        inner, linear = quadratic(self.right.astype(dtype, copy=False), weights), self.right @ weighted_offset
+        constant = float(weighted_offset @ self.offset)
         squares, products = self.z.forms(inner, linear, constant, pairs, dtype)
         none = self.still[pairs[0]] | self.still[pairs[1]]
         return np.where(self.still, 0.0, squares), np.where(none, 0.0, products)

@@ -71,7 +71,9 @@ def without_weak(graph: Graph, fold: float) -> Graph:
 def to_csr(neighbours: np.ndarray, values: np.ndarray) -> sparse.csr_array:
     """Put the values of every row at the positions of its neighbours."""
     n, k = neighbours.shape
-    matrix = sparse.csr_array((values.ravel(), neighbours.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n), copy=True)
+    index = sparse.get_index_dtype(maxval=n * k)
+    parts = values.ravel(), neighbours.ravel().astype(index), np.arange(0, n * k + 1, k, dtype=index)
+    matrix = sparse.csr_array(parts, shape=(n, n), copy=True)
     matrix.eliminate_zeros()
     matrix.sort_indices()
     return matrix

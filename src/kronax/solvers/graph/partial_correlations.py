@@ -3,9 +3,9 @@
 import numpy as np
 from scipy import sparse
 
-from kronax.solvers.gaussian.precision import LowRank, Partial, Precision, Sparse, diagonal, entries, factors
+from kronax.solvers.gaussian.precision import LowRank, Partial, Precision, Sparse, Whole, diagonal, entries, factors
 from kronax.solvers.graph.graph import SMALLEST_CORRELATION, Graph, assembled, of_pairs, to_csr
-from kronax.solvers.graph.search import most_similar
+from kronax.solvers.graph.search import largest_entries, most_similar
 
 _SMALLEST_DISTANCE = 1e-8  # of two equal variables: distances in a graph are positive
 
@@ -40,7 +40,7 @@ def absolute_graph(precision: Precision, shift: float, n_neighbors: int, *, prog
 
 
 def graph_of_pairs(
-    precision: LowRank | Partial, shift: float, pairs: tuple[np.ndarray, np.ndarray], *, absolute: bool
+    precision: LowRank | Partial | Whole, shift: float, pairs: tuple[np.ndarray, np.ndarray], *, absolute: bool
 ) -> Graph:
     """Connect given pairs ``j < l`` whose partial correlation is positive, or all by ``|Φ_jl|``; weights as above."""
     rows, cols = pairs
@@ -58,6 +58,9 @@ def _largest_entries(
     """Find the largest positive ``sign · Φ_jl / (size_j size_l)`` of every row beside the diagonal, except rounding."""
     if isinstance(precision, Sparse):
         return _strongest(sparse.csr_array(sign * precision.matrix / size[:, None] / size), n_neighbors)
+    if isinstance(precision, Whole):
+        found, neighbours = largest_entries(sign * precision.matrix / size[:, None] / size, n_neighbors)
+        return to_csr(neighbours, np.where(found < _smallest(precision.matrix), 0.0, found))
     vectors, weights = factors(precision)
     scaled = vectors / size[:, None]
     found, neighbours = most_similar(scaled * (sign * weights), scaled, n_neighbors, progress=progress)

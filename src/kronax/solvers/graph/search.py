@@ -27,6 +27,16 @@ def most_similar(left: np.ndarray, right: np.ndarray, k: int, *, progress: bool)
     return find(left, right, k, progress)
 
 
+def largest_entries(matrix: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find the ``k`` largest entries of every row of a square matrix, its diagonal left out: values, descending, and columns."""
+    n = len(matrix)
+    group = group_size(n, k)
+    scores = np.empty((n, n + -n % group), matrix.dtype)
+    scores[:, :n] = matrix
+    columns = largest(_closed(scores, np.arange(n), n), k, group)
+    return _descending(np.take_along_axis(scores, columns, axis=1), columns, k)
+
+
 def most_similar_to(some: np.ndarray, left: np.ndarray, right: np.ndarray, k: int) -> np.ndarray:
     """Find the indices of :func:`most_similar` for some rows."""
     return _on_host(left, right, k, False, some)[1]
@@ -130,6 +140,11 @@ def _products(left: np.ndarray, right: np.ndarray, rows: np.ndarray, padding: in
     n = len(right)
     scores = np.empty((len(rows), n + padding), left.dtype)
     np.matmul(left, right.T, out=scores[:, :n])
+    return _closed(scores, rows, n)
+
+
+def _closed(scores: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
+    """Give −∞ to the scores of rows with themselves and to all beyond the ``n``-th."""
     scores[np.arange(len(rows)), rows] = -np.inf
     scores[:, n:] = -np.inf
     return scores

@@ -32,7 +32,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtr
 
-from kronax.solvers.gaussian.precision import LowRank, Partial, diagonal, factors
+from kronax.solvers.gaussian.precision import LowRank, Partial, Whole, diagonal, factors
 
 FEWEST_TOGETHER = 10.0  # samples in which two variables are expected together, for a test
 _LIGHT = 3.0  # scores beyond which the lighter tail of Eq. 3 is not trusted
@@ -40,6 +40,7 @@ _SYMMETRIC = 1e-6  # skewness below which Eq. 3 is the identity, but for roundin
 _PER_BIN, _MOST_BINS = 1000, 20  # pairs of a local null, at least, and local nulls
 _FEWEST_FOR_SPREAD, _SURE = 20, 3.0  # pairs of a variable, and standard errors beyond which its spread is its own
 _PAIRS = 2**22  # of a block
+_CACHED = 2**14  # pairs whose scores are computed at a time, within a cache
 _SAMPLE = 2**20  # pairs from which the null is found, about
 _NOT_RANKED = 1.0  # scores below this, with p-values above .3, get a q-value of 1
 _ROUNDING = 1e-6  # of scores: a pair that is looked up is among those that were ranked
@@ -112,6 +113,11 @@ class Null:
 
     def scores(self, correlations: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """Return standard normal scores of partial correlations: Eq. 3, centred and scaled by the local null."""
+        pairs = correlations, rows, cols
+        parts = (slice(start, start + _CACHED) for start in range(0, len(rows), _CACHED))
+        return np.concatenate([np.zeros(0), *(self._scores(*(side[part] for side in pairs)) for part in parts)])
+
+    def _scores(self, correlations: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         samples, u = self.samples, correlations / (self.sigma * self.relative[rows] * self.relative[cols])
         skewness = samples.skewness[rows] * samples.skewness[cols] / np.sqrt(samples.n)
         scores = _normal(u, skewness)
@@ -167,9 +173,8 @@ class PairTest:
         Of the variables.
     """
 
-    def __init__(self, precision: LowRank | Partial, shift: float, samples: Samples) -> None:
-        vectors, self._weights = factors(precision)
-        self._scaled = vectors / np.sqrt(diagonal(precision) + shift)[:, None].astype(vectors.dtype)
+    def __init__(self, precision: LowRank | Partial | Whole, shift: float, samples: Samples) -> None:
+        self._precision, self._size = precision, np.sqrt(diagonal(precision) + shift)
         self.samples, self.p = samples, len(precision)
         self._height = max(1, _PAIRS // self.p)
 
@@ -194,7 +199,7 @@ class PairTest:
         small = np.flatnonzero(self._q_values <= q_max)
         least = self._ranked[small[0]] if len(small) else np.inf
         found = [np.stack([rows, cols])[:, np.abs(scores) >= least] for rows, cols, scores in self._pairs()]
-        rows, cols = np.concatenate(found, axis=1)
+        rows, cols = np.concatenate([np.zeros((2, 0), np.int64), *found], axis=1)
         return rows, cols
 
     def values(self, correlations: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -213,7 +218,7 @@ class PairTest:
     def _ranked(self) -> np.ndarray:
         """Absolute scores of all pairs, except small ones, rising."""
         scores = [np.abs(scores) for _, _, scores in self._pairs()]
-        return np.sort(np.concatenate([some[some >= _NOT_RANKED] for some in scores]))
+        return np.sort(np.concatenate([np.zeros(0), *(some[some >= _NOT_RANKED] for some in scores)]))
 
     @cached_property
     def _q_values(self) -> np.ndarray:
@@ -225,26 +230,27 @@ class PairTest:
         """Yield the tested pairs ``j < l`` and their scores, block after block."""
         for start in range(0, self.p, self._height):
             rows = np.arange(start, min(start + self._height, self.p))
-            i, j = np.nonzero(np.triu(self._tested(rows), k=start))
-            scores = self.null.scores(self._block(rows)[i, j], rows[i], j) if len(i) else np.zeros(0)
-            yield rows[i], j, scores
+            i, j = np.nonzero(np.triu(self._tested(rows, start), k=1))
+            if len(i):
+                yield rows[i], start + j, self.null.scores(self._block(rows, start)[i, j], rows[i], start + j)
 
-    def _block(self, rows: np.ndarray) -> np.ndarray:
-        """Return the partial correlations of some variables with all."""
-        return self._whole[rows] if self.p <= self._height else self._correlations(self._scaled[rows])
+    def _block(self, rows: np.ndarray, start: int = 0) -> np.ndarray:
+        """Return the partial correlations of some variables with all, or with those from one on."""
+        if isinstance(self._precision, Whole):
+            found = self._precision.matrix[rows, start:]
+        else:
+            vectors, weights = self._factors
+            found = (vectors[rows] * weights) @ vectors[start:].T
+        return -found / self._size[rows, None] / self._size[start:]
 
     @cached_property
-    def _whole(self) -> np.ndarray:
-        return self._correlations(self._scaled)
+    def _factors(self) -> tuple[np.ndarray, np.ndarray]:
+        return factors(self._precision)
 
-    def _correlations(self, scaled: np.ndarray) -> np.ndarray:
-        return -(scaled * self._weights) @ self._scaled.T
-
-    def _tested(self, rows: np.ndarray) -> np.ndarray:
-        """Return which pairs of some variables with all others are tested."""
-        found = self.samples.together(rows[:, None], np.arange(self.p)) >= FEWEST_TOGETHER
-        found[np.arange(len(rows)), rows] = False
-        return found
+    def _tested(self, rows: np.ndarray, start: int = 0) -> np.ndarray:
+        """Return which pairs of some variables with all others, or with those from one on, are tested."""
+        others = np.arange(start, self.p)
+        return (self.samples.together(rows[:, None], others) >= FEWEST_TOGETHER) & (rows[:, None] != others)
 
 
 def _two_sided(scores: np.ndarray) -> np.ndarray:

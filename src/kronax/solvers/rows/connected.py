@@ -6,7 +6,20 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from kronax.solvers.rows.block import Block
+from kronax.solvers.rows.block import Block, like
+
+_STEPS = 4
+
+
+def hang_together(matrix: sparse.csr_array) -> bool:
+    """Return whether a few steps from the first column, to all rows that have it and all that they have, reach every column.
+
+    Nearly always they do; where they do not, all may still be connected.
+    """
+    pattern, reached = like(matrix, np.ones(matrix.nnz, bool)), np.arange(matrix.shape[1]) == 0
+    for _ in range(_STEPS):
+        reached |= pattern.T @ (pattern @ reached)
+    return bool(reached.all())
 
 
 def component_of_cols(block: Block) -> np.ndarray:
