@@ -130,6 +130,13 @@ def test_what_cannot_be_read(tmp_path, gct, gctx):
         file["X"] = np.zeros(3)
     with pytest.raises(ValueError, match="no GCTX file"):
         kx.pp.from_gct(tmp_path / "other.h5")
+    with h5py.File(gctx, "r") as file, h5py.File(tmp_path / "short.gctx", "w") as short:
+        file.copy("0", short)
+        del short["0/META/ROW/id"]
+        short["0/META/ROW/id"] = np.array([b"g1", b"g2"])
+        del short["0/META/ROW/symbol"]
+    with pytest.raises(ValueError, match="matrix, samples × genes, is 2 × 3, and it names 2 samples and 2 genes"):
+        kx.pp.from_gct(tmp_path / "short.gctx")
     with pytest.raises(KeyError, match="no sample 's9'"):
         kx.pp.from_gct(gctx, samples=["s9"])
     with pytest.raises(KeyError, match="no gene 'g9'"):

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from kronax._data import objects
 from kronax.solvers import checks
 
 _MISSING = "-666"  # in the files of the Connectivity Map
@@ -91,6 +92,9 @@ def _read_hdf5(path: Path, samples: list[str] | None, genes: list[str] | None) -
             msg = f"{str(path)!r} is an HDF5 file but no GCTX file: it has no {checks.listed(missing)}."
             raise ValueError(msg)
         obs, var = _table(file[_COLUMNS]), _table(file[_ROWS])
+        if (shape := file[_MATRIX].shape) != (len(obs), len(var)):
+            msg = f"{str(path)!r} is damaged: its matrix, samples × genes, is {' × '.join(map(str, shape))}, and it names {len(obs)} samples and {len(var)} genes."
+            raise ValueError(msg)
         rows, cols = _positions(obs.index, samples, "sample"), _positions(var.index, genes, "gene")
         values = _part(file[_MATRIX], rows, cols)
     return AnnData(values, obs=obs.iloc[rows], var=var.iloc[cols])
@@ -113,7 +117,7 @@ def _table(group: h5py.Group) -> pd.DataFrame:
 
 
 def _decoded(values: np.ndarray) -> np.ndarray:
-    texts = [value.decode() if isinstance(value, bytes) else value for value in values.tolist()]
+    texts = [objects.text(value) if isinstance(value, bytes) else value for value in values.tolist()]
     return np.array([text.strip("\0 ") if isinstance(text, str) else text for text in texts], dtype=object)
 
 
