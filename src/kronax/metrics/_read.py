@@ -85,7 +85,7 @@ def _column(data: Holder | Matrix, values: str | Sequence, axis: Axis, n: int, a
         places = places_of(getattr(data, f"{axis}_names"), values.index, f"names of `{argument}` and of `{axis}_names`")
         values = values if places is None else values.iloc[places]
     if np.ma.isMaskedArray(values):
-        values = values.astype(object).filled(None)
+        values = np.where(np.ma.getmaskarray(values), None, values.data.astype(object))
     if pd.isna(np.asarray(values, dtype=object)).all():
         msg = f"All values of `{argument}` are missing."
         raise ValueError(msg)
