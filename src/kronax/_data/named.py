@@ -81,7 +81,7 @@ def of_held_out(profiles: AnnData, method: str | None) -> NamedArray:
 def in_order(predicted: Any, truth: Any) -> Any:
     """Return predictions in the order of the measured values if both have names, as tensors and tables have; else as they are."""
     axes = _axes(predicted), _axes(truth)
-    if len(axes[0]) != len(axes[1]):
+    if not axes[0] or len(axes[0]) != len(axes[1]):
         return predicted
     values, changed = np.asarray(predicted), False
     for axis, (names, wanted) in enumerate(zip(*axes, strict=True)):
