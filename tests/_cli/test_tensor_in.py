@@ -238,6 +238,21 @@ def test_effects_know_their_columns(run, screen, tmp_path):
     assert found[0] == found[1]
 
 
+def test_rows_that_end_with_a_separator(run, measured, expected, tmp_path):
+    header, *rows = long_table(measured).to_csv(index=False).splitlines()
+    (tmp_path / "a.csv").write_text("\n".join([header, *(f"{row}," for row in rows)]) + "\n", encoding="utf-8")
+    assert run("complete", tmp_path / "a.csv", "--folds", 0, "--out", tmp_path / "out")[0] == 0
+    found = read(tmp_path / "out", "profiles.csv")[list(expected.var_names)]
+    np.testing.assert_allclose(found.loc[rows_of(expected)].to_numpy(), expected.X, rtol=1e-4, atol=1e-5)
+
+
+def test_columns_of_one_name_are_refused(run, measured, tmp_path):
+    table = long_table(measured)
+    pd.concat([table, table[["gene1"]]], axis=1).to_csv(tmp_path / "a.csv")
+    code, _, err = run("complete", tmp_path / "a.csv", "--folds", 0, "--out", tmp_path / "out")
+    assert code == 2 and "has several columns of one name: gene1. Rename or remove all but one." in err
+
+
 def test_controls_are_pointed_out(run, measured, tmp_path):
     table = long_table(measured)
     table["treatment"] = table["treatment"].astype(str).replace("drug0", "DMSO")

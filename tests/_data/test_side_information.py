@@ -102,6 +102,14 @@ def no_error(mdata):
     mdata["line2"].layers["se"][:] = np.nan
 
 
+def masked_error(mdata):
+    mdata["line2"].layers["se"] = np.ma.masked_greater(mdata["line2"].layers["se"], 0)
+
+
+def masked_similarity(mdata):
+    mdata.obsp["s"] = np.ma.array(mdata.obsp["s"], mask=np.arange(D)[:, None] == 2)
+
+
 def axis_of_genes(mdata):
     mdata["line0"].obs_names = [f"{name}'" for name in mdata["line0"].obs_names]
     mdata.update()
@@ -133,6 +141,8 @@ def axis_of_genes(mdata):
         (None, {"context_coordinates": {"temperature": "linear"}}, KeyError, "dose"),
         (no_cells, {"weights": "n_cells"}, ValueError, "positive and finite.*drug"),
         (no_error, {"standard_errors": "se"}, ValueError, r"mdata\['line2'\].layers\['se'\]"),
+        (masked_error, {"standard_errors": "se"}, ValueError, r"mdata\['line2'\].layers\['se'\]"),
+        (masked_similarity, {"treatment_similarity": "s"}, ValueError, "not finite, in the rows of"),
         (None, {"weights": "cells"}, KeyError, "n_cells"),
     ],
 )

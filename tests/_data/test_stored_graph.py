@@ -50,6 +50,20 @@ def test_robustness_of_the_cells_of_a_mudata(multimodal):
     assert len(kx.pl.graph_robustness(found).axes[0].lines) == 2
 
 
+@pytest.mark.parametrize("found", ["a text of the user's", np.arange(3), {"params": None}])
+def test_entries_that_describe_something_else(multimodal, found):
+    adata = AnnData(obs=multimodal.obs, obsp=dict(multimodal.obsp), uns={"mine": found})
+    adata.obsm["mine"] = np.ones((20, 2))
+    for call in (
+        lambda: kx.get.edges(adata, "cells", neighbors_key="mine"),
+        lambda: kx.get.module_activity(adata, key="mine"),
+        lambda: kx.pl.graph_robustness(adata, key="mine"),
+        lambda: kx.tl.graph_robustness(adata, neighbors_key="mine"),
+    ):
+        with pytest.raises(KeyError, match="(is something else|not found in).*Run kx"):
+            call()
+
+
 def test_features_belong_to_a_modality(multimodal):
     for call in (
         lambda: kx.tl.graph_robustness(multimodal, axis="var"),

@@ -70,6 +70,13 @@ def test_names_from_a_column(adata):
         kx.get.edges(adata, "cells", neighbors_key="cells", gene_symbols="symbol")
 
 
+@pytest.mark.parametrize("of", [iter, set, np.array, pd.Series, pd.Categorical])
+def test_regulators_in_any_collection(adata, of):
+    pd.testing.assert_frame_equal(
+        kx.get.edges(adata, regulators=of(["d", "a"])), kx.get.edges(adata, regulators=["d", "a"])
+    )
+
+
 def test_regulators_are_counted(adata, caplog):
     kx.get.edges(adata, regulators=["d", "a", "e", "not a gene"])
     assert "edges: 3 of 4 regulators are genes of the object; 1 of these have no edge" in caplog.text
@@ -98,7 +105,7 @@ def test_from_regulators(adata):
             KeyError,
             r"None of the `regulators` \(x, y\) is a gene of the object, whose names are a, b, c, …",
         ),
-        ({"regulators": "a"}, TypeError, r"found the single name 'a'; write \['a'\]"),
+        ({"regulators": "a"}, TypeError, r"found 'a'. A single one is written `regulators=\['a'\]`"),
         (
             {"regulators": ["a"], "axis": "cells", "neighbors_key": "cells"},
             ValueError,

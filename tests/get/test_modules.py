@@ -74,8 +74,9 @@ def test_a_module_without_an_edge(adata):
     assert not table["weighted_degree"].any() and (table["weight"] == 1).all()
 
 
-def test_symbols_and_layer(adata):
-    adata.var["symbol"] = ["A", None, *"CDEFGHIJKLM"]
+@pytest.mark.parametrize("missing", [None, "", " "])
+def test_symbols_and_layer(adata, missing):
+    adata.var["symbol"] = ["A", missing, *"CDEFGHIJKLM"]
     adata.layers["all"] = np.ones((24, 13))
     table = kx.get.modules(adata, gene_symbols="symbol", layer="all")
     assert table["gene"].tolist()[:5] == ["A", "I", "J", "g1", "C"]

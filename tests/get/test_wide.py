@@ -87,6 +87,12 @@ def test_rows_are_context_by_gene(mdata):
     assert row.obs["context"].item() == "tissue1"
 
 
+def test_bytes_become_the_texts_that_they_hold():
+    labels = {"context": [b"a", b"a", b"b", b"b"], "gene": [b"x", b"y", b"x", b"y"]}
+    mdata = kx.pp.from_wide(AnnData(np.eye(4, 3) - 0.5, obs=pd.DataFrame(labels, index=list("1234"))))
+    assert list(mdata.mod) == ["a", "b"] and list(mdata["b"].var_names) == ["x", "y"]
+
+
 def test_incomplete_and_sparse(rng):
     obs = pd.DataFrame({"tissue": ["b", "a", "a"], "transcript": ["x", "y", "x"]}, index=["1", "2", "3"])
     values = np.array([[1.0, 0.0], [2.0, np.nan], [3.0, np.nan]], np.float32)

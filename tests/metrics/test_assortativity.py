@@ -92,6 +92,27 @@ def test_missing_labels(graph, labels, missing):
     assert kx.metrics.assortativity(graph, labels=categorical) == pytest.approx(expected, abs=1e-12)
 
 
+def test_masked_labels_are_missing(graph, labels):
+    names = np.array(labels, dtype=object)
+    masked = np.ma.array(names, mask=np.arange(len(names)) % 3 == 0)
+    expected = kx.metrics.assortativity(graph, labels=np.where(masked.mask, None, names))
+    assert kx.metrics.assortativity(graph, labels=masked) == expected
+
+
+def test_labels_are_found_by_name(graph, labels):
+    adata = with_graph(graph, labels)
+    of = {"neighbors_key": "my_graph"}
+    shuffled = adata.obs["type"].sample(frac=1, random_state=0)
+    expected = kx.metrics.assortativity(adata, labels="type", **of)
+    assert kx.metrics.assortativity(adata, labels=shuffled, **of) == expected
+    others = pd.Series(list(labels), index=[f"row {i}" for i in range(len(labels))])  # other names: by place
+    assert kx.metrics.assortativity(adata, labels=others, **of) == expected
+    with pytest.raises(
+        ValueError, match="names of `labels` and of `obs_names` do not agree: there is not one '3' in both"
+    ):
+        kx.metrics.assortativity(adata, labels=shuffled.rename({"3": "another"}), **of)
+
+
 def test_nothing_to_compare(graph):
     assert np.isnan(kx.metrics.assortativity(graph, labels=["a"] * 60))
     assert np.isnan(kx.metrics.assortativity(sparse.csr_matrix((3, 3)), labels=["a", "b", "b"]))

@@ -1,6 +1,8 @@
 """Scores of predicted profiles, against cases worked by hand and other people's implementations."""
 
+import mudata
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 from scipy.spatial.distance import pdist
@@ -16,6 +18,26 @@ NAN = np.nan
 def profiles(rng):
     truth = rng.normal(size=(7, 50))
     return truth, 0.5 * truth + rng.normal(size=truth.shape)
+
+
+def test_names_are_brought_together(profiles):
+    truth, predicted = (pd.DataFrame(x).rename(index="drug{}".format, columns="gene{}".format) for x in profiles)
+    shuffled = predicted.sample(frac=1, random_state=0).sample(frac=1, random_state=0, axis=1)
+    assert kx.metrics.deg_auc(truth, shuffled) == kx.metrics.deg_auc(*profiles)
+    assert kx.metrics.calibration_slope(truth, shuffled) == pytest.approx(kx.metrics.calibration_slope(*profiles))
+    assert kx.metrics.deg_auc(truth, profiles[1]) == kx.metrics.deg_auc(*profiles)
+    with pytest.raises(ValueError, match="there is not one 'gene3' in both"):
+        kx.metrics.deg_auc(truth, shuffled.rename(columns={"gene3": "another"}))
+
+
+def test_tensors_of_other_orders():
+    mdata = kx.datasets.drug_response(n_treatments=12, n_contexts=3, n_genes=8, missing=0, noise=0.1)
+    contexts = ["line2", "line0", "line1"]
+    other = mudata.MuData({name: mdata[name][::-1, ::-1].copy() for name in contexts}, axis=-1)
+    truth, predicted = kx.get.array(mdata), kx.get.array(other)
+    assert not np.array_equal(truth, predicted)
+    assert kx.metrics.calibration_slope(truth, predicted) == pytest.approx(1.0)
+    assert kx.metrics.by_category(truth, predicted).loc["all", "mae"] == 0.0
 
 
 def test_deg_auc_by_hand():

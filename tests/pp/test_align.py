@@ -331,6 +331,15 @@ def test_treatments_and_contexts_never_measured(tmp_path):
     mdata.write(tmp_path / "x.h5mu")
 
 
+@pytest.mark.parametrize("of", [np.array, pd.Index, pd.Categorical])
+def test_names_in_arrays(of, tmp_path):
+    mdata = kx.datasets.drug_response(n_treatments=6, n_contexts=3, n_genes=5, missing=0.2)
+    kx.pp.align(mdata, treatments=of(["new"]), contexts=of(["later"]))
+    assert list(mdata.mod) == ["line0", "line1", "line2", "later"] and mdata.obs_names[-1] == "new"
+    assert all(type(name) is str for name in (*mdata.mod, *mdata.obs_names))
+    mdata.write(tmp_path / "x.h5mu")
+
+
 def test_names_of_what_was_never_measured():
     mdata = kx.datasets.drug_response(n_treatments=6, n_contexts=3, n_genes=5, missing=0.2)
     with pytest.raises(ValueError, match="cannot be saved"):

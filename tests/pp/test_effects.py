@@ -192,6 +192,15 @@ def test_to_a_tensor(screen):
         )
 
 
+def test_bytes_are_the_texts_that_they_hold(screen):
+    encoded = screen.copy()
+    for key in ("perturbation", "cell_line", "plate"):
+        encoded.obs[key] = [str(text).encode() for text in screen.obs[key]]
+    found, plain = (kx.pp.effects(data, **KEYS, method="log_fold_change") for data in (encoded, screen))
+    pd.testing.assert_frame_equal(found.obs, plain.obs)
+    np.testing.assert_array_equal(found.X, plain.X)
+
+
 @pytest.mark.parametrize("control", ["control", "DMSO", "non-targeting"])
 def test_doses_as_the_guide_says(screen, control):
     """The code of docs/tensors.md, on columns called as those of pertpy and scPerturb."""

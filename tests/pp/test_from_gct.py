@@ -81,6 +81,39 @@ def test_version_1_2(tmp_path):
     assert list(adata.var["Description"]) == ["first", "second"]
 
 
+def test_repeated_names_stay(gct):
+    gct.write_text(GCT.replace("s2", "s1"), encoding="utf-8")
+    with pytest.warns(UserWarning, match="names are not unique"):
+        assert list(kx.pp.from_gct(gct).obs_names) == ["s1", "s1"]
+
+
+@pytest.mark.parametrize("missing", ["", "NA", "nan", "NaN", "null", "#N/A", "-NaN"])
+def test_missing_values_of_the_matrix(gct, missing):
+    gct.write_text(GCT.replace("MYC\t\t", f"MYC\t{missing}\t"), encoding="utf-8")
+    np.testing.assert_array_equal(kx.pp.from_gct(gct).X, VALUES)
+
+
+@pytest.mark.parametrize("write", [lambda text: gzip.compress(text.encode()), lambda text: text.encode("utf-8-sig")])
+def test_compressed_or_with_a_mark_of_its_encoding(gct, write):
+    gct.write_bytes(write(GCT))
+    np.testing.assert_array_equal(kx.pp.from_gct(gct).X, VALUES)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("\t0.5", "\t0,5", "1 value in its matrix that are no numbers: 0,5"),
+        ("3\t2\t1\t2", "3\t2", "its second line should have 4 numbers, found"),
+        ("TP53", "\xb5", "is no text in UTF-8"),
+        ("\t1\n", "\t1\t\n", "is cut off or damaged: .*Expected 4 fields"),
+    ],
+)
+def test_damage_is_named(gct, old, new, words):
+    gct.write_bytes(GCT.replace(old, new, 1).encode("latin-1"))
+    with pytest.raises(ValueError, match=words):
+        kx.pp.from_gct(gct)
+
+
 def test_what_cannot_be_read(tmp_path, gct, gctx):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         kx.pp.from_gct(tmp_path / "nowhere.gct")
@@ -90,10 +123,20 @@ def test_what_cannot_be_read(tmp_path, gct, gctx):
     (tmp_path / "cut.gct").write_text(GCT[:-20], encoding="utf-8")
     with pytest.raises(ValueError, match="cut off"):
         kx.pp.from_gct(tmp_path / "cut.gct")
+    (tmp_path / "cut.gct").write_text(GCT.removesuffix("\t\t-1e-3\n"), encoding="utf-8")  # within the last line
+    with pytest.raises(ValueError, match="found 5 of 4, the last of 2"):
+        kx.pp.from_gct(tmp_path / "cut.gct")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["X"] = np.zeros(3)
     with pytest.raises(ValueError, match="no GCTX file"):
         kx.pp.from_gct(tmp_path / "other.h5")
+    with h5py.File(gctx, "r") as file, h5py.File(tmp_path / "short.gctx", "w") as short:
+        file.copy("0", short)
+        del short["0/META/ROW/id"]
+        short["0/META/ROW/id"] = np.array([b"g1", b"g2"])
+        del short["0/META/ROW/symbol"]
+    with pytest.raises(ValueError, match="matrix, samples × genes, is 2 × 3, and it names 2 samples and 2 genes"):
+        kx.pp.from_gct(tmp_path / "short.gctx")
     with pytest.raises(KeyError, match="no sample 's9'"):
         kx.pp.from_gct(gctx, samples=["s9"])
     with pytest.raises(KeyError, match="no gene 'g9'"):

@@ -62,6 +62,23 @@ def test_any_kind_of_embedding(adata, convert, rng):
     assert adata.uns["other"]["params"]["transformer"] == "sklearn"
 
 
+@pytest.mark.parametrize("factor", [2.0**-700, 2.0**700])
+def test_directions_alone_count(adata, rng, factor):
+    adata.obsm["X_mine"] = rng.normal(size=(N, 5))
+    adata.obsm["X_other"] = factor * adata.obsm["X_mine"]
+    for name in ("mine", "other"):
+        kx.pp.neighbors(adata, use_rep=f"X_{name}", key_added=name)
+    for kind in ("connectivities", "distances"):
+        assert (adata.obsp[f"mine_{kind}"] != adata.obsp[f"other_{kind}"]).nnz == 0
+
+
+def test_masked_coordinates_are_refused(adata, rng):
+    adata.obsm["X_mine"] = np.ma.masked_less(rng.normal(size=(N, 5)), 0)
+    with pytest.raises(ValueError, match="is a masked array with"):
+        kx.pp.neighbors(adata, use_rep="X_mine")
+    assert "embedding" not in adata.uns
+
+
 def test_a_copy_and_a_mudata_object(adata, rng):
     mdata = mudata.MuData({"rna": adata})
     mdata.obsm["X_joint"] = rng.standard_normal((N, 4))

@@ -89,6 +89,14 @@ def test_numbers_become_plain_names_that_can_be_saved(long, tmp_path):
     assert list(mudata.read_h5mu(tmp_path / "x.h5mu").mod) == ["0.5", "10.0"]
 
 
+def test_bytes_become_the_texts_that_they_hold(long):
+    plain = kx.pp.tensor(long, obs_key="drug", context_key="line")
+    for key in ("drug", "line"):
+        long.obs[key] = [text.encode() for text in long.obs[key]]
+    found = kx.pp.tensor(long, obs_key="drug", context_key="line")
+    assert sorted(found.mod) == sorted(plain.mod) and sorted(found.obs_names) == sorted(plain.obs_names)
+
+
 def test_no_warnings(long, recwarn):
     long.X = np.log1p(long.X) - 1
     kx.pp.tensor(long, obs_key="drug", context_key="line")

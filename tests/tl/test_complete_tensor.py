@@ -365,6 +365,8 @@ def test_log(mdata, caplog):
             "'kronecker' must be a kx.tl.KroneckerOptions, found DnppOptions",
         ),
         ({"key_added": "a/b"}, ValueError, "without '/'"),
+        ({"key_added": "measured"}, ValueError, "would mark what was measured of another layer"),
+        ({"key_added": "completed_measured"}, ValueError, "would mark what was measured of another layer"),
         ({"layer": "truth", "key_added": "truth"}, ValueError, "would be overwritten and lost"),
         ({"layer": "counts"}, KeyError, "Key 'counts' not found in `mdata['line0'].layers`. Available keys: ['truth']"),
     ],

@@ -61,6 +61,13 @@ def test_nothing_to_learn(mdata):
     assert "next_experiments" not in mdata.uns
 
 
+def test_treatments_added_since_are_told(mdata):
+    kx.pp.align(mdata, treatments=["new"])
+    with pytest.raises(ValueError, match="lacks 4 profiles, of treatments such as new, which were added later"):
+        kx.tl.next_experiments(mdata)
+    assert "next_experiments" not in mdata.uns
+
+
 def test_copy_and_files(mdata, tmp_path):
     found = kx.tl.next_experiments(mdata, n=3, contexts=["line1", "line2"], copy=True)
     assert "next_experiments" not in mdata.uns and "next_experiment" not in mdata["line1"].obs

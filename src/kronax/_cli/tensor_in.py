@@ -134,12 +134,20 @@ def _read(path: Path) -> pd.DataFrame:
             header, first = file.readline(), file.readline()
         separator = max(",;\t", key=header.count)
         decimal = "," if separator == ";" and re.search(r";-?\d+,\d+(;|$)", first) else "."  # as spreadsheets write
-        table = pd.read_csv(path, sep=separator, decimal=decimal, encoding="utf-8-sig", low_memory=False)
+        form = {"sep": separator, "decimal": decimal, "encoding": "utf-8-sig", "low_memory": False}
+        names = pd.read_csv(path, **form, header=None, nrows=1, dtype=str).iloc[0]
+        table = pd.read_csv(path, **form)
+        if not isinstance(table.index, pd.RangeIndex) and table.iloc[:, -1].isna().all():
+            # every row ends with a separator, so that its first entry was taken for a name
+            table = table.reset_index().iloc[:, : table.shape[1]].set_axis(table.columns, axis=1)
     except (OSError, ValueError, EOFError) as error:
         msg = f"{path} cannot be read as a table with names in its first row: {in_words(error)}."
         raise InputError(msg) from error
     if table.empty:
         msg = f"{path} has names in its first row and no row below."
+        raise InputError(msg)
+    if repeated := list(names[names.duplicated() & names.notna()].unique()):
+        msg = f"{path} has several columns of one name: {checks.listed(repeated)}. Rename or remove all but one."
         raise InputError(msg)
     table.columns = table.columns.astype(str)
     if table.shape[1] and table.columns[0].startswith("Unnamed: 0"):

@@ -105,7 +105,7 @@ def _read_one(column: Any, where: str, cells: np.ndarray) -> Named:
         )
         raise ValueError(msg)
     values = column.astype("category").cat.remove_unused_categories().cat
-    names = tuple(map(str, values.categories))
+    names = tuple(objects.texts(values.categories))
     if len(set(names)) < len(names):
         repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
         msg = f"{where} has different values that are written alike ({checks.listed(repeated, 3)}): make them one, or rename them."

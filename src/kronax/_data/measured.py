@@ -50,6 +50,16 @@ def mark(layer: str | None) -> str:
     return keys.MEASURED if layer is None else f"{layer}_{keys.MEASURED}"
 
 
+def require_no_mark(key_added: str) -> None:
+    """Require a name for a completed layer under which no layer's mark stands."""
+    if key_added == mark(None) or key_added.endswith(mark("")):
+        msg = (
+            f"`layers[{key_added!r}]` would mark what was measured of another layer, as names that end with {mark('')!r} do. "
+            "Choose another `key_added`."
+        )
+        raise ValueError(msg)
+
+
 def completed(adata: AnnData) -> list[str]:
     """Name the layers that a completion wrote."""
     return [

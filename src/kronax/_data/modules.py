@@ -116,7 +116,8 @@ def gene_names(adata: AnnData, gene_symbols: str | None) -> np.ndarray:
     names = np.array(objects.texts(adata.var_names), dtype=object)
     if gene_symbols is not None:
         symbols = adata.var[gene_symbols].to_numpy(dtype=object)
-        names = np.where(pd.isna(symbols), names, symbols)
+        blank = np.array([isinstance(symbol, str) and not symbol.strip() for symbol in symbols], bool)
+        names = np.where(pd.isna(symbols) | blank, names, symbols)
     return names.astype(str)
 
 

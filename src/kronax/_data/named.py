@@ -78,6 +78,38 @@ def of_held_out(profiles: AnnData, method: str | None) -> NamedArray:
     return NamedArray(values, treatment.categories, context.categories, profiles.var_names)
 
 
+def in_order(predicted: Any, truth: Any) -> Any:
+    """Return predictions in the order of the measured values if both have names, as tensors and tables have; else as they are."""
+    axes = _axes(predicted), _axes(truth)
+    if not axes[0] or len(axes[0]) != len(axes[1]):
+        return predicted
+    values, changed = np.asarray(predicted), False
+    for axis, (names, wanted) in enumerate(zip(*axes, strict=True)):
+        if (places := places_of(wanted, names, "names of measured and predicted values")) is not None:
+            values, changed = values.take(places, axis), True
+    return values if changed else predicted
+
+
+def _axes(values: Any) -> list[pd.Index]:
+    if isinstance(values, NamedArray):
+        return [values.treatments, values.contexts, values.genes]
+    return list(values.axes) if isinstance(values, pd.DataFrame | pd.Series) else []
+
+
+def places_of(wanted: pd.Index, names: pd.Index, what: str) -> np.ndarray | None:
+    """Find the place of every wanted name; None where order alone counts: names are the same, or have nothing in common."""
+    if len(names) != len(wanted) or names.equals(wanted) or not names.isin(wanted).any():
+        return None
+    places = names.get_indexer(wanted) if names.is_unique else np.full(len(wanted), -1)
+    if (places < 0).any():
+        msg = (
+            f"The {what} do not agree: there is not one {wanted[int((places < 0).argmax())]!r} in both. Bring them together, or pass "
+            "arrays without names, `np.asarray(…)`, whose orders are the same."
+        )
+        raise ValueError(msg)
+    return places
+
+
 def beside(names: Sequence[str], ours: Iterable[str], kind: str) -> list[str]:
     """Return names to stand beside our own rows; one called like such a row gets its kind before it, with a warning."""
     taken, found = {*ours, *names}, []

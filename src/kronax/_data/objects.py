@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -106,9 +106,14 @@ def _cells_are_shared(names: Mapping[str, pd.Index]) -> None:
             raise ValueError(msg)
 
 
-def texts(names: pd.Index) -> list[str]:
+def text(name: Any) -> str:
+    """Return a name as text; h5py reads texts as bytes."""
+    return name.decode(errors="backslashreplace") if isinstance(name, bytes) else str(name)
+
+
+def texts(names: Iterable) -> list[str]:
     """Return names as text: an index may also hold NaN, dates or numbers."""
-    return [str(name) for name in names]
+    return [text(name) for name in names]
 
 
 def key_in(key: str, mapping: Mapping, name: str, remedy: str = "") -> None:
@@ -121,6 +126,17 @@ def key_in(key: str, mapping: Mapping, name: str, remedy: str = "") -> None:
         hint = checks.did_you_mean(key, available)
         msg = f"Key {key!r} not found in `{name}`.{hint} Available keys: {available}. {remedy}".rstrip()
         raise KeyError(msg)
+
+
+def entry(data: Any, key: str, field: str | None, remedy: str) -> Mapping:
+    """Return what a function wrote under a key of uns; ``field`` is a name that all of its results have."""
+    where = f"{called(data)}.uns"
+    key_in(key, data.uns, where, remedy)
+    found = data.uns[key]
+    if not isinstance(found, Mapping) or field is not None and field not in found:
+        msg = f"`{where}[{key!r}]` is something else, {checks.type_of(found)}. {remedy}"
+        raise KeyError(msg)
+    return found
 
 
 def _numbers_in_order(text: str) -> list[str | int]:

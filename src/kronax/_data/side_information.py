@@ -13,7 +13,7 @@ from mudata import MuData
 from scipy import sparse
 
 from kronax._data import keys, objects
-from kronax._data.tensor import Tensor
+from kronax._data.tensor import Tensor, unmasked
 from kronax._logging import warn
 from kronax.solvers import checks
 from kronax.solvers.tensor.method import Sought
@@ -48,7 +48,7 @@ def _of_treatments(mdata: MuData, tensor: Tensor, key: str) -> np.ndarray:
 
 def similarity(found: Any, names: Sequence[str], wanted: Sequence[str], where: str) -> np.ndarray:
     """Return a similarity with the wanted rows and columns, positive semi-definite with unit diagonal."""
-    matrix = found.toarray() if sparse.issparse(found) else np.asarray(found)
+    matrix = found.toarray() if sparse.issparse(found) else unmasked(np.asanyarray(found))
     if matrix.shape != (len(names), len(names)) or matrix.dtype.kind not in "biuf":
         msg = f"`{where}` must be a matrix of numbers, {len(names)} × {len(names)}; found {matrix.shape} of {matrix.dtype}."
         raise ValueError(msg)
@@ -182,7 +182,7 @@ def _weights(mdata: MuData, tensor: Tensor, sought: Sought) -> np.ndarray | None
             where = f"mdata[{context!r}].layers[{sought.standard_errors!r}]"
             objects.key_in(sought.standard_errors, adata.layers, f"mdata[{context!r}].layers")
             layer = adata.layers[sought.standard_errors]
-            layer = layer.toarray() if sparse.issparse(layer) else np.asarray(layer)
+            layer = layer.toarray() if sparse.issparse(layer) else unmasked(np.asanyarray(layer))
             found, known = layer[rows][:, tensor.columns[c]].astype(np.float64), measured[:, c]
         odd = known & ~(np.isfinite(found) & (found > 0))
         if odd.any():

@@ -9,6 +9,7 @@ from mudata import MuData
 from scipy import sparse
 
 from kronax._data import objects
+from kronax._data.written import params_of
 
 Axis = Literal["obs", "var"]
 AXES = ("obs", "var")
@@ -21,9 +22,8 @@ def stored_matrix(data: AnnData | MuData, neighbors_key: str, axis: Axis, what: 
     of = objects.called(data)
     name, stored = f"{of}.{axis}p", getattr(data, f"{axis}p")
     remedy = _remedy(data.uns, stored, what)
-    objects.key_in(neighbors_key, data.uns, f"{of}.uns", remedy)
-    graph = data.uns[neighbors_key]
-    if left_out := _left_out(graph, axis, what):
+    graph = objects.entry(data, neighbors_key, None, remedy)
+    if left_out := _left_out(graph, params_of(data, neighbors_key), axis, what):
         remedy = left_out
     elif what == "precision" and "connectivities_key" in graph and "precision_key" not in graph:
         remedy = f"This graph has no precision; only kx.tl.med_magma and kx.tl.gmgm write one. {remedy}"
@@ -56,9 +56,8 @@ def _remedy(uns: Mapping, stored: Mapping, what: str) -> str:
     return f"Pass `neighbors_key=`, one of {sorted(there)}." if there else "Run kx.tl.med_magma first."
 
 
-def _left_out(graph: Mapping, axis: Axis, what: str) -> str:
+def _left_out(graph: Mapping, params: Mapping, axis: Axis, what: str) -> str:
     """Say that what is asked for was not wanted when the entry was made; empty if it was."""
-    params = graph.get("params", {})
     graphs, other = params.get("graphs", "both"), "genes" if axis == "obs" else "cells"
     if graphs == "both" and (axis, what) == ("obs", "precision") and "cell_precision" in params:
         return f"It was made without it: run kx.tl.{params['method']} with cell_precision=True, the matrix in memory."

@@ -1,4 +1,4 @@
-from collections.abc import Collection
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -22,7 +22,7 @@ def edges(
     neighbors_key: str = keys.MED_MAGMA,
     q_max: float | None = None,
     modules: str = keys.GENE_MODULE,
-    regulators: Collection[str] | None = None,
+    regulators: Iterable[str] | None = None,
     gene_symbols: str | None = None,
 ) -> pd.DataFrame:
     """Get the edges of a graph as a table, for a paper, a network program or another package.
@@ -107,7 +107,7 @@ def edges(
     _require_genes(axis, regulators=regulators, gene_symbols=gene_symbols)
     names = _names(data, axis, gene_symbols)
     if regulators is not None:
-        _require_regulators(names, regulators)
+        regulators = _known_regulators(names, regulators)
     found = stored.read(data, neighbors_key, side, q_max)
     table = {"source": names[found.first], "target": names[found.second], "weight": found.weight}
     for name in ("partial_correlation", "p_value", "q_value"):
@@ -119,12 +119,12 @@ def edges(
     found = pd.DataFrame(table)
     if regulators is None:
         return found
-    found = _of_regulators(found, set(regulators))
-    _tell(set(regulators), set(names), set(found["source"]))
+    found = _of_regulators(found, regulators)
+    _tell(regulators, set(names), set(found["source"]))
     return found
 
 
-def _require_genes(axis: str, **arguments: Collection[str] | str | None) -> None:
+def _require_genes(axis: str, **arguments: Iterable[str] | str | None) -> None:
     for argument, value in arguments.items():
         if axis == "cells" and value is not None:
             msg = f"`{argument}` belongs to axis='genes', found axis='cells'."
@@ -140,16 +140,16 @@ def _names(data: AnnData | MuData, axis: str, gene_symbols: str | None) -> np.nd
     return gene_names(data, gene_symbols).astype(object)
 
 
-def _require_regulators(names: np.ndarray, regulators: Collection[str]) -> None:
-    if isinstance(regulators, str):
-        msg = f"`regulators` must be a list of names, found the single name {regulators!r}; write [{regulators!r}]."
-        raise TypeError(msg)
-    if not set(regulators).intersection(names):
+def _known_regulators(names: np.ndarray, regulators: Iterable[str]) -> set[str]:
+    """Return the regulators, some of which must be genes of the object."""
+    wanted = checks.items(regulators, "regulators", "names")
+    if not set(wanted).intersection(names):
         msg = (
-            f"None of the `regulators` ({checks.listed(list(regulators), most=3)}) is a gene of the object, whose names are "
+            f"None of the `regulators` ({checks.listed(wanted, most=3)}) is a gene of the object, whose names are "
             f"{checks.listed(list(names), most=3)}."
         )
         raise KeyError(msg)
+    return set(wanted)
 
 
 def _tell(regulators: set[str], names: set[str], with_edges: set[str]) -> None:

@@ -52,9 +52,10 @@ def module_activity(adata: AnnData, *, key: str = keys.MODULE_ACTIVITY) -> pd.Da
     ['share', 'F', 'p', 'p_adjusted', 'eta_squared']
     """
     objects.is_anndata(adata)
-    for part, name in ((adata.uns, "adata.uns"), (adata.obsm, "adata.obsm")):
-        objects.key_in(key, part, name, "Run kx.tl.module_activity first.")
-    found, activity = adata.uns[key], np.asarray(adata.obsm[key])
+    remedy = "Run kx.tl.module_activity first."
+    found = objects.entry(adata, key, "modules", remedy)
+    objects.key_in(key, adata.obsm, "adata.obsm", remedy)
+    activity = np.asarray(adata.obsm[key])
     table = pd.DataFrame(
         {"share": pd.DataFrame(activity).mean().to_numpy()}, index=pd.Index(found["modules"], name="module")
     )

@@ -34,7 +34,8 @@ def ami_sweep(
         AnnData object with a graph, MuData object with a cell graph, or the graph itself: a symmetric matrix of
         weights.
     labels
-        Column of ``obs`` (``var`` for ``axis="var"``), or one label per vertex. Vertices with a missing label are
+        Column of ``obs`` (``var`` for ``axis="var"``), or one label per vertex, found by name in a Series that has their names.
+        Vertices with a missing label are
         clustered, but not compared.
     resolutions
         Resolutions of the Leiden algorithm; positive.

@@ -36,9 +36,9 @@ def batch_mixing(
     data
         AnnData object with a cell graph, MuData object, or the graph itself: a symmetric matrix of weights.
     label_key
-        Column of ``obs``, or one label per cell, such as its type. Cells with a missing label are left out.
+        Column of ``obs``, or one label per cell, such as its type, found by name in a Series that has their names. Cells with a missing label are left out.
     batch_key
-        Column of ``obs``, or one batch per cell. Cells with a missing batch are left out.
+        Column of ``obs``, or one batch per cell, as for `label_key`. Cells with a missing batch are left out.
     neighbors_key
         Key in ``uns`` that describes the graph.
     weighted

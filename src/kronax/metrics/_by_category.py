@@ -28,8 +28,8 @@ def by_category(
         Measured values, treatments × contexts × genes, as from :func:`kronax.get.array`; NaN where not measured. Or the
         result of :func:`kronax.metrics.cross_validate`, for the held-out values.
     predicted
-        Predicted values, of the same shape; NaN where there is no prediction. For a cross-validation, the name of a
-        method.
+        Predicted values, of the same shape; NaN where there is no prediction. Names are brought to the order of those of
+        `truth`. For a cross-validation, the name of a method.
     cutoffs
         Four limits between the categories, ascending, in the units of the values. If None, symmetric about 0 and such
         that 8% of the measured values lie outside category 0, and 0.05% in −2 or 2.
@@ -74,6 +74,7 @@ def by_category(
         truth, predicted = (named.of_held_out(profiles, method) for method in (None, predicted))
     if contexts is None and isinstance(truth, NamedArray):
         contexts = truth.contexts
+    predicted = named.in_order(predicted, truth)
     truth, predicted = objects.array(truth, "truth"), objects.array(predicted, "predicted")
     if truth.shape != predicted.shape or truth.ndim != 3:
         msg = (

@@ -30,7 +30,8 @@ def graph_connectivity(
         AnnData object with a graph, MuData object with a cell graph, or the graph itself: a symmetric matrix of
         weights.
     label_key
-        Column of ``obs`` (``var`` for ``axis="var"``), or one label per vertex. Vertices with a missing label are left
+        Column of ``obs`` (``var`` for ``axis="var"``), or one label per vertex, found by name in a Series that has their names.
+        Vertices with a missing label are left
         out.
     neighbors_key
         Key in ``uns`` that describes the graph.

@@ -12,6 +12,7 @@ from scipy import sparse
 from kronax._data import objects
 from kronax._data.matrix import require_no_mask
 from kronax._data.modules import categorical
+from kronax._data.named import places_of
 from kronax._data.stored_graph import AXES, Axis, require_weights, stored_graph
 from kronax.solvers import checks
 
@@ -80,6 +81,11 @@ def _column(data: Holder | Matrix, values: str | Sequence, axis: Axis, n: int, a
     if len(values) != n:
         msg = f"`{argument}` has {len(values)} values, but the graph has {n} vertices."
         raise ValueError(msg)
+    if isinstance(values, pd.Series) and isinstance(data, Holder):
+        places = places_of(getattr(data, f"{axis}_names"), values.index, f"names of `{argument}` and of `{axis}_names`")
+        values = values if places is None else values.iloc[places]
+    if np.ma.isMaskedArray(values):
+        values = np.where(np.ma.getmaskarray(values), None, values.data.astype(object))
     if pd.isna(np.asarray(values, dtype=object)).all():
         msg = f"All values of `{argument}` are missing."
         raise ValueError(msg)

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.stats import rankdata
 
-from kronax._data import objects
+from kronax._data import named, objects
 from kronax.solvers.tensor.folds import pooled_correlation
 
 
@@ -20,7 +20,8 @@ def deg_auc(truth: np.ndarray, predicted: np.ndarray, *, top: float = 0.01) -> f
         Measured profiles, an array of any shape whose last axis is that of the genes, as from
         :func:`kronax.get.array`. NaN where not measured.
     predicted
-        Predicted profiles, of the same shape. NaN where there is no prediction.
+        Predicted profiles, of the same shape. NaN where there is no prediction. Names, as those of :func:`kronax.get.array` or of a
+        table, are brought to the order of those of `truth`.
     top
         Share of a profile's genes that are called differentially expressed, at least one gene. Ties with the last of
         them count too, unless its value is 0.
@@ -34,7 +35,7 @@ def deg_auc(truth: np.ndarray, predicted: np.ndarray, *, top: float = 0.01) -> f
     TypeError
         If an argument is not an array.
     ValueError
-        If the shapes differ or `top` is not between 0 and 1.
+        If the shapes or some of the names differ, or `top` is not between 0 and 1.
 
     References
     ----------
@@ -92,7 +93,7 @@ def calibration_slope(truth: np.ndarray, predicted: np.ndarray) -> float:
     truth
         Measured values, an array of any shape, as from :func:`kronax.get.array`. NaN where not measured.
     predicted
-        Predicted values, of the same shape. NaN where there is no prediction.
+        Predicted values, of the same shape. NaN where there is no prediction. Names are brought to the order of those of `truth`.
 
     Returns
     -------
@@ -103,7 +104,7 @@ def calibration_slope(truth: np.ndarray, predicted: np.ndarray) -> float:
     TypeError
         If an argument is not an array.
     ValueError
-        If the shapes differ.
+        If the shapes or some of the names differ.
 
     References
     ----------
@@ -177,6 +178,7 @@ def mean_cosine_distance(profiles: np.ndarray) -> float:
 
 def _pair(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     axes = "with genes on the last axis"
+    predicted = named.in_order(predicted, truth)
     truth, predicted = objects.array(truth, "truth", axes), objects.array(predicted, "predicted", axes)
     if truth.shape != predicted.shape:
         msg = f"Measured and predicted values must have the same shape, found {truth.shape} and {predicted.shape}."

@@ -76,11 +76,10 @@ def graph_robustness(
     >>> figure = kx.pl.graph_robustness(adata)
     """
     objects.holds_graph(data, "obs")
-    place = f"{objects.called(data)}.uns"
-    objects.key_in(key, data.uns, place, "Run kx.tl.graph_robustness first.")
-    found = data.uns[key]
+    remedy = "Run kx.tl.graph_robustness first."
+    found = objects.entry(data, key, None, remedy)
     for part in ("shares", "graph", "random", "params"):
-        objects.key_in(part, found, f"{place}[{key!r}]", "Run kx.tl.graph_robustness first.")
+        objects.key_in(part, found, f"{objects.called(data)}.uns[{key!r}]", remedy)
     sized = ax is None
     ax = axes((3.4, 2.4), show=show) if sized else ax
     percent = 100 * np.asarray(found["shares"])

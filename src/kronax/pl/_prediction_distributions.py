@@ -91,10 +91,11 @@ def prediction_distributions(
         truth, predicted = _held_out(truth, predicted)
     if contexts is None and isinstance(truth, NamedArray):
         contexts = truth.contexts
-    truth = objects.array(truth, "truth")
     if not isinstance(predicted, Mapping):
         msg = f"`predicted` must be a mapping from names of methods to arrays, found {checks.type_of(predicted)}."
         raise TypeError(msg)
+    predicted = {name: named.in_order(values, truth) for name, values in predicted.items()}
+    truth = objects.array(truth, "truth")
     predicted = {name: objects.array(values, f"predicted[{name!r}]") for name, values in predicted.items()}
     checks.integer(len(predicted), "len(predicted)", low=1, high=len(COLORS))
     if truth.ndim != 3 or any(values.shape != truth.shape for values in predicted.values()):

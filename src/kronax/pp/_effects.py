@@ -270,7 +270,7 @@ def _labels(adata: AnnData, key: str) -> pd.Categorical:
     """Return a column of obs with the values as text."""
     objects.key_in(key, adata.obs, "adata.obs")
     column = adata.obs[key]
-    return pd.Categorical(column.astype(object).where(column.notna(), None).map(str, na_action="ignore"))
+    return pd.Categorical(column.astype(object).where(column.notna(), None).map(objects.text, na_action="ignore"))
 
 
 def _numbered(table: pd.DataFrame, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,19 +1,21 @@
 import gzip
 import os
 from collections.abc import Iterable
+from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from kronax._data import objects
 from kronax.solvers import checks
 
 _MISSING = "-666"  # in the files of the Connectivity Map
 _MATRIX, _ROWS, _COLUMNS = "0/DATA/0/matrix", "0/META/ROW", "0/META/COL"
 _VERSIONS = ("#1.2", "#1.3")
+_NO_VALUE = ("", "na", "n/a", "nan", "null", "none", "value")  # in small letters, without "#", "-" and "!"
 
 
 def from_gct(
@@ -49,7 +51,7 @@ def from_gct(
     KeyError
         If an identifier is not in the file.
     ValueError
-        If the file is neither GCT nor GCTX, or is cut off.
+        If the file is neither GCT nor GCTX, is cut off, or has texts in its matrix.
 
     See Also
     --------
@@ -90,6 +92,9 @@ def _read_hdf5(path: Path, samples: list[str] | None, genes: list[str] | None) -
             msg = f"{str(path)!r} is an HDF5 file but no GCTX file: it has no {checks.listed(missing)}."
             raise ValueError(msg)
         obs, var = _table(file[_COLUMNS]), _table(file[_ROWS])
+        if (shape := file[_MATRIX].shape) != (len(obs), len(var)):
+            msg = f"{str(path)!r} is damaged: its matrix, samples × genes, is {' × '.join(map(str, shape))}, and it names {len(obs)} samples and {len(var)} genes."
+            raise ValueError(msg)
         rows, cols = _positions(obs.index, samples, "sample"), _positions(var.index, genes, "gene")
         values = _part(file[_MATRIX], rows, cols)
     return AnnData(values, obs=obs.iloc[rows], var=var.iloc[cols])
@@ -112,7 +117,7 @@ def _table(group: h5py.Group) -> pd.DataFrame:
 
 
 def _decoded(values: np.ndarray) -> np.ndarray:
-    texts = [value.decode() if isinstance(value, bytes) else value for value in values.tolist()]
+    texts = [objects.text(value) if isinstance(value, bytes) else value for value in values.tolist()]
     return np.array([text.strip("\0 ") if isinstance(text, str) else text for text in texts], dtype=object)
 
 
@@ -135,19 +140,55 @@ def _positions(index: pd.Index, wanted: list[str] | None, what: str) -> np.ndarr
     return np.array([where[name] for name in wanted], dtype=np.intp)
 
 
+def _sizes(line: str, version: str, path: Path) -> list[int]:
+    """Read how many genes and samples there are, and columns that describe them: one of genes, in version 1.2."""
+    found, n = line.split(), 2 if version == "#1.2" else 4
+    if len(found) < n or not all(text.isdecimal() for text in found[:n]):
+        msg = f"{str(path)!r} is no GCT file: its second line should have {n} numbers, found {line.strip()[:40]!r}."
+        raise ValueError(msg)
+    return [*map(int, found[:n]), 1, 0][:4]
+
+
+def _matrix(table: pd.DataFrame, path: Path) -> np.ndarray:
+    """Return numbers, NaN where a value is missing."""
+    texts = table.to_numpy(dtype=object)
+    values = pd.to_numeric(pd.Series(texts.ravel()), errors="coerce").to_numpy(np.float64).reshape(texts.shape)
+    odd = [text for text in texts[np.isnan(values)] if text.strip().casefold().strip("#-!") not in _NO_VALUE]
+    if odd:
+        msg = f"{str(path)!r} has {checks.number(len(odd), 'value')} in its matrix that are no numbers: {checks.listed(odd)}."
+        raise ValueError(msg)
+    return values
+
+
+def _is_compressed(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
 def _read_text(path: Path, samples: list[str] | None, genes: list[str] | None) -> AnnData:
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
-        version = file.readline().strip()
-        if version not in _VERSIONS:
-            msg = f"{str(path)!r} is no GCT file: its first line is {version[:40]!r}, not {' or '.join(_VERSIONS)}."
-            raise ValueError(msg)
-        sizes = [int(text) for text in file.readline().split()]
-        table = pd.read_csv(file, sep="\t", dtype=str, keep_default_na=False)
-    n_genes, n_samples, n_of_genes, n_of_samples = [*sizes, 1, 0][:4] if version == "#1.2" else sizes
-    if table.shape != (n_of_samples + n_genes, 1 + n_of_genes + n_samples):
+    try:
+        with (gzip.open if _is_compressed(path) else open)(path, "rt", encoding="utf-8-sig") as file:
+            version = file.readline().strip()
+            if version not in _VERSIONS:
+                msg = f"{str(path)!r} is no GCT file: its first line is {version[:40]!r}, not {' or '.join(_VERSIONS)}."
+                raise ValueError(msg)
+            n_genes, n_samples, n_of_genes, n_of_samples = _sizes(file.readline(), version, path)
+            text = file.read()
+        # no header, or repeated names would be changed
+        table = pd.read_csv(StringIO(text), sep="\t", dtype=str, keep_default_na=False, header=None)
+    except UnicodeDecodeError as error:
+        msg = f"{str(path)!r} is no text in UTF-8: {error}. Write it anew in that encoding."
+        raise ValueError(msg) from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, EOFError) as error:
+        msg = f"{str(path)!r} is cut off or damaged: {error}."
+        raise ValueError(msg) from error
+    table = table.iloc[1:].set_axis(table.iloc[0].tolist(), axis=1)
+    shape = n_of_samples + n_genes, 1 + n_of_genes + n_samples
+    n_last = 1 + text.rstrip("\r\n").rpartition("\n")[2].count("\t")
+    if (*table.shape, n_last) != (*shape, shape[1]):
         msg = (
             f"{str(path)!r} is cut off or damaged: {n_genes} genes and {n_samples} samples are announced, which makes "
-            f"{n_of_samples + n_genes} lines of {1 + n_of_genes + n_samples} fields; found {table.shape[0]} of {table.shape[1]}."
+            f"{shape[0]} lines of {shape[1]} fields; found {table.shape[0]} of {table.shape[1]}, the last of {n_last}."
         )
         raise ValueError(msg)
     first = 1 + n_of_genes
@@ -161,7 +202,5 @@ def _read_text(path: Path, samples: list[str] | None, genes: list[str] | None) -
         index=names,
     )
     rows, cols = _positions(obs.index, samples, "sample"), _positions(var.index, genes, "gene")
-    values: Any = (
-        table.iloc[n_of_samples:, first:].iloc[cols, rows].replace({"": np.nan, "NA": np.nan}).to_numpy(np.float64).T
-    )
-    return AnnData(np.ascontiguousarray(values), obs=obs.iloc[rows], var=var.iloc[cols])
+    values = _matrix(table.iloc[n_of_samples:, first:].iloc[cols, rows], path)
+    return AnnData(np.ascontiguousarray(values.T), obs=obs.iloc[rows], var=var.iloc[cols])

@@ -130,4 +130,4 @@ def _labels(adata: AnnData, key: str) -> np.ndarray:
     if column.isna().any():
         msg = f"`adata.obs[{key!r}]` is missing in {int(column.isna().sum())} rows. Remove them, or name them."
         raise ValueError(msg)
-    return np.array([str(label) for label in column], dtype=object)
+    return np.array(objects.texts(column), dtype=object)

@@ -11,6 +11,7 @@ from kronax._data import graph_out, keys, neighbours, objects
 from kronax._data.aside import tell
 from kronax._data.graph_in import FEWEST_NEIGHBORS
 from kronax._data.isolated import expand_square
+from kronax._data.matrix import require_no_mask
 from kronax._data.written import clear, of_cells, without_none
 from kronax._logging import shows_progress, warn
 from kronax.solvers import checks, device
@@ -155,6 +156,7 @@ def _embedding(data: AnnData | MuData, use_rep: str) -> np.ndarray:
     found, where = data.obsm[use_rep], f"`{where}[{use_rep!r}]`"
     if isinstance(found, pd.DataFrame):
         found = found.to_numpy()
+    require_no_mask(found, where)
     found = found.toarray() if sparse.issparse(found) else np.asarray(found)
     if not (np.issubdtype(found.dtype, np.integer) or np.issubdtype(found.dtype, np.floating)):
         msg = f"{where} has dtype {found.dtype}; real numbers are needed."
@@ -162,4 +164,8 @@ def _embedding(data: AnnData | MuData, use_rep: str) -> np.ndarray:
     if n_bad := int((~np.isfinite(found)).any(axis=1).sum()):
         msg = f"{where} has NaN or infinite values in {n_bad:,} of {checks.number(len(found), 'cell')}. Leave these cells out."
         raise ValueError(msg)
-    return np.array(found, dtype=np.float64).reshape(len(found), -1)
+    embedding = np.array(found, dtype=np.float64).reshape(len(found), -1)
+    _, exponent = np.frexp(np.abs(embedding).max(axis=1, keepdims=True, initial=0.0))
+    return np.ldexp(
+        embedding, -exponent
+    )  # directions alone count; squares of very large or small values would not be numbers

@@ -225,7 +225,7 @@ def _categories(table: pd.DataFrame, columns: list[str]) -> pd.Categorical:
 
 def _of_column(column: pd.Series) -> pd.Categorical:
     found = pd.Categorical(column).remove_unused_categories()
-    names = [str(name) for name in found.categories.to_numpy()]  # of its own precision: 0.1, not 0.10000000149011612
+    names = objects.texts(found.categories.to_numpy())  # of its own precision: 0.1, not 0.10000000149011612
     _require_distinct(names, f"`adata.obs[{column.name!r}]`")
     return found.rename_categories(names)
 

@@ -78,7 +78,7 @@ def texts(value: Any, name: str, what: str) -> list[str]:
     found = [value] if isinstance(value, str) else items(value, name, what)
     for item in found:
         text(item, name, f"or a list of {what}")
-    return found
+    return list(map(str, found))  # those of an array are NumPy's
 
 
 def numbers(value: Any, name: str) -> list[float]:

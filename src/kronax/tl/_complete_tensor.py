@@ -5,7 +5,7 @@ from mudata import MuData
 
 from kronax._data import completion_out, doubts, keys, objects, side_information
 from kronax._data import tensor as tensors
-from kronax._data.measured import mark
+from kronax._data.measured import mark, require_no_mark
 from kronax._data.tensor import Tensor
 from kronax._logging import logger, shows_progress, warn
 from kronax.solvers import checks, device
@@ -67,7 +67,7 @@ def complete_tensor(
     layer
         Layer to read; X if None.
     key_added
-        Layer to write.
+        Layer to write; not `"measured"`, nor a name that ends with `"_measured"`, which mark what was measured of others.
     options
         Options of the method: :class:`kronax.tl.KroneckerOptions` for ``"kronecker"``, and so on; the defaults if None.
     copy
@@ -159,6 +159,7 @@ def complete_tensor(
     (20, 50)
     """
     checks.name(key_added, "key_added")
+    require_no_mark(key_added)
     options = options_of(method, options)
     if layer in (key_added, mark(key_added)):
         msg = f"With `key_added={key_added!r}`, the layer read, {layer!r}, would be overwritten and lost. Name another key."

@@ -72,7 +72,7 @@ def next_experiments(
     TypeError
         If `mdata` is not a MuData object of numeric AnnData objects in memory.
     ValueError
-        If the completion is not by ``method="kronecker"``, nothing is missing, no measurement tells of another missing profile, or
+        If the completion is not by ``method="kronecker"`` or lacks treatments that were added later, nothing is missing, no measurement tells of another missing profile, or
         `mdata` is backed or a view.
 
     References
@@ -95,6 +95,7 @@ def next_experiments(
     params = found["params"]
     tensor = tensors.read(mdata, params.get("layer"))
     completed = tensors.read(mdata, params["key_added"])
+    _require_whole(completed)
     options = _options(params["options"])
     side = side_information.read(mdata, tensor, options.sought)
     candidates = _candidates(tensor, treatments, contexts)
@@ -142,6 +143,18 @@ def _completion(mdata: MuData) -> Any:
         )
         raise ValueError(msg)
     return found
+
+
+def _require_whole(completed: tensors.Tensor) -> None:
+    """Require a completion of every treatment, context and gene that there is now."""
+    gaps = np.isnan(completed.values).any(axis=2)
+    if gaps.any():
+        names = completed.treatments[gaps.any(axis=1)]
+        msg = (
+            f"The completion in `layers[{completed.layer!r}]` lacks {checks.number(int(gaps.sum()), 'profile')}, of treatments such as "
+            f"{checks.listed(list(names), 3)}, which were added later. Run kx.tl.complete_tensor again."
+        )
+        raise ValueError(msg)
 
 
 def _options(stored: dict[str, Any]) -> KroneckerOptions:

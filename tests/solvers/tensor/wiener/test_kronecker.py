@@ -466,3 +466,11 @@ def test_nothing_but_zeros():
     result = kronecker(x)
     np.testing.assert_array_equal(result.values, 0.0)
     assert "every measured entry is 0" in result.status.reason
+
+
+def test_zeros_but_for_one_profile():
+    x = np.zeros((9, 3, 5))
+    x[1, 1], x[2, 0] = 1.0, np.nan
+    result = kronecker(x)
+    assert np.isfinite(result.values).all()
+    assert np.abs(result.values[2, 0]).max() < 0.5

@@ -64,7 +64,8 @@ def context_kernel(
     r = (shared * rho + target.values) / (shared + 1.0)
     np.fill_diagonal(r, 1.0)
     size, mean = _ratio(np.diag(squares), np.diag(both)), np.trace(squares) / np.trace(both)
-    log_a = np.log(np.where(size > 0, size, mean) / mean) * n / (n + 1.0)
+    relative = np.divide(size, mean, out=np.ones_like(size), where=size > 0)
+    log_a = np.log(relative) * n / (n + 1.0)
     if links is not None:
         has = np.ones_like(has)
     root = np.where(has, np.exp(0.5 * log_a), 0.0)

@@ -60,10 +60,15 @@ def _second_moments(
     """Return Eq. 2, and the genes' spectrum raised to a power; with power 0 all of it is 1."""
     own, common, alike, power, n_axes = mixing
     has, treatments = measured.astype(own.dtype), gram(x, TREATMENT).astype(own.dtype)
-    mixture = treatments * ((1.0 - own - common) * has.sum() / jnp.trace(treatments))
+    mixture = treatments * ((1.0 - own - common) * _ratio(has.sum(), jnp.trace(treatments)))
     mixture = mixture + own * jnp.diag(has) + common * jnp.outer(has, has)  # (2)
     if similarity is not None:
         mixture = (1.0 - alike) * mixture + alike * jnp.outer(has, has) * similarity
     rotated = x if axes is None else jnp.matmul(x, axes, precision="highest")
     genes = jnp.sum(jnp.square(rotated), axis=(0, 1)).astype(own.dtype) ** power
-    return mixture, jnp.where(power > 0.0, genes * (n_axes / genes.sum()), 1.0)
+    return mixture, jnp.where(power > 0.0, genes * _ratio(n_axes, genes.sum()), 1.0)
+
+
+def _ratio(part: Array, whole: Array) -> Array:
+    """Divide; 0 where what is left of a tensor has only zeros."""
+    return jnp.where(whole > 0.0, part / whole, 0.0)
