@@ -135,7 +135,8 @@ def feature_graph(
         graph = _precision_graph(precision, shift, min(n_neighbors or p, p - 1), weights, progress)
         return _matrices(graph, precision, complete=n_neighbors is None)
     precision = held(precision)
-    samples = Samples(learnt.parts[name].skewness, found.rows.col_counts, found.rows.shape[0])
+    margins = learnt.parts[name].margins
+    samples = Samples(margins.skewness, found.rows.col_counts, found.rows.shape[0], margins.along)
     test = PairTest(precision, shift, samples)
     if q_max is not None:
         pairs = test.edges(q_max)

@@ -92,7 +92,9 @@ def test_scales_of_rows_and_columns_change_nothing_but_the_scales(shape, max_ite
     clean, noisy = (fit(one, max_iter=max_iter) for one in (x, r[:, None] * x * c))
     assert_same(noisy, clean)
     for found in (clean, noisy):
-        np.testing.assert_allclose(found.skewness, stats.skew(noise_free(x, clean), axis=0), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(
+            found.margins.skewness, stats.skew(noise_free(x, clean), axis=0), rtol=1e-6, atol=1e-6
+        )
     assert noisy.dispersion == pytest.approx(clean.dispersion, rel=1e-10)
     log_r, log_c = np.log(r), np.log(c)
     expected = clean.log_rows + log_r + log_c.mean(), clean.log_cols + log_c - log_c.mean()

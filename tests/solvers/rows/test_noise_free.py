@@ -57,14 +57,18 @@ def test_passes_are_those_over_the_dense_matrix(given, size, rng):
     assert_close(z.deviations(mean), np.column_stack([(dense**2).sum(1), dense.sum(1), dense @ mean]))
     assert_close(z.held().toarray(), dense)
     for axis in (0, 1):
-        np.testing.assert_allclose(z.skewness(axis), stats.skew(dense, axis=axis), rtol=1e-9, atol=1e-9)
+        found, counts = z.margins(axis), np.count_nonzero(dense, axis=1 - axis)
+        np.testing.assert_allclose(found.skewness, stats.skew(dense, axis=axis), rtol=1e-9, atol=1e-9)
+        along = [np.corrcoef(line, counts)[0, 1] for line in np.moveaxis(dense, axis, 1)]
+        np.testing.assert_allclose(found.along, along, atol=1e-9)
 
 
-def test_what_does_not_vary_has_no_skewness(rng):
+def test_margins_of_what_does_not_vary(rng):
     y = matrix(rng)
     y[:, 3] = 2.0
     z = NoiseFree(InMemory(sparse.csr_array(y)))
-    assert z.skewness(0)[3] == 0 and np.isfinite(z.skewness(0)).all()
+    for found in z.margins(0):
+        assert found[3] == 0 and np.isfinite(found).all()
 
 
 @SIZES

@@ -7,9 +7,9 @@ off the diagonal, given ``f``, is their mean square
 
     ``σ² = Σ_{j≠l} ρ_jl² / (p(p − 1))``.                                                                              (1)
 
-Structure in ``f`` makes it larger, so tests are conservative where there is much of it. Variables with more structure than others
-also have more noise in their partial correlations; ``τ_j`` is the spread of those of variable ``j``, by their mean absolute value, beside that of
-all where it is larger than chance explains, and else 1. Counts are not Gaussian: a product of
+Structure in ``f`` makes it larger, so tests are conservative where there is much of it. Variables with other variances than most
+have more or less noise in their partial correlations; ``τ_j`` is the spread of those of variable ``j``, by their mean absolute value, the
+largest tenth left out, beside that of all, as far as it differs by more than chance. Counts are not Gaussian: a product of
 two rare variables is skewed like a Poisson variable. If the values ``z_j`` and ``z_l`` are paired at random, the sum of their
 products over ``n`` samples has
 
@@ -18,6 +18,14 @@ products over ``n`` samples has
 and the cube root of Wilson and Hilferty (1931) turns it into a normal score
 
     ``y = (6/s)((1 + s u/2)^⅓ − 1) + s/6``,   ``u = ρ_jl/(τ_j τ_l σ)``, ``σ`` that of the ``ρ_jl/(τ_j τ_l)``.         (3)
+
+Samples in which more variables are seen have more of most of them. What adds ``c a aᵀ`` to the covariance of independent variables with
+variances ``v`` takes ``b a aᵀ/(v vᵀ)`` from their precision, to first order, and therefore adds ``b g_j g_l`` to their partial
+correlations, ``g = a/√v``. ``g_j`` is the correlation of ``z_j`` with the number of variables that a sample has. From ``ρ`` is taken
+
+    ``b g_j g_l``,                                                                                                   (4)
+
+with ``b`` fitted to all pairs.
 
 What is left depends on how rare the variables are, so scores are centred and scaled by their median and Eq. 1 once more, among
 pairs that are expected together in about equally many samples: a local null (Efron 2004). Pairs that are expected together in fewer
@@ -39,6 +47,9 @@ _LIGHT = 3.0  # scores beyond which the lighter tail of Eq. 3 is not trusted
 _SYMMETRIC = 1e-6  # skewness below which Eq. 3 is the identity, but for rounding
 _PER_BIN, _MOST_BINS = 1000, 20  # pairs of a local null, at least, and local nulls
 _FEWEST_FOR_SPREAD, _SURE = 20, 3.0  # pairs of a variable, and standard errors beyond which its spread is its own
+_MOST = 0.9  # of the pairs of a variable show its spread
+_LARGE, _ROUNDS = 3.0, 3  # standard deviations that larger residuals count as, and rounds of the fit of Eq. 4
+_MEDIAN_SIZE = 0.6745  # of a standard normal variable, absolute
 _PAIRS = 2**22  # of a block
 _CACHED = 2**14  # pairs whose scores are computed at a time, within a cache
 _SAMPLE = 2**20  # pairs from which the null is found, about
@@ -57,15 +68,22 @@ class Samples(NamedTuple):
         Number of samples in which it is not zero, (p,) float64.
     n
         Number of samples.
+    along
+        Correlation ``g`` of every variable with the number of variables that a sample has, (p,); None for 0.
     """
 
     skewness: np.ndarray
     counts: np.ndarray
     n: int
+    along: np.ndarray | None = None
 
     def together(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """Return in how many samples two variables are expected together, if one does not depend on the other."""
         return self.counts[rows] * self.counts[cols] / self.n
+
+    def products(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """Return ``g_j g_l``."""
+        return np.zeros(len(rows)) if self.along is None else self.along[rows] * self.along[cols]
 
 
 @dataclass(frozen=True)
@@ -76,6 +94,8 @@ class Null:
     ----------
     samples
         Of the variables.
+    slope
+        ``b``.
     relative, sigma
         ``τ``, (p,), and ``σ``, over pairs that are tested.
     bounds
@@ -85,6 +105,7 @@ class Null:
     """
 
     samples: Samples
+    slope: float
     relative: np.ndarray
     sigma: float
     bounds: np.ndarray
@@ -94,14 +115,18 @@ class Null:
     @classmethod
     def of(cls, samples: Samples, correlations: np.ndarray, rows: np.ndarray, tested: np.ndarray) -> "Null":
         """Find the null from the partial correlations of some variables with all, (rows, p), of which some are tested."""
+        i, cols = _some_of(np.triu(tested) if len(rows) == tested.shape[1] else tested)
+        values, of_all, rows = correlations[i, cols], rows, rows[i]
+        slope = _slope(values, samples.products(rows, cols))
+        if slope:
+            correlations = correlations - slope * samples.along[of_all, None] * samples.along
         relative = _relative_spreads(correlations, tested)
-        i, cols = _some_of(np.triu(tested) if len(rows) == len(relative) else tested)
-        values, rows = correlations[i, cols], rows[i]
-        sigma = float(np.sqrt(np.mean((values / (relative[rows] * relative[cols])) ** 2))) or 1.0
+        left = correlations[i, cols]
+        sigma = float(np.sqrt(np.mean((left / (relative[rows] * relative[cols])) ** 2))) or 1.0
         together = samples.together(rows, cols)
         n_bins = int(np.clip(len(together) // _PER_BIN, 1, _MOST_BINS))
         bounds = np.unique(np.quantile(together, np.arange(1, n_bins) / n_bins))
-        null = cls(samples, relative, sigma, bounds, np.zeros(len(bounds) + 1), np.ones(len(bounds) + 1))
+        null = cls(samples, slope, relative, sigma, bounds, np.zeros(len(bounds) + 1), np.ones(len(bounds) + 1))
         scores = null.scores(values, rows, cols)
         of = np.searchsorted(bounds, together, side="right")
         for number in range(len(bounds) + 1):
@@ -118,30 +143,50 @@ class Null:
         return np.concatenate([np.zeros(0), *(self._scores(*(side[part] for side in pairs)) for part in parts)])
 
     def _scores(self, correlations: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-        samples, u = self.samples, correlations / (self.sigma * self.relative[rows] * self.relative[cols])
+        samples = self.samples
+        u = correlations - self.slope * samples.products(rows, cols)
+        u = u / (self.sigma * self.relative[rows] * self.relative[cols])
         skewness = samples.skewness[rows] * samples.skewness[cols] / np.sqrt(samples.n)
         scores = _normal(u, skewness)
         of = np.searchsorted(self.bounds, samples.together(rows, cols), side="right")
         return (scores - self.centres[of]) / self.spreads[of]
 
 
+def _slope(values: np.ndarray, products: np.ndarray) -> float:
+    """Fit ``b`` of Eq. 4 to the partial correlations of some pairs by least squares in which large residuals count as less."""
+    slope, energy = 0.0, products @ products
+    for _ in range(_ROUNDS if energy else 0):
+        residuals = values - slope * products
+        most = _LARGE * np.median(np.abs(residuals)) / _MEDIAN_SIZE
+        slope += float(products @ np.clip(residuals, -most, most) / energy)
+    return slope
+
+
 def _relative_spreads(correlations: np.ndarray, tested: np.ndarray) -> np.ndarray:
     """Compute ``τ`` of every column, (p,), from its tested pairs.
 
-    The logarithm of the mean absolute value of a normal sample has a variance of 0.57 over its size. Few large values, which may be
-    true, count as three standard deviations.
+    The mean absolute value without the largest tenth, which may be true; its logarithm has a variance of 0.73 over the size of a normal
+    sample. It is taken towards that of all columns as far as this is what makes columns differ, or less, where it is further off than
+    three standard deviations.
     """
-    size = tested.sum(axis=0)
-    known = size >= _FEWEST_FOR_SPREAD
+    size, relative = tested.sum(axis=0), np.ones(tested.shape[1])
+    sizes = np.ascontiguousarray(np.abs(correlations).T)
+    found = np.array([_mean_of_most(own[which]) for own, which in zip(sizes, tested.T, strict=True)])
+    known = (size >= _FEWEST_FOR_SPREAD) & (found > 0)
     if not known.any():
-        return np.ones(len(size))
-    sizes = np.abs(correlations)
-    most = 3 * np.median(sizes[_some_of(tested)]) / 0.6745
-    found = np.einsum("ij,ij->j", np.minimum(sizes, most, out=sizes), tested)[known] / size[known]
-    found /= np.median(found) or 1.0
-    relative = np.ones(len(size))
-    relative[known] = np.where(found > np.exp(_SURE * np.sqrt(0.57 / size[known])), found, 1.0)
+        return relative
+    logs, noise = np.log(found[known]), 0.73 / size[known]
+    logs -= np.median(logs)
+    beyond = max((np.median(np.abs(logs)) / _MEDIAN_SIZE) ** 2 - np.median(noise), 0.0)
+    far = 1 - _SURE**2 * noise / np.maximum(logs**2, noise)
+    relative[known] = np.exp(np.maximum(beyond / (beyond + noise), far) * logs)
     return relative
+
+
+def _mean_of_most(values: np.ndarray) -> float:
+    """Compute the mean of the smallest nine tenths."""
+    k = int(_MOST * len(values))
+    return float(np.partition(values, k - 1)[:k].mean()) if k else 0.0
 
 
 def _some_of(tested: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -29,7 +29,7 @@ from kronax.solvers.medmagma.steps import Step, Steps
 from kronax.solvers.rows.batches import Batches, taken
 from kronax.solvers.rows.block import divided, like, of_entries
 from kronax.solvers.rows.chunked import Chunked, OfBatches
-from kronax.solvers.rows.noise_free import Factors, NoiseFree
+from kronax.solvers.rows.noise_free import Factors, Margins, NoiseFree
 from kronax.solvers.rows.rows import InMemory, Rows
 from kronax.solvers.scales.laplace import Laplace
 from kronax.solvers.scales.powered import SAMPLE, Powered, powered, powered_chunks
@@ -65,8 +65,8 @@ class Structure:
         Of ``Z``, or of its deviations from the columns' means; None where no precision was wanted.
     noise, rank
         Standard deviation of the noise in ``Z``, and the number of directions above it.
-    skewness
-        Of the columns of ``Z``, (p,); None where no precision was wanted.
+    margins
+        Of the columns of ``Z``; None where no precision was wanted.
     strength
         Of the penalty, rows before columns if there are two; NaN for shrinkage.
     status
@@ -79,7 +79,7 @@ class Structure:
     spectrum: Spectrum | None
     noise: float
     rank: int
-    skewness: np.ndarray | None
+    margins: Margins | None
     strength: tuple[float, ...]
     status: Status
 
@@ -286,7 +286,7 @@ def _structure(run: "_Run", rows: Rows, transposed: bool, *, whole: bool) -> dic
         "spectrum": found.transposed() if found and transposed else found,
         "noise": lead.noise,
         "rank": lead.rank,
-        "skewness": NoiseFree(rows, factors).skewness(int(transposed)) if whole else None,
+        "margins": NoiseFree(rows, factors).margins(int(transposed)) if whole else None,
         "strength": strength[::-1] if transposed else strength,
         "status": run.status,
     }

@@ -29,6 +29,21 @@ class Factors(NamedTuple):
     rows: np.ndarray | None = None
 
 
+class Margins(NamedTuple):
+    """What single columns, or rows, of ``Z`` are like, zeros counted; 0 where nothing varies.
+
+    Attributes
+    ----------
+    skewness
+        Skewness.
+    along
+        Correlation with the number of non-zero entries of the rows (or columns) that they run through.
+    """
+
+    skewness: np.ndarray
+    along: np.ndarray
+
+
 @dataclass(frozen=True)
 class NoiseFree:
     """``Z``, from ``Y``, (n, m), and factors; ``progress``: whether a long pass shows a bar."""
@@ -73,17 +88,19 @@ class NoiseFree:
         """Compute ``Σ_j z_ij²``, ``Σ_j z_ij`` and ``Σ_j z_ij μ_j`` of every row, (n, 3)."""
         return self.rows.each(_deviations, self.factors, np.ones(self.shape[1]), mean)
 
-    def skewness(self, axis: int) -> np.ndarray:
-        """Compute the skewness of every column (``axis`` 0) or row (1), zeros counted; 0 where nothing varies."""
+    def margins(self, axis: int) -> Margins:
+        """Compute what every column (``axis`` 0) or row (1) is like."""
         if axis == 0:
-            sums = self.rows.sums(_col_powers, self.factors, title="skewness", progress=self.progress)
+            *sums, squares = self.rows.sums(_col_powers, self.factors, title="margins", progress=self.progress)
         else:
-            sums = self.rows.each(_row_powers, self.factors).T
-        first, second, third = (np.asarray(total) / self.shape[axis] for total in sums)
-        variance = second - first**2
+            counts = self.rows.col_counts
+            sums, squares = self.rows.each(_row_powers, self.factors, counts).T, counts @ counts
+        first, second, third, product = (np.asarray(total) / self.shape[axis] for total in sums)
+        mean_count, squares = self.rows.n_entries / self.shape[axis], np.asarray(squares) / self.shape[axis]
+        size, size_of_counts = _deviation(second, first), _deviation(squares, np.full_like(squares, mean_count))
+        along = (product - first * mean_count) / (size * size_of_counts)
         moment = third - 3 * first * second + 2 * first**3
-        varies = variance > np.finfo(np.float64).eps * second
-        return np.where(varies, moment / np.where(varies, variance, 1.0) ** 1.5, 0.0)
+        return Margins(*(np.where(np.isfinite(size), found, 0.0) for found in (moment / size**3, along)))
 
     def held(self) -> sparse.csr_array:
         """Return ``Z``, which shares its pattern with ``Y``; for rows in memory."""
@@ -156,14 +173,22 @@ def _coordinates(block: Block, factors: Factors, right: np.ndarray, none: np.nda
     return energies.__array_namespace__().concat([products, energies[:, None]], axis=1)
 
 
+def _deviation(squares: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Compute standard deviations, infinite where nothing varies."""
+    variance = squares - means**2
+    return np.sqrt(np.where(variance > np.finfo(np.float64).eps * squares, variance, np.inf))
+
+
 def _col_powers(block: Block, factors: Factors) -> Arrays:
-    """Compute ``Σ_i z_ij``, ``Σ_i z_ij²`` and ``Σ_i z_ij³``."""
-    return tuple(power.T @ block.ones for power in _powers(block, factors))
+    """Compute ``Σ_i z_ij``, ``Σ_i z_ij²``, ``Σ_i z_ij³``, ``Σ_i z_ij p_i`` and ``Σ_i p_i²``."""
+    powers, counts = _powers(block, factors), block.counts
+    return *(power.T @ block.ones for power in powers), powers[0].T @ counts, np.atleast_1d(counts @ counts)
 
 
-def _row_powers(block: Block, factors: Factors) -> np.ndarray:
-    """Compute ``Σ_j z_ij``, ``Σ_j z_ij²`` and ``Σ_j z_ij³``."""
-    return np.stack([power.sum(axis=1) for power in _powers(block, factors)], axis=1)
+def _row_powers(block: Block, factors: Factors, counts: np.ndarray) -> np.ndarray:
+    """Compute ``Σ_j z_ij``, ``Σ_j z_ij²``, ``Σ_j z_ij³`` and ``Σ_j z_ij n_j``."""
+    powers = _powers(block, factors)
+    return np.stack([*(power.sum(axis=1) for power in powers), powers[0] @ counts], axis=1)
 
 
 def _powers(block: Block, factors: Factors) -> list[sparse.csr_array]:
