@@ -81,6 +81,13 @@ def test_version_1_2(tmp_path):
     assert list(adata.var["Description"]) == ["first", "second"]
 
 
+@pytest.mark.parametrize("ends", ["", "\r\n", "\n\n", "  \n", "\n \r\n"])
+def test_whatever_blank_lines_there_are_at_the_end(gct, ends):
+    for text in (GCT, GCT.replace("\t-1e-3", "\t")):
+        gct.write_bytes((text + ends).encode())
+        np.testing.assert_array_equal(kx.pp.from_gct(gct).X[0], VALUES[0])
+
+
 def test_repeated_names_stay(gct):
     gct.write_text(GCT.replace("s2", "s1"), encoding="utf-8")
     with pytest.warns(UserWarning, match="names are not unique"):

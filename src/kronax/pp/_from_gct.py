@@ -184,7 +184,7 @@ def _read_text(path: Path, samples: list[str] | None, genes: list[str] | None) -
         raise ValueError(msg) from error
     table = table.iloc[1:].set_axis(table.iloc[0].tolist(), axis=1)
     shape = n_of_samples + n_genes, 1 + n_of_genes + n_samples
-    n_last = 1 + text.rstrip("\r\n").rpartition("\n")[2].count("\t")
+    n_last = 1 + text.rstrip("\r\n ").rpartition("\n")[2].count("\t")
     if (*table.shape, n_last) != (*shape, shape[1]):
         msg = (
             f"{str(path)!r} is cut off or damaged: {n_genes} genes and {n_samples} samples are announced, which makes "
