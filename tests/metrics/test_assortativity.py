@@ -111,6 +111,18 @@ def test_labels_are_found_by_name(graph, labels):
         ValueError, match="names of `labels` and of `obs_names` do not agree: there is not one '3' in both"
     ):
         kx.metrics.assortativity(adata, labels=shuffled.rename({"3": "another"}), **of)
+    levels = pd.MultiIndex.from_product([["batch"], adata.obs_names])  # no names of cells: by place
+    assert kx.metrics.assortativity(adata, labels=adata.obs["type"].set_axis(levels), **of) == expected
+
+
+@pytest.mark.filterwarnings("ignore:Observation names are not unique")
+def test_repeated_names_are_not_told_apart(graph, labels):
+    adata = with_graph(graph, labels)
+    unique = adata.obs["type"].copy()
+    adata.obs_names = ["1", *adata.obs_names[1:]]
+    for series in (unique, unique.rename({"0": "2"})):
+        with pytest.raises(ValueError, match="there is not one '1' in both"):
+            kx.metrics.assortativity(adata, labels=series, neighbors_key="my_graph")
 
 
 def test_nothing_to_compare(graph):

@@ -98,9 +98,12 @@ def _axes(values: Any) -> list[pd.Index]:
 
 def places_of(wanted: pd.Index, names: pd.Index, what: str) -> np.ndarray | None:
     """Find the place of every wanted name; None where order alone counts: names are the same, or have nothing in common."""
-    if len(names) != len(wanted) or names.equals(wanted) or not names.isin(wanted).any():
+    if names.nlevels != wanted.nlevels or len(names) != len(wanted):
         return None
-    places = names.get_indexer(wanted) if names.is_unique else np.full(len(wanted), -1)
+    if names.equals(wanted) or not names.isin(wanted).any():
+        return None
+    once = pd.Series(np.arange(len(names)), names)[~names.duplicated(keep=False)]
+    places = np.where(wanted.duplicated(keep=False), -1, once.reindex(wanted, fill_value=-1))
     if (places < 0).any():
         msg = (
             f"The {what} do not agree: there is not one {wanted[int((places < 0).argmax())]!r} in both. Bring them together, or pass "
