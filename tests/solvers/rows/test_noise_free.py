@@ -71,6 +71,16 @@ def test_margins_of_what_does_not_vary(rng):
         assert found[3] == 0 and np.isfinite(found).all()
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_margins_of_what_varies_by_rounding_alone(axis):
+    """A thousandth of many values is no number of float64, and sums of it are not exact."""
+    y = np.full((3000, 3), 1e-3)
+    y[:, :2] = np.random.default_rng(0).normal(size=(3000, 2))
+    z = NoiseFree(InMemory(sparse.csr_array(np.moveaxis(y, axis, 0))))
+    for found in z.margins(axis):
+        assert found[2] == 0
+
+
 @SIZES
 def test_mean_square_is_1_whatever_the_columns_factors(size, rng):
     z, _, _ = example(rng, "columns", size)

@@ -97,7 +97,9 @@ class NoiseFree:
             sums, squares = self.rows.each(_row_powers, self.factors, counts).T, counts @ counts
         first, second, third, product = (np.asarray(total) / self.shape[axis] for total in sums)
         mean_count, squares = self.rows.n_entries / self.shape[axis], np.asarray(squares) / self.shape[axis]
-        size, size_of_counts = _deviation(second, first), _deviation(squares, np.full_like(squares, mean_count))
+        rounding = self.shape[axis] * np.finfo(np.float64).eps
+        size = _deviation(second, first, rounding)
+        size_of_counts = _deviation(squares, np.full_like(squares, mean_count), rounding)
         along = (product - first * mean_count) / (size * size_of_counts)
         moment = third - 3 * first * second + 2 * first**3
         return Margins(*(np.where(np.isfinite(size), found, 0.0) for found in (moment / size**3, along)))
@@ -173,10 +175,10 @@ def _coordinates(block: Block, factors: Factors, right: np.ndarray, none: np.nda
     return energies.__array_namespace__().concat([products, energies[:, None]], axis=1)
 
 
-def _deviation(squares: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """Compute standard deviations, infinite where nothing varies."""
+def _deviation(squares: np.ndarray, means: np.ndarray, rounding: float) -> np.ndarray:
+    """Compute standard deviations, infinite where nothing varies: where so small a share of the squares is left."""
     variance = squares - means**2
-    return np.sqrt(np.where(variance > np.finfo(np.float64).eps * squares, variance, np.inf))
+    return np.sqrt(np.where(variance > rounding * squares, variance, np.inf))
 
 
 def _col_powers(block: Block, factors: Factors) -> Arrays:
