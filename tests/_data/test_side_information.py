@@ -107,7 +107,7 @@ def masked_error(mdata):
 
 
 def masked_similarity(mdata):
-    mdata.obsp["s"] = np.ma.array(mdata.obsp["s"], mask=np.arange(D)[:, None] == 2)
+    mdata.obsp["s"] = np.ma.array(mdata.obsp["s"], mask=np.repeat(np.arange(D)[:, None] == 2, D, axis=1))
 
 
 def axis_of_genes(mdata):
