@@ -246,6 +246,21 @@ def test_rows_that_end_with_a_separator(run, measured, expected, tmp_path):
     np.testing.assert_allclose(found.loc[rows_of(expected)].to_numpy(), expected.X, rtol=1e-4, atol=1e-5)
 
 
+def test_row_names_without_a_header_beside_a_gene_that_nobody_measured(run, measured, expected, tmp_path):
+    """As R writes tables: the header has one name less than rows have values."""
+    table = long_table(measured).assign(lost="")
+    header, *rows = table.to_csv(index=False).splitlines()
+    (tmp_path / "a.csv").write_text(
+        "\n".join([header, *(f"{i},{row}NA" for i, row in enumerate(rows))]), encoding="utf-8"
+    )
+    run("complete", tmp_path / "a.csv", "--folds", 0, "--out", tmp_path / "out")
+    written = read(tmp_path / "out", "profiles.csv")
+    found = written.loc[rows_of(expected), list(expected.var_names)].to_numpy()
+    told = written.loc[rows_of(expected), "measured"].to_numpy(bool)
+    assert 0 < told.sum() < len(told)
+    np.testing.assert_allclose(found[told], expected.X[told], rtol=1e-4, atol=1e-5)
+
+
 def test_columns_of_one_name_are_refused(run, measured, tmp_path):
     table = long_table(measured)
     pd.concat([table, table[["gene1"]]], axis=1).to_csv(tmp_path / "a.csv")

@@ -145,3 +145,14 @@ def test_cosine_distance(rng):
 def test_cosine_distance_needs_a_pair():
     assert np.isnan(scores.mean_cosine_distance(np.ones((1, 3))))
     assert np.isnan(scores.mean_cosine_distance(np.array([[0.0, 0.0], [1.0, 2.0]])))
+
+
+def test_places_are_no_names(profiles):
+    """Some rows of a table that has no names beside what a model predicts for them, in their order."""
+    truth, predicted = profiles
+    some = pd.DataFrame(np.vstack([truth, truth]))[np.arange(14) % 2 == 1].iloc[::-1]
+    assert kx.metrics.deg_auc(some, pd.DataFrame(predicted)) == kx.metrics.deg_auc(some.to_numpy(), predicted)
+    order = np.random.default_rng(0).permutation(7)
+    assert kx.metrics.deg_auc(pd.DataFrame(truth).iloc[order], pd.DataFrame(predicted)) == kx.metrics.deg_auc(
+        truth[order], predicted
+    )

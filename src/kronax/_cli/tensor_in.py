@@ -137,7 +137,11 @@ def _read(path: Path) -> pd.DataFrame:
         form = {"sep": separator, "decimal": decimal, "encoding": "utf-8-sig", "low_memory": False}
         names = pd.read_csv(path, **form, header=None, nrows=1, dtype=str).iloc[0]
         table = pd.read_csv(path, **form)
-        if not isinstance(table.index, pd.RangeIndex) and table.iloc[:, -1].isna().all():
+        if (
+            first.rstrip("\r\n").endswith(separator)
+            and not isinstance(table.index, pd.RangeIndex)
+            and table.iloc[:, -1].isna().all()
+        ):
             # every row ends with a separator, so that its first entry was taken for a name
             table = table.reset_index().iloc[:, : table.shape[1]].set_axis(table.columns, axis=1)
     except (OSError, ValueError, EOFError) as error:

@@ -136,7 +136,8 @@ def feature_graph(
         return _matrices(graph, precision, complete=n_neighbors is None)
     precision = held(precision)
     margins = learnt.parts[name].margins
-    samples = Samples(margins.skewness, found.rows.col_counts, found.rows.shape[0], margins.along)
+    along = np.stack([margins.level, margins.along])
+    samples = Samples(margins.skewness, found.rows.col_counts, found.rows.shape[0], along)
     test = PairTest(precision, shift, samples)
     if q_max is not None:
         pairs = test.edges(q_max)

@@ -97,8 +97,10 @@ def _axes(values: Any) -> list[pd.Index]:
 
 
 def places_of(wanted: pd.Index, names: pd.Index, what: str) -> np.ndarray | None:
-    """Find the place of every wanted name; None where order alone counts: names are the same, or have nothing in common."""
+    """Find the place of every wanted name; None where order alone counts: names are the same, have nothing in common, or are mere places."""
     if names.nlevels != wanted.nlevels or len(names) != len(wanted):
+        return None
+    if isinstance(names, pd.RangeIndex) or isinstance(wanted, pd.RangeIndex):
         return None
     if names.equals(wanted) or not names.isin(wanted).any():
         return None

@@ -19,11 +19,13 @@ and the cube root of Wilson and Hilferty (1931) turns it into a normal score
 
     ``y = (6/s)((1 + s u/2)^⅓ − 1) + s/6``,   ``u = ρ_jl/(τ_j τ_l σ)``, ``σ`` that of the ``ρ_jl/(τ_j τ_l)``.         (3)
 
-Samples in which more variables are seen have more of most of them. What adds ``c a aᵀ`` to the covariance of independent variables with
-variances ``v`` takes ``b a aᵀ/(v vᵀ)`` from their precision, to first order, and therefore adds ``b g_j g_l`` to their partial
-correlations, ``g = a/√v``. ``g_j`` is the correlation of ``z_j`` with the number of variables that a sample has. From ``ρ`` is taken
+All variables of a sample share its scale, and so the error ``ε`` of that: ``−ε z`` is added to the sample, and ``var(ε) m mᵀ`` to the
+covariance, ``m`` the means of the variables. What adds ``c a aᵀ`` to the covariance of independent variables with variances ``v`` takes
+``b a aᵀ/(v vᵀ)`` from their precision, to first order, and therefore adds ``b g_j g_l`` to their partial correlations, ``g = a/√v``.
+Two such directions are known: ``m/√v``, and the correlation of a variable with the number of variables that a sample has. From ``ρ`` is
+taken
 
-    ``b g_j g_l``,                                                                                                   (4)
+    ``Σ_k b_k g_kj g_kl``,                                                                                           (4)
 
 with ``b`` fitted to all pairs.
 
@@ -69,7 +71,7 @@ class Samples(NamedTuple):
     n
         Number of samples.
     along
-        Correlation ``g`` of every variable with the number of variables that a sample has, (p,); None for 0.
+        Directions ``g`` in which all variables of a sample move together, (k, p), or none.
     """
 
     skewness: np.ndarray
@@ -82,8 +84,8 @@ class Samples(NamedTuple):
         return self.counts[rows] * self.counts[cols] / self.n
 
     def products(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-        """Return ``g_j g_l``."""
-        return np.zeros(len(rows)) if self.along is None else self.along[rows] * self.along[cols]
+        """Return ``g_j g_l`` for every direction, (k, pairs)."""
+        return np.zeros((0, len(rows))) if self.along is None else self.along[:, rows] * self.along[:, cols]
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,8 @@ class Null:
     ----------
     samples
         Of the variables.
-    slope
-        ``b``.
+    slopes
+        ``b``, (k,).
     relative, sigma
         ``τ``, (p,), and ``σ``, over pairs that are tested.
     bounds
@@ -105,7 +107,7 @@ class Null:
     """
 
     samples: Samples
-    slope: float
+    slopes: np.ndarray
     relative: np.ndarray
     sigma: float
     bounds: np.ndarray
@@ -117,16 +119,16 @@ class Null:
         """Find the null from the partial correlations of some variables with all, (rows, p), of which some are tested."""
         i, cols = _some_of(np.triu(tested) if len(rows) == tested.shape[1] else tested)
         values, of_all, rows = correlations[i, cols], rows, rows[i]
-        slope = _slope(values, samples.products(rows, cols))
-        if slope:
-            correlations = correlations - slope * samples.along[of_all, None] * samples.along
+        slopes = _slopes(values, samples.products(rows, cols))
+        if samples.along is not None:
+            correlations = correlations - (samples.along[:, of_all].T * slopes) @ samples.along
         relative = _relative_spreads(correlations, tested)
         left = correlations[i, cols]
         sigma = float(np.sqrt(np.mean((left / (relative[rows] * relative[cols])) ** 2))) or 1.0
         together = samples.together(rows, cols)
         n_bins = int(np.clip(len(together) // _PER_BIN, 1, _MOST_BINS))
         bounds = np.unique(np.quantile(together, np.arange(1, n_bins) / n_bins))
-        null = cls(samples, slope, relative, sigma, bounds, np.zeros(len(bounds) + 1), np.ones(len(bounds) + 1))
+        null = cls(samples, slopes, relative, sigma, bounds, np.zeros(len(bounds) + 1), np.ones(len(bounds) + 1))
         scores = null.scores(values, rows, cols)
         of = np.searchsorted(bounds, together, side="right")
         for number in range(len(bounds) + 1):
@@ -144,7 +146,7 @@ class Null:
 
     def _scores(self, correlations: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         samples = self.samples
-        u = correlations - self.slope * samples.products(rows, cols)
+        u = correlations - self.slopes @ samples.products(rows, cols)
         u = u / (self.sigma * self.relative[rows] * self.relative[cols])
         skewness = samples.skewness[rows] * samples.skewness[cols] / np.sqrt(samples.n)
         scores = _normal(u, skewness)
@@ -152,14 +154,14 @@ class Null:
         return (scores - self.centres[of]) / self.spreads[of]
 
 
-def _slope(values: np.ndarray, products: np.ndarray) -> float:
-    """Fit ``b`` of Eq. 4 to the partial correlations of some pairs by least squares in which large residuals count as less."""
-    slope, energy = 0.0, products @ products
-    for _ in range(_ROUNDS if energy else 0):
-        residuals = values - slope * products
+def _slopes(values: np.ndarray, products: np.ndarray) -> np.ndarray:
+    """Fit ``b`` of Eq. 4 to the partial correlations of some pairs, (k,), by least squares in which large residuals count as less."""
+    slopes, inverse = np.zeros(len(products)), np.linalg.pinv(products @ products.T)
+    for _ in range(_ROUNDS if len(products) else 0):
+        residuals = values - slopes @ products
         most = _LARGE * np.median(np.abs(residuals)) / _MEDIAN_SIZE
-        slope += float(products @ np.clip(residuals, -most, most) / energy)
-    return slope
+        slopes = slopes + inverse @ (products @ np.clip(residuals, -most, most))
+    return slopes
 
 
 def _relative_spreads(correlations: np.ndarray, tested: np.ndarray) -> np.ndarray:
