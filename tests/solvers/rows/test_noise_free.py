@@ -59,6 +59,8 @@ def test_passes_are_those_over_the_dense_matrix(given, size, rng):
     for axis in (0, 1):
         found, counts = z.margins(axis), np.count_nonzero(dense, axis=1 - axis)
         np.testing.assert_allclose(found.skewness, stats.skew(dense, axis=axis), rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(found.mean, dense.mean(axis), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(found.deviation, dense.std(axis), rtol=1e-9)
         np.testing.assert_allclose(found.level, dense.mean(axis) / dense.std(axis), rtol=1e-9)
         along = [np.corrcoef(line, counts)[0, 1] for line in np.moveaxis(dense, axis, 1)]
         np.testing.assert_allclose(found.along, along, atol=1e-9)

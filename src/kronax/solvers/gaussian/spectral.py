@@ -180,7 +180,8 @@ def _spectrum(
     values, cols = values[:kept], cols[:, :kept]
     if center == 1:  # rounding aside, they are orthogonal to it
         cols = cols - cols.mean(0)
-    cols = np.where(still[:, None], 0.0, cols)  # a column without variance has none along any direction
+    if still.any():
+        cols = np.where(still[:, None], 0.0, cols)  # a column without variance has none along any direction
     scaled = cols / np.sqrt(values)
     return Spectrum(Projected(z, scaled, mean @ scaled, partial(_rows_vary, mean, center)), Held(cols), values, dims)
 

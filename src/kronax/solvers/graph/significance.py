@@ -19,11 +19,10 @@ and the cube root of Wilson and Hilferty (1931) turns it into a normal score
 
     ``y = (6/s)((1 + s u/2)^⅓ − 1) + s/6``,   ``u = ρ_jl/(τ_j τ_l σ)``, ``σ`` that of the ``ρ_jl/(τ_j τ_l)``.         (3)
 
-All variables of a sample share its scale, and so the error ``ε`` of that: ``−ε z`` is added to the sample, and ``var(ε) m mᵀ`` to the
-covariance, ``m`` the means of the variables. What adds ``c a aᵀ`` to the covariance of independent variables with variances ``v`` takes
-``b a aᵀ/(v vᵀ)`` from their precision, to first order, and therefore adds ``b g_j g_l`` to their partial correlations, ``g = a/√v``.
-Two such directions are known: ``m/√v``, and the correlation of a variable with the number of variables that a sample has. From ``ρ`` is
-taken
+What adds ``c a aᵀ`` to the covariance of independent variables with variances ``v`` takes ``b a aᵀ/(v vᵀ)`` from their precision, to
+first order, and therefore adds ``b g_j g_l`` to their partial correlations, ``g = a/√v``. Two such directions are known: the correlation
+of a variable with the number of variables that a sample has; and ``m/√v``, ``m`` the means, for errors of the samples' scales, unless
+these were taken away before (:mod:`kronax.solvers.gaussian.scale_errors`). From ``ρ`` is taken
 
     ``Σ_k b_k g_kj g_kl``,                                                                                           (4)
 
@@ -43,6 +42,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from kronax.solvers.gaussian.precision import LowRank, Partial, Whole, diagonal, factors
+from kronax.solvers.gaussian.scale_errors import slopes
 
 FEWEST_TOGETHER = 10.0  # samples in which two variables are expected together, for a test
 _LIGHT = 3.0  # scores beyond which the lighter tail of Eq. 3 is not trusted
@@ -50,11 +50,10 @@ _SYMMETRIC = 1e-6  # skewness below which Eq. 3 is the identity, but for roundin
 _PER_BIN, _MOST_BINS = 1000, 20  # pairs of a local null, at least, and local nulls
 _FEWEST_FOR_SPREAD, _SURE = 20, 3.0  # pairs of a variable, and standard errors beyond which its spread is its own
 _MOST = 0.9  # of the pairs of a variable show its spread
-_LARGE, _ROUNDS = 3.0, 3  # standard deviations that larger residuals count as, and rounds of the fit of Eq. 4
 _MEDIAN_SIZE = 0.6745  # of a standard normal variable, absolute
 _PAIRS = 2**22  # of a block
 _CACHED = 2**14  # pairs whose scores are computed at a time, within a cache
-_SAMPLE = 2**20  # pairs from which the null is found, about
+_SAMPLE = 2**19  # pairs from which the null is found, about
 _NOT_RANKED = 1.0  # scores below this, with p-values above .3, get a q-value of 1
 _ROUNDING = 1e-6  # of scores: a pair that is looked up is among those that were ranked
 
@@ -119,16 +118,16 @@ class Null:
         """Find the null from the partial correlations of some variables with all, (rows, p), of which some are tested."""
         i, cols = _some_of(np.triu(tested) if len(rows) == tested.shape[1] else tested)
         values, of_all, rows = correlations[i, cols], rows, rows[i]
-        slopes = _slopes(values, samples.products(rows, cols))
+        fitted = slopes(values, samples.products(rows, cols))
         if samples.along is not None:
-            correlations = correlations - (samples.along[:, of_all].T * slopes) @ samples.along
+            correlations = correlations - (samples.along[:, of_all].T * fitted) @ samples.along
         relative = _relative_spreads(correlations, tested)
         left = correlations[i, cols]
         sigma = float(np.sqrt(np.mean((left / (relative[rows] * relative[cols])) ** 2))) or 1.0
         together = samples.together(rows, cols)
         n_bins = int(np.clip(len(together) // _PER_BIN, 1, _MOST_BINS))
         bounds = np.unique(np.quantile(together, np.arange(1, n_bins) / n_bins))
-        null = cls(samples, slopes, relative, sigma, bounds, np.zeros(len(bounds) + 1), np.ones(len(bounds) + 1))
+        null = cls(samples, fitted, relative, sigma, bounds, np.zeros(len(bounds) + 1), np.ones(len(bounds) + 1))
         scores = null.scores(values, rows, cols)
         of = np.searchsorted(bounds, together, side="right")
         for number in range(len(bounds) + 1):
@@ -152,16 +151,6 @@ class Null:
         scores = _normal(u, skewness)
         of = np.searchsorted(self.bounds, samples.together(rows, cols), side="right")
         return (scores - self.centres[of]) / self.spreads[of]
-
-
-def _slopes(values: np.ndarray, products: np.ndarray) -> np.ndarray:
-    """Fit ``b`` of Eq. 4 to the partial correlations of some pairs, (k,), by least squares in which large residuals count as less."""
-    slopes, inverse = np.zeros(len(products)), np.linalg.pinv(products @ products.T)
-    for _ in range(_ROUNDS if len(products) else 0):
-        residuals = values - slopes @ products
-        most = _LARGE * np.median(np.abs(residuals)) / _MEDIAN_SIZE
-        slopes = slopes + inverse @ (products @ np.clip(residuals, -most, most))
-    return slopes
 
 
 def _relative_spreads(correlations: np.ndarray, tested: np.ndarray) -> np.ndarray:
@@ -193,7 +182,7 @@ def _mean_of_most(values: np.ndarray) -> float:
 
 def _some_of(tested: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the pairs of evenly spread rows, as many as the null needs."""
-    step = max(1, tested.size // _SAMPLE)
+    step = -(-tested.size // _SAMPLE)
     i, j = np.nonzero(tested[::step])
     return i * step, j
 

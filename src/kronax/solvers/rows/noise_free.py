@@ -36,15 +36,21 @@ class Margins(NamedTuple):
     ----------
     skewness
         Skewness.
-    level
-        Mean, in standard deviations.
+    mean, deviation
+        Mean and standard deviation.
     along
         Correlation with the number of non-zero entries of the rows (or columns) that they run through.
     """
 
     skewness: np.ndarray
-    level: np.ndarray
+    mean: np.ndarray
+    deviation: np.ndarray
     along: np.ndarray
+
+    @property
+    def level(self) -> np.ndarray:
+        """Return the mean in standard deviations, 0 where nothing varies."""
+        return np.divide(self.mean, self.deviation, out=np.zeros_like(self.mean), where=self.deviation > 0)
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ class NoiseFree:
         size_of_counts = _deviation(squares, np.full_like(squares, mean_count), rounding)
         along = (product - first * mean_count) / (size * size_of_counts)
         moment = third - 3 * first * second + 2 * first**3
-        return Margins(*(np.where(np.isfinite(size), found, 0.0) for found in (moment / size**3, first / size, along)))
+        return Margins(*(np.where(np.isfinite(size), found, 0.0) for found in (moment / size**3, first, size, along)))
 
     def held(self) -> sparse.csr_array:
         """Return ``Z``, which shares its pattern with ``Y``; for rows in memory."""

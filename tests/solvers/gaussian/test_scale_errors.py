@@ -1,0 +1,103 @@
+"""What unknown scales of the samples add to a precision is taken from it again, and nothing else."""
+
+import numpy as np
+import pytest
+from anndata import AnnData
+
+import kronax as kx
+from kronax.solvers.gaussian.precision import LowRank, Partial, dense
+from kronax.solvers.gaussian.scale_errors import _ridge, slopes, without_scale_errors
+from kronax.solvers.gaussian.vectors import Held
+
+P = 60
+
+
+def low_rank(matrix: np.ndarray) -> LowRank:
+    values, vectors = np.linalg.eigh(matrix)
+    return LowRank(float(values.mean()), Held(vectors), values - values.mean())
+
+
+def partial_correlations(inverse: LowRank) -> np.ndarray:
+    found = -dense(Partial(inverse))
+    np.fill_diagonal(found, 0.0)
+    return found
+
+
+@pytest.fixture
+def means(rng) -> np.ndarray:
+    return rng.uniform(0.3, 1.0, P)
+
+
+@pytest.fixture
+def own(rng) -> np.ndarray:
+    """A precision without dependence, but for three pairs."""
+    matrix = np.diag(rng.uniform(2.0, 40.0, P))
+    for j, correlation in ((0, 0.4), (2, -0.3), (4, 0.2)):
+        matrix[j, j + 1] = matrix[j + 1, j] = -correlation * np.sqrt(matrix[j, j] * matrix[j + 1, j + 1])
+    return matrix
+
+
+def with_errors(own: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Every sample has a scale with an error of 20%."""
+    return np.linalg.inv(np.linalg.inv(own) + 0.2**2 * np.outer(means, means))
+
+
+def without_variance(own: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Samples are divided by their component along the means, which then hardly varies."""
+    along = own @ means
+    return own - np.outer(along, along) / (means @ along) + 20.0 * np.outer(means, means)
+
+
+@pytest.mark.parametrize("changed", [with_errors, without_variance])
+def test_dependence_by_scales_is_taken_away_and_no_other(changed, own, means):
+    before = partial_correlations(low_rank(changed(own, means)))
+    found = partial_correlations(without_scale_errors(low_rank(changed(own, means)), means))
+    true = partial_correlations(low_rank(own))
+    assert np.abs(before - true).max() > 0.04
+    assert np.sqrt(np.mean((found - true) ** 2)) < 0.1 * np.sqrt(np.mean((before - true) ** 2))
+
+
+def test_nothing_is_taken_where_there_are_no_means(own):
+    found = without_scale_errors(low_rank(own), np.zeros(P))
+    np.testing.assert_allclose(dense(found), own, atol=1e-12)
+
+
+def test_variables_that_do_not_vary_stay_alone(rng, own, means):
+    inverse = low_rank(with_errors(own, means))
+    vectors = inverse.vectors.array().copy()
+    vectors[7] = 0.0
+    found = partial_correlations(without_scale_errors(LowRank(inverse.base, Held(vectors), inverse.weights), means))
+    assert not found[7].any() and found.any()
+
+
+def test_large_residuals_count_as_less(rng):
+    products = rng.normal(size=(2, 5000))
+    values = np.array([0.5, -0.2]) @ products + 0.1 * rng.normal(size=5000)
+    values[:50] += 100.0 * np.sign(products[0, :50])
+    np.testing.assert_allclose(slopes(values, products), [0.5, -0.2], atol=0.02)
+
+
+@pytest.mark.parametrize("b", [(-3.0, -2.0), (4.0, -5.0), (1.0, 2.0)])
+def test_least_ridge_that_keeps_the_precision_positive_definite(b, own, rng):
+    b, h = np.array(b), rng.normal(size=(P, 2))
+    added = own + (h * b) @ h.T
+    least = 0.5 * np.linalg.eigvalsh(own)[0]
+    ridge = _ridge(low_rank(own), h, b)
+    smallest = np.linalg.eigvalsh(added)[0]
+    assert ridge == pytest.approx(max(least - smallest, 0.0), rel=1e-9)
+    assert (ridge > 0) == (min(b) < 0)
+
+
+def test_genes_that_do_not_depend_on_each_other(rng):
+    """Genes that are in all cells, some of which hardly vary: no more than the noise of a correlation is left."""
+    n, p = 600, 50
+    x = (
+        rng.lognormal(1.0, 1.0, p)
+        * np.exp(rng.normal(size=(n, p)) * rng.uniform(0.03, 0.6, p))
+        * rng.lognormal(size=(n, 1))
+    )
+    adata = AnnData(x)
+    with pytest.warns(UserWarning, match="show no structure"):
+        kx.tl.med_magma(adata, graphs="genes", n_neighbors=None)
+    found = adata.varp["med_magma_precision"].toarray()[np.triu_indices(p, k=1)]
+    assert np.sqrt(np.mean(found**2)) < 1.1 * n**-0.5
