@@ -1,5 +1,6 @@
 """What every test may use."""
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ matplotlib.use("agg")
 
 # Tests compile more than they compute: in parallel with little optimisation, with `pytest -n 0` as users have it.
 jax.config.update("jax_disable_most_optimizations", "PYTEST_XDIST_WORKER" in os.environ)
+
+# What was imported and compiled stays: looking through all of it for garbage at every tenth chance takes long.
+gc.set_threshold(700, 10, 100)
 
 # The first call with new shapes compiles, so no example has a deadline; the same examples are drawn in every run.
 hypothesis.settings.register_profile("kronax", deadline=None, derandomize=True)

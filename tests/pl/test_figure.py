@@ -3,12 +3,14 @@
 import sys
 
 import matplotlib
+import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.image import imread
+from matplotlib.transforms import Bbox
 
 from kronax.pl._canvas import hand_over
-from kronax.pl._figure import new_figure, save_and_show
+from kronax.pl._figure import new_figure, save_and_show, shrink_wrap
 from kronax.pl._names import inches, name_fields, short, width
 
 
@@ -55,6 +57,29 @@ def test_labels_beyond_the_figure_of_a_user_are_saved(tmp_path, layout, grows):
     ax.set_yticks([0.5], ["wider than what is left"])
     hand_over(figure, sized=False, save=tmp_path / "x.png", show=False, return_fig=False)
     assert (imread(tmp_path / "x.png").shape[1] > 450) == grows
+    plt.close(figure)
+
+
+def extent(figure, *resolutions) -> np.ndarray:
+    """Width and height of all that is drawn, at any of the resolutions, in inches."""
+    boxes = []
+    for dpi in resolutions:
+        figure.set_dpi(dpi)
+        boxes.append(figure.get_tightbbox())
+    return Bbox.union(boxes).size
+
+
+@pytest.mark.parametrize(("rows", "size"), [(1, 8), (3, 5)])
+def test_a_figure_is_as_large_as_its_content_at_every_resolution(rows, size):
+    figure, axs = plt.subplots(rows, 4, figsize=(6, 5))
+    for i, ax in enumerate(axs.flat):
+        name = f"panel {i}: " + "illness, millimetres, AVAW, "[: 7 + 5 * (i % 5)]
+        ax.set_xlabel(name, fontsize=size)
+        ax.set_yticks([0.5], [name], fontsize=size, rotation=30 * (i % 3))
+    measured, elsewhere = extent(figure, 72, 100, 150), extent(figure, 60, 120, 200, 300, 600)
+    shrink_wrap(figure)
+    np.testing.assert_allclose(figure.get_size_inches(), measured + 2 * 0.08, rtol=1e-12)
+    assert (figure.get_size_inches() > elsewhere + 0.08).all()
     plt.close(figure)
 
 

@@ -151,10 +151,10 @@ def test_partial_correlations_of_the_genes_alone(method, adata):
 @pytest.mark.parametrize("make", [counts, modalities])
 def test_nothing_of_an_earlier_call_stays(make, method, rng):
     data, key = make(rng), method.__name__
-    for first in ("both", "cells", "genes"):
-        for second in ("both", "cells", "genes"):
-            again = learnt(learnt(data, first, method), second, method)
-            alone = learnt(data, second, method)
+    once = {graphs: learnt(data, graphs, method) for graphs in ("both", "cells", "genes")}
+    for first, earlier in once.items():
+        for second, alone in once.items():
+            again = learnt(earlier, second, method)
             expected, found = dict(written(alone)), dict(written(again))
             assert set(found) == set(expected), (first, second)
             for place, value in found.items():

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
 _SAVED = 150  # dots per inch, unless the user's settings give a number
 _MARGIN = 0.08  # around everything, inches
-_DPI = (72, 100, 150, 200, 300)  # hinting makes a text up to 4% wider at one resolution than at another
+_DPI = (72, 100, 150)  # hinting makes a text up to 4% wider at one of them; what it adds elsewhere, the margin holds
+_VARIES = 0.1  # of its size, by which no part of a figure reaches farther at another resolution
 
 
 def new_figure(*, show: bool, **options: Any) -> Figure:
@@ -38,10 +40,8 @@ def whole(figure: Figure) -> Figure:
 
 def shrink_wrap(figure: Figure) -> None:
     """Resize the figure such that all labels fit, and leave the axes as large as they are."""
-    from matplotlib.transforms import Bbox
-
     figure.set_layout_engine("none")
-    box = Bbox.union([_extent(figure, dpi) for dpi in _DPI])
+    box = _extent(figure)
     before, after = figure.get_size_inches(), np.array([box.width, box.height]) + 2 * _MARGIN
     for axes in figure.axes:
         place = axes.get_position()
@@ -74,16 +74,36 @@ def save_and_show(
     return figure if return_fig else None
 
 
-def _extent(figure: Figure, dpi: float) -> Bbox:
-    """Measure the box around all that is drawn at a resolution, in inches."""
+def _extent(figure: Figure) -> Bbox:
+    """Measure the box around all that is drawn, at any resolution, in inches."""
     from matplotlib.transforms import Bbox
 
+    parts = [part for part in figure.get_children() if part.get_visible() and part.get_in_layout()]
+    found: list[Bbox] = []
     before = figure.dpi
-    figure.set_dpi(dpi)
-    box = figure.get_tightbbox()
-    # older versions of matplotlib leave out what of a label is longer than its axis
-    labels = [axis.label for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
-    boxes = [label.get_window_extent() for label in labels if label.get_visible() and label.get_text()]
-    inches = [Bbox(found.extents.reshape(2, 2) / dpi) for found in boxes]
+    for dpi in _DPI:
+        figure.set_dpi(dpi)
+        boxes = [_box(part, dpi) for part in parts]
+        found += [box for box in boxes if box.width or box.height]
+        whole = Bbox.union(found)
+        parts = [part for part, box in zip(parts, boxes, strict=True) if _may_stick_out(box, whole)]
     figure.set_dpi(before)
-    return Bbox.union([box, *inches])
+    return whole
+
+
+def _box(part: Artist, dpi: float) -> Bbox:
+    """Measure an artist as it is drawn at the figure's resolution, in inches."""
+    from matplotlib.axes import Axes
+    from matplotlib.transforms import Bbox
+
+    boxes = [part.get_tightbbox()]
+    if isinstance(part, Axes):  # older versions of matplotlib leave out what of a label is longer than its axis
+        labels = [axis.label for axis in (part.xaxis, part.yaxis)]
+        boxes += [label.get_window_extent() for label in labels if label.get_visible() and label.get_text()]
+    return Bbox(Bbox.union(boxes).extents.reshape(2, 2) / dpi)
+
+
+def _may_stick_out(box: Bbox, whole: Bbox) -> bool:
+    """Tell whether what has this box may reach beyond the whole at another resolution."""
+    grown = box.padded(_VARIES * box.width, _VARIES * box.height)
+    return not (whole.contains(*grown.min) and whole.contains(*grown.max))
