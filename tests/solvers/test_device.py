@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -343,3 +344,13 @@ def test_one_thread_for_lapack_within_and_as_before_after(monkeypatch):
     assert threads() == before
     device.eigh(np.eye(3))
     assert threads() == before
+
+
+def test_the_blas_in_numpys_wheels_is_limited():
+    """Eigenproblems are solved with it; SciPy's wheels have another."""
+    if np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"] != "scipy-openblas":
+        pytest.skip("this NumPy is not from a wheel with a BLAS of its own")
+    installed = Path(np.__file__).parents[1]
+    found = [Path(library["filepath"]) for library in device._blas().info() if library["user_api"] == "blas"]
+    within = [path.relative_to(installed).parts[0] for path in found if path.is_relative_to(installed)]
+    assert any(name.startswith("numpy") for name in within)

@@ -61,7 +61,8 @@ def leave_one_out(eigenvalues: np.ndarray, dim: int, n_samples: int) -> np.ndarr
     scale = np.full(len(points), eigenvalues.sum() / counts.sum())
     for _ in range(_STEPS):
         found = _around(points, np.sqrt(2.0 / n) * scale, eigenvalues, n, n_null)
-        found = isotonic_regression(found, weights=counts, increasing=False).x
+        # a reversed view, of which NumPy's power can differ in the last bit with the place of its result in memory
+        found = np.ascontiguousarray(isotonic_regression(found, weights=counts, increasing=False).x)
         scale = scale ** (1.0 - _STEP) * found**_STEP
     if dim > m and not n_null:
         found = np.append(found, found[-1])
