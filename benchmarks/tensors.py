@@ -1,9 +1,11 @@
 """How well do the methods of tensor completion predict profiles that were held out?
 
 Prints the pooled correlation of held-out and predicted values (profiles and predictions at unit norm, 10 folds of whole
-fibers), measured here and as known beforehand, for the tensors in a folder:
+fibers) for the tensors in a folder, treatments × genes × contexts:
 
     python benchmarks/tensors.py --data DIR [--tensor NAME …] [--method NAME …]
+
+While it works, it says for every method what was known beforehand, if anything was, and the seconds that it took.
 """
 
 import argparse
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import mudata
 import numpy as np
+from report import header, progress, table
 
 from kronax.solvers.tensor.dnpp import dnpp
 from kronax.solvers.tensor.folds import fiber_folds, hide, pooled_correlation, unit_norm
@@ -52,18 +55,25 @@ def main() -> None:
     parser.add_argument("--tensor", nargs="*", choices=KNOWN, default=list(KNOWN))
     parser.add_argument("--method", nargs="*", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--markdown", action="store_true", help="a table in Markdown")
     args = parser.parse_args()
-    print(f"{'':16s}{'here':>8s}{'known':>8s}{'seconds':>9s}")
-    for name in args.tensor:
-        values = unit_norm(read(args.data, name, args.seed))
-        measured = ~np.isnan(values[:, :, 0])
-        print(f"\n{name}: {values.shape}, {measured.mean():.0%} of the fibers measured")
-        for method, known in zip(METHODS, KNOWN[name], strict=True):
-            if method in args.method:
-                start = time.perf_counter()
-                score = cross_validated(values, METHODS[method], args.seed)
-                seconds = time.perf_counter() - start
-                print(f"{method:16s}{score:8.3f}{known or np.nan:8.3f}{seconds:9.1f}", flush=True)
+    methods = [method for method in METHODS if method in args.method]
+    rows = [scores(args, name, methods) for name in args.tensor]
+    print(header() + "\n")
+    print(table("Pooled correlation", ["tensor", *methods], rows, markdown=args.markdown))
+
+
+def scores(args: argparse.Namespace, name: str, methods: list[str]) -> list[str]:
+    """Return the row of a tensor: its name and shape, and the score of every method."""
+    values, known = unit_norm(read(args.data, name, args.seed)), dict(zip(METHODS, KNOWN[name], strict=True))
+    n_treatments, n_contexts, n_genes = values.shape
+    row = [f"{name}, {n_treatments} × {n_genes:,} × {n_contexts}"]
+    for method in methods:
+        start = time.perf_counter()
+        row.append(f"{cross_validated(values, METHODS[method], args.seed):.3f}")
+        before = f"{known[method]:.3f}" if known[method] else "-"
+        progress(f"{name}: {method} {row[-1]}, known {before}, {time.perf_counter() - start:.1f} s")
+    return row
 
 
 def read(folder: Path, name: str, seed: int) -> np.ndarray:

@@ -2,9 +2,12 @@
 
 import contextlib
 import io
+import re
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -29,6 +32,20 @@ def signals_are_heard() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def room(run, monkeypatch) -> Callable[..., int]:
+    """Run with so many bytes free on the disk, too few; return how many the results may take."""
+
+    def needed(free: int, *words: object) -> int:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+        code, _, err = run(*words)
+        found = re.search(r"The results may take up to ([\d,]+) MiB", err)
+        assert code == 2 and found, err
+        return int(found[1].replace(",", "")) * 2**20
+
+    return needed
 
 
 @pytest.fixture(scope="session")

@@ -51,6 +51,11 @@ def test_writes_what_the_function_returns(screen, found):
     pd.testing.assert_frame_equal(back.obs, expected.obs)
 
 
+def test_room(room, file, found, tmp_path):
+    size = (found[0] / "effects.h5ad").stat().st_size
+    assert room(size - 1, "effects", file, *SCREEN, "--out", tmp_path / "results") <= 4 * size + 2**20
+
+
 def test_table_has_the_surest_first(found):
     folder, _ = found
     table, obs = pd.read_csv(folder / "effects.csv"), ad.read_h5ad(folder / "effects.h5ad").obs

@@ -117,6 +117,12 @@ def from_raw(run, simulated, tmp_path_factory):
     return path / "kronax-scaled", text, err
 
 
+def test_room(room, file, from_file, tmp_path):
+    size = (from_file[0] / "cells.h5ad").stat().st_size
+    arguments = ("--layer", "counts", "--n-neighbors", 10, "--n-top-genes", 40, "--out", tmp_path / "results")
+    assert room(size - 1, file, *arguments) <= 4 * size + 2**20
+
+
 def test_example_writes_three_files(example):
     folder, out = example
     assert names(folder) == {"kronax-quickstart"}

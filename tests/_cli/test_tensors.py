@@ -49,6 +49,25 @@ def test_writes_the_completed_file(file, completed):
         np.testing.assert_array_equal(back[context].layers["completed"], adata.layers["completed"])
 
 
+def test_room(room, file, completed, tmp_path):
+    size = (completed[0] / "responses.h5mu").stat().st_size
+    assert room(size - 1, "complete", file, "--out", tmp_path / "results") <= 4 * size + 2**20
+
+
+def test_room_for_all_matrices_of_a_file(room, tmp_path):
+    """Also where a modality lacks treatments, of which it will have rows."""
+    mdata = kx.datasets.drug_response(n_treatments=40, n_contexts=2, n_genes=6, missing=0.25)
+    mdata["line0"].obsm["wide"] = np.ones((40, 2**14))
+    mdata["line1"].layers["other"] = mdata["line1"].X.copy()
+    mdata.mod["line0"] = mdata["line0"][:20].copy()
+    mdata.varm["wide"] = np.ones((6, 2**17))
+    with tensors.without_pulling():
+        mdata.update()
+        mdata.write(tmp_path / "a.h5mu")
+    least = 8 * (40 * 2**14 + 6 * 2**17)
+    assert least < room(least, "complete", tmp_path / "a.h5mu") < least + 2**21
+
+
 def test_report(file, completed):
     out, text = completed
     report = (out / "report.txt").read_text(encoding="utf-8")

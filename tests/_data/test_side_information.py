@@ -1,5 +1,6 @@
 """Similarities, coordinates and precisions: what is read, and what is refused before any work."""
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -64,6 +65,20 @@ def test_weights(mdata):
     mdata["line1"].layers["se"][:] = 2.0
     found = read(mdata, standard_errors="se").weights
     assert found.shape == (D, C, 6) and set(np.unique(found[:, 1])) <= {0.25, 1.0}
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, bytes])
+def test_names_of_contexts_that_are_no_texts(dtype):
+    """They have the names that kx.pp.tensor gives them."""
+    doses = np.array([0.1, 1.0, 10.0]).astype(dtype)
+    obs = pd.DataFrame({"drug": np.repeat(list("abcd"), 3), "dose": np.tile(doses, 4)}, index=[*map(str, range(12))])
+    mdata = kx.pp.tensor(ad.AnnData(np.eye(12) - 0.5, obs=obs), obs_key="drug", context_key="dose")
+    expected = 0.5 ** np.abs(np.subtract.outer(np.arange(3), np.arange(3)))
+    mdata.uns["near"] = pd.DataFrame(expected, index=doses, columns=doses)
+    mdata.uns["contexts"] = pd.DataFrame({"dose": [0.1, 1.0, 10.0]}, index=doses)
+    found = read(mdata, context_similarity="near", context_coordinates={"dose": "rank"}).contexts
+    np.testing.assert_array_equal(found.similarity, expected)
+    np.testing.assert_array_equal(found.distances["dose"][0], [0, 1, 4])
 
 
 def asymmetric(mdata):

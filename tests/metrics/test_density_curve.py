@@ -104,6 +104,8 @@ def test_repeats_share_compiled_code(caplog):
         ({"densities": [0.8]}, r"80\.0% of the fibers were measured; with 10\.0% held out, densities up to 0\.7 can"),
         ({"densities": []}, "`densities` is empty"),
         ({"densities": [-0.1, 0.3]}, "`densities` must be a positive number"),
+        ({"held_out": 1.0}, r"With 100\.0% of the fibers held out, none of those .* is left .* smaller `held_out`"),
+        ({"held_out": 0.8, "densities": [0.1]}, r"With 80\.0% of the fibers held out, none"),
         ({"held_out": 0}, "`held_out` must be a positive number"),
         ({"n_repeats": 0}, "`n_repeats`"),
         ({"methods": "magic"}, "`methods` must be one of"),

@@ -88,6 +88,30 @@ def test_whatever_blank_lines_there_are_at_the_end(gct, ends):
         np.testing.assert_array_equal(kx.pp.from_gct(gct).X[0], VALUES[0])
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("last", ["\t-1e-3", "\t"])
+def test_a_tab_at_the_end_of_every_line(gct, end, last):
+    text = GCT.replace("\t-1e-3", last)
+    gct.write_text(text, encoding="utf-8")
+    expected = kx.pp.from_gct(gct)
+    for blank in ([""], []):
+        head, *rest = text.split("\n")[:2], *(line + "\t" for line in text.split("\n")[2:-1]), *blank
+        for first in (head, [line + "\t" for line in head]):
+            gct.write_bytes(end.join([*first, *rest]).encode())
+            found = kx.pp.from_gct(gct)
+            np.testing.assert_array_equal(found.X, expected.X)
+            pd.testing.assert_frame_equal(found.obs, expected.obs)
+            pd.testing.assert_frame_equal(found.var, expected.var)
+
+
+@pytest.mark.parametrize(("old", "new"), [("\t-1e-3\t\n", "\t"), ("s2\t\n", "s2\ts3\n"), ("\t3\t\n", "\t3\t5\n")])
+def test_a_field_too_many_that_is_not_at_the_end_of_every_line(gct, old, new):
+    text = GCT.replace("\n", "\t\n").replace(old, new)
+    gct.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="is cut off or damaged: .* 5 lines of 4 fields"):
+        kx.pp.from_gct(gct)
+
+
 def test_repeated_names_stay(gct):
     gct.write_text(GCT.replace("s2", "s1"), encoding="utf-8")
     with pytest.warns(UserWarning, match="names are not unique"):

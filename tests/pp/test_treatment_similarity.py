@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 import kronax as kx
 
@@ -43,6 +44,20 @@ def test_positive_semi_definite(rng):
     found = mdata.obsp["annotation"].toarray()
     assert np.linalg.eigvalsh(found).min() > -1e-12
     np.testing.assert_array_equal(found, found.T)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_matrix])
+def test_no_other_matrix_is_lost(mdata, kind):
+    mdata.obsp["annotation"] = kind(np.eye(4))
+    for copy in (False, True):
+        with pytest.raises(ValueError, match=r"`mdata.obsp\['annotation'\]` is another matrix.* `del mdata.obsp"):
+            kx.pp.treatment_similarity(mdata, labels="moa", copy=copy)
+    np.testing.assert_array_equal(mdata.obsp["annotation"] @ np.eye(4), np.eye(4))
+    kx.pp.treatment_similarity(mdata, labels="moa", key_added="moa")
+    kx.pp.treatment_similarity(mdata, labels="moa", key_added="moa")  # the same again
+    del mdata.obsp["annotation"]
+    kx.pp.treatment_similarity(mdata, labels="moa")
+    assert (mdata.obsp["annotation"] != mdata.obsp["moa"]).nnz == 0
 
 
 def test_refused(mdata):

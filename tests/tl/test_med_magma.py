@@ -577,8 +577,8 @@ def test_what_is_written(counts):
         "tol": 1e-3,
     }
     assert (uns["converged"], uns["n_iter"], uns["version"]) == (True, 1, kx.__version__)
-    for name in ("rank", "noise", "power", "dispersion", "n_near_zero"):
-        assert uns[name] == getattr(fit, name)
+    found = {"rank": fit.rank, "noise": fit.noise, **dataclasses.asdict(fit.tails)}
+    assert {name: uns[name] for name in found} == found
     assert uns["reason"] == fit.status.reason
     np.testing.assert_allclose(uns["objective"], fit.status.objective, rtol=1e-12)
 

@@ -1,7 +1,7 @@
 """Files of AnnData and MuData objects; those that cannot be read, or written again, are refused before the work."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import mudata
 import pandas as pd
 from anndata import AnnData
 from mudata import MuData
+from scipy import sparse
 
 from kronax._cli.refusals import InputError, in_words, require_there
 from kronax._data import tensor as tensors
@@ -171,6 +172,24 @@ def n_bytes(path: Path) -> int:
     """Return the size of a file, or of all files of a store."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files)
+
+
+def matrices(data: AnnData | MuData) -> list[Any]:
+    """Return the matrices of an object, those of modalities aside."""
+    parts = [data.obsm, data.varm, data.obsp, data.varp]
+    own = []
+    if isinstance(data, AnnData):
+        parts.append(data.layers)
+        own = [data.X] if data.raw is None else [data.X, data.raw.X]
+    return [*own, *(value for part in parts for key, value in part.items() if key is not None)]
+
+
+def bytes_in_memory(found: Iterable[Any]) -> int:
+    """Add up the sizes of matrices, not compressed."""
+    return sum(
+        value.data.nbytes + value.indices.nbytes if sparse.issparse(value) else getattr(value, "nbytes", 0)
+        for value in found
+    )
 
 
 def write_h5ad(adata: AnnData, path: Path) -> None:

@@ -248,16 +248,11 @@ def keep_all_genes(chosen: Chosen, adata: AnnData) -> None:
 def _n_bytes(chosen: Chosen, args: argparse.Namespace) -> int:
     """Add up the matrices of an object and of the results, not compressed."""
     adata = chosen.adata
-    parts = (adata.layers, adata.obsm, adata.varm, adata.obsp, adata.varp)
-    matrices = [adata.X, *(value for part in parts for value in part.values())]
-    matrices += [adata.raw.X] if adata.raw is not None else []
-    in_memory = [value for value in matrices if not is_dask(value)]
-    there = sum(
-        value.data.nbytes + value.indices.nbytes if sparse.issparse(value) else getattr(value, "nbytes", 0)
-        for value in in_memory
-    )
-    if len(in_memory) < len(matrices):  # the file holds no more, and the one in use is kept twice for a while
-        there += 2 * min(files.n_bytes(args.file), sum(value.nbytes for value in matrices if is_dask(value)))
+    matrices = files.matrices(adata)
+    lazy = [value for value in matrices if is_dask(value)]
+    there = files.bytes_in_memory(value for value in matrices if not is_dask(value))
+    if lazy:  # the file holds no more, and the one in use is kept twice for a while
+        there += 2 * min(files.n_bytes(args.file), sum(value.nbytes for value in lazy))
     of_each = 3 * 2 * args.n_neighbors * 12 + 60 * 8  # three sparse matrices, and coordinates
     scales = adata.n_vars * 8 * (0 if chosen.batch is None else adata.obs[chosen.batch].nunique())
     return there + sum(adata.shape) * of_each + scales + 2**20  # and the overhead of any file

@@ -74,9 +74,12 @@ def with_all_rows(mdata: MuData) -> MuData:
 
 
 def _n_bytes(mdata: MuData) -> int:
-    """Add up the matrices of all modalities and one layer more in each, not compressed."""
-    shape = len(tensors.union(mdata)), max(adata.n_vars for adata in mdata.mod.values())
-    return 8 * int(np.prod(shape)) * sum(len(adata.layers) + 2 for adata in mdata.mod.values())
+    """Add up the matrices there, with a row for every treatment, and in each modality those of the results, not compressed."""
+    n, total = len(tensors.union(mdata)), files.bytes_in_memory(files.matrices(mdata))
+    for adata in mdata.mod.values():
+        there = files.bytes_in_memory(files.matrices(adata)) * n // max(adata.n_obs, 1)
+        total += there + 9 * n * adata.n_vars + 60 * 8 * (n + adata.n_vars)  # predictions with their mark; factors
+    return total + 2**20  # and the overhead of any file
 
 
 def report(mdata: MuData, seconds: float, settings: Sequence[str] = ()) -> str:

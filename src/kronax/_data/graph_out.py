@@ -4,7 +4,7 @@ Results for the cells of a MuData object are written to the object itself, those
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any
@@ -319,9 +319,8 @@ def _write_batches(
 
 def _report(fit: em.Structure) -> dict[str, Any]:
     """Return what ``uns`` holds of one fit."""
-    names = ["rank", "noise"]
-    names += ["power", "dispersion", "n_near_zero", "n_sampled"] if isinstance(fit, em.Fit) else []
-    return fit.status.stored() | {name: getattr(fit, name) for name in names}
+    tails = asdict(fit.tails) if isinstance(fit, em.Fit) else {}
+    return {**fit.status.stored(), "rank": fit.rank, "noise": fit.noise, **tails}
 
 
 def finish(
@@ -433,13 +432,13 @@ def _with_small_q(params: dict[str, Any], graph: dict[str, sparse.csr_array]) ->
 
 def _near_zero(matrices: Matrices, part: em.Structure, name: str, params: dict[str, Any]) -> list[str]:
     """Return a warning that counts the values taken for zeros, if there are any."""
-    if not isinstance(part, em.Fit) or not part.n_near_zero:
+    if not isinstance(part, em.Fit) or not part.tails.n_near_zero:
         return []
     n_entries = matrices.counts[name].rows.n_entries
     layer = params["layer"].get(name) if isinstance(params["layer"], Mapping) else params["layer"]
     where = place(layer, f"mdata[{name!r}]" if name else "adata")
     return [
-        f"{part.n_near_zero:,} of {n_entries:,} non-zero values of {where} are so small beside the others of their cell and "
+        f"{part.tails.n_near_zero:,} of {n_entries:,} non-zero values of {where} are so small beside the others of their cell and "
         "gene that they were taken for zeros: otherwise, their logarithms would have decided the power for all. Estimated or corrected "
         "counts and pseudocounts have such values where counts have 0. Set them to 0, in counts with "
         f"`{where.strip('`')}[{where.strip('`')} < 0.5] = 0`, to be sure which are meant; with `power=…` all are used as "

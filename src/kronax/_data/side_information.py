@@ -106,6 +106,7 @@ def _of_contexts(mdata: MuData, tensor: Tensor, sought: Sought) -> Links | None:
     if key is not None:
         where = f"mdata.uns[{key!r}]"
         table = _table(mdata, key, tensor.contexts)
+        table = table.set_axis(objects.texts(table.columns.to_numpy()), axis=1)
         if missing := [c for c in tensor.contexts if c not in table.columns]:
             msg = f"`{where}` has no columns for the contexts {checks.listed(missing)}. It needs a row and a column for each."
             raise ValueError(msg)
@@ -129,7 +130,7 @@ def _table(mdata: MuData, key: str, contexts: Sequence[str]) -> pd.DataFrame:
     if not isinstance(table, pd.DataFrame):
         msg = f"`mdata.uns[{key!r}]` must be a pandas.DataFrame with the contexts as index, found {checks.type_of(table)}."
         raise TypeError(msg)
-    table = table.set_axis(table.index.astype(str))
+    table = table.set_axis(objects.texts(table.index.to_numpy()))
     if missing := [c for c in contexts if c not in table.index]:
         msg = f"`mdata.uns[{key!r}]` has no rows for the contexts {checks.listed(missing)}; its index: {checks.listed(list(table.index))}."
         raise ValueError(msg)

@@ -138,6 +138,12 @@ def density_curve(
     if held_out is None:
         held_out = min(_HELD_OUT, float(measured.mean()) / 4)
     n_test = max(round(held_out * measured.size), 1)
+    if n_test >= measured.sum():
+        msg = (
+            f"With {held_out:.1%} of the fibers held out, none of those that were measured, {measured.mean():.1%}, is left for "
+            "training. Choose a smaller `held_out`."
+        )
+        raise ValueError(msg)
     most = (measured.sum() - n_test) / measured.size
     if densities is None:
         densities = _within(most, measured.size)

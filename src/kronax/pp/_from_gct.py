@@ -183,12 +183,14 @@ def _read_text(path: Path, samples: list[str] | None, genes: list[str] | None) -
         msg = f"{str(path)!r} is cut off or damaged: {error}."
         raise ValueError(msg) from error
     table = table.iloc[1:].set_axis(table.iloc[0].tolist(), axis=1)
-    shape = n_of_samples + n_genes, 1 + n_of_genes + n_samples
+    n_lines, width = n_of_samples + n_genes, 1 + n_of_genes + n_samples
     n_last = 1 + text.rstrip("\r\n ").rpartition("\n")[2].count("\t")
-    if (*table.shape, n_last) != (*shape, shape[1]):
+    if n_last == table.shape[1] == width + 1 and table.columns[width] == "" and (table.iloc[:, width] == "").all():
+        table, n_last = table.iloc[:, :width], width  # every line ends with a tab
+    if (*table.shape, n_last) != (n_lines, width, width):
         msg = (
             f"{str(path)!r} is cut off or damaged: {n_genes} genes and {n_samples} samples are announced, which makes "
-            f"{shape[0]} lines of {shape[1]} fields; found {table.shape[0]} of {table.shape[1]}, the last of {n_last}."
+            f"{n_lines} lines of {width} fields; found {table.shape[0]} of {table.shape[1]}, the last of {n_last}."
         )
         raise ValueError(msg)
     first = 1 + n_of_genes

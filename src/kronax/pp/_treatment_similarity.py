@@ -34,7 +34,7 @@ def treatment_similarity(
     sep
         What separates the labels in a cell, as in ``"EGFR|ERBB2"``; None if every cell holds one.
     key_added
-        Key of ``mdata.obsp``.
+        Key of ``mdata.obsp``. A matrix that is there and differs is never replaced.
     copy
         Return a copy and leave `mdata` unchanged.
 
@@ -53,7 +53,8 @@ def treatment_similarity(
     TypeError
         If `mdata` is not a MuData object of AnnData objects.
     ValueError
-        If `mdata` is backed or a view, its modalities do not share treatments, or no treatment has a label.
+        If `mdata` is backed or a view, its modalities do not share treatments, no treatment has a label, or
+        ``obsp[key_added]`` is another matrix.
 
     References
     ----------
@@ -87,9 +88,21 @@ def treatment_similarity(
         found = found + _jaccard(_incidence(mdata, column, sep, treatments)) / len(columns)
     found = found.tolil()
     found.setdiag(1.0)
+    found = found.tocsr()
+    _require_room(mdata, key_added, found)
     mdata = align.copied(mdata) if copy else mdata
-    mdata.obsp[key_added] = found.tocsr()
+    mdata.obsp[key_added] = found
     return mdata if copy else None
+
+
+def _require_room(mdata: MuData, key_added: str, found: sparse.csr_matrix) -> None:
+    """Require that no other matrix would be lost: one of the user's cannot be told from one of an earlier call."""
+    if key_added in mdata.obsp and (sparse.csr_matrix(mdata.obsp[key_added]) != found).nnz:
+        msg = (
+            f"`mdata.obsp[{key_added!r}]` is another matrix, which would be lost. Name another key with `key_added=…`, or "
+            f"delete it: `del mdata.obsp[{key_added!r}]`."
+        )
+        raise ValueError(msg)
 
 
 def _incidence(mdata: MuData, column: str, sep: str | None, treatments: pd.Index) -> sparse.csr_matrix:

@@ -46,7 +46,7 @@ def fit(x: np.ndarray, **arguments) -> em.Fit:
 def noise_free(x: np.ndarray, found: em.Fit) -> np.ndarray:
     """Z, from the matrix and the scales: |Z| = (|X| / (r c))^γ."""
     scales = np.exp(found.log_rows[:, None] + found.log_cols)
-    return np.sign(x) * (np.abs(x) / scales) ** found.power
+    return np.sign(x) * (np.abs(x) / scales) ** found.tails.power
 
 
 def assert_close(found, expected, tolerance: float):
@@ -57,7 +57,7 @@ def assert_same(found: em.Fit, expected: em.Fit, tolerance: float = 1e-7, *, row
     """Same embeddings and precisions, the expected ones' rows and columns rearranged."""
     assert found.rank == expected.rank
     assert found.status.n_iter == expected.status.n_iter
-    assert found.power == pytest.approx(expected.power, rel=1e-9)
+    assert found.tails.power == pytest.approx(expected.tails.power, rel=1e-9)
     assert found.noise == pytest.approx(expected.noise, rel=tolerance)
     np.testing.assert_allclose(found.status.objective, expected.status.objective, rtol=tolerance, atol=tolerance)
     for one, other, order in ((found.rows, expected.rows, rows), (found.cols, expected.cols, cols)):
@@ -95,7 +95,7 @@ def test_scales_of_rows_and_columns_change_nothing_but_the_scales(shape, max_ite
         np.testing.assert_allclose(
             found.margins.skewness, stats.skew(noise_free(x, clean), axis=0), rtol=1e-6, atol=1e-6
         )
-    assert noisy.dispersion == pytest.approx(clean.dispersion, rel=1e-10)
+    assert noisy.tails.dispersion == pytest.approx(clean.tails.dispersion, rel=1e-10)
     log_r, log_c = np.log(r), np.log(c)
     expected = clean.log_rows + log_r + log_c.mean(), clean.log_cols + log_c - log_c.mean()
     np.testing.assert_allclose(noisy.log_rows, expected[0], atol=1e-7)
@@ -142,7 +142,7 @@ def test_noise_free_matrix_is_on_the_fiber_and_scaled(shape, signed, rng):
     y = quotient(sparse.csr_array(x)).matrix.toarray()
     i, j = np.nonzero(x)
     design = np.hstack([np.eye(shape[0])[i], np.eye(shape[1])[j]])
-    change = np.log(np.abs(z[i, j])) - found.power * np.log(np.abs(y[i, j]))
+    change = np.log(np.abs(z[i, j])) - found.tails.power * np.log(np.abs(y[i, j]))
     np.testing.assert_allclose(design @ np.linalg.lstsq(design, change)[0], change, atol=1e-9)
     # the mode for Ω = I: sums of squares are the pattern's counts
     np.testing.assert_allclose((z**2).sum(1), (x != 0).sum(1), rtol=1e-7)
@@ -207,27 +207,27 @@ def test_is_what_the_equations_give(shape, center, rng):
 def test_signed_data_are_gaussian_as_they_are(rng):
     x = matrix(rng, signed=True)
     found = fit(x)
-    assert found.dispersion > GAUSSIAN_DISPERSION
-    assert found.power == 1.0
-    assert fit(np.abs(x)).power == pytest.approx(GAUSSIAN_DISPERSION / found.dispersion, rel=1e-12)
+    assert found.tails.dispersion > GAUSSIAN_DISPERSION
+    assert found.tails.power == 1.0
+    assert fit(np.abs(x)).tails.power == pytest.approx(GAUSSIAN_DISPERSION / found.tails.dispersion, rel=1e-12)
 
 
 def test_power_brings_the_dispersion_down(rng):
     x = matrix(rng)
     found = fit(x)
-    assert found.dispersion > GAUSSIAN_DISPERSION and found.power < 1
-    again = fit(x**found.power)
-    assert again.dispersion == pytest.approx(GAUSSIAN_DISPERSION, rel=1e-10)
-    assert again.power == pytest.approx(1.0, rel=1e-10)
-    assert fit(x**0.1).power == 1.0
+    assert found.tails.dispersion > GAUSSIAN_DISPERSION and found.tails.power < 1
+    again = fit(x**found.tails.power)
+    assert again.tails.dispersion == pytest.approx(GAUSSIAN_DISPERSION, rel=1e-10)
+    assert again.tails.power == pytest.approx(1.0, rel=1e-10)
+    assert fit(x**0.1).tails.power == 1.0
 
 
 @SHAPES
 def test_powers_of_the_data_give_the_same_graphs(shape, rng):
     x = matrix(rng, shape)
     one, squared = fit(x), fit(x**2)
-    assert min(one.dispersion, squared.dispersion) >= GAUSSIAN_DISPERSION
-    assert squared.power == pytest.approx(0.5 * one.power, rel=1e-10)
+    assert min(one.tails.dispersion, squared.tails.dispersion) >= GAUSSIAN_DISPERSION
+    assert squared.tails.power == pytest.approx(0.5 * one.tails.power, rel=1e-10)
     for side in ("rows", "cols"):
         assert_close(getattr(squared, side).embedding, getattr(one, side).embedding, 1e-7)
         assert_close(dense(getattr(squared, side).precision), dense(getattr(one, side).precision), 1e-7)
@@ -237,7 +237,7 @@ def test_powers_of_the_data_give_the_same_graphs(shape, rng):
 def test_given_power_is_used(rng):
     x = matrix(rng)
     found = fit(x, power=0.3)
-    assert found.power == 0.3
+    assert found.tails.power == 0.3
     by_hand = fit(x**0.3, power=1.0)
     assert_close(found.rows.embedding, by_hand.rows.embedding, 1e-8)
     np.testing.assert_allclose(found.log_rows, by_hand.log_rows / 0.3, atol=1e-7)
@@ -438,7 +438,7 @@ def test_presence_alone(rng):
     x = (matrix(rng) > 0).astype(float)
     found = fit(x)
     assert_sound(found, TALL)
-    assert found.dispersion < 1e-10 and found.power == 1.0
+    assert found.tails.dispersion < 1e-10 and found.tails.power == 1.0
 
 
 def test_same_numbers_twice(rng):
@@ -576,7 +576,7 @@ def test_penalties_with_moments_beyond_the_mode(kind, center, rng):
 
 def second_moments(x: np.ndarray, found: em.Fit) -> tuple[np.ndarray, np.ndarray]:
     """E[ZZᵀ] and E[ZᵀZ] for an estimate, ``|Z|`` having the geometric mean of the mode for Ω = I."""
-    z, first = noise_free(x, found), noise_free(x, fit(x, power=found.power))
+    z, first = noise_free(x, found), noise_free(x, fit(x, power=found.tails.power))
     pattern = x != 0
     z = z * np.exp(np.log(np.abs(first[pattern] / z[pattern])).mean())
     moments = laplace.moments(z, dense(found.rows.precision), dense(found.cols.precision))

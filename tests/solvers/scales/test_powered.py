@@ -27,18 +27,18 @@ def noise_free(found: Powered) -> np.ndarray:
 
 def back(found: Powered) -> np.ndarray:
     """``X``, from what is said of it."""
-    dense = found.rows.matrix.toarray()
-    return np.sign(dense) * np.exp(found.log_rows[:, None] + found.log_cols) * np.abs(dense) ** (1.0 / found.power)
+    dense, factors = found.rows.matrix.toarray(), np.exp(found.log_rows[:, None] + found.log_cols)
+    return np.sign(dense) * factors * np.abs(dense) ** (1.0 / found.tails.power)
 
 
 @pytest.mark.parametrize("sample", [N, N + 1, 10**6])
 def test_a_sample_of_all_rows_is_the_whole(sample, rng):
     x = sparse.csr_array(counts(rng))
     found, free = powered(x, None, sample), quotient(x)
-    assert found.n_sampled == N and found.dispersion == free.dispersion
+    assert found.tails.n_sampled == N and found.tails.dispersion == free.dispersion
     np.testing.assert_array_equal(found.log_rows, free.log_rows)
     np.testing.assert_array_equal(found.log_cols, free.log_cols)
-    np.testing.assert_allclose(found.rows.matrix.toarray(), free.matrix.toarray() ** found.power, rtol=1e-14)
+    np.testing.assert_allclose(found.rows.matrix.toarray(), free.matrix.toarray() ** found.tails.power, rtol=1e-14)
 
 
 @pytest.mark.parametrize("sample", [N, 100])
@@ -47,8 +47,8 @@ def test_factors_and_power_give_the_matrix_back(sample, power, rng):
     for x in (counts(rng), counts(rng) * rng.choice([-1.0, 1.0], (N, M))):
         found = powered(sparse.csr_array(x), power, sample)
         np.testing.assert_allclose(back(found), x, rtol=1e-10)
-        assert found.n_near_zero == 0
-    assert found.power == (1.0 if power is None else 0.4)  # signed
+        assert found.tails.n_near_zero == 0
+    assert found.tails.power == (1.0 if power is None else 0.4)  # signed
 
 
 @pytest.mark.parametrize("sample", [300, 100])
@@ -56,16 +56,16 @@ def test_power_of_a_sample(sample, rng):
     """Within 2% of that of the whole; rows are taken at a fixed distance."""
     x = counts(rng)
     whole, some = (powered(sparse.csr_array(x), None, count) for count in (N, sample))
-    assert whole.power < 1.0
-    assert some.power == pytest.approx(whole.power, rel=0.02)
-    assert some.n_sampled == sample
+    assert whole.tails.power < 1.0
+    assert some.tails.power == pytest.approx(whole.tails.power, rel=0.02)
+    assert some.tails.n_sampled == sample
     rows = powered(sparse.csr_array(x[:: N // sample][:, x[:: N // sample].any(0)]), None)
-    assert (some.power, some.dispersion) == (rows.power, rows.dispersion)
+    assert (some.tails.power, some.tails.dispersion) == (rows.tails.power, rows.tails.dispersion)
 
 
 @pytest.mark.parametrize("sample", [599, 250, 7])
 def test_no_more_rows_than_asked_for(sample, rng):
-    assert 0 < powered(sparse.csr_array(counts(rng)), 1.0, sample).n_sampled <= sample
+    assert 0 < powered(sparse.csr_array(counts(rng)), 1.0, sample).tails.n_sampled <= sample
 
 
 @pytest.mark.parametrize("power", [1.0, 0.5])
@@ -90,7 +90,7 @@ def test_scales_do_not_matter(rng):
     x = counts(rng)
     noisy = rng.lognormal(0.0, 2.0, (N, 1)) * x * rng.lognormal(0.0, 2.0, M)
     one, other = (powered(sparse.csr_array(values), None, 100) for values in (x, noisy))
-    assert other.power == pytest.approx(one.power, rel=1e-9)
+    assert other.tails.power == pytest.approx(one.tails.power, rel=1e-9)
     np.testing.assert_allclose(noise_free(other), noise_free(one), rtol=1e-7)
 
 
@@ -110,9 +110,9 @@ def test_values_that_stand_for_zeros_in_the_sample_lead_to_the_whole(rng):
     small = (x == 0) & (rng.random(x.shape) < 0.3)
     x[small] = 10 ** rng.uniform(-6, -4, small.sum())
     some, whole = (powered(sparse.csr_array(x), None, sample) for sample in (100, N))
-    assert some.n_near_zero == whole.n_near_zero > 0.9 * small.sum()
-    assert some.power == whole.power > 0.4
-    assert some.n_sampled == N
+    assert some.tails.n_near_zero == whole.tails.n_near_zero > 0.9 * small.sum()
+    assert some.tails.power == whole.tails.power > 0.4
+    assert some.tails.n_sampled == N
     np.testing.assert_array_equal(some.rows.matrix.toarray(), whole.rows.matrix.toarray())
 
 

@@ -121,3 +121,10 @@ def test_no_more_neighbours_than_asked_for_where_several_are_alike():
     x = tensor([UP, None], *([UP, profile] for profile in equal))
     sizes = np.sort(dnpp(x, DnppOptions(n_neighbors=2)).values[0, 1])
     np.testing.assert_allclose(sizes, [0.0, 4.5, 4.5])
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e300])
+def test_unit_may_be_any_number(unit, rng):
+    x = rng.normal(size=(8, 3, 6))
+    x[rng.random((8, 3)) < 0.3] = NAN
+    np.testing.assert_allclose(dnpp(unit * x).values / unit, dnpp(x).values, rtol=1e-12)

@@ -32,7 +32,7 @@ from kronax.solvers.rows.chunked import Chunked, OfBatches
 from kronax.solvers.rows.noise_free import Factors, Margins, NoiseFree
 from kronax.solvers.rows.rows import InMemory, Rows
 from kronax.solvers.scales.laplace import Laplace
-from kronax.solvers.scales.powered import SAMPLE, Powered, powered, powered_chunks
+from kronax.solvers.scales.powered import SAMPLE, Powered, Tails, powered, powered_chunks
 from kronax.solvers.scales.quotient import pattern_counts
 from kronax.solvers.status import Status, ended
 
@@ -92,24 +92,15 @@ class Fit(Structure):
     ----------
     log_rows, log_cols
         Logarithms of ``r``, (n,), and ``c``, (p,); the latter average to 0.
-    power
-        ``γ`` of Eq. 4.
-    dispersion
-        Root mean square of ``log|Y|`` over the non-zero entries of ``X``.
-    n_near_zero
-        How many of these were taken for zeros.
-    n_sampled
-        Rows from which ``power`` and ``dispersion`` were found.
+    tails
+        ``γ`` of Eq. 4, and how it was found.
     offsets
         What distinguishes the factors of the columns in every batch; None without batches.
     """
 
     log_rows: np.ndarray
     log_cols: np.ndarray
-    power: float
-    dispersion: float
-    n_near_zero: int
-    n_sampled: int
+    tails: Tails
     offsets: Offsets | None = None
 
 
@@ -186,10 +177,10 @@ def _seen(matrix: sparse.csr_array, *, power: float | None, n_comps: int) -> See
     cols = np.flatnonzero(pattern_counts(matrix)[1])
     all_seen = len(cols) == matrix.shape[1]
     found = fit(matrix if all_seen else matrix[:, cols], power=power, n_comps=n_comps, whole=False)
-    log_cols = np.zeros(matrix.shape[1])
+    log_cols, gamma = np.zeros(matrix.shape[1]), found.tails.power
     log_cols[cols] = found.log_cols
-    scales = np.exp(-found.power * (of_entries(found.log_rows, matrix) + log_cols[matrix.indices]))
-    return Seen(like(matrix, np.abs(matrix.data) ** found.power * scales), found.rows.embedding, found.power)
+    scales = np.exp(-gamma * (of_entries(found.log_rows, matrix) + log_cols[matrix.indices]))
+    return Seen(like(matrix, np.abs(matrix.data) ** gamma * scales), found.rows.embedding, gamma)
 
 
 def fit_chunks(
@@ -233,18 +224,15 @@ def fit_chunks(
 
 def _fit(run: "_Run", rows: Rows, found: Powered, offsets: Offsets | None, transposed: bool, *, whole: bool) -> Fit:
     """Put together where EM ended and the scales: ``|Z| = |Y|^γ·exp(a + b)``."""
-    a, b = to_host(run.step.mode.a), to_host(run.step.mode.b)
+    a, b = (to_host(side) / found.tails.power for side in (run.step.mode.a, run.step.mode.b))
     if transposed:
         a, b = b, a
-    log_rows, log_cols = found.log_rows - a / found.power, found.log_cols - b / found.power
+    log_rows, log_cols = found.log_rows - a, found.log_cols - b
     shift = log_cols.mean()
     return Fit(
         log_rows=log_rows + shift,
         log_cols=log_cols - shift,
-        power=found.power,
-        dispersion=found.dispersion,
-        n_near_zero=found.n_near_zero,
-        n_sampled=found.n_sampled,
+        tails=found.tails,
         offsets=offsets,
         **_structure(run, rows, transposed, whole=whole),
     )

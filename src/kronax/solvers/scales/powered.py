@@ -19,6 +19,28 @@ SAMPLE = 20_000  # rows, at most
 
 
 @dataclass(frozen=True)
+class Tails:
+    """How heavy the tails of values are without their scales, and the power at which they are Gaussian.
+
+    Attributes
+    ----------
+    power
+        ``γ``.
+    dispersion
+        Root mean square of ``log|Y|`` over the non-zero values of the rows looked at.
+    n_near_zero
+        How many values were taken for zeros.
+    n_sampled
+        How many rows were looked at.
+    """
+
+    power: float
+    dispersion: float
+    n_near_zero: int
+    n_sampled: int
+
+
+@dataclass(frozen=True)
 class Powered:
     """``sign(X)|X|^γ``, nearly without scales: ``|X| = exp(log_rows_i + log_cols_j)·|rows|^(1/γ)``.
 
@@ -28,23 +50,14 @@ class Powered:
         The pattern is that of ``X`` but for values that stand for zeros.
     log_rows, log_cols
         Logarithms of factors taken out, (n,) and (m,).
-    power
-        ``γ``.
-    dispersion
-        Root mean square of ``log|Y|``, in the rows looked at.
-    n_near_zero
-        How many values were taken for zeros.
-    n_sampled
-        How many rows were looked at.
+    tails
+        ``γ``, and how it was found.
     """
 
     rows: Rows
     log_rows: np.ndarray
     log_cols: np.ndarray
-    power: float
-    dispersion: float
-    n_near_zero: int
-    n_sampled: int
+    tails: Tails
 
 
 def powered(matrix: sparse.csr_array, power: float | None, sample: int = SAMPLE) -> Powered:
@@ -81,10 +94,7 @@ def powered(matrix: sparse.csr_array, power: float | None, sample: int = SAMPLE)
         rows=InMemory(like(rest, values)),
         log_rows=log_rows,
         log_cols=log_cols,
-        power=power,
-        dispersion=free.dispersion,
-        n_near_zero=int(near_zero.sum()),
-        n_sampled=some.shape[0],
+        tails=Tails(power, free.dispersion, n_near_zero=int(near_zero.sum()), n_sampled=some.shape[0]),
     )
 
 
@@ -117,10 +127,7 @@ def powered_chunks(rows: Chunked, some: sparse.csr_array, power: float | None, *
         rows=rows.prepared(replace(rows.preparation, sizes=np.exp(log_cols), power=power)),
         log_rows=np.zeros(rows.shape[0]),
         log_cols=log_cols,
-        power=power,
-        dispersion=free.dispersion,
-        n_near_zero=0,
-        n_sampled=some.shape[0],
+        tails=Tails(power, free.dispersion, n_near_zero=0, n_sampled=some.shape[0]),
     )
 
 

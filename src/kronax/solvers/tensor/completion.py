@@ -1,7 +1,10 @@
 """What every method of tensor completion returns, and what it has to know about the gaps."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from functools import wraps
+from typing import Any
 
 import numpy as np
 
@@ -97,6 +100,31 @@ class Completion:
     stand_in: str = "means"
     doubts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def unit_of(values: np.ndarray) -> float:
+    """Return the power of two that brings the largest value to size 1: squares are then numbers, in single precision too.
+
+    To divide by it, and to multiply, is exact.
+    """
+    largest = np.fmax.reduce(np.abs(values), axis=None, initial=0.0)
+    return 2.0 ** (int(np.frexp(largest)[1]) - 1)
+
+
+def equivariant(solve: Callable[..., Completion]) -> Callable[..., Completion]:
+    """Solve for values divided by their unit, and give that of the values to the predictions."""
+
+    @wraps(solve)
+    def solved(values: np.ndarray, *args: Any, **options: Any) -> Completion:
+        unit = unit_of(values)
+        found = solve(values / unit, *args, **options)
+        return replace(
+            found,
+            values=merged(values, found.values * unit),
+            variance=None if found.variance is None else found.variance * unit * unit,
+        )
+
+    return solved
 
 
 def whole_fibers(measured: np.ndarray) -> bool:

@@ -10,7 +10,14 @@ from scipy import sparse
 from kronax.solvers import checks
 from kronax.solvers.device import each_on_all_cores, on_all_cores, one_thread_each
 from kronax.solvers.status import CLOSED_FORM
-from kronax.solvers.tensor.completion import Completion, Fallback, measured_fibers, per_fiber, require_values
+from kronax.solvers.tensor.completion import (
+    Completion,
+    Fallback,
+    equivariant,
+    measured_fibers,
+    per_fiber,
+    require_values,
+)
 from kronax.solvers.tensor.means import first_of, means
 from kronax.solvers.tensor.method import Options
 
@@ -132,6 +139,7 @@ def _pairwise_correlations(profiles: np.ndarray) -> np.ndarray:
     return np.where(defined, np.clip(covariance / scale, -1.0, 1.0), np.nan)
 
 
+@equivariant
 def dnpp(values: np.ndarray, options: DnppOptions = DnppOptions(), *, progress: bool = False) -> Completion:
     """Predict a profile from the most similar treatments measured in the context (Hodos et al. 2018, section 2.3).
 

@@ -25,7 +25,7 @@ METHODS: dict[MethodName, Method] = {
     "kronecker": Method(wiener.kronecker, KroneckerOptions, wiener.needs, advice=more_iterations, share=share),
     "mean_1d": Method(mean_1d, Mean1dOptions, tensors(6)),
     "mean_2d": Method(mean_2d, Mean2dOptions, tensors(6)),
-    "dnpp": Method(dnpp, DnppOptions, tensors(6)),
+    "dnpp": Method(dnpp, DnppOptions, tensors(7)),
     "falrtc": trace_norm(falrtc, FalrtcOptions, tensors(12)),
     "halrtc": trace_norm(halrtc, HalrtcOptions, tensors(24)),
     "silrtc": trace_norm(silrtc, SilrtcOptions, tensors(14)),

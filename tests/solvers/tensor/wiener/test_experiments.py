@@ -1,5 +1,7 @@
 """Which fibers to measure next."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -122,6 +124,16 @@ def test_better_than_chance_and_than_the_least_confident_first():
             row[i] = error_after(picks, truth, noisy, measured, tested)
     assert errors[:, 0].mean() < 0.97 * errors[:, 1].mean()
     assert errors[:, 0].mean() < 0.97 * errors[:, 2].mean()
+
+
+def test_unit_does_not_matter(rng):
+    _, noisy, measured = simulated(rng)
+    values, unit, options = hide(noisy, ~measured), 2.0**100, replace(FIXED, single_precision=True)
+    filled = kronecker(values, options).values
+    chosen = {"noise": 1.0, "own_share": 0.2, "common_share": 0.1}
+    one, other = (next_experiments(u * values, u * filled, ~measured, 3, chosen, options) for u in (1.0, unit))
+    np.testing.assert_array_equal(other.treatment, one.treatment)
+    np.testing.assert_allclose(other.gain, one.gain, rtol=1e-5)
 
 
 @pytest.mark.parametrize("delta", [1.0, np.inf])

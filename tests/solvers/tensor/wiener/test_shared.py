@@ -51,6 +51,14 @@ def test_nothing_of_a_fold_leaks_into_what_is_known_for_it(tensor, gaps, rng):
     assert all(differ)  # each of the others was told by sets without it
 
 
+@pytest.mark.parametrize("unit", [2.0**100, 2.0**-100])
+def test_unit_does_not_matter(tensor, unit):
+    values, fold = tensor
+    for one, other in zip(*(shared.share(x, fold, 7, CHOSEN) for x in (values, unit * values)), strict=True):
+        assert one.prior == other.prior
+        np.testing.assert_allclose(other.within(SIZES), one.within(SIZES), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("n", "gaps", "precisions"),  # of 10 treatments, there are fewer fibers than genes
     [

@@ -115,6 +115,15 @@ def test_a_given_similarity_is_scaled_to_the_correlations(rng):
     assert found.parameters["nugget"] == pytest.approx(0.5, rel=1e-4)
 
 
+@pytest.mark.parametrize("shared", [0.0, 9.0])
+def test_contexts_given_as_unlike_are_drawn_to_no_correlation(rng, shared):
+    found = target_of(np.full((3, 3), shared), np.full((3, 3), 0.7), Links(np.eye(3)))
+    np.testing.assert_array_equal(found.values, 0.0 * np.eye(3))
+    values = on_a_grid(rng, n_treatments=12)[:, :3]
+    values[rng.random(values.shape[:2]) < 0.2] = NAN
+    assert np.isfinite(kronecker(values, FIXED, side=Side(contexts=Links(np.eye(3)))).values).all()
+
+
 def test_context_never_measured(rng):
     """It is predicted from its neighbours on the scale, better than by the treatments' means, with a confidence that it reaches."""
     truth = on_a_grid(rng)

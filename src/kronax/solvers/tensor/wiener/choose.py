@@ -40,4 +40,5 @@ def choose(folds: Folds, options: KroneckerOptions, progress: bool) -> Prior:
 def squared_error(found: HeldOut) -> float:
     """Sum the squared errors, each as often as its precision says."""
     square = np.square(found.predicted - found.truth)
-    return float(np.nansum(square if found.weights is None else square * found.weights, dtype=np.float64))
+    total = np.nansum(square if found.weights is None else square * found.weights, dtype=np.float64)
+    return float(total) * found.unit * found.unit

@@ -91,7 +91,7 @@ def target_of(shared: np.ndarray, rho: np.ndarray, links: Links | None) -> Targe
 
     def fit(k: np.ndarray) -> tuple[float, float]:
         """Return the share of the kernel and the squared error."""
-        share = (n @ (seen * k) + more * _ASSUMED * k.sum()) / (n @ k**2 + more * (k @ k))
+        share = _ratio(n @ (seen * k) + more * _ASSUMED * k.sum(), n @ k**2 + more * (k @ k))  # of k = 0, any would do
         share = float(np.clip(share, 0.0, 1.0))
         return share, float(n @ np.square(seen - share * k) + more * np.square(_ASSUMED - share * k).sum())
 

@@ -25,6 +25,7 @@ import jax
 import numpy as np
 
 from kronax.solvers.device import to_device
+from kronax.solvers.tensor.completion import unit_of
 from kronax.solvers.tensor.side import NOTHING, Links, Side
 from kronax.solvers.tensor.wiener import kernels
 from kronax.solvers.tensor.wiener.coordinates import rotate
@@ -209,7 +210,8 @@ def next_experiments(
     side
         The side information that these name.
     """
-    measured = ~np.isnan(values)
+    measured, unit = ~np.isnan(values), unit_of(values)
+    values, completed = values / unit, completed / unit
     with jax.enable_x64(True):
         task = rotate(values, measured, options, side)
         key = parameters.get("treatment_similarity", "none")

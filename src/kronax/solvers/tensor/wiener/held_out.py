@@ -35,6 +35,8 @@ class HeldOut(NamedTuple):
         Of the fibers, ``(n, r)``; NaN where not measured.
     weights
         Precisions of the fibers, ``(n, 1)`` or ``(n, r)``; None if all are alike.
+    unit
+        That of all values.
     """
 
     mask: np.ndarray
@@ -43,6 +45,7 @@ class HeldOut(NamedTuple):
     truth: np.ndarray
     predicted: np.ndarray
     weights: np.ndarray | None
+    unit: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ from kronax.solvers.device import to_host
 from kronax.solvers.tensor.completion import (
     Completion,
     Fallback,
+    equivariant,
     merged,
     per_fiber,
     require_values,
@@ -61,6 +62,7 @@ from kronax.solvers.tensor.wiener.unmeasured import Unmeasured, predict_unmeasur
 from kronax.solvers.tensor.wiener.variance import posterior_variance, require_fibers
 
 
+@equivariant
 def kronecker(
     values: np.ndarray,
     options: KroneckerOptions = KroneckerOptions(),
@@ -162,7 +164,7 @@ def _fall_back(
 
 def needs(measured: np.ndarray, options: KroneckerOptions) -> Memory:
     """Estimate the memory of a solve; for the variance, require a number of fibers without gaps that it allows."""
-    memory = tensors(11, with_gaps=22)(measured, options)
+    memory = tensors(12, with_gaps=23)(measured, options)
     if not options.variance:
         return memory
     n_whole = int(measured.all(axis=2).sum())

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from kronax.solvers.device import computing, each_solved, to_host
+from kronax.solvers.tensor.completion import unit_of
 from kronax.solvers.tensor.folds import hide
 from kronax.solvers.tensor.side import NOTHING, Side
 from kronax.solvers.tensor.wiener.choose import choose
@@ -54,6 +55,8 @@ class _Set:
         Their values ``(n, r)``, and last the length of what lies outside the task's coordinates, if it has its own.
     weights
         Their precisions; None if all are alike.
+    unit
+        Of the task and the truth: no value of the three folds tells of it.
     found
         What was made of predictions, by how they were made and by the fold that it is for.
     solving
@@ -66,6 +69,7 @@ class _Set:
     fold: np.ndarray
     truth: np.ndarray
     weights: np.ndarray | None
+    unit: float
     found: dict[tuple, dict[int, Any]] = field(default_factory=dict)
     solving: Lock = field(default_factory=Lock)
 
@@ -87,7 +91,7 @@ class _Set:
         beyond = self.truth.shape[1] - x.shape[2]  # nothing is predicted there
         predicted = np.pad(x[mask], ((0, 0), (0, beyond)))
         weights = None if self.weights is None else self.weights[others]
-        return HeldOut(mask, self.start.missing, x, self.truth[others], predicted, weights)
+        return HeldOut(mask, self.start.missing, x, self.truth[others], predicted, weights, self.unit)
 
 
 @dataclass(frozen=True)
@@ -163,12 +167,12 @@ def _known(folds: _Folds, options: KroneckerOptions) -> Known:
 def _set(values: np.ndarray, hidden: np.ndarray, fold: np.ndarray, options: KroneckerOptions, side: Side) -> _Set:
     """Hold fibers out of the part of a tensor that candidates are ranked on."""
     rest = hide(values, hidden)
-    measured = ~np.isnan(rest)
-    task = rotate(rest, measured, options, side)
+    measured, unit = ~np.isnan(rest), unit_of(rest)
+    task = rotate(rest / unit, measured, options, side)
     rows = ranked(task.values.shape, options.random_state)
     kept = measured[rows].any(axis=2)
     compared = hidden[rows] & kept.any(axis=1, keepdims=True) & kept.any(axis=0)
-    truth = values[rows][compared].astype(np.float64)
+    truth = values[rows][compared].astype(np.float64) / unit
     if task.basis is not None:
         scores = truth @ task.basis.T
         beyond = np.linalg.norm(truth - scores @ task.basis, axis=1, keepdims=True)
@@ -176,4 +180,4 @@ def _set(values: np.ndarray, hidden: np.ndarray, fold: np.ndarray, options: Kron
     weights = relative_weights(side.weights, ~np.isnan(values))
     weights = None if weights is None else weights[rows][compared]
     task = some_treatments(task, rows)
-    return _Set(task, start_of(task), compared, fold[rows][compared], truth.astype(np.float32), weights)
+    return _Set(task, start_of(task), compared, fold[rows][compared], truth.astype(np.float32), weights, unit)

@@ -109,11 +109,13 @@ def start_of(task: Task, held_out: np.ndarray | None = None) -> Start:
 
 
 def solve(task: Task, prior: Prior, tol: float, max_iter: int, progress: bool, start: Start) -> tuple[Array, Status]:
-    """Iterate Eq. 1; return the filled tensor and how the solve ended; its objective is the change of every sweep.
+    """Iterate Eq. 1; return the filled tensor and how the solve ended.
 
-    Of every sweep nothing leaves the device but the size of its change, and, where that is the host, its eigenproblem.
+    The objective is the change of the missing entries in every sweep, of the norm of the measured ones. Of every sweep nothing
+    leaves the device but the size of its change, and, where that is the host, its eigenproblem.
     """
-    goal, measured, gaps, similarity = tol * start.norm, start.measured, start.gaps, start.similarity
+    norm = start.norm or 1.0  # with only zeros nothing changes
+    measured, gaps, similarity = start.measured, start.gaps, start.similarity
     mixing, axes = mixing_of(task, prior), None if task.axes is None else to_device(task.axes)
     v_c, w_c, noise, momentum = (
         to_device(a, task.dtype) for a in (start.context.vectors, start.context.values, prior.noise * start.noise, 0.0)
@@ -126,11 +128,14 @@ def solve(task: Task, prior: Prior, tol: float, max_iter: int, progress: bool, s
         treatment, w_g = learnt_kernels(x, axes, measured, mixing, similarity)
         v_d, w_d, w_g = (to_device(a, task.dtype) for a in (treatment.vectors, treatment.values, w_g))
         new, x, momentum, square = sweep(x, new, gaps, imprecise, momentum, v_d, v_c, axes, w_d, w_c, w_g, noise)
-        trace.append(float(to_host(square)) ** 0.5)
-        if trace[-1] < goal:
-            reason = f"a sweep changed the missing entries by {trace[-1]:.2g}, less than {goal:.2g}"
+        trace.append(float(to_host(square)) ** 0.5 / norm)
+        if trace[-1] < tol:
+            reason = f"a sweep changed the missing entries by {trace[-1]:.2g} of the measured ones' norm, less than tol={tol:g}"
             return new, ended(True, reason, trace)
-    reason = f"the last of {max_iter} sweeps still changed the missing entries by {trace[-1]:.2g}, more than {goal:.2g}"
+    reason = (
+        f"the last of {max_iter} sweeps still changed the missing entries by {trace[-1]:.2g} of the measured ones' norm, more "
+        f"than tol={tol:g}"
+    )
     return new, ended(False, reason, trace)
 
 
