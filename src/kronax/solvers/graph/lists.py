@@ -89,7 +89,7 @@ def _in_lists(rows: np.ndarray) -> _Lists:
     in_blocks(assign, range(0, n, _ROWS), progress=False)
     found = np.split(np.argsort(label, kind="stable"), np.cumsum(np.bincount(label))[:-1])
     members = [part for of_list in found for part in _halved(rows, of_list, _LONGEST * n / n_lists) if len(part)]
-    order, starts = np.concatenate(members), np.cumsum([0, *map(len, members)])
+    order, starts = np.concatenate(members, dtype=np.int32), np.cumsum([0, *map(len, members)])
     label[order] = np.repeat(np.arange(len(members)), np.diff(starts))
     # the matrix that adds up the rows of every list
     centres = (sparse.csr_array((np.ones(n), order, starts)) @ rows) / np.diff(starts)[:, None]
