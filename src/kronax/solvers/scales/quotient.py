@@ -66,7 +66,7 @@ def quotient(matrix: sparse.csr_array) -> Quotient:
     matrix
         ``X``, CSR, float64, no stored zeros.
     """
-    values = np.abs(matrix.data)
+    values = np.abs(matrix.data).astype(np.float64, copy=False)
     np.log(values, out=values)
     found = _two_way_fit(InMemory(like(matrix, values)), _identity)
     values -= of_entries(found.log_rows, matrix)
