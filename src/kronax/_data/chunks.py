@@ -75,7 +75,8 @@ def read_chunks(found: Any, where: str, raw: str, n_sampled: int = SAMPLE) -> Co
         col_counts[genes],
         Preparation(None if all_genes else genes),
     )
-    sample = sparse.csr_array(sparse.vstack([part.sample for part in surveys], format="csr")[:, genes])
+    sample = sparse.csr_array(sparse.vstack([part.sample for part in surveys], format="csr"))
+    sample = sample if all_genes else sample[:, genes]
     return Counts(rows, cells, genes, shape, sum(part.n_negative for part in surveys), sample)
 
 

@@ -8,6 +8,7 @@ from scipy import sparse
 from kronax._data.matrix import Counts
 from kronax._logging import warn
 from kronax.solvers import checks
+from kronax.solvers.graph.graph import placed
 
 
 def warn_of_isolated(adata: AnnData, counts: Counts, of: str = "") -> None:
@@ -28,15 +29,20 @@ def _report(kind: str, names: pd.Index, kept: np.ndarray) -> str:
 
 
 def expand(values: np.ndarray, positions: np.ndarray, n: int, *, fill: float = 0.0) -> np.ndarray:
-    """Put rows of an array at their positions among ``n``; the others hold ``fill``."""
+    """Put rows of an array at their positions, ascending, among ``n``; the others hold ``fill``.
+
+    If there are no others, the result has the memory of the array.
+    """
+    if len(positions) == n:
+        return np.ascontiguousarray(values, np.float64)
     full = np.full((n, *values.shape[1:]), fill)
     full[positions] = values
     return full
 
 
 def expand_square(matrix: sparse.csr_array, positions: np.ndarray, n: int) -> sparse.csr_matrix:
-    """Put the rows and columns of a square matrix at their positions among ``n``; the others are empty."""
-    counts = np.zeros(n + 1, matrix.indptr.dtype)
-    counts[positions + 1] = np.diff(matrix.indptr)
-    indices = positions[matrix.indices].astype(matrix.indices.dtype)
-    return sparse.csr_matrix((matrix.data, indices, np.cumsum(counts, dtype=counts.dtype)), shape=(n, n))
+    """Put the rows and columns of a square matrix at their positions, ascending, among ``n``; the others are empty.
+
+    If there are no others, the result has the memory of the matrix.
+    """
+    return sparse.csr_matrix(placed(matrix, positions, n))

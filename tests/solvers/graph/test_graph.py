@@ -1,5 +1,8 @@
 """Graphs: the right neighbours, the weights of UMAP, and what scanpy and a reader of the matrices rely on."""
 
+import os
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -150,6 +153,47 @@ def test_rows_of_zeros_are_isolated(rng):
     np.testing.assert_allclose(
         found.connectivities[others][:, others].toarray(), alone.connectivities.toarray(), rtol=1e-9
     )
+
+
+def around(rows, k):
+    """Search among rows in groups of ten: the ``k`` that follow in the group, from the last on to the first."""
+    i = np.arange(len(rows))[:, None]
+    return i - i % 10 + (i % 10 + np.arange(1, k + 1)) % 10
+
+
+def test_groups_do_not_depend_on_each_other(rng):
+    embedding = 1.0 + 0.3 * rng.normal(size=(40_000, 6))  # more rows than are worked on at a time
+    whole, part = (affinity_graph(rows, 4, search=around) for rows in (embedding, embedding[-10_000:]))
+    for found, expected in zip(
+        (whole.connectivities, whole.distances), (part.connectivities, part.distances), strict=True
+    ):
+        assert (found != found.T).nnz == 0
+        assert (found[-10_000:, -10_000:] != expected).nnz == 0
+        assert expected.nnz > 4 * 10_000
+
+
+def test_distances_are_those_of_rows_of_unit_length(rng):
+    embedding = 1.0 + 0.3 * rng.normal(size=(5_000, 6))
+    distances = affinity_graph(embedding, 4, search=around).distances.tocoo()
+    unit = embedding / np.linalg.norm(embedding, axis=1, keepdims=True)
+    apart = np.linalg.norm(unit[distances.row] - unit[distances.col], axis=1)
+    np.testing.assert_allclose(distances.data, apart, rtol=1e-12)
+
+
+def test_memory_of_a_graph(rng, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)  # every thread has room of its own
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    n, k = 50_000, 9
+    embedding = 1.0 + 0.3 * rng.normal(size=(n, 50))
+    tracemalloc.start()
+    try:
+        graph = affinity_graph(embedding, k, search=around)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    n_edges = graph.connectivities.nnz
+    # rows of unit length, neighbours and weights, or the graph, its one-sided weights twice and room for all their edges
+    assert peak < 1.3 * max(8 * n * (50 + 2 * k), 12 * (2 * n_edges + 4 * n * k))
 
 
 def test_equal_rows(rng):

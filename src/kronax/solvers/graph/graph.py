@@ -68,12 +68,26 @@ def without_weak(graph: Graph, fold: float) -> Graph:
     return assembled(weights, distances)
 
 
+def placed(matrix: sparse.csr_array, positions: np.ndarray, n: int) -> sparse.csr_array:
+    """Put the rows and columns of a square matrix at their positions, ascending, among ``n``; the others are empty.
+
+    If there are no others, the result has the memory of the matrix.
+    """
+    if len(positions) == n:
+        return matrix
+    counts = np.zeros(n + 1, matrix.indptr.dtype)
+    counts[positions + 1] = np.diff(matrix.indptr)
+    indices = positions.astype(matrix.indices.dtype)[matrix.indices]
+    return sparse.csr_array((matrix.data, indices, np.cumsum(counts, dtype=counts.dtype)), shape=(n, n))
+
+
 def to_csr(neighbours: np.ndarray, values: np.ndarray) -> sparse.csr_array:
     """Put the values of every row at the positions of its neighbours."""
     n, k = neighbours.shape
-    index = np.int32 if n * k <= np.iinfo(np.int32).max else np.int64  # SciPy 1.13 has no function for it
-    parts = values.ravel(), neighbours.ravel().astype(index), np.arange(0, n * k + 1, k, dtype=index)
-    matrix = sparse.csr_array(parts, shape=(n, n), copy=True)
+    # the union with the transposed matrix has up to twice as many; SciPy 1.13 has no function for it
+    index = np.int32 if 2 * n * k <= np.iinfo(np.int32).max else np.int64
+    parts = values.flatten(), neighbours.ravel().astype(index), np.arange(0, n * k + 1, k, dtype=index)
+    matrix = sparse.csr_array(parts, shape=(n, n))
     matrix.eliminate_zeros()
     matrix.sort_indices()
     return matrix

@@ -20,6 +20,7 @@ _LONGEST = 4.0  # a list of all rows may be so much longer than the mean
 _SAMPLED = 32  # rows a list from which the centres of the lists are found
 _STEPS = 4  # of the power method, towards the direction in which a list is longest
 _TRIED = 512  # rows whose neighbours tell the recall
+_FEWEST = 8  # of these at a time
 _ERRORS = 2.0  # standard errors by which the sample's recall has to exceed the one asked for
 _ROWS = 4096  # in a block
 
@@ -88,7 +89,7 @@ def _in_lists(rows: np.ndarray) -> _Lists:
     in_blocks(assign, range(0, n, _ROWS), progress=False)
     found = np.split(np.argsort(label, kind="stable"), np.cumsum(np.bincount(label))[:-1])
     members = [part for of_list in found for part in _halved(rows, of_list, _LONGEST * n / n_lists) if len(part)]
-    order, starts = np.concatenate(members), np.cumsum([0, *map(len, members)])
+    order, starts = np.concatenate(members, dtype=np.int32), np.cumsum([0, *map(len, members)])
     label[order] = np.repeat(np.arange(len(members)), np.diff(starts))
     # the matrix that adds up the rows of every list
     centres = (sparse.csr_array((np.ones(n), order, starts)) @ rows) / np.diff(starts)[:, None]
@@ -125,7 +126,7 @@ def _reach(rows: np.ndarray, lists: _Lists, k: int, recall: float) -> np.ndarray
     tried = lists.order[np.arange(_TRIED) * n // _TRIED]  # of every list its share
     place = np.argsort(lists.nearest[lists.label[tried]], axis=1)  # of a list among the nearest
     needed = np.empty((_TRIED, k), np.int64)  # lists, for the first, second, … true neighbour
-    size, group = rows_at_a_time(n), group_size(n, k)
+    size, group = rows_at_a_time(2 * n, _FEWEST), group_size(n, k)  # of scores in double precision
     padding = -n % group
 
     def find(start: int) -> None:
@@ -157,7 +158,7 @@ def _searched(rows: np.ndarray, lists: _Lists, reach: np.ndarray, k: int, progre
     """
     (n, width), sizes = rows.shape, lists.sizes
     offsets = np.empty((n, width), np.float32)  # of the rows from the centres of their lists, list after list
-    found = np.empty((n, k), np.int64)
+    found = np.empty((n, k), lists.order.dtype)
 
     def offset(start: int) -> None:
         block = lists.order[start : start + _ROWS]

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from kronax.solvers import device
 from kronax.solvers.device import block_size, to_device, to_host
 
-_SCORES = 2**22  # numbers held at a time by every thread, 16 MiB in float32, ...
+_SCORES = 2**21  # numbers held at a time by every thread, 8 MiB in float32, ...
 _FEWEST = 16  # ... but at least the scores of so many rows, lest products are slow
 _ON_DEVICE = 2**23  # numbers held at a time on an accelerator without much memory
 _SPARE = 10  # candidates beyond the neighbours asked for: what float32 may misplace
@@ -47,6 +47,8 @@ def in_blocks(block: Callable[[int], object], starts: range, *, progress: bool) 
 
     What it finds does not depend on the number of threads if every block writes to its own place.
     """
+    if not starts:
+        return
     with device.one_thread_each():
         ends = device.each_on_all_cores(block, starts)
         if progress and len(starts) > 1:
@@ -55,9 +57,9 @@ def in_blocks(block: Callable[[int], object], starts: range, *, progress: bool) 
             pass
 
 
-def rows_at_a_time(n: int) -> int:
+def rows_at_a_time(n: int, fewest: int = _FEWEST) -> int:
     """Return of how many rows a thread should hold the scores with ``n`` others."""
-    return max(_FEWEST, _SCORES // n)
+    return max(fewest, _SCORES // n)
 
 
 def group_size(n: int, k: int) -> int:

@@ -6,11 +6,13 @@ from functools import partial
 import numpy as np
 from scipy import sparse
 
-from kronax.solvers.graph.graph import SMALLEST_CORRELATION, Graph, assembled, to_csr
+from kronax.solvers.graph.graph import SMALLEST_CORRELATION, Graph, assembled, placed, to_csr
 from kronax.solvers.graph.lists import nearest
 from kronax.solvers.graph.search import in_blocks
+from kronax.solvers.rows.block import rows_of
 
 _NUMBERS = 2**19  # in a block of differences: 4 MiB
+_ROWS = 2**14  # of a part of a graph
 _STEPS = 64
 _LAST_STEP = 1e-13  # relative to the kernel's width
 _SMALLEST_WIDTH, _LARGEST_WIDTH = 1e-3, 1e3  # of the kernel, relative to the mean distance to the neighbours
@@ -40,43 +42,102 @@ def affinity_graph(
         exact search if None.
     """
     search = search or partial(nearest, recall=1.0, progress=progress)
-    weights, distances = _one_sided(embedding, n_neighbors, search)
-    other_side = weights.T.tocsr()
-    union = weights + other_side - weights * other_side
-    return assembled(union, distances.maximum(distances.T))
-
-
-def _one_sided(embedding: np.ndarray, n_neighbors: int, search: Search) -> tuple[sparse.csr_array, sparse.csr_array]:
-    """Return weights and distances from every row to its neighbours."""
-    n, length = len(embedding), np.linalg.norm(embedding, axis=1)
+    length = _lengths(embedding)
     alive = np.flatnonzero(length > 0)
+    weights = placed(_united(_one_sided(embedding, length, alive, n_neighbors, search)), alive, len(embedding))
+    return assembled(weights, _distances(embedding, length, weights))
+
+
+def _lengths(embedding: np.ndarray) -> np.ndarray:
+    """Return the length of every row, without an array of all squares."""
+    n, width = embedding.shape
+    size = max(1, _NUMBERS // width)
+    return np.concatenate([np.linalg.norm(embedding[start : start + size], axis=1) for start in range(0, n, size)])
+
+
+def _one_sided(
+    embedding: np.ndarray, length: np.ndarray, alive: np.ndarray, n_neighbors: int, search: Search
+) -> sparse.csr_array:
+    """Return the weights of the neighbours of every row that is not zero, (m, m)."""
+    k = max(0, min(n_neighbors, len(alive) - 1))
+    if not k:
+        return sparse.csr_array((len(alive), len(alive)))
+    return to_csr(*_nearest(embedding, length, alive, k, search, np.log2(max(n_neighbors, 2))))
+
+
+def _nearest(
+    embedding: np.ndarray, length: np.ndarray, alive: np.ndarray, k: int, search: Search, total: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the neighbours of every row that is not zero, and their weights, (m, k) each."""
     rows = embedding[alive]
     rows /= length[alive, None]
-    k = max(0, min(n_neighbors, len(alive) - 1))
-    neighbours, weights, distances = np.zeros((n, k), np.int64), np.zeros((n, k)), np.zeros((n, k))
-    if k:
-        near = search(rows, k)
-        neighbours[alive] = alive[near]
-        distances[alive], weights[alive] = _fuzzy_weights(rows, near, np.log2(max(n_neighbors, 2)))
-    return to_csr(neighbours, weights), to_csr(neighbours, np.where(weights > 0, distances, 0.0))
+    near = search(rows, k)
+    return near, _fuzzy_weights(rows, near, total)
 
 
-def _fuzzy_weights(rows: np.ndarray, neighbours: np.ndarray, total: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distances to the neighbours and weights in (0, 1]; 0 where the cosine is not positive."""
+def _fuzzy_weights(rows: np.ndarray, neighbours: np.ndarray, total: float) -> np.ndarray:
+    """Return weights in (0, 1]; 0 where the cosine is not positive."""
     n, k = neighbours.shape
-    distances, weights = np.empty((n, k)), np.empty((n, k))
+    weights = np.empty((n, k))
     size = max(1, _NUMBERS // (k * rows.shape[1]))
 
     def weigh(start: int) -> None:
         block = slice(start, start + size)
-        apart = rows[neighbours[block]] - rows[block, None]
-        squared = np.vecdot(apart, apart)
+        squared = _squared(rows[neighbours[block]], rows[block, None])
         connected = 1.0 - 0.5 * squared > SMALLEST_CORRELATION
-        distances[block] = np.maximum(np.sqrt(squared), _SMALLEST_DISTANCE)
-        weights[block] = _kernel(distances[block], connected, total)
+        weights[block] = _kernel(np.maximum(np.sqrt(squared), _SMALLEST_DISTANCE), connected, total)
 
     in_blocks(weigh, range(0, n, size), progress=False)
-    return distances, weights
+    return weights
+
+
+def _squared(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the squared distances of rows from others; ``rows`` is overwritten."""
+    rows -= others
+    return np.vecdot(rows, rows)
+
+
+def _united(weights: sparse.csr_array) -> sparse.csr_array:
+    """Return ``w + w' − ww'``, ``w'`` from the transposed matrix: a part of the rows at a time, into one memory."""
+    other_side = weights.T.tocsr()
+    most = 2 * weights.nnz
+    values, indices = np.empty(most), np.empty(most, weights.indices.dtype)
+    indptr = np.zeros(len(weights.indptr), weights.indptr.dtype)
+    for start in range(0, len(indptr) - 1, _ROWS):
+        block = slice(start, min(start + _ROWS, len(indptr) - 1))
+        own, other = rows_of(weights, block), rows_of(other_side, block)
+        union = own + other - own * other
+        first = indptr[start]
+        here = slice(first, first + union.nnz)
+        values[here], indices[here] = union.data, union.indices
+        indptr[block.start + 1 : block.stop + 1] = first + union.indptr[1:]
+    for array in (values, indices):
+        array.resize(indptr[-1], refcheck=False)  # gives back what is beyond, without a copy
+    return sparse.csr_array((values, indices, indptr), weights.shape)
+
+
+def _distances(embedding: np.ndarray, length: np.ndarray, graph: sparse.csr_array) -> sparse.csr_array:
+    """Return the distances of the rows of unit length on the edges of a graph.
+
+    They are computed once more because to keep them, and to bring them to the edges of both sides, would take more memory than
+    anything else here.
+    """
+    rows = np.repeat(np.arange(len(embedding), dtype=graph.indices.dtype), np.diff(graph.indptr))
+    distances = np.empty(graph.nnz)
+    size = max(1, _NUMBERS // embedding.shape[1])
+
+    def unit(some: np.ndarray) -> np.ndarray:
+        found = embedding[some]
+        found /= length[some, None]
+        return found
+
+    def measure(start: int) -> None:
+        block = slice(start, start + size)
+        squared = _squared(unit(graph.indices[block]), unit(rows[block]))
+        distances[block] = np.maximum(np.sqrt(squared), _SMALLEST_DISTANCE)
+
+    in_blocks(measure, range(0, graph.nnz, size), progress=False)
+    return sparse.csr_array((distances, graph.indices.copy(), graph.indptr.copy()), graph.shape)
 
 
 def _kernel(distance: np.ndarray, connected: np.ndarray, total: float) -> np.ndarray:

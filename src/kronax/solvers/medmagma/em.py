@@ -266,6 +266,7 @@ def _structure(run: "_Run", rows: Rows, transposed: bool, *, whole: bool) -> dic
     factors = Factors(*(np.exp(2.0 * to_host(side)) for side in (run.step.mode.b, run.step.mode.a)))
     found, estimate = (run.step.found, run.step.estimate) if whole else (None, None)
     psi, phi = (estimate.rows, estimate.cols[0]) if estimate else (None, None)
+    margins = NoiseFree(rows, factors).margins(int(transposed)) if whole else None  # while there are no embeddings
     of_rows, of_cols = Axis(lead.rows * lead.shrunk, psi), Axis(lead.cols * lead.shrunk, phi)
     strength = estimate.strength if estimate else (np.nan,)
     return {
@@ -274,7 +275,7 @@ def _structure(run: "_Run", rows: Rows, transposed: bool, *, whole: bool) -> dic
         "spectrum": found.transposed() if found and transposed else found,
         "noise": lead.noise,
         "rank": lead.rank,
-        "margins": NoiseFree(rows, factors).margins(int(transposed)) if whole else None,
+        "margins": margins,
         "strength": strength[::-1] if transposed else strength,
         "status": run.status,
     }

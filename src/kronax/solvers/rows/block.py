@@ -8,6 +8,7 @@ from numpy.typing import DTypeLike
 from scipy import sparse
 from scipy.linalg import get_blas_funcs
 
+PIECE = 2**16  # entries at a time, where arrays for all would take memory: half a MiB, which caches hold
 _DENSE = 2**21  # entries of a part when it is dense, at most: 16 MiB in float64
 
 
@@ -62,8 +63,11 @@ class Block:
 
     def scaled(self, left: np.ndarray, right: np.ndarray) -> "Block":
         """Return the block with the entries ``y_ij √(l_i r_j)``."""
-        values = self.matrix.data * np.repeat(np.sqrt(left), np.diff(self.matrix.indptr))
-        values *= np.sqrt(right)[self.matrix.indices]
+        values = of_entries(np.sqrt(left), self.matrix)
+        values *= self.matrix.data
+        of_cols = np.sqrt(right)
+        for start in range(0, len(values), PIECE):
+            values[start : start + PIECE] *= of_cols[self.matrix.indices[start : start + PIECE]]
         return replace(self, matrix=self.with_values(values))
 
     def gram(self) -> np.ndarray:

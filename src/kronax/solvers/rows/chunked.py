@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from kronax.solvers.device import each_on_all_cores, one_thread_each
-from kronax.solvers.rows.block import Block, divided, like, of_entries
+from kronax.solvers.rows.block import PIECE, Block, divided, like, of_entries
 from kronax.solvers.rows.rows import Rows, gram_dtype
 
 Chunk = np.ndarray | sparse.spmatrix | sparse.sparray
@@ -83,10 +83,17 @@ class Preparation:
             self.of_batches and len(self.of_batches.codes) == matrix.shape[0]
         ):  # otherwise it changed, which is found out
             matrix = self.of_batches(matrix)
-        if self.sizes is None:
-            return matrix
-        values = matrix.data / self.sizes[matrix.indices]
-        return like(matrix, values if self.power == 1.0 else np.copysign(np.abs(values) ** self.power, values))
+        if self.sizes is not None:
+            self._scale(matrix)
+        return matrix
+
+    def _scale(self, matrix: sparse.csr_array) -> None:
+        """Divide by the sizes and take the power, in the memory of the matrix, which is a copy."""
+        for start in range(0, matrix.nnz, PIECE):
+            values, cols = (array[start : start + PIECE] for array in (matrix.data, matrix.indices))
+            values /= self.sizes[cols]
+            if self.power != 1.0:
+                np.copysign(np.abs(values) ** self.power, values, out=values)
 
     def of(self, rows: slice) -> "Preparation":
         """Return what is done with a chunk that has these rows."""

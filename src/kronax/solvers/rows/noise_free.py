@@ -8,6 +8,7 @@ With ``Y`` in blocks of rows and a factor ``c_j`` for every column,
 and the mean of ``z²`` over the non-zero entries is 1. Other factors of the rows can be given.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -192,19 +193,20 @@ def _deviation(squares: np.ndarray, means: np.ndarray, rounding: float) -> np.nd
 
 def _col_powers(block: Block, factors: Factors) -> Arrays:
     """Compute ``Σ_i z_ij``, ``Σ_i z_ij²``, ``Σ_i z_ij³``, ``Σ_i z_ij p_i`` and ``Σ_i p_i²``."""
-    powers, counts = _powers(block, factors), block.counts
-    return *(power.T @ block.ones for power in powers), powers[0].T @ counts, np.atleast_1d(counts @ counts)
+    z, counts = _scaled(block, factors), block.counts
+    sums = (power.T @ block.ones for power in _powers(z))
+    return *sums, z.transposed_times(counts), np.atleast_1d(counts @ counts)
 
 
 def _row_powers(block: Block, factors: Factors, counts: np.ndarray) -> np.ndarray:
     """Compute ``Σ_j z_ij``, ``Σ_j z_ij²``, ``Σ_j z_ij³`` and ``Σ_j z_ij n_j``."""
-    powers = _powers(block, factors)
-    return np.stack([*(power.sum(axis=1) for power in powers), powers[0] @ counts], axis=1)
-
-
-def _powers(block: Block, factors: Factors) -> list[sparse.csr_array]:
     z = _scaled(block, factors)
-    return [z.with_values(z.matrix.data**power) for power in (1, 2, 3)]
+    return np.stack([*(power.sum(axis=1) for power in _powers(z)), z.times(counts)], axis=1)
+
+
+def _powers(z: Block) -> Iterator[sparse.csr_array]:
+    """Yield the first three powers of the entries, one after the other."""
+    return (z.with_values(z.matrix.data**power) for power in (1, 2, 3))
 
 
 def _deviations(block: Block, factors: Factors, ones: np.ndarray, mean: np.ndarray) -> np.ndarray:

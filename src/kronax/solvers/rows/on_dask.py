@@ -1,5 +1,6 @@
 """Chunks of a dask array: whatever scheduler is in use computes the passes, in threads, processes or on other machines."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,15 +11,17 @@ from dask.delayed import Delayed, delayed
 from tqdm.auto import tqdm
 
 from kronax.solvers.rows.chunked import Call, Chunked
-from kronax.solvers.rows.rows import Arrays, add_arrays, added, in_float64
+from kronax.solvers.rows.rows import Arrays, add_arrays, added, in_float64, in_one
 
 
 class OnDask(Chunked):
     """An ``n × m`` matrix in chunks of rows, each a :class:`dask.delayed.Delayed`."""
 
     def results(self, kernel: Callable[..., Any], *shared: Any) -> Iterator[Any]:
-        """Yield what the kernel returns for every chunk, in the order of the rows."""
-        yield from dask.compute(*self._delayed(kernel, shared))
+        """Yield what the kernel returns for every chunk, in the order of the rows, and keep nothing of it."""
+        found = deque(dask.compute(*self._delayed(kernel, shared)))
+        while found:
+            yield found.popleft()
 
     def sums(self, kernel: Callable[..., Arrays], *shared: Any, title: str = "", progress: bool = False) -> Arrays:
         """Return the sums over all chunks of the arrays that the kernel returns, added where they are made."""
@@ -31,7 +34,7 @@ class OnDask(Chunked):
     ) -> np.ndarray:
         """Return one array with a row for every row of the matrix."""
         with _Bar(title, len(self), progress):
-            return np.concatenate(list(self.results(kernel, *shared)))
+            return in_one(self.results(kernel, *shared), self.shape[0])
 
     def _delayed(self, kernel: Callable[..., Any], shared: tuple[Any, ...]) -> list[Delayed]:
         together = delayed(shared, pure=False, traverse=False)  # sent once, not with every chunk

@@ -54,7 +54,7 @@ class Rows(ABC):
         self, kernel: Callable[..., np.ndarray], *shared: Any, title: str = "", progress: bool = False
     ) -> np.ndarray:
         """Return one array with a row for every row of the matrix, from the kernel's arrays for the blocks."""
-        return np.concatenate(list(self._shown(self.results(kernel, *shared), title, progress)))
+        return in_one(self._shown(self.results(kernel, *shared), title, progress), self.shape[0])
 
     @abstractmethod
     def __len__(self) -> int:
@@ -64,6 +64,17 @@ class Rows(ABC):
         if not (progress and title) or len(self) == 1:
             return results
         return tqdm(results, desc=title, total=len(self), unit="block", delay=2, leave=False)
+
+
+def in_one(parts: Iterable[np.ndarray], n: int) -> np.ndarray:
+    """Return one array, of ``n`` rows, of the arrays of consecutive rows; each is put in its place as it comes."""
+    whole, start = None, 0
+    for part in parts:
+        if whole is None:
+            whole = np.empty((n, *part.shape[1:]), part.dtype)
+        whole[start : start + len(part)] = part
+        start += len(part)
+    return whole
 
 
 def add_arrays(left: Arrays, right: Arrays) -> Arrays:

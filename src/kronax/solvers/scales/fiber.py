@@ -39,11 +39,11 @@ _LARGEST_STEP = 2.0  # in one Newton step no entry of Z changes by more than a f
 class Omega:
     """``Ω = Ψ ⊕ Φ`` as ``Ω·T = scale·T + U diag(u) UᵀT + TV diag(v) Vᵀ``."""
 
-    scale: Array
-    row_vectors: Array
-    row_weights: Array
-    col_vectors: Array
-    col_weights: Array
+    scale: Matrix
+    row_vectors: Matrix
+    row_weights: Matrix
+    col_vectors: Matrix
+    col_weights: Matrix
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["a", "b", "residual", "n_iter"], meta_fields=[])
@@ -62,8 +62,8 @@ class Mode:
 
 def identity(n: int, m: int) -> Omega:
     """Return ``Ω = I``."""
-    none = jnp.zeros(1)
-    return Omega(jnp.asarray(1.0), jnp.zeros((n, 1)), none, jnp.zeros((m, 1)), none)
+    none = np.zeros(1)  # NumPy's arrays: many who ask for Ω never compute with it, and would start XLA's compiler
+    return Omega(np.asarray(1.0), np.zeros((n, 1)), none, np.zeros((m, 1)), none)
 
 
 def precisions(omega: Omega) -> tuple[np.ndarray, np.ndarray]:

@@ -113,7 +113,7 @@ def powered_chunks(rows: Chunked, some: sparse.csr_array, power: float | None, *
         Whether ``X`` has negative values.
     """
     seen = np.flatnonzero(pattern_counts(some)[1])
-    free = quotient(some[:, seen])
+    free = quotient(some if len(seen) == some.shape[1] else some[:, seen])
     if power is None and not signed and (near_zero := stand_for_zero(free.matrix, free.dispersion)).any():
         msg = (
             f"{near_zero.mean():.0%} of the non-zero values are so small beside the others of their cell and gene that they stand for "

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, cg
 
-from kronax.solvers.rows.block import Block, divided, like
+from kronax.solvers.rows.block import PIECE, Block, divided, like, of_entries
 from kronax.solvers.rows.chunked import Chunk, csr
 from kronax.solvers.rows.rows import Arrays, InMemory, Rows
 
@@ -66,11 +66,15 @@ def quotient(matrix: sparse.csr_array) -> Quotient:
     matrix
         ``X``, CSR, float64, no stored zeros.
     """
-    logs = InMemory(like(matrix, np.log(np.abs(matrix.data))))
-    found = _two_way_fit(logs, _identity)
-    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    log_abs = logs.matrix.data - found.log_rows[rows] - found.log_cols[matrix.indices]
-    return Quotient(like(matrix, np.copysign(np.exp(log_abs), matrix.data)), *found)
+    values = np.abs(matrix.data).astype(np.float64, copy=False)
+    np.log(values, out=values)
+    found = _two_way_fit(InMemory(like(matrix, values)), _identity)
+    values -= of_entries(found.log_rows, matrix)
+    for start in range(0, matrix.nnz, PIECE):
+        part, signed, cols = (array[start : start + PIECE] for array in (values, matrix.data, matrix.indices))
+        part -= found.log_cols[cols]
+        np.copysign(np.exp(part), signed, out=part)
+    return Quotient(like(matrix, values), *found)
 
 
 def scales(rows: Rows, *, progress: bool = False) -> Scales:
