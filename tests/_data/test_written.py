@@ -118,7 +118,7 @@ def test_colours_go_with_their_column():
 
 def test_a_result_of_the_cells_leaves_those_of_a_modality_where_they_are(learnt):
     adata = learnt.copy()
-    kx.tl.graph_robustness(adata, axis="var", n_repeats=2, shares=[0, 0.5])
+    kx.tl.graph_robustness(adata, axis="var", n_repeats=2, shares=[0, 0.3])
     mdata = mudata.MuData({"rna": adata, "protein": learnt.copy()})
     mdata.obsp["med_magma_connectivities"] = adata.obsp["med_magma_connectivities"]
     mdata.uns["med_magma"] = adata.uns["med_magma"]

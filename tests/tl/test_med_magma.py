@@ -20,6 +20,7 @@ import kronax as kx
 from kronax._data import graph_in, graph_out, objects
 from kronax.solvers.gaussian.m_step import Penalty
 from kronax.solvers.gaussian.precision import Partial, dense
+from kronax.solvers.gaussian.scale_errors import without_scale_errors
 from kronax.solvers.graph.weights import affinity_graph
 from kronax.solvers.medmagma import em
 
@@ -528,6 +529,11 @@ def assert_sound(adata: ad.AnnData, empty_cells=(), empty_genes=(), key: str = "
     assert abs(adata.var[f"{key}_log_scale"].mean()) < 1e-9  # NaN left out
 
 
+def of_genes(fit: em.Fit) -> np.ndarray:
+    """The precision of the genes without what unknown scales leave in it."""
+    return dense(Partial(without_scale_errors(fit.cols.precision.inverse, fit.margins.mean)))
+
+
 def test_what_is_written(counts):
     adata = solved(sparse.csr_matrix(counts))
     assert_sound(adata)
@@ -538,14 +544,14 @@ def test_what_is_written(counts):
     np.testing.assert_array_equal(adata.varm["med_magma"], fit.cols.embedding)
     np.testing.assert_array_equal(adata.obs["med_magma_log_scale"], fit.log_rows)
     np.testing.assert_array_equal(adata.var["med_magma_log_scale"], fit.log_cols)
-    for pairs, axis in ((adata.obsp, fit.rows), (adata.varp, fit.cols)):
-        precision, full = pairs["med_magma_precision"].toarray(), dense(axis.precision)
+    for pairs, full in ((adata.obsp, dense(fit.rows.precision)), (adata.varp, of_genes(fit))):
+        precision = pairs["med_magma_precision"].toarray()
         np.testing.assert_allclose(precision, np.where(precision != 0, full, 0), rtol=1e-9, atol=1e-12)
     # every cell and gene has at least its own neighbours, as far as their affinities are positive
     assert (np.diff(adata.obsp["med_magma_connectivities"].indptr) >= 15).all()
     assert (np.diff(adata.varp["med_magma_connectivities"].indptr) >= 1).all()
 
-    psi, phi = dense(fit.rows.precision), dense(fit.cols.precision)
+    psi, phi = dense(fit.rows.precision), of_genes(fit)
     shifted = phi + np.diag(psi).mean() * np.eye(P)
     rho = -shifted / np.sqrt(np.outer(np.diag(shifted), np.diag(shifted)))
     genes = adata.varp["med_magma_connectivities"]
@@ -760,10 +766,8 @@ def test_second_run_replaces_the_first(counts, result):
 def test_all_neighbours(counts):
     adata = solved(counts, n_neighbors=None)
     fit = em.fit(sparse.csr_array(counts))
-    for pairs, axis in ((adata.obsp, fit.rows), (adata.varp, fit.cols)):
-        np.testing.assert_allclose(
-            pairs["med_magma_precision"].toarray(), dense(axis.precision), rtol=1e-12, atol=1e-15
-        )
+    for pairs, full in ((adata.obsp, dense(fit.rows.precision)), (adata.varp, of_genes(fit))):
+        np.testing.assert_allclose(pairs["med_magma_precision"].toarray(), full, rtol=1e-12, atol=1e-15)
     weights = affinity_graph(fit.rows.embedding, N - 1).connectivities.toarray()
     seen = np.where(weights < weights.max() / 500, 0.0, weights)  # by UMAP
     np.testing.assert_allclose(adata.obsp["med_magma_connectivities"].toarray(), seen, atol=1e-12)
@@ -793,7 +797,7 @@ def test_fewer_genes_than_neighbours(counts):
     x = x[x.any(1)]
     adata = solved(x)
     assert_sound(adata)
-    off_diagonal = dense(em.fit(sparse.csr_array(x)).cols.precision) * (1 - np.eye(8))
+    off_diagonal = of_genes(em.fit(sparse.csr_array(x))) * (1 - np.eye(8))
     np.testing.assert_array_equal(adata.varp["med_magma_connectivities"].toarray() > 0, off_diagonal < 0)
     assert adata.uns["med_magma"]["params"]["n_neighbors"] == 15
 

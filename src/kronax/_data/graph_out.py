@@ -23,7 +23,7 @@ from kronax._data.written import clear, of_cells, of_genes, params_of, without_n
 from kronax._logging import warn
 from kronax.solvers import checks
 from kronax.solvers.gaussian import m_step
-from kronax.solvers.gaussian.precision import Partial, Precision, Sparse, held, mean_diagonal
+from kronax.solvers.gaussian.precision import Partial, Precision, Sparse, diagonal, held, mean_diagonal
 from kronax.solvers.gaussian.precision import complete as all_entries
 from kronax.solvers.gaussian.scale_errors import without_scale_errors
 from kronax.solvers.graph.graph import Graph, of_pairs, on_edges, on_pairs, without_weak
@@ -136,13 +136,14 @@ def feature_graph(
         graph = _precision_graph(precision, shift, min(n_neighbors or p, p - 1), weights, progress)
         return _matrices(graph, precision, complete=n_neighbors is None)
     part = learnt.parts[name]
-    along = [part.margins.along]
+    along = part.margins.along[None]
     if isinstance(part, em.Fit) and isinstance(precision, Partial):
+        _require_finite(diagonal(precision.inverse))
         precision = Partial(without_scale_errors(precision.inverse, part.margins.mean))
     else:
-        along.append(part.margins.level)
+        along = np.vstack([along, part.margins.level])
     precision = held(precision)
-    samples = Samples(part.margins.skewness, found.rows.col_counts, found.rows.shape[0], np.stack(along))
+    samples = Samples(part.margins.skewness, found.rows.col_counts, found.rows.shape[0], along)
     test = PairTest(precision, shift, samples)
     if q_max is not None:
         pairs = test.edges(q_max)

@@ -9,7 +9,7 @@ import kronax as kx
 from kronax.solvers.gaussian.precision import LowRank, Whole, dense
 from kronax.solvers.gaussian.vectors import Held
 from kronax.solvers.graph import significance
-from kronax.solvers.graph.significance import FEWEST_TOGETHER, Null, PairTest, Samples, _normal
+from kronax.solvers.graph.significance import FEWEST_TOGETHER, Null, PairTest, Samples, _normal, _share_of_skewness
 
 P = 450  # 10⁵ pairs
 
@@ -22,23 +22,46 @@ def test_scores_are_those_of_a_skewed_variable(skewness):
     """Those of a gamma distribution with this skewness, in its body and in its heavier tail."""
     u = np.sign(skewness) * np.linspace(-1.2, 5, 60)
     exact = stats.norm.isf(stats.pearson3.sf(u, skewness))
-    np.testing.assert_allclose(_normal(u, np.full(60, skewness)), exact, atol=0.03)
+    np.testing.assert_allclose(_normal(u, np.full(60, skewness), 1.0), exact, atol=0.03)
+
+
+@pytest.mark.parametrize("skewness", [0.2, 0.7])
+def test_the_lighter_tail_has_the_skewness_that_is_seen(skewness, rng):
+    """Products of independent variables have all of it; where other noise is added, values have less."""
+    gamma = (rng.gamma(4 / skewness**2, size=200_000) - 4 / skewness**2) * skewness / 2
+    for mixed, share in ((0.0, 1.0), (1.0, 0.5**1.5)):
+        u = (gamma + np.sqrt(mixed) * rng.normal(size=len(gamma))) / np.sqrt(1 + mixed)
+        assert _share_of_skewness(u, np.full(len(u), skewness)) == pytest.approx(share, abs=0.1)
+    assert _share_of_skewness(-gamma, np.full(len(gamma), skewness)) == 0
+    assert _share_of_skewness(gamma, np.zeros(len(gamma))) == 1
+
+
+@pytest.mark.parametrize("skewness", [0.2, 0.7])
+def test_less_skewness_in_the_lighter_tail_alone(skewness):
+    u = np.linspace(-2.0, 2.0, 101)
+    half, whole, of_half = (
+        _normal(u, np.full(101, s), share) for s, share in ((skewness, 0.5), (skewness, 1.0), (skewness / 2, 1.0))
+    )
+    heavier = u >= 0
+    np.testing.assert_array_equal(half[heavier], whole[heavier])
+    np.testing.assert_allclose(half[~heavier] - half[50], of_half[~heavier] - of_half[50], atol=1e-12)
+    assert (np.diff(half) > 0).all()
 
 
 @pytest.mark.parametrize("skewness", [0.0, 1e-4, 0.1, 0.8, 2.0])
 def test_scores_rise(skewness):
     """And are no larger than the value itself far in the lighter tail, where the gamma distribution ends."""
     u = np.linspace(-9, 9, 500)
-    scores = _normal(u, np.full(500, skewness))
+    scores = _normal(u, np.full(500, skewness), 1.0)
     assert (np.diff(scores) >= 0).all() and (scores[u < -3] >= u[u < -3] - 1e-4).all()
-    np.testing.assert_allclose(_normal(-u, np.full(500, -skewness)), -scores, atol=1e-4)
+    np.testing.assert_allclose(_normal(-u, np.full(500, -skewness), 1.0), -scores, atol=1e-4)
 
 
 def test_scores_of_poisson_counts(rng):
     """Two rare events, independent of each other, are seen together a number of times that is a Poisson variable."""
     mean = 12.0
     together = rng.poisson(mean, 200_000)
-    scores = _normal((together + rng.uniform(-0.5, 0.5, len(together)) - mean) / np.sqrt(mean), 1 / np.sqrt(mean))
+    scores = _normal((together + rng.uniform(-0.5, 0.5, len(together)) - mean) / np.sqrt(mean), 1 / np.sqrt(mean), 1.0)
     assert stats.kstest(scores, "norm").statistic < 0.006
     assert np.mean(scores > 4) < 3 * stats.norm.sf(4)
     assert np.mean((together - mean) / np.sqrt(mean) > 4) > 5 * stats.norm.sf(4)

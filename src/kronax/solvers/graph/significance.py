@@ -15,7 +15,7 @@ products over ``n`` samples has
 
     skewness ``s_jl = γ_j γ_l / √n``,   ``γ_j`` the skewness of ``z_j``,                                              (2)
 
-and the cube root of Wilson and Hilferty (1931) turns it into a normal score
+and the cube root of Wilson and Hilferty (1931) turns it into a normal score, in the lighter tail with that share of ``s`` that is seen,
 
     ``y = (6/s)((1 + s u/2)^⅓ − 1) + s/6``,   ``u = ρ_jl/(τ_j τ_l σ)``, ``σ`` that of the ``ρ_jl/(τ_j τ_l)``.         (3)
 
@@ -33,8 +33,8 @@ pairs that are expected together in about equally many samples: a local null (Ef
 than ten samples are not tested.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -46,6 +46,7 @@ from kronax.solvers.gaussian.scale_errors import slopes
 
 FEWEST_TOGETHER = 10.0  # samples in which two variables are expected together, for a test
 _LIGHT = 3.0  # scores beyond which the lighter tail of Eq. 3 is not trusted
+_BODY, _IN_BODY = 2.5, 0.4206  # values that show the skewness, and how much of it
 _SYMMETRIC = 1e-6  # skewness below which Eq. 3 is the identity, but for rounding
 _PER_BIN, _MOST_BINS = 1000, 20  # pairs of a local null, at least, and local nulls
 _FEWEST_FOR_SPREAD, _SURE = 20, 3.0  # pairs of a variable, and standard errors beyond which its spread is its own
@@ -82,6 +83,10 @@ class Samples(NamedTuple):
         """Return in how many samples two variables are expected together, if one does not depend on the other."""
         return self.counts[rows] * self.counts[cols] / self.n
 
+    def of_products(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """Return the skewness of the sum of the products of two variables that are paired at random: Eq. 2."""
+        return self.skewness[rows] * self.skewness[cols] / np.sqrt(self.n)
+
     def products(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """Return ``g_j g_l`` for every direction, (k, pairs)."""
         return np.zeros((0, len(rows))) if self.along is None else self.along[:, rows] * self.along[:, cols]
@@ -99,6 +104,8 @@ class Null:
         ``b``, (k,).
     relative, sigma
         ``τ``, (p,), and ``σ``, over pairs that are tested.
+    share
+        How much of the skewness of Eq. 2 the scores have, where they are in the lighter tail.
     bounds
         Expected numbers of samples together that divide the local nulls, (bins − 1,).
     centres, spreads
@@ -109,6 +116,7 @@ class Null:
     slopes: np.ndarray
     relative: np.ndarray
     sigma: float
+    share: float
     bounds: np.ndarray
     centres: np.ndarray
     spreads: np.ndarray
@@ -127,15 +135,13 @@ class Null:
         together = samples.together(rows, cols)
         n_bins = int(np.clip(len(together) // _PER_BIN, 1, _MOST_BINS))
         bounds = np.unique(np.quantile(together, np.arange(1, n_bins) / n_bins))
-        null = cls(samples, fitted, relative, sigma, bounds, np.zeros(len(bounds) + 1), np.ones(len(bounds) + 1))
-        scores = null.scores(values, rows, cols)
-        of = np.searchsorted(bounds, together, side="right")
-        for number in range(len(bounds) + 1):
-            inside = scores[of == number]
-            if len(inside):
-                null.centres[number] = np.median(inside)
-                null.spreads[number] = np.sqrt(np.mean((inside - null.centres[number]) ** 2)) or 1.0
-        return null
+        of, n_bins = np.searchsorted(bounds, together, side="right"), len(bounds) + 1
+        u = left / (sigma * relative[rows] * relative[cols])
+        centres, spreads = _by_group(u, of, n_bins, np.mean)
+        share = _share_of_skewness((u - centres[of]) / spreads[of], samples.of_products(rows, cols))
+        null = cls(samples, fitted, relative, sigma, share, bounds, np.zeros(n_bins), np.ones(n_bins))
+        centres, spreads = _by_group(null.scores(values, rows, cols), of, n_bins, np.median)
+        return replace(null, centres=centres, spreads=spreads)
 
     def scores(self, correlations: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """Return standard normal scores of partial correlations: Eq. 3, centred and scaled by the local null."""
@@ -147,8 +153,7 @@ class Null:
         samples = self.samples
         u = correlations - self.slopes @ samples.products(rows, cols)
         u = u / (self.sigma * self.relative[rows] * self.relative[cols])
-        skewness = samples.skewness[rows] * samples.skewness[cols] / np.sqrt(samples.n)
-        scores = _normal(u, skewness)
+        scores = _normal(u, samples.of_products(rows, cols), self.share)
         of = np.searchsorted(self.bounds, samples.together(rows, cols), side="right")
         return (scores - self.centres[of]) / self.spreads[of]
 
@@ -182,18 +187,48 @@ def _mean_of_most(values: np.ndarray) -> float:
 
 def _some_of(tested: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the pairs of evenly spread rows, as many as the null needs."""
-    step = -(-tested.size // _SAMPLE)
+    step = max(1, -(-np.count_nonzero(tested) // _SAMPLE))
     i, j = np.nonzero(tested[::step])
     return i * step, j
 
 
-def _normal(u: np.ndarray, skewness: np.ndarray) -> np.ndarray:
-    """Turn standardised values into normal scores: Eq. 3, and no more than the values themselves far in the lighter tail."""
-    s = np.where(np.abs(skewness) < _SYMMETRIC, _SYMMETRIC, skewness)
-    scores = 6 / s * (np.cbrt(np.maximum(1 + s * u / 2, 0)) - 1) + s / 6
-    heavy = np.sign(s)
-    least = -np.maximum(-heavy * u, _LIGHT)  # in the direction of the lighter tail
-    return heavy * np.maximum(heavy * scores, np.where(heavy * u < 0, least, -np.inf))
+def _by_group(
+    values: np.ndarray, of: np.ndarray, n_groups: int, centre: Callable[[np.ndarray], float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the centre of the values in every group, and their root mean square around it, (groups,)."""
+    centres, spreads = np.zeros(n_groups), np.ones(n_groups)
+    for number in range(n_groups):
+        inside = values[of == number]
+        if len(inside):
+            centres[number] = centre(inside)
+            spreads[number] = np.sqrt(np.mean((inside - centres[number]) ** 2)) or 1.0
+    return centres, spreads
+
+
+def _share_of_skewness(u: np.ndarray, s: np.ndarray) -> float:
+    """Estimate how much of the skewness ``s`` standardised values have, between 0 and 1.
+
+    With small skewness, their density is ``φ(u)(1 + s H(u)/6)``, ``H(u) = u³ − 3u``, and ``E[H(u); |u| < 2.5] = 0.4206 s``.
+    """
+    s, third = np.clip(s, -1.0, 1.0), np.where(np.abs(u) < _BODY, u**3 - 3 * u, 0.0)
+    size = s @ s
+    return float(np.clip(s @ third / (_IN_BODY * size), 0.0, 1.0)) if size > len(s) * _SYMMETRIC else 1.0
+
+
+def _normal(u: np.ndarray, skewness: np.ndarray, share: float) -> np.ndarray:
+    """Turn standardised values into normal scores: Eq. 3, with a share of the skewness in the lighter tail.
+
+    Far in that tail, where the gamma distribution ends, scores are no larger than the values themselves.
+    """
+    s, heavy = np.maximum(np.abs(skewness), _SYMMETRIC), np.where(skewness < 0, -1.0, 1.0)
+    u = heavy * u
+    less = np.maximum(share * s, _SYMMETRIC)
+    light = np.maximum(_cube_root(u, less) + (s - less) / 6, -np.maximum(-u, _LIGHT))
+    return heavy * np.where(u < 0, light, _cube_root(u, s))
+
+
+def _cube_root(u: np.ndarray, s: np.ndarray) -> np.ndarray:
+    return 6 / s * (np.cbrt(np.maximum(1 + s * u / 2, 0)) - 1) + s / 6
 
 
 class PairTest:
