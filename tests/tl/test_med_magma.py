@@ -1116,9 +1116,9 @@ def compilations(caplog, x, **arguments) -> list[str]:
 def test_second_call_does_not_compile(rng, caplog):
     x = rng.poisson(3.0, (61, 37)) + 1.0  # a shape that no other test has
     scaled = rng.lognormal(0.0, 1.0, (61, 1)) * x
-    for max_iter in (1, 2):
-        assert compilations(caplog, x, max_iter=max_iter)
-        assert compilations(caplog, scaled, max_iter=max_iter) == []
+    assert compilations(caplog, x) == []  # one step of EM needs no compiler at all
+    assert compilations(caplog, x, max_iter=2)
+    assert compilations(caplog, scaled, max_iter=2) == []
 
 
 @pytest.fixture
