@@ -142,14 +142,15 @@ def discovery_tables(args: argparse.Namespace) -> Iterator[Table]:
         drawn = np.mean([at_each_level(q_values_of(x), truth) for x, truth in draws], axis=0)
         rows.append([name, *shown(drawn)])
     yield "Discoveries in Gaussian data", columns, rows
-    columns = [*columns[:3], "unrelated, q ≤ 0.05", "unrelated pairs", *columns[3:]]
+    kinds = [f"{kind}{what}" for kind in ("siblings", "unrelated") for what in (", q ≤ 0.05", " of all pairs")]
+    columns = [*columns[:3], *kinds, *columns[3:]]
     rows = []
     for given in regulated_sets(args):
         progress(f"discoveries: {given.name}")
         q_values = q_values_of(given.counts)
         levels = shown(at_each_level(q_values, given.joined()))
-        unrelated = [f"{share:.3f}" for share in unrelated_shares(q_values, given.unrelated)]
-        rows.append([given.name, *levels[:2], *unrelated, *levels[2:]])
+        shares = [f"{share:.3f}" for kind in (given.siblings(), given.unrelated) for share in shares_of(kind, q_values)]
+        rows.append([given.name, *levels[:2], *shares, *levels[2:]])
     yield "Discoveries in simulated regulation: the truth is who regulates whom", columns, rows
 
 
@@ -180,11 +181,11 @@ def at_each_level(q_values: np.ndarray, truth: np.ndarray) -> np.ndarray:
     ).ravel()
 
 
-def unrelated_shares(q_values: np.ndarray, unrelated: np.ndarray) -> tuple[float, float]:
-    """Return the share of unrelated genes among significant edges, and among all pairs."""
-    rows, cols = np.triu_indices(len(unrelated), k=1)
-    unrelated, found = unrelated[rows, cols], q_values[rows, cols] <= LEVELS[0]
-    return (unrelated & found).sum() / max(1, found.sum()), unrelated.mean()
+def shares_of(kind: np.ndarray, q_values: np.ndarray) -> tuple[float, float]:
+    """Return the share of pairs of one kind among significant edges, and among all pairs."""
+    rows, cols = np.triu_indices(len(kind), k=1)
+    kind, found = kind[rows, cols], q_values[rows, cols] <= LEVELS[0]
+    return (kind & found).sum() / max(1, found.sum()), kind.mean()
 
 
 def shown(figures: np.ndarray) -> list[str]:
@@ -223,6 +224,10 @@ class Regulated:
 
     def joined(self) -> np.ndarray:
         return self.truth | self.truth.T
+
+    def siblings(self) -> np.ndarray:
+        """Which genes have a regulator in common, and neither regulates the other."""
+        return (self.truth.T @ self.truth) & ~self.joined()
 
     def ranked(self, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return which pairs are true, and their scores; without direction, the larger of both."""
@@ -305,14 +310,19 @@ def within(values: np.ndarray, types: np.ndarray) -> np.ndarray:
 
 
 def correlation(values: np.ndarray) -> np.ndarray:
-    return np.abs(np.corrcoef(values.T))
+    return symmetric(np.abs(np.corrcoef(values.T)))
 
 
 def ridge(values: np.ndarray, strength: float) -> np.ndarray:
     """Absolute partial correlations of ``C + strength·I``, ``C`` the correlation matrix."""
     inverse = np.linalg.inv(np.corrcoef(values.T) + strength * np.eye(values.shape[1]))
     size = np.sqrt(np.diag(inverse))
-    return np.abs(inverse) / size / size[:, None]
+    return symmetric(np.abs(inverse) / size / size[:, None])
+
+
+def symmetric(scores: np.ndarray) -> np.ndarray:
+    """Give both directions of a pair the same score, which rounding may not."""
+    return (scores + scores.T) / 2
 
 
 def variances(values: np.ndarray) -> np.ndarray:
