@@ -36,6 +36,20 @@ def test_the_lighter_tail_has_the_skewness_that_is_seen(skewness, rng):
     assert _share_of_skewness(gamma, np.zeros(len(gamma))) == 1
 
 
+@pytest.mark.parametrize("apart", [0.0, 1.0])
+def test_share_of_skewness_within_groups(apart, rng):
+    """Half of the noise is that of skewed products; pairs that are together in more samples have other means, and this is no skewness."""
+    n, skewness = 1000, 0.6
+    shape = 4 / skewness**2
+    noise = ((rng.gamma(shape, size=(P, P)) - shape) / np.sqrt(shape) + rng.normal(size=(P, P))) / np.sqrt(2)
+    counts = np.where(np.arange(P) < 150, 900.0, 300.0)
+    noise += apart * (np.outer(counts, counts) == 900.0**2)
+    noise = np.triu(noise, k=1)
+    samples = Samples(np.full(P, np.sqrt(skewness * np.sqrt(n))), counts, n)
+    null = Null.of(samples, 0.03 * (noise + noise.T), np.arange(P), ~np.eye(P, dtype=bool))
+    assert null.share == pytest.approx(0.5**1.5, abs=0.06)
+
+
 @pytest.mark.parametrize("skewness", [0.2, 0.7])
 def test_less_skewness_in_the_lighter_tail_alone(skewness):
     u = np.linspace(-2.0, 2.0, 101)
