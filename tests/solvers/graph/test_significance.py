@@ -279,3 +279,16 @@ def test_false_discoveries_are_as_few_as_promised(graph, power, q_max):
         powers.append((found & truth).sum() / truth.sum())
     assert np.mean(shares) <= q_max
     assert np.mean(powers) >= power
+
+
+def test_scales_that_a_model_does_not_know(rng):
+    """kx.tl.gmgm leaves the dependence by scales of the cells in the precision, but does not take it for that of two genes."""
+    n, p = 400, 60
+    means = rng.uniform(1.0, 5.0, p)
+    adata = AnnData(np.outer(1 + 0.1 * rng.normal(size=n), means) + rng.normal(size=(n, p)))
+    kx.tl.gmgm(adata, graphs="genes", n_neighbors=None)
+    upper = np.triu_indices(p, k=1)
+    precision, p_values = (adata.varp[f"gmgm_{name}"].toarray()[upper] for name in ("precision", "p_value"))
+    products = np.outer(means, means)[upper]
+    assert np.corrcoef(products, precision)[0, 1] < -0.3
+    assert abs(np.corrcoef(products, p_values)[0, 1]) < 0.1 and np.mean(p_values < 0.01) < 0.02
