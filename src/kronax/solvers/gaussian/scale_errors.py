@@ -8,12 +8,12 @@ the inverse of their covariance, ``t_j² = K_jj``.
 - The scale gives the sample the sum of squares that it should have. Deviations ``d`` from the means then have ``mᵀd = 0``, to first
   order, whatever the variables do: along ``m`` variance is missing, and ``K`` has a multiple of ``m mᵀ`` too much.
 
-The data do not tell how much there is of either. Partial correlations become smallest, in the sense of least squares, with the
-``b`` fitted to ``ρ_jl = Σ_k b_k h_kj h_kl/(t_j t_l)``, which leave
+The data do not tell how much there is of either, so partial correlations ``ρ_jl = −K_jl/(t_j t_l)`` are made as small as these terms can
+make them: ``b`` is fitted to ``ρ_jl ≈ Σ_k b_k h_kj h_kl/(t_j t_l)`` by least squares. The precision is then
 
     ``K′ = K + Σ_k b_k h_k h_kᵀ + λI``,   ``h_1j = t_j² m_j``,  ``h_2 = m``,                                             (13)
 
-and the least ``λ ≥ 0`` that keeps ``K′`` positive definite: along no direction is its precision below half of the least of ``K``.
+with the least ``λ ≥ 0`` that keeps it positive definite: along no direction is its precision below half of the least of ``K``.
 """
 
 from dataclasses import replace
