@@ -7,7 +7,7 @@ import pytest
 from anndata import AnnData
 
 import kronax as kx
-from kronax.solvers.gaussian import scale_errors
+from kronax.solvers.gaussian import precision, scale_errors
 from kronax.solvers.gaussian.precision import LowRank, Partial, dense
 from kronax.solvers.gaussian.scale_errors import _ridge, slopes, without_scale_errors
 from kronax.solvers.gaussian.vectors import Held
@@ -129,3 +129,16 @@ def test_genes_that_do_not_depend_on_each_other(rng):
         kx.tl.med_magma(adata, graphs="genes", n_neighbors=None)
     found = adata.varp["med_magma_precision"].toarray()[np.triu_indices(p, k=1)]
     assert np.sqrt(np.mean(found**2)) < 1.1 * n**-0.5
+
+
+@pytest.mark.parametrize("q_max", [None, 0.3])
+def test_the_same_where_the_precision_is_not_held_whole(q_max, rng, monkeypatch):
+    of_pairs = np.exp(0.5 * rng.normal(size=(200, 30)))
+    adata = AnnData(rng.poisson(3.0 * np.repeat(of_pairs, 2, axis=1)).astype(float))
+    kx.tl.med_magma(adata, graphs="genes", q_max=q_max, key_added="held")
+    monkeypatch.setattr(precision, "_FEW", 10)
+    kx.tl.med_magma(adata, graphs="genes", q_max=q_max, key_added="not")
+    for name in ("precision", "p_value", "q_value", "connectivities"):
+        held, found = (adata.varp[f"{key}_{name}"].toarray() for key in ("held", "not"))
+        assert (held[np.triu_indices(60, k=1)] != 0).any()
+        np.testing.assert_allclose(found, held, atol=1e-9)
