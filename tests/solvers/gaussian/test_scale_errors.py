@@ -1,10 +1,13 @@
 """What unknown scales of the samples add to a precision is taken from it again, and nothing else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from anndata import AnnData
 
 import kronax as kx
+from kronax.solvers.gaussian import precision, scale_errors
 from kronax.solvers.gaussian.precision import LowRank, Partial, dense
 from kronax.solvers.gaussian.scale_errors import _ridge, slopes, without_scale_errors
 from kronax.solvers.gaussian.vectors import Held
@@ -62,19 +65,44 @@ def test_nothing_is_taken_where_there_are_no_means(own):
     np.testing.assert_allclose(dense(found), own, atol=1e-12)
 
 
-def test_variables_that_do_not_vary_stay_alone(rng, own, means):
+@pytest.mark.parametrize("still", [[7], np.arange(6, 50)])
+def test_variables_that_do_not_vary_stay_alone(still, own, means):
+    """And do not hide what the others have, even if they are many."""
+    own[still], own[:, still], means[still] = 0.0, 0.0, 0.0
+    own[still, still] = 9.0
     inverse = low_rank(with_errors(own, means))
     vectors = inverse.vectors.array().copy()
-    vectors[7] = 0.0
-    found = partial_correlations(without_scale_errors(LowRank(inverse.base, Held(vectors), inverse.weights), means))
-    assert not found[7].any() and found.any()
+    vectors[still] = 0.0
+    inverse = replace(inverse, vectors=Held(vectors))
+    before, true = partial_correlations(inverse), partial_correlations(low_rank(own))
+    found = partial_correlations(without_scale_errors(inverse, np.where(means > 0, means, 100.0)))
+    assert not found[still].any()
+    assert np.sqrt(np.mean((found - true) ** 2)) < 0.3 * np.sqrt(np.mean((before - true) ** 2))
 
 
-def test_large_residuals_count_as_less(rng):
+@pytest.mark.parametrize("changed", [with_errors, without_variance])
+def test_some_of_many_variables_tell(changed, own, means, monkeypatch):
+    monkeypatch.setattr(scale_errors, "_VARIABLES", 25)
+    inverse = low_rank(changed(own, means))
+    before, found, true = map(partial_correlations, (inverse, without_scale_errors(inverse, means), low_rank(own)))
+    assert np.sqrt(np.mean((found - true) ** 2)) < 0.2 * np.sqrt(np.mean((before - true) ** 2))
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.01])
+def test_large_residuals_count_as_less(noise, rng):
+    """First, what is left includes what is looked for."""
     products = rng.normal(size=(2, 5000))
-    values = np.array([0.5, -0.2]) @ products + 0.1 * rng.normal(size=5000)
+    values = np.array([0.5, -0.2]) @ products + noise * rng.normal(size=5000)
     values[:50] += 100.0 * np.sign(products[0, :50])
-    np.testing.assert_allclose(slopes(values, products), [0.5, -0.2], atol=0.02)
+    np.testing.assert_allclose(slopes(values, products), [0.5, -0.2], atol=0.1 * noise)
+
+
+def test_slopes_do_not_depend_on_the_units_of_directions(rng):
+    """Where variables hardly vary, the products of one direction are tiny beside those of the other."""
+    products, units = rng.normal(size=(2, 500)), np.array([1e9, 1e-9])
+    values = np.array([0.5, -0.2]) @ products + 0.1 * rng.normal(size=500)
+    found = slopes(values, products * units[:, None])
+    np.testing.assert_allclose(found * units, slopes(values, products), rtol=1e-9)
 
 
 @pytest.mark.parametrize("b", [(-3.0, -2.0), (4.0, -5.0), (1.0, 2.0)])
@@ -101,3 +129,16 @@ def test_genes_that_do_not_depend_on_each_other(rng):
         kx.tl.med_magma(adata, graphs="genes", n_neighbors=None)
     found = adata.varp["med_magma_precision"].toarray()[np.triu_indices(p, k=1)]
     assert np.sqrt(np.mean(found**2)) < 1.1 * n**-0.5
+
+
+@pytest.mark.parametrize("q_max", [None, 0.3])
+def test_the_same_where_the_precision_is_not_held_whole(q_max, rng, monkeypatch):
+    of_pairs = np.exp(0.5 * rng.normal(size=(200, 30)))
+    adata = AnnData(rng.poisson(3.0 * np.repeat(of_pairs, 2, axis=1)).astype(float))
+    kx.tl.med_magma(adata, graphs="genes", q_max=q_max, key_added="held")
+    monkeypatch.setattr(precision, "_FEW", 10)
+    kx.tl.med_magma(adata, graphs="genes", q_max=q_max, key_added="not")
+    for name in ("precision", "p_value", "q_value", "connectivities"):
+        held, found = (adata.varp[f"{key}_{name}"].toarray() for key in ("held", "not"))
+        assert (held[np.triu_indices(60, k=1)] != 0).any()
+        np.testing.assert_allclose(found, held, atol=1e-9)

@@ -36,6 +36,20 @@ def test_the_lighter_tail_has_the_skewness_that_is_seen(skewness, rng):
     assert _share_of_skewness(gamma, np.zeros(len(gamma))) == 1
 
 
+@pytest.mark.parametrize("apart", [0.0, 1.0])
+def test_share_of_skewness_within_groups(apart, rng):
+    """Half of the noise is that of skewed products; pairs that are together in more samples have other means, and this is no skewness."""
+    n, skewness = 1000, 0.6
+    shape = 4 / skewness**2
+    noise = ((rng.gamma(shape, size=(P, P)) - shape) / np.sqrt(shape) + rng.normal(size=(P, P))) / np.sqrt(2)
+    counts = np.where(np.arange(P) < 150, 900.0, 300.0)
+    noise += apart * (np.outer(counts, counts) == 900.0**2)
+    noise = np.triu(noise, k=1)
+    samples = Samples(np.full(P, np.sqrt(skewness * np.sqrt(n))), counts, n)
+    null = Null.of(samples, 0.03 * (noise + noise.T), np.arange(P), ~np.eye(P, dtype=bool))
+    assert null.share == pytest.approx(0.5**1.5, abs=0.06)
+
+
 @pytest.mark.parametrize("skewness", [0.2, 0.7])
 def test_less_skewness_in_the_lighter_tail_alone(skewness):
     u = np.linspace(-2.0, 2.0, 101)
@@ -265,3 +279,16 @@ def test_false_discoveries_are_as_few_as_promised(graph, power, q_max):
         powers.append((found & truth).sum() / truth.sum())
     assert np.mean(shares) <= q_max
     assert np.mean(powers) >= power
+
+
+def test_scales_that_a_model_does_not_know(rng):
+    """kx.tl.gmgm leaves the dependence by scales of the cells in the precision, but does not take it for that of two genes."""
+    n, p = 400, 60
+    means = rng.uniform(1.0, 5.0, p)
+    adata = AnnData(np.outer(1 + 0.1 * rng.normal(size=n), means) + rng.normal(size=(n, p)))
+    kx.tl.gmgm(adata, graphs="genes", n_neighbors=None)
+    upper = np.triu_indices(p, k=1)
+    precision, p_values = (adata.varp[f"gmgm_{name}"].toarray()[upper] for name in ("precision", "p_value"))
+    products = np.outer(means, means)[upper]
+    assert np.corrcoef(products, precision)[0, 1] < -0.3
+    assert abs(np.corrcoef(products, p_values)[0, 1]) < 0.1 and np.mean(p_values < 0.01) < 0.02

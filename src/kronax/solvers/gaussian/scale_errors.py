@@ -8,12 +8,12 @@ the inverse of their covariance, ``t_j² = K_jj``.
 - The scale gives the sample the sum of squares that it should have. Deviations ``d`` from the means then have ``mᵀd = 0``, to first
   order, whatever the variables do: along ``m`` variance is missing, and ``K`` has a multiple of ``m mᵀ`` too much.
 
-The data do not tell how much there is of either. Partial correlations become smallest, in the sense of least squares, with the
-``b`` fitted to ``ρ_jl = Σ_k b_k h_kj h_kl/(t_j t_l)``, which leave
+The data do not tell how much there is of either, so partial correlations ``ρ_jl = −K_jl/(t_j t_l)`` are made as small as these terms can
+make them: ``b`` is fitted to ``ρ_jl ≈ Σ_k b_k h_kj h_kl/(t_j t_l)`` by least squares. The precision is then
 
     ``K′ = K + Σ_k b_k h_k h_kᵀ + λI``,   ``h_1j = t_j² m_j``,  ``h_2 = m``,                                             (13)
 
-and the least ``λ ≥ 0`` that keeps ``K′`` positive definite.
+with the least ``λ ≥ 0`` that keeps it positive definite: along no direction is its precision below half of the least of ``K``.
 """
 
 from dataclasses import replace
@@ -26,7 +26,7 @@ from kronax.solvers.gaussian.vectors import Held
 
 _LARGE, _ROUNDS = 3.0, 3  # standard deviations that larger residuals count as, and rounds of the fit
 _MEDIAN_SIZE = 0.6745  # of a standard normal variable, absolute
-_PAIRS = 2**18  # of the fit, at most: then the error of b is below a hundredth of the spread of partial correlations
+_VARIABLES = 1024  # whose pairs are fitted, at most: then the error of b is below a hundredth of the spread of ρ
 _LEAST = 0.5  # of the least precision of K along any direction, which K′ keeps
 
 
@@ -43,13 +43,14 @@ def without_scale_errors(inverse: LowRank, means: np.ndarray) -> LowRank:
     vectors, weights = inverse.vectors.array(), inverse.weights
     inverse = replace(inverse, vectors=Held(vectors))
     t = np.sqrt(diagonal(inverse))
-    m = np.where(inverse.vectors.still, 0.0, means)
-    g = np.stack([t * m, m / t])
-    rows = np.arange(0, len(t), -(-(len(t) ** 2) // _PAIRS))
-    i, cols = np.nonzero(rows[:, None] < np.arange(len(t)))
-    products = (vectors[rows] * weights) @ vectors.T / t[rows, None] / t
-    b = slopes(-products[i, cols], g[:, rows[i]] * g[:, cols])
-    h = (g * t).T
+    still = inverse.vectors.still
+    m = np.where(still, 0.0, means)
+    h = np.stack([t**2 * m, m], axis=1)
+    vary = np.flatnonzero(~still)
+    some = vary[:: -(-len(vary) // _VARIABLES)]
+    i, j = np.triu_indices(len(some), k=1)
+    u, g = (side[some] / t[some, None] for side in (vectors, h))
+    b = slopes(-((u * weights) @ u.T)[i, j], (g[i] * g[j]).T)
     return LowRank(
         inverse.base + _ridge(inverse, h, b),
         Held(np.column_stack([vectors, h.astype(vectors.dtype)])),
@@ -67,16 +68,23 @@ def slopes(values: np.ndarray, products: np.ndarray) -> np.ndarray:
     products
         What is multiplied by ``b``, (k, pairs).
     """
+    size = np.linalg.norm(products, axis=1)  # differs by many orders of magnitude where variables hardly vary
+    size[size == 0] = 1.0
+    products = products / size[:, None]
     found, inverse = np.zeros(len(products)), np.linalg.pinv(products @ products.T)
     for _ in range(_ROUNDS if len(products) else 0):
         residuals = values - found @ products
         most = _LARGE * np.median(np.abs(residuals)) / _MEDIAN_SIZE
         found = found + inverse @ (products @ np.clip(residuals, -most, most))
-    return found
+    return found / size
 
 
 def _ridge(inverse: LowRank, h: np.ndarray, b: np.ndarray) -> float:
-    """Return the ``λ`` of Eq. 13: where the smallest eigenvalue of ``I + R⁻¹ h diag(b) hᵀ R⁻¹``, ``R² = K + λI``, is 0."""
+    """Return the ``λ`` of Eq. 13.
+
+    With it, ``I + R⁻¹ h diag(b) hᵀ R⁻¹`` has the smallest eigenvalue 0, where ``R² = K + (λ − μ)I`` and ``μ`` is the precision that ``K′``
+    has along every direction, at least.
+    """
     precisions = inverse.base + np.append(inverse.weights, 0.0)
     kept = _LEAST * precisions.min()
     inside = inverse.vectors.array().T @ h
