@@ -26,7 +26,7 @@ from kronax.solvers.gaussian.vectors import Held
 
 _LARGE, _ROUNDS = 3.0, 3  # standard deviations that larger residuals count as, and rounds of the fit
 _MEDIAN_SIZE = 0.6745  # of a standard normal variable, absolute
-_VARIABLES = 1024  # whose pairs are fitted, at most: then the error of b is below a hundredth of the spread of ρ
+_VARIABLES = 512  # whose pairs are fitted, at most: then the error of b is below a hundredth of the spread of ρ
 _LEAST = 0.5  # of the least precision of K along any direction, which K′ keeps
 
 
