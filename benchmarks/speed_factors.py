@@ -11,7 +11,6 @@ and the largest resident memory.
 import argparse
 import resource
 import time
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +18,7 @@ import numpy as np
 from report import header, load
 
 from kronax.solvers.tensor.factors import factorization, train
-from kronax.solvers.tensor.factors.model import Fibers
+from kronax.solvers.tensor.factors.model import Fibers, Form
 from kronax.solvers.tensor.factors.options import AttentionOptions, FactorizationOptions
 from kronax.solvers.tensor.factors.transform import scaled
 
@@ -37,14 +36,17 @@ def main() -> None:
     fibers = int((~np.isnan(values[:, :, 0])).sum())
     print(f"{tuple(args.shape)}, {fibers} fibers, rank {args.rank}, minibatches of {args.batch_size}; load {load()}")
     common = {"rank": args.rank, "batch_size": args.batch_size, "held_out": 0.0}
-    for attention, options in ((None, FactorizationOptions(**common)), ("additive", AttentionOptions(**common))):
-        epoch, batches = prepared(values, options, attention)
-        alone = floor(values.shape[2], args.rank, args.batch_size, len(batches), attention is not None)
+    for name, options, form in (
+        ("CP", FactorizationOptions(**common), factorization.as_products),
+        ("attention CP", AttentionOptions(**common), factorization.with_attention),
+    ):
+        epoch, batches = prepared(values, options, form(options))
+        attention = isinstance(options, AttentionOptions)
+        alone = floor(values.shape[2], args.rank, args.batch_size, len(batches), attention)
         epoch(), alone()  # compile
         seconds = np.array([[clock(epoch), clock(alone)] for _ in range(args.epochs)])
         spent, least = np.median(seconds, axis=0)
         ratio = np.median(seconds[:, 0] / seconds[:, 1])
-        name = "attention CP" if attention else "CP"
         print(f"{name:14s}epoch {spent:6.2f} s   floor {least:6.2f} s   ratio {ratio:5.2f}", flush=True)
     print(f"largest resident memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB")
 
@@ -57,9 +59,8 @@ def simulated(shape: tuple[int, int, int], density: float) -> np.ndarray:
     return values
 
 
-def prepared(values: np.ndarray, options: FactorizationOptions, attention: str | None):
+def prepared(values: np.ndarray, options: FactorizationOptions, form: Form):
     """Return a function that trains for an epoch, and its minibatches."""
-    form = factorization.with_attention(replace(options, attention=attention))
     ready, scaling = scaled(values, options.scale)
     some = ~np.isnan(values).all(axis=2)
     settings = factorization.settings_of(values, options, form, scaling)
