@@ -142,3 +142,9 @@ def test_the_same_where_the_precision_is_not_held_whole(q_max, rng, monkeypatch)
         held, found = (adata.varp[f"{key}_{name}"].toarray() for key in ("held", "not"))
         assert (held[np.triu_indices(60, k=1)] != 0).any()
         np.testing.assert_allclose(found, held, atol=1e-9)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("shape", [(2, 0), (0, 5)])
+def test_slopes_without_pairs_or_directions(shape):
+    np.testing.assert_array_equal(slopes(np.ones(shape[1]), np.ones(shape)), np.zeros(shape[0]))

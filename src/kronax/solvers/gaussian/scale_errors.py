@@ -25,7 +25,7 @@ from kronax.solvers.gaussian.precision import LowRank, diagonal
 from kronax.solvers.gaussian.vectors import Held
 
 _LARGE, _ROUNDS = 3.0, 3  # standard deviations that larger residuals count as, and rounds of the fit
-_MEDIAN_SIZE = 0.6745  # of a standard normal variable, absolute
+MEDIAN_SIZE = 0.6745  # of a standard normal variable, absolute
 _VARIABLES = 512  # whose pairs are fitted, at most: then the error of b is below a hundredth of the spread of ρ
 _LEAST = 0.5  # of the least precision of K along any direction, which K′ keeps
 
@@ -72,9 +72,9 @@ def slopes(values: np.ndarray, products: np.ndarray) -> np.ndarray:
     size[size == 0] = 1.0
     products = products / size[:, None]
     found, inverse = np.zeros(len(products)), np.linalg.pinv(products @ products.T)
-    for _ in range(_ROUNDS if len(products) else 0):
+    for _ in range(_ROUNDS if products.size else 0):
         residuals = values - found @ products
-        most = _LARGE * np.median(np.abs(residuals)) / _MEDIAN_SIZE
+        most = _LARGE * np.median(np.abs(residuals)) / MEDIAN_SIZE
         found = found + inverse @ (products @ np.clip(residuals, -most, most))
     return found / size
 

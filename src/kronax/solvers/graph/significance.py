@@ -42,7 +42,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from kronax.solvers.gaussian.precision import LowRank, Partial, Whole, diagonal, factors
-from kronax.solvers.gaussian.scale_errors import slopes
+from kronax.solvers.gaussian.scale_errors import MEDIAN_SIZE, slopes
 
 FEWEST_TOGETHER = 10.0  # samples in which two variables are expected together, for a test
 _LIGHT = 3.0  # scores beyond which the lighter tail of Eq. 3 is not trusted
@@ -51,7 +51,6 @@ _SYMMETRIC = 1e-6  # skewness below which Eq. 3 is the identity, but for roundin
 _PER_BIN, _MOST_BINS = 1000, 20  # pairs of a local null, at least, and local nulls
 _FEWEST_FOR_SPREAD, _SURE = 20, 3.0  # pairs of a variable, and standard errors beyond which its spread is its own
 _MOST = 0.9  # of the pairs of a variable show its spread
-_MEDIAN_SIZE = 0.6745  # of a standard normal variable, absolute
 _PAIRS = 2**22  # of a block
 _CACHED = 2**14  # pairs whose scores are computed at a time, within a cache
 _SAMPLE = 2**19  # pairs from which the null is found, about
@@ -173,7 +172,7 @@ def _relative_spreads(correlations: np.ndarray, tested: np.ndarray) -> np.ndarra
         return relative
     logs, noise = np.log(found[known]), 0.73 / size[known]
     logs -= np.median(logs)
-    beyond = max((np.median(np.abs(logs)) / _MEDIAN_SIZE) ** 2 - np.median(noise), 0.0)
+    beyond = max((np.median(np.abs(logs)) / MEDIAN_SIZE) ** 2 - np.median(noise), 0.0)
     far = 1 - _SURE**2 * noise / np.maximum(logs**2, noise)
     relative[known] = np.exp(np.maximum(beyond / (beyond + noise), far) * logs)
     return relative
