@@ -143,14 +143,15 @@ def discovery_tables(args: argparse.Namespace) -> Iterator[Table]:
         rows.append([name, *shown(drawn)])
     yield "Discoveries in Gaussian data", columns, rows
     kinds = [f"{kind}{what}" for kind in ("siblings", "unrelated") for what in (", q ≤ 0.05", " of all pairs")]
-    columns = [*columns[:3], *kinds, *columns[3:]]
+    columns = [*columns[:3], *kinds, *columns[3:], "edges of regulators, q ≤ 0.05", "of these false"]
     rows = []
     for given in regulated_sets(args):
         progress(f"discoveries: {given.name}")
         q_values = q_values_of(given.counts)
         levels = shown(at_each_level(q_values, given.joined()))
         shares = [f"{share:.3f}" for kind in (given.siblings(), given.unrelated) for share in shares_of(kind, q_values)]
-        rows.append([given.name, *levels[:2], *shares, *levels[2:]])
+        of_regulators = shown(at_each_level(np.where(given.with_regulator(), q_values, 1.0), given.joined()))[:2]
+        rows.append([given.name, *levels[:2], *shares, *levels[2:], *of_regulators])
     yield "Discoveries in simulated regulation: the truth is who regulates whom", columns, rows
 
 
@@ -224,6 +225,11 @@ class Regulated:
 
     def joined(self) -> np.ndarray:
         return self.truth | self.truth.T
+
+    def with_regulator(self) -> np.ndarray:
+        """Which pairs have a gene that regulates another."""
+        regulates = self.truth.any(axis=1)
+        return regulates[:, None] | regulates
 
     def siblings(self) -> np.ndarray:
         """Which genes have a regulator in common, and neither regulates the other."""
