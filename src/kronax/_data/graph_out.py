@@ -23,6 +23,7 @@ from kronax._data.written import clear, of_cells, of_genes, params_of, without_n
 from kronax._logging import warn
 from kronax.solvers import checks
 from kronax.solvers.gaussian import m_step
+from kronax.solvers.gaussian.breadth import broad
 from kronax.solvers.gaussian.precision import Partial, Precision, Sparse, diagonal, held, mean_diagonal
 from kronax.solvers.gaussian.precision import complete as all_entries
 from kronax.solvers.gaussian.scale_errors import without_scale_errors
@@ -136,15 +137,9 @@ def feature_graph(
         graph = _precision_graph(precision, shift, min(n_neighbors or p, p - 1), weights, progress)
         return _matrices(graph, precision, complete=n_neighbors is None)
     part = learnt.parts[name]
-    along = part.margins.along[None]
-    if isinstance(part, em.Fit) and isinstance(precision, Partial):
-        _require_finite(diagonal(precision.inverse))
-        precision = Partial(without_scale_errors(precision.inverse, part.margins.mean))
-    else:
-        along = np.vstack([along, part.margins.level])
-    precision = held(precision)
+    precision, to_test, along = _estimates(precision, part)
     samples = Samples(part.margins.skewness, found.rows.col_counts, found.rows.shape[0], along)
-    test = PairTest(precision, shift, samples)
+    test = PairTest(to_test, shift, samples)
     if q_max is not None:
         pairs = test.edges(q_max)
         graph = graph_of_pairs(precision, shift, pairs, absolute=weights == "absolute")
@@ -154,7 +149,29 @@ def feature_graph(
         graphs = _matrices(
             _precision_graph(precision, shift, k, weights, progress), precision, complete=n_neighbors is None
         )
-    return graphs | _values(test, graphs["precision"], shift)
+    shown = graphs["precision"]
+    return graphs | _values(test, shown if to_test is precision else _where(to_test, shown), shift)
+
+
+def _estimates(precision: Precision, part: em.Structure) -> tuple[Precision, Precision, np.ndarray]:
+    """Return a precision and the one to test, often the same, as graphs use them, and directions that the variables share."""
+    margins, estimates = part.margins, [precision]
+    if isinstance(precision, Partial):
+        to_test = broad(precision, part.spectrum)
+        estimates += [] if to_test is precision else [to_test]
+    if isinstance(precision, Partial) and isinstance(part, em.Fit):
+        _require_finite(diagonal(precision.inverse))
+        estimates = [Partial(without_scale_errors(estimate.inverse, margins.mean)) for estimate in estimates]
+        along = margins.along[None]
+    else:
+        along = np.stack([margins.along, margins.level])
+    estimates = [held(estimate) for estimate in estimates]
+    return estimates[0], estimates[-1], along
+
+
+def _where(precision: Precision, edges: sparse.csr_array) -> sparse.csr_array:
+    """Return the entries of a precision where a matrix stores some, and on the diagonal."""
+    return on_pairs(precision, sparse.triu(edges, k=1, format="coo").coords)
 
 
 def _values(test: PairTest, precision: sparse.csr_array, shift: float) -> dict[str, sparse.csr_array]:

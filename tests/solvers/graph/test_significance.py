@@ -216,6 +216,14 @@ def test_uniform_where_only_cells_depend_on_each_other(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
+def test_uniform_where_shrinkage_leaves_few_directions(seed):
+    """Few cells without structure: nearly all directions of the genes are noise, and the few others are chance."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(120, P)) * rng.lognormal(size=(120, 1)) * rng.lognormal(size=P)
+    assert stats.kstest(p_values_of_all(x, graphs="genes"), "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize("seed", range(5))
 def test_uniform_on_counts_of_genes_that_do_not_depend_on_each_other(seed):
     """Negative binomial counts of cells of unequal depth, two thirds of them zero."""
     rng = np.random.default_rng(seed)

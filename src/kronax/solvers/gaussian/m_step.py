@@ -325,6 +325,11 @@ def _apart(side: _Side, shrunk: np.ndarray) -> Partial:
     return Partial(_precision(side, 1.0 / shrunk))
 
 
+def of_columns(found: Spectrum, eigenvalues: np.ndarray) -> Partial:
+    """Return the columns' partial correlations if their precision has other eigenvalues, the null one last."""
+    return Partial(_precision(_cols(found), eigenvalues))
+
+
 def _precision(side: _Side, eigenvalues: np.ndarray) -> LowRank:
     """Assemble a precision matrix; directions without an eigenvalue get the null one or, if there is none, the mean.
 
