@@ -331,7 +331,7 @@ def test_highlighted_treatments_do_not_look_like_methods(result):
     ("shift", "low", "high"), [(0.0, 0.0, 1.0), (5.0, 5.0, 6.0), (-0.5, -0.5, 0.5), (-3.0, -3.0, -2.0)]
 )
 def test_distributions_fill_their_panels(shift, low, high):
-    truth = shift + np.linspace(0, 1, 2000).reshape(20, 4, 25)
+    truth = shift + np.linspace(0, 1, 2000).reshape(20, 2, 50)
     figure = kx.pl.prediction_distributions(truth, {"m": truth.mean() + 0.5 * (truth - truth.mean())})
     for ax in figure.axes:
         edges = ax.patches[0].get_data().edges

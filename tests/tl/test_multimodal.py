@@ -174,7 +174,7 @@ def test_scanpy_and_files_after_it(method, mdata, tmp_path):
     key = method.__name__
     method(mdata)
     before = clusters(mdata, key)
-    sc.tl.umap(mdata, neighbors_key=key)
+    sc.tl.umap(mdata, neighbors_key=key, maxiter=5)
     assert mdata.obsm["X_umap"].shape == (N, 2)
     mdata.write_h5mu(tmp_path / "saved.h5mu")
     mdata.write_zarr(tmp_path / "saved.zarr")
