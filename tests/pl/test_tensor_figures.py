@@ -534,8 +534,7 @@ def with_factors(n_contexts: int) -> MuData:
     return mdata
 
 
-@pytest.mark.parametrize("size", [None, (5, 4)])
-@pytest.mark.parametrize("layout", [None, "constrained"])
+@pytest.mark.parametrize(("size", "layout"), [(None, None), ((5, 4), None), ((5, 4), "constrained")])
 def test_contexts_are_named_as_far_as_there_is_room(size, layout):
     ax = None if size is None else plt.subplots(figsize=size, layout=layout)[1]
     figure = kx.pl.context_factors(with_factors(200 if size is None else 60), ax=ax)

@@ -414,7 +414,7 @@ def noisy(counts) -> sparse.csr_matrix:
 
 
 @pytest.mark.parametrize("scales", ["pooled", "separate"])
-@pytest.mark.parametrize("chunk", [CHUNK, 7])
+@pytest.mark.parametrize("chunk", [CHUNK, 32])
 def test_batches(counts, scales, chunk):
     matrix = noisy(counts)
     with_ = {"batch_key": "batch", "batch_scales": scales}
