@@ -206,7 +206,8 @@ def test_tables_written(run, mdata, expected, tmp_path):
     assert confidences.shape == (12, 4)
     for row in table.itertuples():
         np.testing.assert_allclose(confidences.loc[row.treatment, row.context], row.completion_confidence, atol=1e-4)
-    code, _, err = run("complete", tmp_path / "out" / "profiles.csv", "--folds", 0, "--out", tmp_path / "again")
+    words = ("--method", "mean_1d", "--folds", 0)
+    code, _, err = run("complete", tmp_path / "out" / "profiles.csv", *words, "--out", tmp_path / "again")
     n = (table["measured"] == False).sum()  # noqa: E712
     assert code == 0 and f"{n} of {len(table)} rows are predictions" in err
 
