@@ -97,10 +97,9 @@ def null_draws(data: Path | None) -> Iterator[tuple[str, Callable[[np.random.Gen
     yield "Kronecker sum, 1,000 × 450", lambda rng: kronecker_null(1000, 450, rng)
     for path in sorted(data.glob("*.h5ad")) if data else []:
         counts = variable_counts(path).X.toarray()
-        yield (
-            f"{path.stem}, permuted, {counts.shape[0]:,} × {counts.shape[1]:,}",
-            lambda rng, x=counts: permuted(x, rng),
-        )
+        size = f"{counts.shape[0]:,} × {counts.shape[1]:,}"
+        yield f"{path.stem}, permuted, {size}", lambda rng, x=counts: permuted(x, rng)
+        yield f"{path.stem}, all cells, {size}", lambda rng, x=counts: permuted(x, rng, len(x))
 
 
 def kronecker_null(n: int, p: int, rng: np.random.Generator) -> np.ndarray:
@@ -110,11 +109,11 @@ def kronecker_null(n: int, p: int, rng: np.random.Generator) -> np.ndarray:
     return z * rng.lognormal(size=(n, 1)) * rng.lognormal(size=p)
 
 
-def permuted(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Exchange every gene's values between cells of about equal depth."""
+def permuted(x: np.ndarray, rng: np.random.Generator, n_each: int = DEPTHS) -> np.ndarray:
+    """Exchange every gene's values between cells of about equal depth, so many at a time."""
     order = np.argsort(x.sum(axis=1), kind="stable")
     x = x[order]
-    for cells in np.array_split(np.arange(len(x)), max(1, len(x) // DEPTHS)):
+    for cells in np.array_split(np.arange(len(x)), max(1, len(x) // n_each)):
         x[cells] = rng.permuted(x[cells], axis=0)
     return x
 

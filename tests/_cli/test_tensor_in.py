@@ -10,7 +10,12 @@ import kronax as kx
 from kronax._cli import tensor_in, validation
 from kronax._data import tensor as tensors
 
+FIXED = {"noise": 1.0, "own_share": 0.2, "common_share": 0.15}
 SCREEN = ("--treatment", "perturbation", "--context", "cell_line", "--control", "control", "--replicate", "plate")
+
+
+def given(options: dict) -> list[str]:
+    return [word for name, value in options.items() for word in ("--option", f"{name}={value}")]
 
 
 @pytest.fixture(scope="module")
@@ -201,14 +206,16 @@ def test_tables_written(run, mdata, expected, tmp_path):
     assert confidences.shape == (12, 4)
     for row in table.itertuples():
         np.testing.assert_allclose(confidences.loc[row.treatment, row.context], row.completion_confidence, atol=1e-4)
-    code, _, err = run("complete", tmp_path / "out" / "profiles.csv", "--folds", 0, "--out", tmp_path / "again")
+    words = ("--method", "mean_1d", "--folds", 0)
+    code, _, err = run("complete", tmp_path / "out" / "profiles.csv", *words, "--out", tmp_path / "again")
     n = (table["measured"] == False).sum()  # noqa: E712
     assert code == 0 and f"{n} of {len(table)} rows are predictions" in err
 
 
 def test_counts_of_cells(run, screen, tmp_path):
     """Effects are computed first, and those that are not sure left out."""
-    code, text, _ = run("complete", screen, *SCREEN, "--p-max", 0.2, "--out", tmp_path / "out")
+    words = (*SCREEN, "--p-max", 0.2, "--method", "mean_1d")
+    code, text, _ = run("complete", screen, *words, "--out", tmp_path / "out")
     assert code == 0 and "held out" in text.lower()
     effects = pd.read_csv(tmp_path / "out" / "effects.csv")
     profiles = pd.read_csv(tmp_path / "out" / "profiles.csv")
@@ -231,7 +238,7 @@ def test_counts_in_a_table(run, screen, tmp_path):
 
 def test_effects_know_their_columns(run, screen, tmp_path):
     assert run("effects", screen, *SCREEN, "--out", tmp_path / "first")[0] == 0
-    words = ("--p-max", 0.2, "--folds", 0)
+    words = ("--p-max", 0.2, "--folds", 0, "--method", "mean_1d")
     assert run("complete", tmp_path / "first" / "effects.h5ad", *words, "--out", tmp_path / "second")[0] == 0
     assert run("complete", screen, *SCREEN, *words, "--out", tmp_path / "at_once")[0] == 0
     found = [(tmp_path / folder / "profiles.csv").read_text() for folder in ("second", "at_once")]
@@ -280,9 +287,9 @@ def test_report_on_held_out_profiles(run, tmp_path):
     mdata = kx.datasets.drug_response(n_treatments=30, n_contexts=5, n_genes=20, missing=0.25)
     with tensors.without_pulling():
         mdata.write(tmp_path / "a.h5mu")
-    code, text, _ = run("complete", tmp_path / "a.h5mu", "--folds", 4, "--out", tmp_path / "out")
+    code, text, _ = run("complete", tmp_path / "a.h5mu", "--folds", 4, *given(FIXED), "--out", tmp_path / "out")
     assert code == 0
-    options = {"kronecker": ("kronecker", kx.tl.KroneckerOptions()), "mean_1d": "mean_1d", "mean_2d": "mean_2d"}
+    options = {"kronecker": ("kronecker", kx.tl.KroneckerOptions(**FIXED)), "mean_1d": "mean_1d", "mean_2d": "mean_2d"}
     result = kx.metrics.cross_validate(mdata, methods=options, n_folds=4, with_controls=False)
     for method, row in result.table.iterrows():
         assert f"  {method:<9}{row.pct:>14.3f}{row.pct_fiber:>15.3f}{np.sqrt(row.mse):>10.3g}" in text
@@ -362,5 +369,5 @@ def test_confidences_of_few_profiles_are_not_judged(run, tmp_path):
     small = kx.datasets.drug_response(n_treatments=6, n_contexts=3, n_genes=5, missing=0.2)
     with tensors.without_pulling():
         small.write(tmp_path / "a.h5mu")
-    code, text, _ = run("complete", tmp_path / "a.h5mu", "--out", tmp_path / "out")
+    code, text, _ = run("complete", tmp_path / "a.h5mu", *given(FIXED), "--out", tmp_path / "out")
     assert code == 0 and "  Held out: " in text and "promised" not in text

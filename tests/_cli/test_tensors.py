@@ -315,8 +315,12 @@ def unmeasured(tmp_path_factory):
     return folder
 
 
+FIXED = {"noise": 1.0, "own_share": 0.2, "common_share": 0.15, "similarity_share": 0.1}  # nothing to choose
+GIVEN = [word for name, value in FIXED.items() for word in ("--option", f"{name}={value}")]
+
+
 def test_similarity_and_contexts(run, unmeasured, tmp_path):
-    words = ["--similarity", unmeasured / "structure.csv", "--contexts", unmeasured / "doses.csv", "--folds", 0]
+    words = ["--similarity", unmeasured / "structure.csv", "--contexts", unmeasured / "doses.csv", "--folds", 0, *GIVEN]
     code, text, _ = run("complete", unmeasured / "responses.h5mu", *words, "--out", tmp_path / "out")
     assert code == 0 and re.search(r"fallbacks +\d+   .*by similarity", text)
     with tensors.without_pulling():
@@ -326,7 +330,7 @@ def test_similarity_and_contexts(run, unmeasured, tmp_path):
     expected.obsp["structure"] = pd.read_csv(unmeasured / "structure.csv", index_col=0).loc[names, names].to_numpy()
     expected.uns["contexts"] = pd.read_csv(unmeasured / "doses.csv", index_col=0)
     options = kx.tl.KroneckerOptions(
-        treatment_similarity="structure", context_coordinates={"dose": "rank", "plate": "category"}
+        treatment_similarity="structure", context_coordinates={"dose": "rank", "plate": "category"}, **FIXED
     )
     with pytest.warns(UserWarning):
         kx.tl.complete_tensor(expected, options=options)
@@ -335,10 +339,10 @@ def test_similarity_and_contexts(run, unmeasured, tmp_path):
 
 
 def test_scales_and_similarities_of_contexts(run, unmeasured, tmp_path):
-    scale = ["--contexts", unmeasured / "doses.csv", "--option", "context_coordinates=dose=log", "--folds", 0]
+    scale = ["--contexts", unmeasured / "doses.csv", "--option", "context_coordinates=dose=log", "--folds", 0, *GIVEN]
     code, _, _ = run("complete", unmeasured / "responses.h5mu", *scale, "--out", tmp_path / "scale")
     assert code == 0
-    lines = ["--contexts", unmeasured / "lines.csv", "--folds", 0]
+    lines = ["--contexts", unmeasured / "lines.csv", "--folds", 0, *GIVEN]
     code, _, _ = run("complete", unmeasured / "responses.h5mu", *lines, "--out", tmp_path / "lines")
     assert code == 0
     with tensors.without_pulling():

@@ -25,6 +25,7 @@ from kronax.solvers.tensor.registry import METHODS as METHODS_OF
 
 NAN = np.nan
 PLAIN = kx.tl.KroneckerOptions(noise=1.0, own_share=0.2, common_share=0.15)
+CHOSEN = kx.tl.KroneckerOptions(noises=(0.5, 1.0, 2.0), own_shares=(0.1, 0.3), common_shares=(0.0, 0.2))
 METHODS = {"plain": PLAIN, "dnpp": "dnpp", "mean_1d": "mean_1d"}
 
 
@@ -497,9 +498,11 @@ def test_side_information_that_is_not_there(informed):
 
 def test_folds_that_share_a_choice_find_what_they_would_by_themselves(monkeypatch):
     mdata = kx.datasets.drug_response(n_treatments=40, n_contexts=4, n_genes=50, missing=0.2)
-    together = kx.metrics.cross_validate(mdata, methods="kronecker")
-    monkeypatch.setattr(ComparedMethod, "known", lambda *_: [None] * 10)
-    alone = kx.metrics.cross_validate(mdata, methods="kronecker")
+    far_apart = {"noises": (0.125, 1.0, 8.0), "own_shares": (0.0, 0.2, 0.65), "common_shares": (0.0, 0.3)}
+    methods = {"kronecker": kx.tl.KroneckerOptions(n_folds=3, **far_apart)}
+    together = kx.metrics.cross_validate(mdata, methods=methods, n_folds=7)
+    monkeypatch.setattr(ComparedMethod, "known", lambda *_: [None] * 7)
+    alone = kx.metrics.cross_validate(mdata, methods=methods, n_folds=7)
     assert together.table.loc["kronecker", "pct"] == pytest.approx(alone.table.loc["kronecker", "pct"], abs=0.02)
     one, other = (result.profiles.layers["kronecker"].ravel() for result in (together, alone))
     assert np.corrcoef(one, other)[0, 1] > 0.99
@@ -507,12 +510,12 @@ def test_folds_that_share_a_choice_find_what_they_would_by_themselves(monkeypatc
 
 def test_nothing_of_a_fold_leaks_into_its_predictions():
     mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=30, missing=0.2)
-    before = kx.metrics.cross_validate(mdata, methods="kronecker", n_folds=7)
+    before = kx.metrics.cross_validate(mdata, methods={"kronecker": CHOSEN}, n_folds=7)
     spoilt = mdata.copy()
     held = before.profiles.obs[before.profiles.obs["fold"] == 3]
     for treatment, context in zip(held["treatment"], held["context"], strict=True):
         spoilt[context].X[spoilt[context].obs_names.get_loc(treatment)] *= -30.0
-    after = kx.metrics.cross_validate(spoilt, methods="kronecker", n_folds=7)
+    after = kx.metrics.cross_validate(spoilt, methods={"kronecker": CHOSEN}, n_folds=7)
     here = (before.profiles.obs["fold"] == 3).to_numpy()
     one, other = (result.profiles.layers["kronecker"] for result in (before, after))
     np.testing.assert_array_equal(one[here], other[here])

@@ -204,7 +204,7 @@ def test_dollar_signs_are_no_mathematics(name):
 
 @pytest.mark.parametrize(("layout", "density"), [(None, 0.1), ("constrained", 0.1), (None, 0.02)])
 def test_axes_of_the_user_hold_as_many_genes_as_fit(layout, density):
-    figure, axes = plt.subplots(2, 2, figsize=(8, 6), layout=layout)
+    figure, axes = plt.subplots(2, figsize=(4, 6), layout=layout)
     for ax in axes.flat:
         kx.pl.gene_network(with_module(57, density, "Gene{}"), module="0", n_genes=57, ax=ax)
     figure.draw_without_rendering()

@@ -331,7 +331,7 @@ def test_highlighted_treatments_do_not_look_like_methods(result):
     ("shift", "low", "high"), [(0.0, 0.0, 1.0), (5.0, 5.0, 6.0), (-0.5, -0.5, 0.5), (-3.0, -3.0, -2.0)]
 )
 def test_distributions_fill_their_panels(shift, low, high):
-    truth = shift + np.linspace(0, 1, 2000).reshape(20, 4, 25)
+    truth = shift + np.linspace(0, 1, 2000).reshape(20, 2, 50)
     figure = kx.pl.prediction_distributions(truth, {"m": truth.mean() + 0.5 * (truth - truth.mean())})
     for ax in figure.axes:
         edges = ax.patches[0].get_data().edges
@@ -534,8 +534,7 @@ def with_factors(n_contexts: int) -> MuData:
     return mdata
 
 
-@pytest.mark.parametrize("size", [None, (5, 4)])
-@pytest.mark.parametrize("layout", [None, "constrained"])
+@pytest.mark.parametrize(("size", "layout"), [(None, None), ((5, 4), None), ((5, 4), "constrained")])
 def test_contexts_are_named_as_far_as_there_is_room(size, layout):
     ax = None if size is None else plt.subplots(figsize=size, layout=layout)[1]
     figure = kx.pl.context_factors(with_factors(200 if size is None else 60), ax=ax)

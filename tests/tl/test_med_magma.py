@@ -43,6 +43,12 @@ def counts(rng) -> np.ndarray:
     return simulate(rng)[0]
 
 
+@pytest.fixture(scope="module")
+def same_counts() -> np.ndarray:
+    """The same values as `counts`, for what several tests share."""
+    return simulate(np.random.default_rng(0))[0]
+
+
 def annotated(x) -> ad.AnnData:
     n, p = x.shape
     return ad.AnnData(
@@ -56,9 +62,14 @@ def solved(x, **arguments) -> ad.AnnData:
     return adata
 
 
+@pytest.fixture(scope="module")
+def learnt_once(same_counts) -> ad.AnnData:
+    return solved(sparse.csr_matrix(same_counts))
+
+
 @pytest.fixture
-def result(counts) -> ad.AnnData:
-    return solved(sparse.csr_matrix(counts))
+def result(learnt_once) -> ad.AnnData:
+    return learnt_once.copy()
 
 
 def leiden(adata: ad.AnnData, **arguments) -> np.ndarray:
@@ -1247,9 +1258,9 @@ def test_blocks_are_found():
 # The paper by name
 
 
-@pytest.fixture
-def paper(counts) -> ad.AnnData:
-    return solved(counts[:40, :30], **kx.tl.MED_MAGMA_2026, n_neighbors=5)
+@pytest.fixture(scope="module")
+def paper(same_counts) -> ad.AnnData:
+    return solved(same_counts[:40, :30], **kx.tl.MED_MAGMA_2026, n_neighbors=5)
 
 
 def test_the_paper_by_name_converges_and_keeps_the_contract(paper):
@@ -1287,9 +1298,10 @@ def test_the_paper_by_name_cannot_be_changed_by_accident():
     assert (kx.tl.MED_MAGMA_2026 | {"max_iter": 3})["max_iter"] == 3
 
 
-def trees(signs: str, seed: int) -> ad.AnnData:
-    """The simulation of the paper, small."""
-    adata = kx.datasets.kronecker_sum(60, 61, signs=signs, noise=1.0, random_state=seed)
+@pytest.fixture(scope="module", params=["positive", "random"])
+def trees(request) -> ad.AnnData:
+    """The simulation of the paper, small, with edges of one sign or of both."""
+    adata = kx.datasets.kronecker_sum(60, 61, signs=request.param, noise=1.0, random_state=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # some values are negative
         kx.tl.med_magma(adata, **kx.tl.MED_MAGMA_2026, n_neighbors=None)
@@ -1303,31 +1315,28 @@ def score(estimates, adata: ad.AnnData) -> float:
     return float(np.mean([kx.metrics.edge_average_precision(found, truth=truth) for found, truth in pairs]))
 
 
-@pytest.mark.parametrize("signs", ["positive", "random"])
-def test_the_paper_by_name_finds_its_trees(signs):
-    adata = trees(signs, 1)
-    assert adata.uns["med_magma"]["converged"]
-    estimates = adata.obsp["med_magma_precision"], adata.varp["med_magma_precision"]
-    assert score(estimates, adata) > 0.35  # 0.03 by chance
+def test_the_paper_by_name_finds_its_trees(trees):
+    assert trees.uns["med_magma"]["converged"]
+    estimates = trees.obsp["med_magma_precision"], trees.varp["med_magma_precision"]
+    assert score(estimates, trees) > 0.35  # 0.03 by chance
     for found in estimates:
         upper = sparse.triu(found, k=1)
         assert (upper.data > 0).any() and (upper.data < 0).any()
         assert upper.nnz == found.shape[0] * (found.shape[0] - 1) / 2  # edges of both signs
 
 
-@pytest.mark.parametrize(("signs", "behind"), [("positive", 0.01), ("random", -0.01)])
-def test_the_paper_by_name_against_its_package(signs, behind):
+def test_the_paper_by_name_against_its_package(trees):
     """Nearly the same off the diagonals; the package adds a constant, which pays where all edges have one sign."""
     package = pytest.importorskip("MED_MAGMA")
-    adata = trees(signs, 1)
-    ours = [part["med_magma_precision"].toarray() for part in (adata.obsp, adata.varp)]
+    ours = [part["med_magma_precision"].toarray() for part in (trees.obsp, trees.varp)]
     np.random.seed(0)  # the package draws its starting point from NumPy's global state
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        theirs, changes = package.EM_algorithm(package.quotient(adata.X))
+        theirs, changes = package.EM_algorithm(package.quotient(trees.X))
     theirs = [0.5 * (matrix + matrix.T) for matrix in theirs]
-    assert changes[-1] < 1e-3 and adata.uns["med_magma"]["converged"]
+    assert changes[-1] < 1e-3 and trees.uns["med_magma"]["converged"]
     for one, other in zip(ours, theirs, strict=True):
         upper = np.triu_indices(len(one), 1)
         assert np.corrcoef(one[upper], other[upper])[0, 1] > 0.95
-    assert score(ours, adata) > score(theirs, adata) - behind
+    behind = {"positive": 0.01, "random": -0.01}[trees.uns["kronecker_sum"]["params"]["signs"]]
+    assert score(ours, trees) > score(theirs, trees) - behind

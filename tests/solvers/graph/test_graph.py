@@ -31,7 +31,7 @@ def brute_force(scores: np.ndarray, k: int) -> np.ndarray:
     scores = scores.copy()
     np.fill_diagonal(scores, -np.inf)
     kept = np.zeros(scores.shape, bool)
-    np.put_along_axis(kept, np.argsort(-scores, axis=1)[:, :k], True, axis=1)
+    np.put_along_axis(kept, np.argpartition(-scores, k, axis=1)[:, :k], True, axis=1)
     kept &= scores > 0
     return kept | kept.T
 
@@ -67,7 +67,7 @@ def test_neighbours_are_those_of_the_largest_cosines(n, platform, rng):
     rows = unit(embedding)
     expected = brute_force(rows @ rows.T, K)
     np.testing.assert_array_equal(found.connectivities.toarray() > 0, expected)
-    np.testing.assert_allclose(found.distances.toarray(), np.where(expected, cdist(rows, rows), 0.0), rtol=1e-12)
+    np.testing.assert_allclose(found.distances.data, cdist(rows, rows)[expected], rtol=1e-12)  # at the same places
 
 
 @pytest.mark.parametrize("n_together", [10, 100])
