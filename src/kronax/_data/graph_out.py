@@ -142,13 +142,13 @@ def feature_graph(
     test = PairTest(to_test, shift, samples)
     if q_max is not None:
         pairs = test.edges(q_max)
-        graph = graph_of_pairs(precision, shift, pairs, absolute=weights == "absolute")
-        graphs = _matrices(graph, None, complete=False) | {"precision": on_pairs(precision, pairs)}
-    else:
-        k = p - 1 if n_neighbors is None else min(n_neighbors, p - 1)
-        graphs = _matrices(
-            _precision_graph(precision, shift, k, weights, progress), precision, complete=n_neighbors is None
-        )
+        graph = graph_of_pairs(to_test, shift, pairs, absolute=weights == "absolute")
+        graphs = _matrices(graph, None, complete=False) | {"precision": on_pairs(to_test, pairs)}
+        return graphs | _values(test, graphs["precision"], shift)
+    k = p - 1 if n_neighbors is None else min(n_neighbors, p - 1)
+    graphs = _matrices(
+        _precision_graph(precision, shift, k, weights, progress), precision, complete=n_neighbors is None
+    )
     shown = graphs["precision"]
     return graphs | _values(test, shown if to_test is precision else _where(to_test, shown), shift)
 

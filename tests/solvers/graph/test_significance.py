@@ -215,11 +215,12 @@ def test_uniform_where_only_cells_depend_on_each_other(seed):
     assert stats.kstest(p_values_of_all(x, graphs="genes"), "uniform").pvalue > 0.01
 
 
+@pytest.mark.parametrize("n_cells", [120, 400, 1000])
 @pytest.mark.parametrize("seed", range(5))
-def test_uniform_where_shrinkage_leaves_few_directions(seed):
-    """Few cells without structure: nearly all directions of the genes are noise, and the few others are chance."""
+def test_uniform_where_shrinkage_leaves_few_directions(n_cells, seed):
+    """Without any structure, nearly all directions of the genes are noise, and the few others are chance."""
     rng = np.random.default_rng(seed)
-    x = rng.normal(size=(120, P)) * rng.lognormal(size=(120, 1)) * rng.lognormal(size=P)
+    x = rng.normal(size=(n_cells, P)) * rng.lognormal(size=(n_cells, 1)) * rng.lognormal(size=P)
     assert stats.kstest(p_values_of_all(x, graphs="genes"), "uniform").pvalue > 0.01
 
 

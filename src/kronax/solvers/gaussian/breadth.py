@@ -1,20 +1,19 @@
-"""The estimate in which edges are tested: one to which many directions add.
+"""The estimate in which edges are tested: one to which many directions add, unless it has structure to show.
 
-Partial correlations of variables without dependence are normal if many directions add to them. With far fewer samples than variables,
-shrinkage may take nearly all directions for noise and give them the precision of those that no sample has, so that a few that look
-larger by chance carry the whole estimate. Angles between vectors of few dimensions are not normal, and differ from sample to sample.
-How many directions count is
+Partial correlations of variables without dependence are normal if many directions add to them. Of data with little structure, such as
+those of few samples, shrinkage may take nearly all directions for noise. The few others, which may be chance, then carry the whole
+estimate: angles among few directions, which are not normal and differ from sample to sample. With ``d`` the deviations of the eigenvalues
+of the precision ``C⁻¹`` from their mean ``k``,
 
     ``r = (Σ_i d_i²)² / Σ_i d_i⁴``,                                                                                   (16)
 
-``d`` the deviations of the eigenvalues of the precision from their mean. If they are too few, a ridge of the mean eigenvalue is tested
-in place of the shrunken estimate, which keeps all directions of the samples: the precision along an eigenvector of ``C`` with eigenvalue
-``e`` is
+directions count, and its partial correlations have about the root mean square ``√(Σ_i d_i²)/(pk)``. Where ``r`` is small and these are
+much smaller than the correlations that chance gives ``n`` samples, ``1/√n``, a ridge is tested in place of the shrunken estimate, to which
+all directions of the samples add. Along an eigenvector of ``C`` with eigenvalue ``e``, its precision is
 
     ``1/(e + ē)``.                                                                                                   (17)
 
-With more samples than half of the variables the estimate itself is tested: there, chance alone does not make ``r`` small, but structure may, such
-as groups that hardly vary along one direction. An estimate that is flat, without any dependence, stays as it is too.
+Where few directions count but correlations are large, they are structure: groups of variables, say, that hardly vary along one direction each.
 """
 
 import numpy as np
@@ -23,8 +22,9 @@ from kronax.solvers.gaussian.m_step import of_columns
 from kronax.solvers.gaussian.precision import LowRank, Partial
 from kronax.solvers.gaussian.spectral import Spectrum
 
-_TIMES = 2  # as many variables as directions of the samples
-_FEWEST = 50.0  # directions; an angle among r of them has an excess kurtosis of −6/(r + 2)
+# An angle among r directions has an excess kurtosis of −6/(r + 2): p-values are then off by .003 at most.
+_FEWEST = 50.0
+_SMALL = 0.1  # times 1/√n
 
 
 def broad(precision: Partial, found: Spectrum) -> Partial:
@@ -35,19 +35,28 @@ def broad(precision: Partial, found: Spectrum) -> Partial:
     precision
         The shrunken estimate.
     found
-        Spectrum of the matrix from which it was found.
+        Spectrum of the matrix from which it was found, without what second moments add beyond the mode.
     """
-    dim, n_known = found.dims[1], len(found.eigenvalues)
-    if dim < _TIMES * n_known or n_directions(precision.inverse) >= _FEWEST:
+    n, p = found.dims
+    if n_directions(precision.inverse) >= _FEWEST or _size(precision.inverse) >= _SMALL * n**-0.5:
         return precision
-    mean = found.eigenvalues.sum() / dim
-    return of_columns(found, 1.0 / (np.append(found.eigenvalues, 0.0) + mean))
+    values = np.append(found.eigenvalues, [0.0] * (p > len(found.eigenvalues)))
+    return of_columns(found, 1.0 / (values + found.eigenvalues.sum() / p))
 
 
 def n_directions(precision: LowRank) -> float:
-    """Compute ``r`` of Eq. 16, in which the vectors are taken for orthonormal."""
-    n, weights = len(precision), precision.weights
-    mean = weights.sum() / n
-    deviations, rest = weights - mean, n - len(weights)
-    fourth = (deviations**4).sum() + rest * mean**4
-    return float(((deviations**2).sum() + rest * mean**2) ** 2 / fourth) if fourth > 0 else np.inf
+    """Compute ``r`` of Eq. 16, 0 if all eigenvalues are equal."""
+    fourth = _power(precision, 4)
+    return float(_power(precision, 2) ** 2 / fourth) if fourth > 0 else 0.0
+
+
+def _size(precision: LowRank) -> float:
+    """Compute the root mean square of the partial correlations, about."""
+    p = len(precision)
+    return float(np.sqrt(_power(precision, 2)) / (p * precision.base + precision.weights.sum()))
+
+
+def _power(precision: LowRank, power: int) -> float:
+    """Compute ``Σ d^power``; the vectors are taken for orthonormal."""
+    mean, n_others = precision.weights.sum() / len(precision), len(precision) - len(precision.weights)
+    return ((precision.weights - mean) ** power).sum() + n_others * mean**power
