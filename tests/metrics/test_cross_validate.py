@@ -498,8 +498,8 @@ def test_side_information_that_is_not_there(informed):
 
 def test_folds_that_share_a_choice_find_what_they_would_by_themselves(monkeypatch):
     mdata = kx.datasets.drug_response(n_treatments=40, n_contexts=4, n_genes=50, missing=0.2)
-    far_apart = {"noises": (0.125, 1.0, 8.0), "own_shares": (0.0, 0.2, 0.65), "common_shares": (0.0, 0.3)}
-    methods = {"kronecker": kx.tl.KroneckerOptions(n_folds=3, **far_apart)}
+    candidates = {"noises": (0.5, 0.7, 1.0, 1.4), "own_shares": (0.1, 0.2, 0.4), "common_shares": (0.0, 0.15)}
+    methods = {"kronecker": kx.tl.KroneckerOptions(n_folds=3, **candidates)}
     together = kx.metrics.cross_validate(mdata, methods=methods, n_folds=7)
     monkeypatch.setattr(ComparedMethod, "known", lambda *_: [None] * 7)
     alone = kx.metrics.cross_validate(mdata, methods=methods, n_folds=7)

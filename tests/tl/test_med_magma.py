@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 import kronax as kx
 from kronax._data import graph_in, graph_out, objects
+from kronax.solvers.gaussian import precision
 from kronax.solvers.gaussian.m_step import Penalty
 from kronax.solvers.gaussian.precision import Partial, dense
 from kronax.solvers.gaussian.scale_errors import without_scale_errors
@@ -699,6 +700,32 @@ def test_significant_edges(related):
     assert found.uns["med_magma"]["params"]["q_max"] == 0.1
     both = kx.tl.med_magma(annotated(related), copy=True, graphs="genes", q_max=0.1, weights="absolute")
     np.testing.assert_array_equal(both.varp["med_magma_connectivities"].toarray() > 0, pattern)
+
+
+@pytest.mark.filterwarnings("ignore:.*show no structure", "ignore:.*are negative")
+@pytest.mark.parametrize("few", [10, 2048])
+@pytest.mark.parametrize("method", [kx.tl.med_magma, kx.tl.gmgm])
+def test_every_graph_has_the_test_of_another_estimate(method, few, rng, monkeypatch):
+    """Two pairs among independent genes of few cells: a ridge is tested, and is what significant edges have."""
+    monkeypatch.setattr(precision, "_FEW", few)
+    x = rng.normal(size=(60, 200))
+    x[:, 1], x[:, 3] = x[:, 0] + 0.4 * x[:, 1], 0.4 * x[:, 3] - x[:, 2]
+    adata = ad.AnnData(x)
+    name = method.__name__
+    every, near, found = (
+        method(adata, graphs="genes", copy=True, **options).varp
+        for options in ({"n_neighbors": None}, {}, {"q_max": 0.2})
+    )
+    p_values, q_values = (every[f"{name}_{kind}_value"].toarray() for kind in "pq")
+    here = near[f"{name}_p_value"].toarray()
+    np.testing.assert_allclose(here[here > 0], p_values[here > 0], rtol=1e-6)
+    pattern = (q_values <= 0.2) & ~np.eye(200, dtype=bool)
+    assert pattern[0, 1] and pattern[2, 3] and pattern.sum() < 10
+    entries = found[f"{name}_precision"].toarray()
+    np.testing.assert_array_equal((entries != 0) & ~np.eye(200, dtype=bool), pattern)
+    assert entries[0, 1] < 0 < entries[2, 3]
+    assert not np.allclose(entries[pattern], every[f"{name}_precision"].toarray()[pattern], rtol=0.1)
+    assert found[f"{name}_q_value"].max() <= 0.2
 
 
 def test_p_values_do_not_change_with_scales(related, rng):

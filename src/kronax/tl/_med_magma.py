@@ -200,7 +200,7 @@ def med_magma(
     ``key_p_value``, ``key_q_value`` : CSR matrix, float64, of genes alone
         On the edges: the p-value of the partial correlation, never below 2e-308, and its q-value, the smallest false discovery
         rate (Benjamini and Hochberg) at which the edge would be among those found in all pairs of genes. The null hypothesis keeps
-        scales, the spectrum of the cells and how rare genes are; where few cells leave few directions in the precision, a ridge
+        scales, the spectrum of the cells and how rare genes are; where the data have little structure, the entry of a ridge
         estimate is tested in its place: see :doc:`/methods`. Both are 1 for pairs that are expected together
         in fewer than 10 cells, which are not tested, and q is 1 where p is above 0.3. Not with an l1 penalty.
 
