@@ -95,6 +95,8 @@ def null_tables(args: argparse.Namespace) -> Iterator[Table]:
 def null_draws(data: Path | None) -> Iterator[tuple[str, Callable[[np.random.Generator], np.ndarray]]]:
     yield "Kronecker sum, 300 × 450", lambda rng: kronecker_null(300, 450, rng)
     yield "Kronecker sum, 1,000 × 450", lambda rng: kronecker_null(1000, 450, rng)
+    for n in (120, 400, 1000):
+        yield f"no structure, {n:,} × 450", lambda rng, n=n: behind_scales(rng.normal(size=(n, 450)), rng)
     for path in sorted(data.glob("*.h5ad")) if data else []:
         counts = variable_counts(path).X.toarray()
         size = f"{counts.shape[0]:,} × {counts.shape[1]:,}"
@@ -105,8 +107,12 @@ def null_draws(data: Path | None) -> Iterator[tuple[str, Callable[[np.random.Gen
 def kronecker_null(n: int, p: int, rng: np.random.Generator) -> np.ndarray:
     """Draw a matrix whose cells depend on each other, and whose genes do not, behind scales of both."""
     vectors = np.linalg.qr(rng.normal(size=(n, n)))[0]
-    z = vectors @ (rng.uniform(0.3, 2.0, n)[:, None] * rng.normal(size=(n, p)))
-    return z * rng.lognormal(size=(n, 1)) * rng.lognormal(size=p)
+    return behind_scales(vectors @ (rng.uniform(0.3, 2.0, n)[:, None] * rng.normal(size=(n, p))), rng)
+
+
+def behind_scales(z: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Multiply rows and columns by log-normal factors."""
+    return z * rng.lognormal(size=(len(z), 1)) * rng.lognormal(size=z.shape[1])
 
 
 def permuted(x: np.ndarray, rng: np.random.Generator, n_each: int = DEPTHS) -> np.ndarray:
