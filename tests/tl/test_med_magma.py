@@ -724,6 +724,7 @@ def test_every_graph_has_the_test_of_another_estimate(method, few, rng, monkeypa
     entries = found[f"{name}_precision"].toarray()
     np.testing.assert_array_equal((entries != 0) & ~np.eye(200, dtype=bool), pattern)
     assert entries[0, 1] < 0 < entries[2, 3]
+    assert found[f"{name}_connectivities"][0, 1] == pytest.approx(-entries[0, 1])
     assert not np.allclose(entries[pattern], every[f"{name}_precision"].toarray()[pattern], rtol=0.1)
     assert found[f"{name}_q_value"].max() <= 0.2
 

@@ -57,3 +57,11 @@ def test_the_estimate_itself_is_tested_where_it_has_structure(n_samples, n_used,
     weights = np.where(np.arange(len(found.eigenvalues)) < n_used, -depth, 0.0)
     own = Partial(LowRank(1.0, found.cols, weights))
     assert (broad(own, found) is not own) == ridge
+
+
+@pytest.mark.parametrize(("n_samples", "ridge"), [(400, True), (1000, False)])
+def test_the_size_of_chance_falls_with_samples(n_samples, ridge, rng):
+    """Root mean square .0038 × √n: .08 and .12."""
+    found = spectrum_of(rng.normal(size=(n_samples, 130)))
+    own = Partial(LowRank(1.0, found.cols, np.where(np.arange(130) < 4, -0.25, 0.0)))
+    assert (broad(own, found) is not own) == ridge

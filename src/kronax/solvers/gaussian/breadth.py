@@ -40,7 +40,7 @@ def broad(precision: Partial, found: Spectrum) -> Partial:
     n, p = found.dims
     if n_directions(precision.inverse) >= _FEWEST or _size(precision.inverse) >= _SMALL * n**-0.5:
         return precision
-    values = np.append(found.eigenvalues, [0.0] * (p > len(found.eigenvalues)))
+    values = np.append(found.eigenvalues, 0.0)  # along directions that no sample has
     return of_columns(found, 1.0 / (values + found.eigenvalues.sum() / p))
 
 
