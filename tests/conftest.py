@@ -6,9 +6,18 @@ import os
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each of several processes, before the libraries are loaded
     os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+    # Tests compile more than they compute: in parallel with little optimisation, with `pytest -n 0` as users have it.
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    # Functions that are traced anew often compile to the same. Processes that tests start share what this one has compiled.
+    compiled = TemporaryDirectory(prefix="kronax-compiled-", ignore_cleanup_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled.name
+    os.environ.update(
+        {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
+    )
     flags = ["--xla_cpu_multi_thread_eigen=false"]
     # Its older emitters compile three times as fast; versions of XLA without them stop at a flag that they do not know.
     if [int(part) for part in version("jaxlib").split(".")[:2]] < [0, 11]:
@@ -23,15 +32,18 @@ import pytest
 
 matplotlib.use("agg")
 
-# Tests compile more than they compute: in parallel with little optimisation, with `pytest -n 0` as users have it.
-jax.config.update("jax_disable_most_optimizations", "PYTEST_XDIST_WORKER" in os.environ)
-
 # What was imported and compiled stays: looking through all of it for garbage at every tenth chance takes long.
 gc.set_threshold(700, 10, 100)
 
 # The first call with new shapes compiles, so no example has a deadline; the same examples are drawn in every run.
 hypothesis.settings.register_profile("kronax", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("kronax")
+
+
+def pytest_unconfigure() -> None:
+    """Remove the compiled code of this process."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        compiled.cleanup()
 
 
 @pytest.fixture(autouse=True)

@@ -125,6 +125,10 @@ def test_runs(path, tmp_path, monkeypatch):
     import nbformat
     from nbclient import NotebookClient
 
-    monkeypatch.delenv("XLA_FLAGS", raising=False)  # compiled as users have it, not as fast as tests need it
+    for name in (
+        "XLA_FLAGS",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS",
+    ):  # compiled as users have it, not as conftest.py wants it
+        monkeypatch.delenv(name, raising=False)
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
