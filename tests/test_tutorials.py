@@ -125,10 +125,8 @@ def test_runs(path, tmp_path, monkeypatch):
     import nbformat
     from nbclient import NotebookClient
 
-    for name in (
-        "XLA_FLAGS",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS",
-    ):  # compiled as users have it, not as conftest.py wants it
+    # compiled as users have it, not as conftest.py wants it
+    for name in ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS"):
         monkeypatch.delenv(name, raising=False)
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()

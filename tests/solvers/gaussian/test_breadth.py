@@ -16,13 +16,15 @@ def spectrum_of(z: np.ndarray) -> Spectrum:
     return Spectrum(Held(rows[:, :kept]), Held(cols[:kept].T), values[:kept] ** 2, (len(z) - 1, z.shape[1]))
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e100])
 @pytest.mark.parametrize("n_known", [5, 30])
-def test_number_of_directions(n_known, rng):
-    """From all eigenvalues of the dense matrix."""
+def test_number_of_directions(n_known, unit, rng):
+    """From all eigenvalues of the dense matrix, in any unit."""
     vectors = np.linalg.qr(rng.normal(size=(30, n_known)))[0]
     precision = LowRank(2.0, Held(vectors), rng.normal(size=n_known))
     deviations = np.linalg.eigvalsh(dense(precision))
     deviations -= deviations.mean()
+    precision = LowRank(2.0 * unit, precision.vectors, precision.weights * unit)
     assert n_directions(precision) == pytest.approx(np.sum(deviations**2) ** 2 / np.sum(deviations**4))
 
 

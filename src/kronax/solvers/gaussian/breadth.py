@@ -52,11 +52,12 @@ def n_directions(precision: LowRank) -> float:
 
 def _size(precision: LowRank) -> float:
     """Compute the root mean square of the partial correlations, about."""
-    p = len(precision)
-    return float(np.sqrt(_power(precision, 2)) / (p * precision.base + precision.weights.sum()))
+    return float(np.sqrt(_power(precision, 2)) / len(precision))
 
 
 def _power(precision: LowRank, power: int) -> float:
-    """Compute ``Σ d^power``; the vectors are taken for orthonormal."""
-    mean, n_others = precision.weights.sum() / len(precision), len(precision) - len(precision.weights)
-    return ((precision.weights - mean) ** power).sum() + n_others * mean**power
+    """Compute ``Σ (d/k)^power``, in no unit, so that none overflows; the vectors are taken for orthonormal."""
+    p, weights = len(precision), precision.weights
+    extra = weights.sum() / p
+    mean = precision.base + extra
+    return (((weights - extra) / mean) ** power).sum() + (p - len(weights)) * (extra / mean) ** power
