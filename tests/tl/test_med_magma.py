@@ -543,7 +543,8 @@ def assert_sound(adata: ad.AnnData, empty_cells=(), empty_genes=(), key: str = "
 
 def of_genes(fit: em.Fit) -> np.ndarray:
     """The precision of the genes without what unknown scales leave in it."""
-    return dense(Partial(without_scale_errors(fit.cols.precision.inverse, fit.margins.mean)))
+    margins = fit.margins
+    return dense(Partial(without_scale_errors(fit.cols.precision.inverse, margins.mean, margins.deviation)))
 
 
 def test_what_is_written(counts):
@@ -688,7 +689,7 @@ def test_significant_edges(related):
     true[np.arange(18, 200, 20), np.arange(19, 200, 20)] = True
     true |= true.T
     assert (pattern & true).sum() >= 18 and (pattern & ~true).sum() <= 4
-    for name in ("p_value", "q_value", "precision"):
+    for name in ("p_value", "q_value"):
         values, expected = (some.varp[f"med_magma_{name}"].toarray() for some in (found, every))
         np.testing.assert_allclose(values[pattern], expected[pattern], rtol=1e-6)
         np.testing.assert_array_equal((values != 0) & ~np.eye(200, dtype=bool), pattern)
@@ -700,6 +701,16 @@ def test_significant_edges(related):
     assert found.uns["med_magma"]["params"]["q_max"] == 0.1
     both = kx.tl.med_magma(annotated(related), copy=True, graphs="genes", q_max=0.1, weights="absolute")
     np.testing.assert_array_equal(both.varp["med_magma_connectivities"].toarray() > 0, pattern)
+
+
+def test_significant_edges_have_the_precision_of_the_complete_graph():
+    adata = kx.datasets.kronecker_sum(300, 100, signs="positive", random_state=0)
+    every, found = (
+        kx.tl.med_magma(adata, copy=True, graphs="genes", **options).varp["med_magma_precision"].toarray()
+        for options in ({"n_neighbors": None}, {"q_max": 0.1})
+    )
+    assert np.count_nonzero(np.triu(found, k=1)) > 50
+    np.testing.assert_allclose(found[found != 0], every[found != 0], rtol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:.*show no structure", "ignore:.*are negative")

@@ -22,16 +22,16 @@ from kronax._data.matrix import Counts, place
 from kronax._data.written import clear, of_cells, of_genes, params_of, without_none
 from kronax._logging import warn
 from kronax.solvers import checks
-from kronax.solvers.gaussian import m_step
-from kronax.solvers.gaussian.breadth import broad
+from kronax.solvers.gaussian import breadth, m_step
 from kronax.solvers.gaussian.precision import Partial, Precision, Sparse, diagonal, held, mean_diagonal
 from kronax.solvers.gaussian.precision import complete as all_entries
-from kronax.solvers.gaussian.scale_errors import without_scale_errors
+from kronax.solvers.gaussian.scale_errors import N_TERMS, without_scale_errors
 from kronax.solvers.graph.graph import Graph, of_pairs, on_edges, on_pairs, without_weak
 from kronax.solvers.graph.partial_correlations import absolute_graph, graph_of_pairs, partial_correlation_graph
 from kronax.solvers.graph.significance import PairTest, Samples
 from kronax.solvers.graph.weights import Search, affinity_graph
 from kronax.solvers.medmagma import em, shared_rows
+from kronax.solvers.rows.noise_free import Margins
 from kronax.solvers.status import Status
 
 TESTS = ("p_value", "q_value")
@@ -62,9 +62,11 @@ def combine(
     if any(part.spectrum is None for part in parts.values()):
         joint = shared_rows.joint_embedding(embeddings, list(matrices.members.values()), len(matrices.cells))
         status = _of_all({name: part.status for name, part in parts.items()})
-        return Learnt(em.Axis(joint, None), parts, dict.fromkeys(parts), (np.nan,), status)
+        features = {name: part.cols.precision for name, part in parts.items()}
+        return Learnt(em.Axis(joint, None), parts, features, (np.nan,), status)
     shared = shared_rows.combine(
         [part.spectrum for part in parts.values()],
+        [part.standard for part in parts.values()],
         embeddings,
         list(matrices.members.values()),
         len(matrices.cells),
@@ -108,8 +110,8 @@ def cell_graph(
         chosen = None if n_neighbors is None else search
         graph = affinity_graph(learnt.cells.embedding, k, search=chosen, progress=progress)
     else:
-        sizes = [len(phi) for phi in learnt.features.values()]
-        shift = np.average([mean_diagonal(phi) for phi in learnt.features.values()], weights=sizes)
+        sizes = [len(part.cols.embedding) for part in learnt.parts.values()]
+        shift = np.average([_mean_diagonal(phi) for phi in learnt.features.values()], weights=sizes)
         graph = _precision_graph(precision, float(shift), k, weights, progress)
     graph = without_weak(graph, epochs_of_umap(n_obs))
     return _matrices(graph, precision if with_precision else None, complete=n_neighbors is None)
@@ -131,7 +133,7 @@ def feature_graph(
     progress: bool,
 ) -> dict[str, sparse.csr_array]:
     """Return connectivities, distances, signed precision and, unless it is sparse, p- and q-values of one matrix' features."""
-    precision, shift = learnt.features[name], mean_diagonal(learnt.cells.precision)
+    precision, shift = learnt.features[name], _mean_diagonal(learnt.cells.precision)
     p = len(precision)
     if isinstance(precision, Sparse):
         graph = _precision_graph(precision, shift, min(n_neighbors or p, p - 1), weights, progress)
@@ -145,28 +147,39 @@ def feature_graph(
         graph = graph_of_pairs(to_test, shift, pairs, absolute=weights == "absolute")
         graphs = _matrices(graph, None, complete=False) | {"precision": on_pairs(to_test, pairs)}
         return graphs | _values(test, graphs["precision"], shift)
-    k = p - 1 if n_neighbors is None else min(n_neighbors, p - 1)
-    graphs = _matrices(
-        _precision_graph(precision, shift, k, weights, progress), precision, complete=n_neighbors is None
-    )
-    shown = graphs["precision"]
-    return graphs | _values(test, shown if to_test is precision else _where(to_test, shown), shift)
+    complete = n_neighbors is None
+    k = p - 1 if complete else min(n_neighbors, p - 1)
+    graphs = _matrices(_precision_graph(precision, shift, k, weights, progress), precision, complete=complete)
+    tested = graphs["precision"]
+    if to_test is not precision:
+        tested = all_entries(to_test) if complete else _where(to_test, tested)
+    return graphs | _values(test, tested, shift)
 
 
 def _estimates(precision: Precision, part: em.Structure) -> tuple[Precision, Precision, np.ndarray]:
     """Return a precision and the one to test, often the same, as graphs use them, and directions that the variables share."""
-    margins, estimates = part.margins, [precision]
-    if isinstance(precision, Partial):
-        to_test = broad(precision, part.spectrum)
-        estimates += [] if to_test is precision else [to_test]
-    if isinstance(precision, Partial) and isinstance(part, em.Fit):
-        _require_finite(diagonal(precision.inverse))
-        estimates = [Partial(without_scale_errors(estimate.inverse, margins.mean)) for estimate in estimates]
-        along = margins.along[None]
-    else:
-        along = np.stack([margins.along, margins.level])
-    estimates = [held(estimate) for estimate in estimates]
-    return estimates[0], estimates[-1], along
+    margins = part.margins
+    if not isinstance(precision, Partial):
+        own = held(precision)
+        return own, own, np.stack([margins.along, margins.level])
+    scaled = isinstance(part, em.Fit)
+    found = _without_scale_errors(precision, margins) if scaled else precision
+    along = margins.along[None] if scaled else np.stack([margins.along, margins.level])
+    if breadth.is_broad(found.inverse, part.standard.n_samples, N_TERMS if scaled else 0):
+        found = held(found)
+        return found, found, along
+    to_test = breadth.ridge(part.standard)
+    return held(found), held(_without_scale_errors(to_test, margins) if scaled else to_test), along
+
+
+def _without_scale_errors(precision: Partial, margins: Margins) -> Partial:
+    _require_finite(diagonal(precision.inverse))
+    return Partial(without_scale_errors(precision.inverse, margins.mean, margins.deviation))
+
+
+def _mean_diagonal(precision: Precision | None) -> float:
+    """Return that of a precision, which is ½ for one that was not wanted: its axis is fitted apart from the other."""
+    return 0.5 if precision is None else mean_diagonal(precision)
 
 
 def _where(precision: Precision, edges: sparse.csr_array) -> sparse.csr_array:
@@ -468,11 +481,10 @@ def _without_variance(
     data: AnnData | MuData, matrices: Matrices, part: em.Structure, name: str, params: dict[str, Any]
 ) -> list[str]:
     """Return warnings that name cells and features without variance, which have no partial correlations."""
-    if part.spectrum is None:
-        return []
     adata, found = (data[name] if name else data), matrices.counts[name]
-    sides = [("feature", adata.var_names, found.genes, part.spectrum.cols)]
-    if params["weights"] != "affinity" and len(matrices.counts) == 1:
+    of_features = part.standard.vectors if part.standard else part.spectrum and part.spectrum.cols
+    sides = [("feature", adata.var_names, found.genes, of_features)] if of_features else []
+    if part.spectrum and params["weights"] != "affinity" and len(matrices.counts) == 1:
         sides.append(("cell", adata.obs_names, found.cells, part.spectrum.rows))
     said = []
     for kind, names, positions, vectors in sides:

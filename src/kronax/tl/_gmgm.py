@@ -151,6 +151,7 @@ def gmgm(
         "random_state": int(random_state),
     }
     progress = shows_progress()
+    wanted = graph_in.wanted(chosen, cell_precision, matrices, graphs, weights, n_neighbors)
     with graph_in.computing(matrices):
         fits = {}
         for name, found in matrices.counts.items():
@@ -160,7 +161,7 @@ def gmgm(
                 center=center,
                 penalty=graph_in.of_each(matrices, chosen),
                 n_comps=n_comps,
-                whole=graph_in.needs_precision(graphs, weights, cell_precision),
+                wanted=wanted,
                 progress=progress,
             )
         return graph_out.finish(

@@ -320,6 +320,7 @@ def med_magma(
     graph_in.warn_of_spike_ins(data, matrices)
 
     progress = shows_progress()
+    wanted = graph_in.wanted(chosen, cell_precision, matrices, graphs, weights, n_neighbors)
     settings = {
         "layer": dict(layer) if isinstance(layer, Mapping) else layer,
         "batch_key": batch_key,
@@ -353,7 +354,7 @@ def med_magma(
                 tol=tol,
                 batches=named[name] and named[name].batches,
                 separate=batch_scales == "separate",
-                whole=graph_in.needs_precision(graphs, weights, cell_precision),
+                wanted=wanted,
                 progress=progress,
             )
             if found.in_memory
@@ -366,7 +367,7 @@ def med_magma(
                 n_comps=n_comps,
                 batches=named[name] and named[name].batches,
                 separate=batch_scales == "separate",
-                whole=graph_in.needs_precision(graphs, weights, cell_precision),
+                wanted=wanted,
                 progress=progress,
             )
             for name, found in matrices.counts.items()

@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
-from kronax.solvers.gaussian.breadth import broad, n_directions
-from kronax.solvers.gaussian.precision import LowRank, Partial, dense
-from kronax.solvers.gaussian.spectral import Spectrum
+from kronax.solvers.gaussian.breadth import is_broad, n_directions, ridge
+from kronax.solvers.gaussian.precision import LowRank, dense
+from kronax.solvers.gaussian.spectral import Side
 from kronax.solvers.gaussian.vectors import Held
 
 
-def spectrum_of(z: np.ndarray) -> Spectrum:
+def moments_of(z: np.ndarray) -> Side:
     """Of deviations from the columns' means."""
     rows, values, cols = np.linalg.svd(z - z.mean(axis=0), full_matrices=False)
     kept = min(len(z) - 1, z.shape[1])
-    return Spectrum(Held(rows[:, :kept]), Held(cols[:kept].T), values[:kept] ** 2, (len(z) - 1, z.shape[1]))
+    return Side(Held(cols[:kept].T), values[:kept] ** 2, z.shape[1], len(z) - 1)
 
 
 @pytest.mark.parametrize("unit", [1.0, 1e100])
@@ -28,6 +28,28 @@ def test_number_of_directions(n_known, unit, rng):
     assert n_directions(precision) == pytest.approx(np.sum(deviations**2) ** 2 / np.sum(deviations**4))
 
 
+@pytest.mark.parametrize("n_free", [1, 2])
+def test_directions_that_were_added_count_as_they_are(n_free, rng):
+    """Two matrices of low rank, of which only one has orthonormal vectors."""
+    vectors = np.linalg.qr(rng.normal(size=(30, 6)))[0]
+    free = np.column_stack([vectors @ rng.normal(size=6), rng.normal(size=30)])[:, :n_free]
+    precision = LowRank(2.0, Held(np.column_stack([vectors, free])), rng.normal(size=6 + n_free))
+    deviations = np.linalg.eigvalsh(dense(precision))
+    deviations -= deviations.mean()
+    expected = np.sum(deviations**2) ** 2 / np.sum(deviations**4)
+    assert n_directions(precision, n_free) == pytest.approx(expected, rel=1e-9)
+
+
+def test_one_that_was_taken_away_does_not_count():
+    """Nine times the precision of all others, as unknown scales leave it, would be all that is seen."""
+    vectors = np.eye(400, 5)
+    weights = np.array([9.0, 0.1, -0.1, 0.1, -0.1])
+    whole = LowRank(1.0, Held(vectors), weights)
+    without = LowRank(1.0, Held(np.column_stack([vectors, vectors[:, 0]])), np.append(weights, -9.0))
+    assert n_directions(whole) == pytest.approx(1.0, rel=0.1)
+    assert n_directions(without, 1) == pytest.approx(4.0, rel=0.1)
+
+
 def test_equal_directions_all_count():
     """``k`` of ``n``: ``d`` is ``1 − k/n`` and ``−k/n``."""
     found = n_directions(LowRank(1.0, Held(np.eye(400, 4)), np.full(4, 3.0)))
@@ -36,34 +58,30 @@ def test_equal_directions_all_count():
 
 
 @pytest.mark.parametrize("shape", [(60, 300), (300, 60)])
-def test_a_ridge_stands_in_where_few_directions_count(shape, rng):
+def test_the_ridge_is_that_of_the_mean_eigenvalue(shape, rng):
     z = rng.normal(size=shape)
-    found = spectrum_of(z)
-    few = Partial(LowRank(1.0, found.cols, np.where(np.arange(len(found.eigenvalues)) < 4, -0.1, 0.0)))
     centred = z - z.mean(axis=0)
     moments = centred.T @ centred
-    ridge = np.linalg.inv(moments + np.trace(moments) / shape[1] * np.eye(shape[1]))
-    size = np.sqrt(ridge.diagonal())
-    expected = ridge / np.outer(size, size)
+    inverse = np.linalg.inv(moments + np.trace(moments) / shape[1] * np.eye(shape[1]))
+    size = np.sqrt(inverse.diagonal())
+    expected = inverse / np.outer(size, size)
     np.fill_diagonal(expected, 0.5)
-    np.testing.assert_allclose(dense(broad(few, found)), expected, atol=1e-10)
+    np.testing.assert_allclose(dense(ridge(moments_of(z))), expected, atol=1e-10)
 
 
 @pytest.mark.parametrize("n_samples", [60, 100, 400])
 @pytest.mark.parametrize(
-    ("n_used", "depth", "ridge"), [(4, 0.1, True), (0, 0.0, True), (55, 0.1, False), (4, 0.9, False)]
+    ("n_used", "depth", "enough"), [(4, 0.1, False), (0, 0.0, False), (55, 0.1, True), (4, -9.0, True)]
 )
-def test_the_estimate_itself_is_tested_where_it_has_structure(n_samples, n_used, depth, ridge, rng):
+def test_the_estimate_itself_is_tested_where_it_has_structure(n_samples, n_used, depth, enough, rng):
     """Where many directions count, or partial correlations are not much smaller than those of chance."""
-    found = spectrum_of(rng.normal(size=(n_samples, 130)))
+    found = moments_of(rng.normal(size=(n_samples, 130)))
     weights = np.where(np.arange(len(found.eigenvalues)) < n_used, -depth, 0.0)
-    own = Partial(LowRank(1.0, found.cols, weights))
-    assert (broad(own, found) is not own) == ridge
+    assert is_broad(LowRank(1.0, found.vectors, weights), n_samples) == enough
 
 
-@pytest.mark.parametrize(("n_samples", "ridge"), [(400, True), (1000, False)])
-def test_the_size_of_chance_falls_with_samples(n_samples, ridge, rng):
-    """Root mean square .0038 × √n: .08 and .12."""
-    found = spectrum_of(rng.normal(size=(n_samples, 130)))
-    own = Partial(LowRank(1.0, found.cols, np.where(np.arange(130) < 4, -0.25, 0.0)))
-    assert (broad(own, found) is not own) == ridge
+@pytest.mark.parametrize(("n_samples", "enough"), [(400, False), (1000, True)])
+def test_the_size_of_chance_falls_with_samples(n_samples, enough, rng):
+    """Root mean square .0115 × √n: .23 and .36."""
+    found = moments_of(rng.normal(size=(n_samples, 130)))
+    assert is_broad(LowRank(1.0, found.vectors, np.where(np.arange(130) < 4, -0.75, 0.0)), n_samples) == enough

@@ -9,7 +9,7 @@ from anndata import AnnData
 import kronax as kx
 from kronax.solvers.gaussian import precision, scale_errors
 from kronax.solvers.gaussian.precision import LowRank, Partial, dense
-from kronax.solvers.gaussian.scale_errors import _ridge, slopes, without_scale_errors
+from kronax.solvers.gaussian.scale_errors import slopes, without_scale_errors
 from kronax.solvers.gaussian.vectors import Held
 
 P = 60
@@ -32,59 +32,73 @@ def means(rng) -> np.ndarray:
 
 
 @pytest.fixture
+def deviations(rng) -> np.ndarray:
+    return rng.uniform(0.5, 1.0, P)
+
+
+@pytest.fixture
 def own(rng) -> np.ndarray:
     """A precision without dependence, but for three pairs."""
-    matrix = np.diag(rng.uniform(2.0, 40.0, P))
+    matrix = np.diag(rng.uniform(1.0, 2.0, P))
     for j, correlation in ((0, 0.4), (2, -0.3), (4, 0.2)):
         matrix[j, j + 1] = matrix[j + 1, j] = -correlation * np.sqrt(matrix[j, j] * matrix[j + 1, j + 1])
     return matrix
 
 
-def with_errors(own: np.ndarray, means: np.ndarray) -> np.ndarray:
+def with_errors(own: np.ndarray, means: np.ndarray, deviations: np.ndarray) -> np.ndarray:
     """Every sample has a scale with an error of 20%."""
-    return np.linalg.inv(np.linalg.inv(own) + 0.2**2 * np.outer(means, means))
+    moved = means / deviations
+    return np.linalg.inv(np.linalg.inv(own) + 0.2**2 * np.outer(moved, moved))
 
 
-def without_variance(own: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """Samples are divided by their component along the means, which then hardly varies."""
-    along = own @ means
-    return own - np.outer(along, along) / (means @ along) + 20.0 * np.outer(means, means)
+def without_variance(own: np.ndarray, means: np.ndarray, deviations: np.ndarray) -> np.ndarray:
+    """What the scale is found from hardly varies: a hundredth of its variance is left."""
+    w = means * deviations
+    along = np.linalg.solve(own, w)
+    return np.linalg.inv(np.linalg.inv(own) - 0.99 * np.outer(along, along) / (w @ along))
 
 
 @pytest.mark.parametrize("changed", [with_errors, without_variance])
-def test_dependence_by_scales_is_taken_away_and_no_other(changed, own, means):
-    before = partial_correlations(low_rank(changed(own, means)))
-    found = partial_correlations(without_scale_errors(low_rank(changed(own, means)), means))
+def test_dependence_by_scales_is_taken_away_and_no_other(changed, own, means, deviations):
+    inverse = low_rank(changed(own, means, deviations))
+    before = partial_correlations(inverse)
+    found = partial_correlations(without_scale_errors(inverse, means, deviations))
     true = partial_correlations(low_rank(own))
     assert np.abs(before - true).max() > 0.04
-    assert np.sqrt(np.mean((found - true) ** 2)) < 0.1 * np.sqrt(np.mean((before - true) ** 2))
+    left, there = np.abs(found - true), np.abs(before - true)
+    assert np.sqrt(np.mean(left[6:, 6:] ** 2)) < 0.1 * np.sqrt(np.mean(there[6:, 6:] ** 2))
+    # to first order, terms are those of variables that depend on no other
+    assert np.sqrt(np.mean(left**2)) < 0.15 * np.sqrt(np.mean(there**2))
+    assert max(left[0, 1], left[2, 3], left[4, 5]) < 0.02
 
 
 def test_nothing_is_taken_where_there_are_no_means(own):
-    found = without_scale_errors(low_rank(own), np.zeros(P))
+    found = without_scale_errors(low_rank(own), np.zeros(P), np.ones(P))
     np.testing.assert_allclose(dense(found), own, atol=1e-12)
 
 
 @pytest.mark.parametrize("still", [[7], np.arange(6, 50)])
-def test_variables_that_do_not_vary_stay_alone(still, own, means):
+def test_variables_that_do_not_vary_stay_alone(still, own, means, deviations):
     """And do not hide what the others have, even if they are many."""
     own[still], own[:, still], means[still] = 0.0, 0.0, 0.0
     own[still, still] = 9.0
-    inverse = low_rank(with_errors(own, means))
+    inverse = low_rank(with_errors(own, means, deviations))
+    deviations[still] = 0.0
     vectors = inverse.vectors.array().copy()
     vectors[still] = 0.0
     inverse = replace(inverse, vectors=Held(vectors))
     before, true = partial_correlations(inverse), partial_correlations(low_rank(own))
-    found = partial_correlations(without_scale_errors(inverse, np.where(means > 0, means, 100.0)))
+    found = partial_correlations(without_scale_errors(inverse, np.where(means > 0, means, 100.0), deviations))
     assert not found[still].any()
     assert np.sqrt(np.mean((found - true) ** 2)) < 0.3 * np.sqrt(np.mean((before - true) ** 2))
 
 
 @pytest.mark.parametrize("changed", [with_errors, without_variance])
-def test_some_of_many_variables_tell(changed, own, means, monkeypatch):
+def test_some_of_many_variables_tell(changed, own, means, deviations, monkeypatch):
     monkeypatch.setattr(scale_errors, "_VARIABLES", 25)
-    inverse = low_rank(changed(own, means))
-    before, found, true = map(partial_correlations, (inverse, without_scale_errors(inverse, means), low_rank(own)))
+    inverse = low_rank(changed(own, means, deviations))
+    without = without_scale_errors(inverse, means, deviations)
+    before, found, true = map(partial_correlations, (inverse, without, low_rank(own)))
     assert np.sqrt(np.mean((found - true) ** 2)) < 0.2 * np.sqrt(np.mean((before - true) ** 2))
 
 
@@ -105,15 +119,21 @@ def test_slopes_do_not_depend_on_the_units_of_directions(rng):
     np.testing.assert_allclose(found * units, slopes(values, products), rtol=1e-9)
 
 
-@pytest.mark.parametrize("b", [(-3.0, -2.0), (4.0, -5.0), (1.0, 2.0)])
-def test_least_ridge_that_keeps_the_precision_positive_definite(b, own, rng):
-    b, h = np.array(b), rng.normal(size=(P, 2))
-    added = own + (h * b) @ h.T
-    least = 0.5 * np.linalg.eigvalsh(own)[0]
-    ridge = _ridge(low_rank(own), h, b)
-    smallest = np.linalg.eigvalsh(added)[0]
-    assert ridge == pytest.approx(max(least - smallest, 0.0), rel=1e-9)
-    assert (ridge > 0) == (min(b) < 0)
+@pytest.mark.parametrize(("b", "left"), [((-9.0, 0.0), 0.01), ((0.0, -9.0), 0.01), ((-9.0, -9.0), 0.01**2)])
+def test_no_direction_loses_all_of_its_precision(b, left, own, means, deviations, monkeypatch):
+    """However much the fit would take away, each term leaves a hundredth; determinants tell how much both do together."""
+    monkeypatch.setattr(scale_errors, "slopes", lambda *_: np.array(b))
+    found = dense(without_scale_errors(low_rank(own), means, deviations))
+    assert np.linalg.eigvalsh(found)[0] > 0
+    assert np.linalg.det(found) / np.linalg.det(own) == pytest.approx(left, rel=1e-6)
+
+
+def test_what_is_added_is_not_limited(own, means, deviations, monkeypatch):
+    monkeypatch.setattr(scale_errors, "slopes", lambda *_: np.array([2.0, 3.0]))
+    along = own @ (means * deviations)
+    moved = own.diagonal() * means / deviations
+    expected = own + 2.0 * np.outer(moved, moved) + 3.0 * np.outer(along, along)
+    np.testing.assert_allclose(dense(without_scale_errors(low_rank(own), means, deviations)), expected, rtol=1e-9)
 
 
 def test_genes_that_do_not_depend_on_each_other(rng):

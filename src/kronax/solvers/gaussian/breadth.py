@@ -14,50 +14,66 @@ all directions of the samples add. Along an eigenvector of ``C`` with eigenvalue
     ``1/(e + ē)``.                                                                                                   (17)
 
 Where few directions count but correlations are large, they are structure: groups of variables, say, that hardly vary along one direction each.
+What unknown scales add to the precision (Eq. 13) is one direction, and large: it is to be taken away before directions are counted.
 """
 
 import numpy as np
 
-from kronax.solvers.gaussian.m_step import of_columns
+from kronax.solvers.gaussian.m_step import of_side
 from kronax.solvers.gaussian.precision import LowRank, Partial
-from kronax.solvers.gaussian.spectral import Spectrum
+from kronax.solvers.gaussian.spectral import Side
 
 # An angle among r directions has an excess kurtosis of −6/(r + 2): p-values are then off by .003 at most.
 _FEWEST = 50.0
-_SMALL = 0.1  # times 1/√n
+_SMALL = 0.3  # times 1/√n
 
 
-def broad(precision: Partial, found: Spectrum) -> Partial:
-    """Return the precision of the columns whose entries are tested: the estimate itself, or a ridge's in its place.
+def is_broad(precision: LowRank, n_samples: int, n_free: int = 0) -> bool:
+    """Return whether a shrunken estimate can be tested: many directions add to it, or it has structure to show.
 
     Parameters
     ----------
     precision
-        The shrunken estimate.
-    found
-        Spectrum of the matrix from which it was found, without what second moments add beyond the mode.
+        The estimate, whose vectors are orthonormal but for the last ``n_free``.
+    n_samples
+        Degrees of freedom of the samples from which it was found.
+    n_free
+        Number of vectors that Eq. 13 has added.
     """
-    n, p = found.dims
-    if n_directions(precision.inverse) >= _FEWEST or _size(precision.inverse) >= _SMALL * n**-0.5:
-        return precision
-    values = np.append(found.eigenvalues, 0.0)  # along directions that no sample has
-    return of_columns(found, 1.0 / (values + found.eigenvalues.sum() / p))
+    second, _ = _powers(precision, n_free)
+    size = np.sqrt(max(second, 0.0)) / len(precision)  # the traces of no dependence are rounding
+    return bool(size >= _SMALL * n_samples**-0.5) or n_directions(precision, n_free) >= _FEWEST
 
 
-def n_directions(precision: LowRank) -> float:
+def ridge(side: Side) -> Partial:
+    """Return the precision of Eq. 17; what an E-step adds to second moments is left out."""
+    values = np.append(side.eigenvalues, 0.0)  # along directions that no sample has
+    return of_side(side, 1.0 / (values + side.eigenvalues.sum() / side.dim))
+
+
+def n_directions(precision: LowRank, n_free: int = 0) -> float:
     """Compute ``r`` of Eq. 16, 0 if all eigenvalues are equal."""
-    fourth = _power(precision, 4)
-    return float(_power(precision, 2) ** 2 / fourth) if fourth > 0 else 0.0
+    second, fourth = _powers(precision, n_free)
+    return float(second**2 / fourth) if fourth > 0 else 0.0
 
 
-def _size(precision: LowRank) -> float:
-    """Compute the root mean square of the partial correlations, about."""
-    return float(np.sqrt(_power(precision, 2)) / len(precision))
+def _powers(precision: LowRank, n_free: int) -> tuple[float, float]:
+    """Compute ``Σ (d/k)²`` and ``Σ (d/k)⁴``, in no unit, so that none overflows.
 
-
-def _power(precision: LowRank, power: int) -> float:
-    """Compute ``Σ (d/k)^power``, in no unit, so that none overflows; the vectors are taken for orthonormal."""
-    p, weights = len(precision), precision.weights
-    extra = weights.sum() / p
-    mean = precision.base + extra
-    return (((weights - extra) / mean) ** power).sum() + (p - len(weights)) * (extra / mean) ** power
+    They are ``tr(A + HBHᵀ)²`` and ``tr(A + HBHᵀ)⁴``: ``A`` has the orthonormal vectors ``U``, ``H`` are the others, and with ``C_k = HᵀAᵏH``
+    every word of the expansion is a trace of small matrices, such as ``tr(A²HBHᵀHBHᵀ) = tr(BC₀BC₂)``.
+    """
+    p, r = len(precision), len(precision.weights) - n_free
+    weights, b = np.split(precision.weights, [r])
+    if n_free:
+        u, h = np.split(precision.vectors.array(), [r], axis=1)
+        inside, all_of_h = (side.astype(np.float64).T @ h for side in (u, h))
+    else:
+        inside, all_of_h = np.zeros((r, 0)), np.zeros((0, 0))
+    mean = precision.base + (weights.sum() + b @ np.diag(all_of_h)) / p
+    a, rest, b = (precision.base + weights) / mean - 1.0, precision.base / mean - 1.0, b / mean
+    outside = all_of_h - inside.T @ inside
+    c0, c1, c2, c3 = (b[:, None] * ((inside.T * a**k) @ inside + rest**k * outside) for k in range(4))
+    second = (a**2).sum() + (p - r) * rest**2 + 2.0 * np.trace(c1) + np.trace(c0 @ c0)
+    words = 4.0 * (c3 + c0 @ c2 + c0 @ c0 @ c1) + 2.0 * c1 @ c1 + c0 @ c0 @ c0 @ c0
+    return float(second), float((a**4).sum() + (p - r) * rest**4 + np.trace(words))

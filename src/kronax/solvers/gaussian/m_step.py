@@ -23,8 +23,8 @@ from kronax.solvers.gaussian import kronecker_sum, ridge
 from kronax.solvers.gaussian.lasso import newton
 from kronax.solvers.gaussian.precision import LowRank, Partial, Precision, Sparse, dense, mean_diagonal, shifted
 from kronax.solvers.gaussian.shrinkage import leave_one_out
-from kronax.solvers.gaussian.spectral import Leading, Spectrum
-from kronax.solvers.gaussian.vectors import Held, Vectors
+from kronax.solvers.gaussian.spectral import Leading, Side
+from kronax.solvers.gaussian.vectors import Held
 from kronax.solvers.scales.fiber import Omega
 from kronax.solvers.status import CLOSED_FORM, Status
 
@@ -55,44 +55,44 @@ class Penalty:
     joint: bool = False
     unit: float | None = None
 
+    @property
+    def apart(self) -> bool:
+        """Whether each axis is fitted by itself."""
+        return self.kind == "shrinkage" and not self.joint
+
 
 class Estimate(NamedTuple):
     """Precisions of the rows and of the columns of every matrix, with equal mean diagonals, and how they were reached.
 
-    ``strength`` is that of the penalty, NaN for shrinkage. The objective in ``status`` is the negative log-likelihood per
-    entry, up to a constant, and includes a ridge.
+    Fitted apart, an axis that was not wanted is None. ``strength`` is that of the penalty, NaN for shrinkage. The objective in
+    ``status`` is the negative log-likelihood per entry, up to a constant, and includes a ridge.
     """
 
-    rows: Precision
-    cols: list[Precision]
+    rows: Precision | None
+    cols: list[Precision | None]
     strength: tuple[float, ...]
     status: Status
 
 
-def estimate(found: Spectrum, penalty: Penalty, last: Estimate | None = None, *, progress: bool = False) -> Estimate:
-    """Fit Eq. 3 to both axes of ``Z``; with an l1 penalty starting from the ``last`` estimate, if there is one."""
-    return estimate_shared(found, [found], penalty, last, progress=progress)
-
-
-def estimate_shared(
-    whole: Spectrum,
-    parts: Sequence[Spectrum],
+def estimate(
+    rows: Side | None,
+    cols: Sequence[Side | None],
     penalty: Penalty,
     last: Estimate | None = None,
     *,
     progress: bool = False,
 ) -> Estimate:
-    """Fit Eq. 3 to matrices that share their rows: one ``Ψ``, and a ``Φ_k`` for the columns of every matrix.
+    """Fit Eq. 3 to both axes of ``Z``, or of several matrices that share their rows: one ``Ψ``, a ``Φ_k`` for the columns of each.
 
     ``min Σ_k [tr(S₁ₖΨ) + tr(S₂ₖΦ_k) − log det(Ψ ⊕ Φ_k)]`` depends on the rows only through ``Σ_k S₁ₖ``, and its sum over
     ``(k, j)`` runs over all columns: it is Eq. 3 with the eigenvalues of all ``S₂ₖ`` in a row (Andrew et al., AISTATS 2024).
 
     Parameters
     ----------
-    whole
-        Spectrum of the matrices side by side.
-    parts
-        The spectrum of each.
+    rows
+        Second moments of the rows, of all matrices side by side; None if they are not wanted, for axes that are fitted apart.
+    cols
+        Those of the columns of every matrix, or None.
     penalty
         How precisions are kept from following the noise.
     last
@@ -100,50 +100,39 @@ def estimate_shared(
     progress
         Whether long work shows a progress bar.
     """
-    sides = [_rows(whole), *map(_cols, parts)]
+    sides = [rows, *cols]
     if penalty.kind == "l1":
         return _sparse(sides, penalty.strength, last, progress=progress)
-    return _ridge(sides, penalty) if penalty.kind == "ridge" else _shrinkage(sides, joint=penalty.joint)
+    if penalty.kind == "ridge":
+        return _ridge(sides, penalty)
+    return _together(sides) if penalty.joint else _apart(sides)
 
 
-class _Side(NamedTuple):
-    """One axis of ``Z``, the second moments of which are ``vectors diag(eigenvalues) vectorsᵀ``; the others are its samples.
-
-    ``beyond`` is what the E-step adds to the second moments of the mode, or None.
-    """
-
-    vectors: Vectors
-    eigenvalues: np.ndarray
-    dim: int
-    n_samples: int
-    beyond: np.ndarray | None
+def _apart(sides: Sequence[Side | None]) -> Estimate:
+    """Fit every axis with the other at its mean, which needs no solve."""
+    wanted = [side for side in sides if side is not None]
+    shrunk = _shrunk(wanted)
+    fitted = iter([of_side(side, 1.0 / values) for side, values in zip(wanted, shrunk, strict=True)])
+    rows, *cols = [None if side is None else next(fitted) for side in sides]
+    objective = _objective_apart(wanted, shrunk, n_rows=int(rows is not None))
+    return Estimate(rows, cols, (np.nan,), replace(CLOSED_FORM, objective=np.array([objective])))
 
 
-def _rows(found: Spectrum) -> _Side:
-    return _Side(found.rows, found.eigenvalues, *found.dims, found.beyond and found.beyond[0])
-
-
-def _cols(found: Spectrum) -> _Side:
-    return _Side(found.cols, found.eigenvalues, *found.dims[::-1], found.beyond and found.beyond[1])
-
-
-def _shrinkage(sides: Sequence[_Side], *, joint: bool) -> Estimate:
-    """Fit the shrunk spectra: jointly by Eq. 3, or each axis with the other at its mean, which needs no solve."""
-    shrunk = [
-        _with_the_trace(_beyond_the_mode(values, side), side)
-        for values, side in zip(_held_out(sides), sides, strict=True)
-    ]
-    if not joint:
-        rows, *cols = map(_apart, sides, shrunk)
-        return Estimate(
-            rows, cols, (np.nan,), replace(CLOSED_FORM, objective=np.array([_objective_apart(sides, shrunk)]))
-        )
-    solved, eigenvalues = _solve(shrunk, sides)
-    rows, *cols = _together(sides, eigenvalues)
+def _together(sides: Sequence[Side]) -> Estimate:
+    """Fit all axes jointly."""
+    solved, eigenvalues = _solve(_shrunk(sides), sides)
+    rows, *cols = _of_one_model(sides, eigenvalues)
     return Estimate(rows, cols, (np.nan,), _status(solved.status, _objective(sides, eigenvalues)))
 
 
-def _ridge(sides: Sequence[_Side], penalty: Penalty) -> Estimate:
+def _shrunk(sides: Sequence[Side]) -> list[np.ndarray]:
+    return [
+        _with_the_trace(_beyond_the_mode(values, side), side)
+        for values, side in zip(_held_out(sides), sides, strict=True)
+    ]
+
+
+def _ridge(sides: Sequence[Side], penalty: Penalty) -> Estimate:
     """Fit the unshrunk second moments, null eigenvalues included, with a ridge that is given or chosen by held-out data."""
     e, f, m, q = _in_a_row([_sample(side) for side in sides], sides)
     size = float(m.sum() * q.sum())
@@ -154,12 +143,12 @@ def _ridge(sides: Sequence[_Side], penalty: Penalty) -> Estimate:
     sides = [_with_moments(side) for side in sides]
     sample = [_sample(side) for side in sides]
     solved = kronecker_sum.fit(*_in_a_row(sample, sides), ridge=strength * unit)
-    rows, *cols = _together(sides, _split(solved, sample))
+    rows, *cols = _of_one_model(sides, _split(solved, sample))
     return Estimate(rows, cols, (strength,), _status(solved.status, 0.5 * solved.objective / size))
 
 
 def _sparse(
-    sides: Sequence[_Side], strength: float | tuple[float, float] | None, last: Estimate | None, *, progress: bool
+    sides: Sequence[Side], strength: float | tuple[float, float] | None, last: Estimate | None, *, progress: bool
 ) -> Estimate:
     """Fit the matrices with an l1 penalty; columns of different matrices stay independent."""
     s1, *parts = map(_second_moments, sides)
@@ -192,14 +181,14 @@ def bytes_for_l1(n: int, p: int) -> int:
 
 
 def _solve(
-    eigenvalues: Sequence[np.ndarray], sides: Sequence[_Side]
+    eigenvalues: Sequence[np.ndarray], sides: Sequence[Side]
 ) -> tuple[kronecker_sum.KroneckerSum, list[np.ndarray]]:
     """Solve Eq. 3; return the precisions' eigenvalues, in the order of each side's own."""
     solved = kronecker_sum.fit(*_in_a_row(eigenvalues, sides))
     return solved, _split(solved, eigenvalues)
 
 
-def _in_a_row(eigenvalues: Sequence[np.ndarray], sides: Sequence[_Side]) -> tuple[np.ndarray, ...]:
+def _in_a_row(eigenvalues: Sequence[np.ndarray], sides: Sequence[Side]) -> tuple[np.ndarray, ...]:
     """Return ``e``, ``f``, ``m``, ``q`` of Eq. 3: eigenvalues of the rows, those of all columns, and multiplicities."""
     groups = [_group_sizes(values, side.dim) for values, side in zip(eigenvalues, sides, strict=True)]
     return eigenvalues[0], np.concatenate(eigenvalues[1:]), groups[0], np.concatenate(groups[1:])
@@ -209,15 +198,15 @@ def _split(solved: kronecker_sum.KroneckerSum, like: Sequence[np.ndarray]) -> li
     return [solved.lam, *np.split(solved.mu, np.cumsum([len(values) for values in like[1:]])[:-1])]
 
 
-def _objective(sides: Sequence[_Side], eigenvalues: Sequence[np.ndarray]) -> float:
+def _objective(sides: Sequence[Side], eigenvalues: Sequence[np.ndarray]) -> float:
     """Evaluate Eq. 3 per entry with the sample's own eigenvalues."""
     e, f, m, q = _in_a_row([_sample(side) for side in sides], sides)
     lam, mu, _, _ = _in_a_row(eigenvalues, sides)
     return 0.5 * kronecker_sum.objective(lam, mu, e, f, m, q) / float(m.sum() * q.sum())
 
 
-def _objective_apart(sides: Sequence[_Side], shrunk: Sequence[np.ndarray]) -> float:
-    """Average the negative log-likelihood per entry of the two axes, each under the covariance fitted to it.
+def _objective_apart(sides: Sequence[Side], shrunk: Sequence[np.ndarray], n_rows: int) -> float:
+    """Average the negative log-likelihood per entry of the axes, each under the covariance fitted to it; the first ``n_rows`` are rows.
 
     ``½ Σ_i (e_i/δ_i + log(δ_i/n)) / p``: ½ for white noise, as Eq. 3. Several matrices count by their columns.
     """
@@ -225,11 +214,12 @@ def _objective_apart(sides: Sequence[_Side], shrunk: Sequence[np.ndarray]) -> fl
         0.5 * float(_group_sizes(delta, side.dim) @ (_sample(side) / delta + np.log(delta / side.n_samples))) / side.dim
         for side, delta in zip(sides, shrunk, strict=True)
     ]
-    cols = np.average(per_entry[1:], weights=[side.dim for side in sides[1:]])
-    return 0.5 * (per_entry[0] + float(cols))
+    dims = np.array([side.dim for side in sides[n_rows:]])
+    weights = np.concatenate([np.ones(n_rows), dims / dims.sum() if len(dims) else dims])
+    return float(np.average(per_entry, weights=weights))
 
 
-def _second_moments(side: _Side) -> np.ndarray:
+def _second_moments(side: Side) -> np.ndarray:
     """Return the whole of ``S``, made positive definite if it goes beyond the mode."""
     whole = _with_moments(side)
     values = whole.eigenvalues
@@ -241,7 +231,7 @@ def _second_moments(side: _Side) -> np.ndarray:
     return 0.5 * (moments + moments.T)
 
 
-def _with_moments(side: _Side) -> _Side:
+def _with_moments(side: Side) -> Side:
     """Return the axis with the eigenvectors of all its second moments, which may differ from those of the mode.
 
     The trace includes the mode and what is added, even if means are subtracted: it must be the same for both axes.
@@ -258,7 +248,7 @@ def _with_moments(side: _Side) -> _Side:
         moments += 2.0 * np.linalg.norm(moments) / n
     ((values, vectors),) = eigh_all([moments])
     values, vectors = values[lost:], vectors[:, lost:]
-    return side._replace(vectors=Held(vectors), eigenvalues=values * (trace / values.sum()), beyond=None)
+    return replace(side, vectors=Held(vectors), eigenvalues=values * (trace / values.sum()), beyond=None)
 
 
 def _require_variance(*moments: np.ndarray) -> None:
@@ -273,19 +263,19 @@ def _require_variance(*moments: np.ndarray) -> None:
             raise ValueError(msg)
 
 
-def _sample(side: _Side) -> np.ndarray:
+def _sample(side: Side) -> np.ndarray:
     """Return the eigenvalues of ``S``, to first order in what lies beyond the mode; null ones, if any, as one."""
     values = np.append(side.eigenvalues, [0.0] * (side.dim > len(side.eigenvalues)))
     return _with_the_trace(_beyond_the_mode(values, side), side)
 
 
-def _held_out(sides: Sequence[_Side]) -> list[np.ndarray]:
+def _held_out(sides: Sequence[Side]) -> list[np.ndarray]:
     """Shrink the spectrum of every axis; the null eigenvalues, if there are any, stand behind the others as one."""
     size = max(len(side.eigenvalues) for side in sides)
     return on_each(lambda side: leave_one_out(side.eigenvalues, side.dim, side.n_samples), sides, size)
 
 
-def _beyond_the_mode(values: np.ndarray, side: _Side) -> np.ndarray:
+def _beyond_the_mode(values: np.ndarray, side: Side) -> np.ndarray:
     """Add what the E-step finds beyond the mode, along the eigenvectors and, on average, along the others."""
     if side.beyond is None:
         return values
@@ -298,7 +288,7 @@ def _beyond_the_mode(values: np.ndarray, side: _Side) -> np.ndarray:
     return np.maximum(values + added, _LEAST * values.mean())
 
 
-def _with_the_trace(values: np.ndarray, side: _Side) -> np.ndarray:
+def _with_the_trace(values: np.ndarray, side: Side) -> np.ndarray:
     """Scale eigenvalues to the trace of the sample's."""
     return values * (side.eigenvalues.sum() / (_group_sizes(values, side.dim) @ values))
 
@@ -308,7 +298,7 @@ def _group_sizes(values: np.ndarray, dim: int) -> np.ndarray:
     return np.append(np.ones(len(values) - 1), dim - len(values) + 1.0)
 
 
-def _together(sides: Sequence[_Side], eigenvalues: Sequence[np.ndarray]) -> list[LowRank]:
+def _of_one_model(sides: Sequence[Side], eigenvalues: Sequence[np.ndarray]) -> list[LowRank]:
     """Return ``Ψ`` and every ``Φ`` of the joint fit; ``Ψ + t``, ``Φ − t`` are one model: ``t`` makes the means equal."""
     rows, *cols = map(_precision, sides, eigenvalues)
     mean = np.average([mean_diagonal(phi) for phi in cols], weights=[side.dim for side in sides[1:]])
@@ -316,21 +306,16 @@ def _together(sides: Sequence[_Side], eigenvalues: Sequence[np.ndarray]) -> list
     return [shifted(rows, t), *(shifted(phi, -t) for phi in cols)]
 
 
-def _apart(side: _Side, shrunk: np.ndarray) -> Partial:
-    """Return the precision of one axis with the other at its mean.
+def of_side(side: Side, eigenvalues: np.ndarray) -> Partial:
+    """Return the precision of one axis with the other at its mean: these eigenvalues, the null one last.
 
     If the scales of rows and columns are unknown, only partial correlations are meaningful. The off-diagonal entries are
     these, with opposite sign.
     """
-    return Partial(_precision(side, 1.0 / shrunk))
+    return Partial(_precision(side, eigenvalues))
 
 
-def of_columns(found: Spectrum, eigenvalues: np.ndarray) -> Partial:
-    """Return the columns' partial correlations if their precision has other eigenvalues, the null one last."""
-    return Partial(_precision(_cols(found), eigenvalues))
-
-
-def _precision(side: _Side, eigenvalues: np.ndarray) -> LowRank:
+def _precision(side: Side, eigenvalues: np.ndarray) -> LowRank:
     """Assemble a precision matrix; directions without an eigenvalue get the null one or, if there is none, the mean.
 
     Nothing is known of the direction along which means were subtracted: it gets the mean, which connects no two variables.

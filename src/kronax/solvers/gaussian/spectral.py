@@ -1,7 +1,8 @@
 """Spectra of a noise-free matrix ``Z``, tall: ``n × m``, ``n ≥ m``. Only ``m × m`` eigenproblems are solved."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -10,13 +11,37 @@ from kronax.solvers.device import Matrix, beside, eigh_all, leading_and_whole, l
 from kronax.solvers.gaussian import rank_one
 from kronax.solvers.gaussian.shrinkage import noise_edge, noise_level, shrink_singular_values
 from kronax.solvers.gaussian.vectors import Held, Projected, Vectors
-from kronax.solvers.rows.noise_free import NoiseFree
+from kronax.solvers.rows.noise_free import Factors, NoiseFree
 
 # eigenvalues below this share of the largest count as zero; the second for blocks that are multiplied in float32
 _ROUNDING, _ROUNDING_SINGLE = 1e-12, 1e-8
 _SEEN = 50  # directions, at least, that the energies of the noise leave out where they are signal
 _PROFILES = 8  # times that these energies are found
 _BELOW_EDGE = 0.75  # of the edge of the noise, at which weights reach zero at the lowest: measured
+
+
+Beyond = tuple[np.ndarray, np.ndarray | None]
+
+
+@dataclass(frozen=True)
+class Side:
+    """Second moments of one axis, of which the other one's are samples: ``V diag(e) Vᵀ``.
+
+    Attributes
+    ----------
+    vectors, eigenvalues
+        ``V`` (p, r) and ``e`` (r,), positive, in descending order.
+    dim, n_samples
+        Degrees of freedom of the axis and of its samples.
+    beyond
+        What an E-step adds to the second moments of the mode, or None.
+    """
+
+    vectors: Vectors
+    eigenvalues: np.ndarray
+    dim: int
+    n_samples: int
+    beyond: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -39,7 +64,15 @@ class Spectrum:
     cols: Vectors
     eigenvalues: np.ndarray
     dims: tuple[int, int]
-    beyond: tuple[np.ndarray, np.ndarray | None] | None = None
+    beyond: Beyond | None = None
+
+    def sides(self) -> tuple[Side, Side]:
+        """Return the second moments of the rows and of the columns."""
+        beyond = self.beyond or (None, None)
+        return (
+            Side(self.rows, self.eigenvalues, *self.dims, beyond[0]),
+            Side(self.cols, self.eigenvalues, *self.dims[::-1], beyond[1]),
+        )
 
     def transposed(self) -> "Spectrum":
         """Return the spectrum of ``Zᵀ``."""
@@ -70,40 +103,105 @@ class Leading:
     rank: int
 
 
-def decompose(z: NoiseFree, *, center: int | None, n_comps: int, whole: bool = True) -> tuple[Leading, Spectrum | None]:
-    """Find the directions of ``Z`` above the noise, and the spectrum of its deviations from its means.
+class Decomposed(NamedTuple):
+    """What :func:`decompose` finds; ``standard`` are the second moments of the variables, each of unit variance."""
+
+    lead: Leading
+    spectrum: Spectrum | None
+    standard: Side | None
+
+
+def decompose(
+    z: NoiseFree,
+    *,
+    center: int | None,
+    n_comps: int,
+    whole: bool = True,
+    variables: int | None = None,
+    beyond: Beyond | None = None,
+) -> Decomposed:
+    """Find the directions of ``Z`` above the noise, and spectra of its deviations from its means.
 
     Parameters
     ----------
     z
         ``Z``.
     center
-        The axis along which means are subtracted for the spectrum: 0, from every column its mean over the rows; 1, from
+        The axis along which means are subtracted for spectra: 0, from every column its mean over the rows; 1, from
         every row its mean over the columns; None, no means. That axis loses one degree of freedom.
     n_comps
         Directions kept, at most.
     whole
         Whether the spectrum is wanted.
+    variables
+        The axis, 1 for the columns, of which second moments are wanted as if all had the same variance; None if they are not.
+    beyond
+        What second moments of rows and columns have beyond those of ``Z``, as far as known.
     """
     square, energies, sums = z.moments()
-    rounding = rounding_of(z.rows.dtype)
-    if not whole:
-        return _leading(z, energies, *leading_eigh(square, max(n_comps, _SEEN)), n_comps, rounding), None
+    rounding, seen = rounding_of(z.rows.dtype), max(n_comps, _SEEN)
+    if not whole and variables is None:
+        return Decomposed(_leading(z, energies, *leading_eigh(square, seen), n_comps, rounding), None, None)
     n, m = z.shape
     mean = sums / n if center == 0 else np.zeros(m)
     centred = _centred(n, square, mean, center)
     variances = energies - n * mean**2 if center == 0 else to_host(centred.diagonal())
+    if variances.sum() <= rounding * n * m:
+        msg = "Nothing varies: but for their scales, all rows are alike. A precision matrix needs deviations from the mean."
+        raise ValueError(msg)
     still = without_variance(variances, energies, n * np.finfo(np.float64).eps)
-    if still.any():
-        kept = beside(np.where(still, 0.0, 1.0), centred)
-        centred = centred * kept * kept[:, None]
-    seen = max(n_comps, _SEEN)
-    if center == 1:
-        lead, (values, vectors) = leading_and_whole(square, seen, centred)
+    kept = np.where(still, 0.0, 1.0)
+    wanted = [_scaled(centred, kept)] if whole else []
+    if variables == 1:
+        to_unit = _to_unit(variances / n, still)
+        wanted.append(_scaled(centred, to_unit))
+    elif variables == 0:
+        to_unit = _rows_to_unit(z, center)
+        equal = _with_scaled_rows(z, to_unit)
+        wanted.append(_scaled(_centred(n, equal.moments()[0], mean, center), kept))
+    if whole and center != 1:
+        solved = eigh_all(wanted)
+        values, vectors = solved[0]
+        lead = solved[0] if center is None else rank_one.leading_with(values, vectors, np.sqrt(n) * mean, seen)
     else:
-        ((values, vectors),) = eigh_all([centred])
-        lead = (values, vectors) if center is None else rank_one.leading_with(values, vectors, np.sqrt(n) * mean, seen)
-    return _leading(z, energies, *lead, n_comps, rounding), _spectrum(z, mean, values, vectors, still, center, rounding)
+        lead, *solved = leading_and_whole(square, seen, wanted)
+    dims = n - (center == 0), m - (center == 1)
+    found = [_directions(*each, dims, still, center, rounding) for each in solved]
+    spectrum, standard = None, None
+    if whole:
+        values, cols = found[0]
+        spectrum = Spectrum(_projected(z, mean, values, cols, center), Held(cols), values, dims, beyond)
+    if variables is not None:
+        values, cols = found[-1]
+        vectors = Held(cols) if variables == 1 else _projected(equal, mean, values, cols, center)
+        more = beyond and _scaled(beyond[variables], to_unit)
+        standard = Side(vectors, values, dims[variables], dims[1 - variables], more)
+    return Decomposed(_leading(z, energies, *lead, n_comps, rounding), spectrum, standard)
+
+
+def _scaled(square: Matrix, sizes: np.ndarray) -> Matrix:
+    """Multiply rows and columns of a matrix, where it is."""
+    sizes = beside(sizes, square)
+    return square * sizes * sizes[:, None]
+
+
+def _to_unit(variances: np.ndarray, still: np.ndarray) -> np.ndarray:
+    """Return the factors that bring variances to 1; 0 for variables without any."""
+    return np.where(still, 0.0, 1.0 / np.sqrt(np.where(still, 1.0, variances)))
+
+
+def _rows_to_unit(z: NoiseFree, center: int | None) -> np.ndarray:
+    """Return the factors that bring the variances of the rows, around their means or 0, to 1."""
+    m = z.shape[1]
+    energies, sums, _ = z.deviations(np.zeros(m)).T
+    variances = energies - sums**2 / m if center == 1 else energies
+    still = without_variance(variances, energies, m * np.finfo(np.float64).eps)
+    return _to_unit(variances / m, still)
+
+
+def _with_scaled_rows(z: NoiseFree, sizes: np.ndarray) -> NoiseFree:
+    cols = np.ones(z.shape[1]) if z.factors.cols is None else z.factors.cols
+    return replace(z, factors=Factors(cols, z.row_factors() * sizes**2))
 
 
 def _leading(
@@ -162,28 +260,28 @@ def _noise_edge(
     return edge
 
 
-def _spectrum(
-    z: NoiseFree,
-    mean: np.ndarray,
+def _directions(
     values: np.ndarray,
     cols: np.ndarray,
+    dims: tuple[int, int],
     still: np.ndarray,
     center: int | None,
     rounding: float,
-) -> Spectrum:
-    n, m = z.shape
-    dims = (n - (center == 0), m - (center == 1))
-    if values.sum() <= rounding * n * m:
-        msg = "Nothing varies: but for their scales, all rows are alike. A precision matrix needs deviations from the mean."
-        raise ValueError(msg)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the eigenvalues that are not zero, and the columns' directions, of a Gram matrix of deviations."""
     kept = min(*dims, int((values > rounding * values[0]).sum()))
     values, cols = values[:kept], cols[:, :kept]
     if center == 1:  # rounding aside, they are orthogonal to it
         cols = cols - cols.mean(0)
     if still.any():
         cols = np.where(still[:, None], 0.0, cols)  # a column without variance has none along any direction
+    return values, cols
+
+
+def _projected(z: NoiseFree, mean: np.ndarray, values: np.ndarray, cols: np.ndarray, center: int | None) -> Projected:
+    """Return the rows' directions, which follow from those of the columns."""
     scaled = cols / np.sqrt(values)
-    return Spectrum(Projected(z, scaled, mean @ scaled, partial(_rows_vary, mean, center)), Held(cols), values, dims)
+    return Projected(z, scaled, mean @ scaled, partial(_rows_vary, mean, center))
 
 
 def _rows_vary(mean: np.ndarray, center: int | None, z: NoiseFree) -> np.ndarray:

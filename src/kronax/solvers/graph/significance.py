@@ -29,8 +29,12 @@ these were taken away before (:mod:`kronax.solvers.gaussian.scale_errors`). From
 with ``b`` fitted to all pairs.
 
 What is left depends on how rare the variables are, so scores are centred and scaled by their median and Eq. 1 once more, among
-pairs that are expected together in about equally many samples: a local null (Efron 2004). Pairs that are expected together in fewer
-than ten samples are not tested.
+pairs that are expected together in about equally many samples: a local null (Efron 2004). An angle, which cannot exceed a right one, has lighter
+tails than a normal variable, the more so the fewer samples there are. With ``κ ≤ 0`` the excess kurtosis of all scores ``y``, normal ones are
+
+    ``y − (κ/24)(y³ − 3y)``                                                                                           (5)
+
+(Cornish and Fisher 1938). Pairs that are expected together in fewer than ten samples are not tested.
 """
 
 from collections.abc import Callable, Iterator
@@ -47,6 +51,8 @@ from kronax.solvers.gaussian.scale_errors import MEDIAN_SIZE, slopes
 FEWEST_TOGETHER = 10.0  # samples in which two variables are expected together, for a test
 _LIGHT = 3.0  # scores beyond which the lighter tail of Eq. 3 is not trusted
 _BODY, _IN_BODY = 2.5, 0.4206  # values that show the skewness, and how much of it
+_FOURTH, _FOURTH_IN_BODY = -0.2848, 0.3665  # of normal values in the body, and how much of the kurtosis these show
+_FAR, _LEAST_KURTOSIS = 4.0, -0.2  # scores and kurtosis beyond which Eq. 5 is not trusted
 _SYMMETRIC = 1e-6  # skewness below which Eq. 3 is the identity, but for rounding
 _PER_BIN, _MOST_BINS = 1000, 20  # pairs of a local null, at least, and local nulls
 _FEWEST_FOR_SPREAD, _SURE = 20, 3.0  # pairs of a variable, and standard errors beyond which its spread is its own
@@ -109,6 +115,8 @@ class Null:
         Expected numbers of samples together that divide the local nulls, (bins − 1,).
     centres, spreads
         Median of the scores in every local null, and their root mean square around it, (bins,).
+    kurtosis
+        ``κ ≤ 0`` of Eq. 5.
     """
 
     samples: Samples
@@ -119,6 +127,7 @@ class Null:
     bounds: np.ndarray
     centres: np.ndarray
     spreads: np.ndarray
+    kurtosis: float = 0.0
 
     @classmethod
     def of(cls, samples: Samples, correlations: np.ndarray, rows: np.ndarray, tested: np.ndarray) -> "Null":
@@ -139,11 +148,13 @@ class Null:
         centres, spreads = _by_group(u, of, n_bins, np.mean)
         share = _share_of_skewness((u - centres[of]) / spreads[of], samples.of_products(rows, cols))
         null = cls(samples, fitted, relative, sigma, share, bounds, np.zeros(n_bins), np.ones(n_bins))
-        centres, spreads = _by_group(null.scores(values, rows, cols), of, n_bins, np.median)
-        return replace(null, centres=centres, spreads=spreads)
+        scores = null.scores(values, rows, cols)
+        centres, spreads = _by_group(scores, of, n_bins, np.median)
+        kurtosis = _kurtosis((scores - centres[of]) / spreads[of])
+        return replace(null, centres=centres, spreads=spreads, kurtosis=kurtosis)
 
     def scores(self, correlations: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-        """Return standard normal scores of partial correlations: Eq. 3, centred and scaled by the local null."""
+        """Return standard normal scores of partial correlations: Eq. 3, centred and scaled by the local null, and Eq. 5."""
         pairs = correlations, rows, cols
         parts = (slice(start, start + _CACHED) for start in range(0, len(rows), _CACHED))
         return np.concatenate([np.zeros(0), *(self._scores(*(side[part] for side in pairs)) for part in parts)])
@@ -154,7 +165,9 @@ class Null:
         u = u / (self.sigma * self.relative[rows] * self.relative[cols])
         scores = _normal(u, samples.of_products(rows, cols), self.share)
         of = np.searchsorted(self.bounds, samples.together(rows, cols), side="right")
-        return (scores - self.centres[of]) / self.spreads[of]
+        scores = (scores - self.centres[of]) / self.spreads[of]
+        body = np.clip(scores, -_FAR, _FAR)
+        return scores - self.kurtosis / 24 * (body**3 - 3.0 * body)
 
 
 def _relative_spreads(correlations: np.ndarray, tested: np.ndarray) -> np.ndarray:
@@ -212,6 +225,19 @@ def _share_of_skewness(u: np.ndarray, s: np.ndarray) -> float:
     s, third = np.clip(s, -1.0, 1.0), np.where(np.abs(u) < _BODY, (u * u - 3.0) * u, 0.0)
     size = s @ s
     return float(np.clip(s @ third / (_IN_BODY * size), 0.0, 1.0)) if size > len(s) * _SYMMETRIC else 1.0
+
+
+def _kurtosis(scores: np.ndarray) -> float:
+    """Estimate the excess kurtosis of standardised values, 0 or less, from their body: true edges would make it larger.
+
+    If it is small, their density is ``φ(y)(1 + κ H(y)/24)``, ``H(y) = y⁴ − 6y² + 3``, and ``E[H(y); |y| < 2.5] = 0.3665 κ − 0.2848``. What
+    may be chance, two standard errors, is taken off its square.
+    """
+    squares = scores**2
+    fourth = np.where(squares < _BODY**2, (squares - 6.0) * squares + 3.0, 0.0)
+    found = (fourth.mean() - _FOURTH) / _FOURTH_IN_BODY if len(scores) else 0.0
+    noise = 24.0 / (_FOURTH_IN_BODY * max(len(scores), 1))
+    return float(max(found - 4.0 * noise / found, _LEAST_KURTOSIS)) if found < -2.0 * noise**0.5 else 0.0
 
 
 def _normal(u: np.ndarray, skewness: np.ndarray, share: float) -> np.ndarray:

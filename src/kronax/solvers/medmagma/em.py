@@ -21,11 +21,11 @@ from tqdm.auto import tqdm
 from kronax.solvers.device import to_host
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.precision import Precision
-from kronax.solvers.gaussian.spectral import Spectrum
+from kronax.solvers.gaussian.spectral import Side, Spectrum
 from kronax.solvers.medmagma.batches import Offsets, Seen
 from kronax.solvers.medmagma.batches import find as find_offsets
 from kronax.solvers.medmagma.penalised import Penalised
-from kronax.solvers.medmagma.steps import Step, Steps
+from kronax.solvers.medmagma.steps import NOTHING, Step, Steps, Wanted
 from kronax.solvers.rows.batches import Batches, taken
 from kronax.solvers.rows.block import divided, like, of_entries
 from kronax.solvers.rows.chunked import Chunked, OfBatches
@@ -62,11 +62,14 @@ class Structure:
     rows, cols
         The two axes.
     spectrum
-        Of ``Z``, or of its deviations from the columns' means; None where no precision was wanted.
+        Of ``Z``, or of its deviations from the columns' means; None where it was not needed.
+    standard
+        Second moments of the columns, each of unit variance, to which their precision was fitted; None with penalties, in joint
+        fits, and where no precision of the columns was wanted.
     noise, rank
         Standard deviation of the noise in ``Z``, and the number of directions above it.
     margins
-        Of the columns of ``Z``; None where no precision was wanted.
+        Of the columns of ``Z``; None where no precision of theirs was wanted.
     strength
         Of the penalty, rows before columns if there are two; NaN for shrinkage.
     status
@@ -77,6 +80,7 @@ class Structure:
     rows: Axis
     cols: Axis
     spectrum: Spectrum | None
+    standard: Side | None
     noise: float
     rank: int
     margins: Margins | None
@@ -123,7 +127,7 @@ def fit(
     tol: float = 1e-3,
     batches: Batches | None = None,
     separate: bool = False,
-    whole: bool = True,
+    wanted: Wanted = Wanted(),
     progress: bool = False,
 ) -> Fit:
     """Fit the model of Eq. 4.
@@ -151,8 +155,8 @@ def fit(
     batches, separate
         Which batch every row comes from, if columns have factors of their own in every batch, and how these are found: see
         :mod:`kronax.solvers.medmagma.batches`.
-    whole
-        Whether precisions are wanted, or embeddings alone.
+    wanted
+        The precisions that are wanted beside the embeddings.
     progress
         Whether long work shows a progress bar.
     """
@@ -167,16 +171,18 @@ def fit(
     # with a penalty that stays and no means to take away, E-step and M-step have one objective
     kind = Penalised if penalty.kind == "ridge" and penalty.strength is not None and not center else Steps
     with jax.enable_x64(True):
-        steps = kind(rows, n_comps, axis, penalty, laplace, whole=whole or kind is Penalised, progress=progress)
+        steps = kind(
+            rows, n_comps, axis, penalty, laplace, variables=1 - int(transposed), wanted=wanted, progress=progress
+        )
         run = _iterate(steps, max_iter, tol, progress)
-    return _fit(run, rows, found, offsets, transposed, whole=whole)
+    return _fit(run, rows, found, offsets, transposed, wanted)
 
 
 def _seen(matrix: sparse.csr_array, *, power: float | None, n_comps: int) -> Seen:
     """Take the noise from a matrix without empty rows: one step, and no precisions."""
     cols = np.flatnonzero(pattern_counts(matrix)[1])
     all_seen = len(cols) == matrix.shape[1]
-    found = fit(matrix if all_seen else matrix[:, cols], power=power, n_comps=n_comps, whole=False)
+    found = fit(matrix if all_seen else matrix[:, cols], power=power, n_comps=n_comps, wanted=NOTHING)
     log_cols, gamma = np.zeros(matrix.shape[1]), found.tails.power
     log_cols[cols] = found.log_cols
     scales = np.exp(-gamma * (of_entries(found.log_rows, matrix) + log_cols[matrix.indices]))
@@ -193,7 +199,7 @@ def fit_chunks(
     n_comps: int = 50,
     batches: Batches | None = None,
     separate: bool = False,
-    whole: bool = True,
+    wanted: Wanted = Wanted(),
     progress: bool = False,
 ) -> Fit:
     """Fit the model to rows that are read anew in every pass, by one step of EM with shrinkage, each axis apart.
@@ -206,7 +212,7 @@ def fit_chunks(
         Some of its rows, from which ``γ`` is chosen.
     signed
         Whether ``X`` has negative values.
-    power, center, n_comps, batches, separate, whole, progress
+    power, center, n_comps, batches, separate, wanted, progress
         As in :func:`fit`.
     """
     offsets = None
@@ -217,12 +223,12 @@ def fit_chunks(
         some = taken(rows, np.arange(0, rows.shape[0], -(-rows.shape[0] // SAMPLE)))
     found = powered_chunks(rows, some, power, signed=signed)
     with jax.enable_x64(True):
-        steps = Steps(found.rows, n_comps, 0 if center else None, m_step.Penalty(), whole=whole, progress=progress)
+        steps = Steps(found.rows, n_comps, 0 if center else None, m_step.Penalty(), wanted=wanted, progress=progress)
         run = _iterate(steps, 1, 0.0, progress)
-    return _fit(run, found.rows, found, offsets, transposed=False, whole=whole)
+    return _fit(run, found.rows, found, offsets, False, wanted)
 
 
-def _fit(run: "_Run", rows: Rows, found: Powered, offsets: Offsets | None, transposed: bool, *, whole: bool) -> Fit:
+def _fit(run: "_Run", rows: Rows, found: Powered, offsets: Offsets | None, transposed: bool, wanted: Wanted) -> Fit:
     """Put together where EM ended and the scales: ``|Z| = |Y|^γ·exp(a + b)``."""
     a, b = (to_host(side) / found.tails.power for side in (run.step.mode.a, run.step.mode.b))
     if transposed:
@@ -234,7 +240,7 @@ def _fit(run: "_Run", rows: Rows, found: Powered, offsets: Offsets | None, trans
         log_cols=log_cols - shift,
         tails=found.tails,
         offsets=offsets,
-        **_structure(run, rows, transposed, whole=whole),
+        **_structure(run, rows, transposed, wanted),
     )
 
 
@@ -244,7 +250,7 @@ def fit_without_noise(
     center: bool = True,
     penalty: m_step.Penalty = m_step.Penalty(),
     n_comps: int = 50,
-    whole: bool = True,
+    wanted: Wanted = Wanted(),
     progress: bool = False,
 ) -> Structure:
     """Fit Eq. 3 to the matrix itself, up to its overall scale: the model of GmGM (Andrew et al., AISTATS 2024), regularised.
@@ -255,24 +261,28 @@ def fit_without_noise(
     rows = InMemory(matrix.T.tocsr() if transposed else matrix)
     axis, penalty = int(transposed) if center else None, _oriented(penalty, transposed)
     with jax.enable_x64(True):
-        step = Steps(rows, n_comps, axis, penalty, whole=whole, progress=progress).without_noise()
+        steps = Steps(rows, n_comps, axis, penalty, variables=1 - int(transposed), wanted=wanted, progress=progress)
+        step = steps.without_noise()
     run = _Run(step, _of_one(step, "there is no noise to take away"))
-    return Structure(**_structure(run, rows, transposed, whole=whole))
+    return Structure(**_structure(run, rows, transposed, wanted))
 
 
-def _structure(run: "_Run", rows: Rows, transposed: bool, *, whole: bool) -> dict[str, Any]:
+def _structure(run: "_Run", rows: Rows, transposed: bool, wanted: Wanted) -> dict[str, Any]:
     """Return the fields of :class:`Structure`, rows and columns in the order of the matrix; ``rows`` are those of ``Y``."""
     lead = run.step.lead
     factors = Factors(*(np.exp(2.0 * to_host(side)) for side in (run.step.mode.b, run.step.mode.a)))
-    found, estimate = (run.step.found, run.step.estimate) if whole else (None, None)
+    found, estimate = (run.step.found, run.step.estimate) if any(wanted) else (None, None)
     psi, phi = (estimate.rows, estimate.cols[0]) if estimate else (None, None)
-    margins = NoiseFree(rows, factors).margins(int(transposed)) if whole else None  # while there are no embeddings
+    margins = (
+        NoiseFree(rows, factors).margins(int(transposed)) if wanted.cols else None
+    )  # while there are no embeddings
     of_rows, of_cols = Axis(lead.rows * lead.shrunk, psi), Axis(lead.cols * lead.shrunk, phi)
     strength = estimate.strength if estimate else (np.nan,)
     return {
         "rows": of_cols if transposed else of_rows,
         "cols": of_rows if transposed else of_cols,
         "spectrum": found.transposed() if found and transposed else found,
+        "standard": run.step.standard,
         "noise": lead.noise,
         "rank": lead.rank,
         "margins": margins,
