@@ -42,9 +42,10 @@ def module_of(file: Path) -> str:
 
 
 MODULES = {module_of(file).removesuffix(".__init__") for file in PACKAGE.rglob("*.py")}
-parse = cache(ast.parse)  # every file is looked at several times
+parse = cache(ast.parse)  # every file is looked at several times, and so are its imports and paths
 
 
+@cache
 def imports(tree: ast.AST, module: str) -> list[tuple[str, str]]:
     """Pair every name that an import statement binds, anywhere in the file, with the dotted path it stands for."""
     found = []
@@ -73,6 +74,7 @@ def dotted(node: ast.expr, bound: dict[str, str]) -> str | None:
     return None
 
 
+@cache
 def paths_used(source: str, module: str = "kronax.example") -> set[str]:
     """Every dotted path that a file imports, reads or (then with ``=`` at its end) assigns to."""
     tree = parse(source)

@@ -262,7 +262,11 @@ def on_all_cores(function: Callable[[Item], Result], items: Sequence[Item]) -> l
 
 def each_on_all_cores(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     """Yield the results of :func:`on_all_cores` one by one, in the order of the items."""
-    with ThreadPoolExecutor(min(len(items), _cores())) as pool:
+    n_workers = min(len(items), _cores())
+    if n_workers < 2:  # a thread takes longer to start than a small block to pass
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(n_workers) as pool:
         yield from pool.map(function, items)
 
 
