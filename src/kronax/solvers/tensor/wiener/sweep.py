@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from tqdm.auto import tqdm
 
-from kronax.solvers.device import to_device, to_host
+from kronax.solvers.device import Matrix, to_device, to_host
 from kronax.solvers.status import Status, ended
 from kronax.solvers.tensor.completion import without_any
 from kronax.solvers.tensor.means import cautious_means
@@ -126,8 +126,9 @@ def solve(task: Task, prior: Prior, tol: float, max_iter: int, progress: bool, s
     trace: list[float] = []
     for _ in tqdm(range(max_iter), desc="kronecker", unit="sweep", delay=2, leave=False, disable=not progress):
         treatment, w_g = learnt_kernels(x, axes, measured, mixing, similarity)
-        v_d, w_d, w_g = (to_device(a, task.dtype) for a in (treatment.vectors, treatment.values, w_g))
-        new, x, momentum, square = sweep(x, new, gaps, imprecise, momentum, v_d, v_c, axes, w_d, w_c, w_g, noise)
+        # as they are, for a compiled function takes arrays of the host faster than they are moved one by one
+        kernels = treatment.vectors, v_c, axes, treatment.values, w_c, w_g, noise
+        new, x, momentum, square = sweep(x, new, gaps, imprecise, momentum, *kernels)
         trace.append(float(to_host(square)) ** 0.5 / norm)
         if trace[-1] < tol:
             reason = f"a sweep changed the missing entries by {trace[-1]:.2g} of the measured ones' norm, less than tol={tol:g}"
@@ -146,12 +147,12 @@ def sweep(
     missing: Array,
     imprecise: tuple[Array, Array] | None,
     momentum: Array,
-    *kernels: Array | None,
+    *kernels: Matrix | None,
 ) -> tuple[Array, Array, Array, Array]:
     """Put Eq. 1 in the place of the missing entries of ``x``.
 
     Where values are of different precision, they are followed in part: ``imprecise`` are the shares ``w`` and values ``Y`` of
-    ``X = Z + w∘(Y − Z)``, whose fixed point is the posterior mean with noise ``λ / w``.
+    ``X = Z + w∘(Y − Z)``, whose fixed point is the posterior mean with noise ``λ / w``. The kernels may have another precision.
 
     Returns
     -------
@@ -159,7 +160,7 @@ def sweep(
     itself if that direction has become wrong (O'Donoghue and Candès 2015); the number of sweeps since then; and the square of the
     change.
     """
-    smooth = _smooth(x, *kernels)
+    smooth = _smooth(x, *(None if kernel is None else kernel.astype(x.dtype) for kernel in kernels))
     if imprecise is None:
         new = jnp.where(missing, smooth, x)
     else:
