@@ -68,7 +68,7 @@ def train(task: Task, number: int, n_epochs: int | None = None, start: dict[str,
     patient = True
     with tqdm(total=limit, desc=task.form.name, unit="epoch", delay=2, leave=False, disable=not task.progress) as bar:
         while patient and len(trace) < limit:
-            batches = to_device(batches_of(rng.permutation(in_training), options.batch_size))
+            batches = batches_of(rng.permutation(in_training), options.batch_size)
             settings = task.settings if out.any() else _coming_to_rest(task.settings, len(trace), limit)
             parameters, state, value, error = train_epoch(parameters, state, task.form, fibers, batches, held, settings)
             value, error = float(to_host(value)), float(to_host(error))
@@ -120,7 +120,7 @@ def train_epoch(
     state: optax.OptState,
     form: Form,
     fibers: Fibers,
-    batches: Array,
+    batches: np.ndarray,
     held_out: Array,
     settings: Settings,
 ) -> tuple[Parameters, optax.OptState, Array, Array]:
@@ -195,7 +195,7 @@ def held_out_fibers(some: np.ndarray, options: FactorizationOptions) -> np.ndarr
 def _coming_to_rest(settings: Settings, n_done: int, n_epochs: int) -> Settings:
     """Lower the learning rate, in a straight line to 0, in the last epochs."""
     share = min((n_epochs - n_done) / max(_RESTING * n_epochs, 1.0), 1.0)
-    return settings._replace(learning_rate=settings.learning_rate * to_device(share, np.float32))
+    return settings._replace(learning_rate=settings.learning_rate * np.float32(share))
 
 
 def batches_of(rows: np.ndarray, size: int) -> np.ndarray:
