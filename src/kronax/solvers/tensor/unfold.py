@@ -82,11 +82,11 @@ def eigvalsh(matrix: Matrix) -> np.ndarray:
     return np.maximum(to_host(device.eigvalsh(matrix)), 0.0)
 
 
-def spectral(vectors: Matrix, values: np.ndarray) -> Array:
-    """Return ``U diag(values) Uᵀ`` where JAX computes, multiplied where ``U`` is."""
+def spectral(vectors: Matrix, values: np.ndarray) -> Matrix:
+    """Return ``U diag(values) Uᵀ``, multiplied where ``U`` is and left there."""
     if isinstance(vectors, Array):
         return jnp.matmul(vectors * to_device(values), vectors.T, precision="highest")
-    return to_device((vectors * values) @ vectors.T)
+    return (vectors * values) @ vectors.T
 
 
 @dataclass(frozen=True)

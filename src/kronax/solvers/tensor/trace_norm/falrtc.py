@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from kronax.solvers import checks
-from kronax.solvers.device import to_device, to_host
+from kronax.solvers.device import to_host
 from kronax.solvers.status import ended
 from kronax.solvers.tensor.completion import Completion
 from kronax.solvers.tensor.method import Options
@@ -141,14 +141,14 @@ def falrtc(
 
 
 @partial(jax.jit, static_argnames=["modes"])
-def _between(z: Array, y: Array, free: Free, share: Array, modes: tuple[int, ...]) -> tuple[Array, list[Array]]:
+def _between(z: Array, y: Array, free: Free, share: np.float64, modes: tuple[int, ...]) -> tuple[Array, list[Array]]:
     """Return ``W`` between ``Z`` and ``Y``, and its Gram matrices."""
     w = share * z + (1.0 - share) * y
     return w, [free.gram(w, mode) for mode in modes]
 
 
 @jax.jit
-def _moved(z: Array, gradient: Array, length: Array) -> Array:
+def _moved(z: Array, gradient: Array, length: np.float64) -> Array:
     return z - length * gradient
 
 
@@ -195,7 +195,7 @@ def _accelerated(problem: Problem, schedule, options: FalrtcOptions, tol: float,
         change = float(to_host(_distance(y, last)))
         if change < tol and (flat or options.absolute):
             return reached(y, objective, change, tol)
-        z = _moved(z, gradient, to_device(b))
+        z = _moved(z, gradient, np.float64(b))
         del gradient, new, last  # each as large as the tensor
         big_b += b
     return stopped(y, objective, change, tol)
@@ -214,11 +214,11 @@ def _line_search(problem: Problem, envelope: Envelope, z: Array, y: Array, big_b
         b = (1.0 + np.sqrt(1.0 + 4.0 * lipschitz * big_b)) / (2.0 * lipschitz)
         if w is None or big_b > 0.0:  # without momentum W is Z, whatever L is
             del w, gradient  # each as large as the tensor
-            w, matrices = _between(z, y, free, to_device(b / (b + big_b)), modes)
+            w, matrices = _between(z, y, free, np.float64(b / (b + big_b)), modes)
             decomposed = [eigh(matrix) for matrix in matrices]
             value = envelope.value([s2 for s2, _ in decomposed])
             gradient, square = gradient_and_square(w, free, envelope.gradient_maps(decomposed), modes)
-        new, matrices = step(w, gradient, free, to_device(1.0 / lipschitz), modes)
+        new, matrices = step(w, gradient, free, np.float64(1.0 / lipschitz), modes)
         new_value = envelope.value([eigvalsh(matrix) for matrix in matrices])
         if value - new_value >= float(to_host(square)) / (2.0 * lipschitz) or lipschitz >= envelope.bound:
             return new, gradient, b, lipschitz, new_value

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from kronax.solvers import checks
-from kronax.solvers.device import to_device, to_host
+from kronax.solvers.device import Matrix, to_device, to_host
 from kronax.solvers.status import ended
 from kronax.solvers.tensor.completion import Completion
 from kronax.solvers.tensor.method import Options
@@ -90,7 +90,7 @@ def halrtc(
 
 
 @partial(jax.jit, static_argnames=["modes"])
-def _shifted(x: Array, duals: list[Array], rho: Array, modes: tuple[int, ...]) -> tuple[list[Array], list[Array]]:
+def _shifted(x: Array, duals: list[Array], rho: np.float64, modes: tuple[int, ...]) -> tuple[list[Array], list[Array]]:
     """Return ``X + Y_i/ρ`` and the Gram matrices of their unfoldings."""
     shifted = [x + dual / rho for dual in duals]
     return shifted, [gram(tensor, mode) for tensor, mode in zip(shifted, modes, strict=True)]
@@ -98,7 +98,7 @@ def _shifted(x: Array, duals: list[Array], rho: Array, modes: tuple[int, ...]) -
 
 @partial(jax.jit, static_argnames=["modes"])
 def _admm_step(
-    x: Array, missing: Array, shifted: list[Array], duals: list[Array], maps: list[Array], rho: Array, modes
+    x: Array, missing: Array, shifted: list[Array], duals: list[Array], maps: list[Matrix], rho: np.float64, modes
 ) -> tuple[Array, list[Array], Array, Array]:
     """Update ``M_i``, ``X`` and ``Y_i``; return also the two residuals, ``max_i ‖M_i − X‖`` and ``‖ΔX‖``."""
     copies = [along(matrix, tensor, mode) for matrix, tensor, mode in zip(maps, shifted, modes, strict=True)]
@@ -116,7 +116,7 @@ def _admm(problem: Problem, options: HalrtcOptions, progress: bool) -> Solved:
     rho = 1.0 / (len(modes) * options.threshold * problem.largest.max())
     objective: list[float] = []
     for k in iterations("HaLRTC", options.max_iter, progress):
-        shifted, matrices = _shifted(x, duals, to_device(rho), modes)
+        shifted, matrices = _shifted(x, duals, np.float64(rho), modes)
         maps, value = [], 0.0
         for alpha, matrix in zip(problem.alpha, matrices, strict=True):
             squares, vectors = eigh(matrix)
@@ -125,7 +125,7 @@ def _admm(problem: Problem, options: HalrtcOptions, progress: bool) -> Solved:
             maps.append(spectral(vectors, np.divide(kept, s, out=np.zeros_like(s), where=s > 0)))
             value += float(alpha * kept.sum())
         objective.append(value)
-        x, duals, apart, change = _admm_step(x, problem.free.entries, shifted, duals, maps, to_device(rho), modes)
+        x, duals, apart, change = _admm_step(x, problem.free.entries, shifted, duals, maps, np.float64(rho), modes)
         apart, change = float(to_host(apart)), float(to_host(change))
         if max(apart, change) < tol:
             reason = f"copies differ from the tensor by {apart:.2g}, an iteration changed it by {change:.2g}: less than {tol:.2g}"

@@ -107,7 +107,7 @@ class Envelope:
             for a, tau, s2 in zip(self.a, self.tau, squares, strict=True)
         )
 
-    def gradient_maps(self, decomposed: list[tuple[np.ndarray, Matrix]]) -> list[Array]:
+    def gradient_maps(self, decomposed: list[tuple[np.ndarray, Matrix]]) -> list[Matrix]:
         """Return the matrices ``a U diag(min(s, τ)/s) Uᵀ`` that Eq. 3 multiplies the unfoldings with."""
         return [
             spectral(vectors, a * np.minimum(1.0, tau / np.sqrt(np.maximum(s2, tau**2))))
@@ -283,7 +283,7 @@ def grams(x: Array, free: Free, modes: tuple[int, ...]) -> list[Array]:
 
 
 @partial(jax.jit, static_argnames=["modes"])
-def gradient_and_square(w: Array, free: Free, maps: list[Array], modes: tuple[int, ...]) -> tuple[Array, Array]:
+def gradient_and_square(w: Array, free: Free, maps: list[Matrix], modes: tuple[int, ...]) -> tuple[Array, Array]:
     """Return Eq. 3 and its squared length."""
     total = sum(free.along(matrix, w, mode) for matrix, mode in zip(maps, modes, strict=True))
     gradient = jnp.where(free.entries, total, 0.0)
@@ -291,7 +291,9 @@ def gradient_and_square(w: Array, free: Free, maps: list[Array], modes: tuple[in
 
 
 @partial(jax.jit, static_argnames=["modes"])
-def step(w: Array, gradient: Array, free: Free, length: Array, modes: tuple[int, ...]) -> tuple[Array, list[Array]]:
+def step(
+    w: Array, gradient: Array, free: Free, length: np.float64, modes: tuple[int, ...]
+) -> tuple[Array, list[Array]]:
     """Return ``W − length·∇f`` and its Gram matrices."""
     y = w - length * gradient
     return y, [free.gram(y, mode) for mode in modes]

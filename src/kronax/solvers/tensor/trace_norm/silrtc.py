@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kronax.solvers import checks
-from kronax.solvers.device import to_device, to_host
+from kronax.solvers.device import to_host
 from kronax.solvers.tensor.completion import Completion
 from kronax.solvers.tensor.method import Options
 from kronax.solvers.tensor.trace_norm.problem import (
@@ -108,7 +108,7 @@ def _plain(problem: Problem, envelope: Envelope, options: SilrtcOptions, progres
         decomposed = [eigh(matrix) for matrix in matrices]
         objective.append(envelope.value([s2 for s2, _ in decomposed]))
         gradient, square = gradient_and_square(x, free, envelope.gradient_maps(decomposed), modes)
-        x, matrices = step(x, gradient, free, to_device(1.0 / envelope.bound), modes)
+        x, matrices = step(x, gradient, free, np.float64(1.0 / envelope.bound), modes)
         change = float(to_host(square)) ** 0.5 / envelope.bound
         if change < tol:
             return reached(x, objective, change, tol)
