@@ -11,6 +11,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
+    from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
@@ -76,6 +77,7 @@ def save_and_show(
 
 def _extent(figure: Figure) -> Bbox:
     """Measure the box around all that is drawn, at any resolution, in inches."""
+    from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.transforms import Bbox
 
     parts = [part for part in figure.get_children() if part.get_visible() and part.get_in_layout()]
@@ -83,7 +85,8 @@ def _extent(figure: Figure) -> Bbox:
     before = figure.dpi
     for dpi in _DPI:
         figure.set_dpi(dpi)
-        boxes = [_box(part, dpi) for part in parts]
+        renderer = RendererAgg(1, 1, dpi)  # one for all parts: it remembers the texts that it has measured
+        boxes = [_box(part, renderer) for part in parts]
         found += [box for box in boxes if box.width or box.height]
         whole = Bbox.union(found)
         parts = [part for part, box in zip(parts, boxes, strict=True) if _may_stick_out(box, whole)]
@@ -91,16 +94,16 @@ def _extent(figure: Figure) -> Bbox:
     return whole
 
 
-def _box(part: Artist, dpi: float) -> Bbox:
+def _box(part: Artist, renderer: RendererAgg) -> Bbox:
     """Measure an artist as it is drawn at the figure's resolution, in inches."""
     from matplotlib.axes import Axes
     from matplotlib.transforms import Bbox
 
-    boxes = [part.get_tightbbox()]
+    boxes = [part.get_tightbbox(renderer)]
     if isinstance(part, Axes):  # older versions of matplotlib leave out what of a label is longer than its axis
         labels = [axis.label for axis in (part.xaxis, part.yaxis)]
-        boxes += [label.get_window_extent() for label in labels if label.get_visible() and label.get_text()]
-    return Bbox(Bbox.union(boxes).extents.reshape(2, 2) / dpi)
+        boxes += [label.get_window_extent(renderer) for label in labels if label.get_visible() and label.get_text()]
+    return Bbox(Bbox.union(boxes).extents.reshape(2, 2) / renderer.dpi)
 
 
 def _may_stick_out(box: Bbox, whole: Bbox) -> bool:
