@@ -156,8 +156,9 @@ def med_magma(
     joint
         With shrinkage: whether to fit the precision matrices of cells and genes jointly, as in the paper. If False,
         each is fitted with the other axis at its mean: structure that either axis could explain, such as the programs
-        that make cell types, is then in both, rather than divided between them. In our benchmarks, separate fits never
-        gave worse graphs, and gave better gene networks. A ridge and an l1 penalty are always fitted jointly.
+        that make cell types, is then in both, rather than divided between them; and every gene counts as much in that of the
+        genes, whatever its variance. In our benchmarks, separate fits never gave worse graphs, and gave better gene networks.
+        A ridge and an l1 penalty are always fitted jointly.
     n_comps
         Maximum number of embedding coordinates. Directions of the noise fade out below its edge, at the latest where the
         maximum is reached.
@@ -217,7 +218,7 @@ def med_magma(
         What scanpy's ``neighbors_key`` needs (``connectivities_key``, ``distances_key``, ``params``), and
         ``precision_key``, ``p_value_key``, ``q_value_key``, ``converged``, ``reason``, ``n_iter``, ``objective`` (negative log-likelihood per entry after
         every step, including a discarded one, with the penalty if it is a ridge; ½ for white noise; with shrinkage and
-        ``joint=False`` the mean over the separate fits of both axes), ``strength`` of the penalty, ``rank`` and ``noise``
+        ``joint=False`` the mean over the separate fits of the axes whose precision is needed), ``strength`` of the penalty, ``rank`` and ``noise``
         (number of directions beyond the edge of the noise, and the standard deviation of the white noise that the coordinates
         were denoised for), ``power``, ``dispersion``, ``n_near_zero``
         (values taken for zeros), ``n_sampled`` (cells from which ``power`` and ``dispersion`` were found: all, or evenly spread
