@@ -95,7 +95,7 @@ def run(args: argparse.Namespace, rows: list[list[str]]):
         rows[-1][1] = str(scaling.n_passes)
         z = NoiseFree(found.rows, Factors(scaling.cols))
         with step("second moments, eigenvectors, coordinates", "2"):
-            lead = decompose(z, center=0, n_comps=50, whole=False).lead
+            lead, _ = decompose(z, center=0, n_comps=50, whole=False)
         with step("scales of cells", "1"):
             z.row_factors()
         with step("neighbours and their weights"):

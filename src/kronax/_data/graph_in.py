@@ -20,7 +20,6 @@ from kronax._logging import logger, warn
 from kronax.solvers import checks, device
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.medmagma import em, shared_rows
-from kronax.solvers.medmagma.steps import Wanted
 from kronax.solvers.rows import connected
 from kronax.solvers.scales.laplace import Laplace
 
@@ -233,18 +232,9 @@ def penalty(kind: str, strength: float | tuple[float, float] | None, *, joint: b
     return m_step.Penalty(kind, tuple(map(float, both)) if len(both) > 1 else float(both[0]), joint)
 
 
-def wanted(
-    penalty: m_step.Penalty,
-    cell_precision: bool | str,
-    matrices: Matrices,
-    graphs: str,
-    weights: str,
-    n_neighbors: int | None,
-) -> Wanted:
-    """Return which precision matrices are needed: axes that are fitted jointly need each other."""
-    of_cells = writes_cell_precision(cell_precision, matrices, graphs, weights, n_neighbors)
-    found = Wanted(graphs != "genes" and of_cells, graphs != "cells")
-    return found if penalty.apart else Wanted(*[any(found)] * 2)
+def needs_precision(graphs: str, weights: str, cell_precision: bool | str) -> bool:
+    """Return whether precision matrices are needed, and not the embedding alone."""
+    return graphs != "cells" or weights != "affinity" or cell_precision is True
 
 
 def writes_cell_precision(

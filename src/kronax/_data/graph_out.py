@@ -31,7 +31,6 @@ from kronax.solvers.graph.partial_correlations import absolute_graph, graph_of_p
 from kronax.solvers.graph.significance import PairTest, Samples
 from kronax.solvers.graph.weights import Search, affinity_graph
 from kronax.solvers.medmagma import em, shared_rows
-from kronax.solvers.rows.noise_free import Margins
 from kronax.solvers.status import Status
 
 TESTS = ("p_value", "q_value")
@@ -62,11 +61,9 @@ def combine(
     if any(part.spectrum is None for part in parts.values()):
         joint = shared_rows.joint_embedding(embeddings, list(matrices.members.values()), len(matrices.cells))
         status = _of_all({name: part.status for name, part in parts.items()})
-        features = {name: part.cols.precision for name, part in parts.items()}
-        return Learnt(em.Axis(joint, None), parts, features, (np.nan,), status)
+        return Learnt(em.Axis(joint, None), parts, dict.fromkeys(parts), (np.nan,), status)
     shared = shared_rows.combine(
         [part.spectrum for part in parts.values()],
-        [part.standard for part in parts.values()],
         embeddings,
         list(matrices.members.values()),
         len(matrices.cells),
@@ -110,8 +107,8 @@ def cell_graph(
         chosen = None if n_neighbors is None else search
         graph = affinity_graph(learnt.cells.embedding, k, search=chosen, progress=progress)
     else:
-        sizes = [len(part.cols.embedding) for part in learnt.parts.values()]
-        shift = np.average([_mean_diagonal(phi) for phi in learnt.features.values()], weights=sizes)
+        sizes = [len(phi) for phi in learnt.features.values()]
+        shift = np.average([mean_diagonal(phi) for phi in learnt.features.values()], weights=sizes)
         graph = _precision_graph(precision, float(shift), k, weights, progress)
     graph = without_weak(graph, epochs_of_umap(n_obs))
     return _matrices(graph, precision if with_precision else None, complete=n_neighbors is None)
@@ -133,7 +130,7 @@ def feature_graph(
     progress: bool,
 ) -> dict[str, sparse.csr_array]:
     """Return connectivities, distances, signed precision and, unless it is sparse, p- and q-values of one matrix' features."""
-    precision, shift = learnt.features[name], _mean_diagonal(learnt.cells.precision)
+    precision, shift = learnt.features[name], mean_diagonal(learnt.cells.precision)
     p = len(precision)
     if isinstance(precision, Sparse):
         graph = _precision_graph(precision, shift, min(n_neighbors or p, p - 1), weights, progress)
@@ -163,23 +160,20 @@ def _estimates(precision: Precision, part: em.Structure) -> tuple[Precision, Pre
         own = held(precision)
         return own, own, np.stack([margins.along, margins.level])
     scaled = isinstance(part, em.Fit)
-    found = _without_scale_errors(precision, margins) if scaled else precision
+    found = _without_scale_errors(precision, part) if scaled else precision
     along = margins.along[None] if scaled else np.stack([margins.along, margins.level])
-    if breadth.is_broad(found.inverse, part.standard.n_samples, N_TERMS if scaled else 0):
+    if breadth.is_broad(found.inverse, part.spectrum.of_cols().n_samples, N_TERMS if scaled else 0):
         found = held(found)
         return found, found, along
-    to_test = breadth.ridge(part.standard)
-    return held(found), held(_without_scale_errors(to_test, margins) if scaled else to_test), along
+    to_test = breadth.ridge(part.spectrum.of_cols())
+    return held(found), held(_without_scale_errors(to_test, part) if scaled else to_test), along
 
 
-def _without_scale_errors(precision: Partial, margins: Margins) -> Partial:
+def _without_scale_errors(precision: Partial, part: em.Fit) -> Partial:
     _require_finite(diagonal(precision.inverse))
-    return Partial(without_scale_errors(precision.inverse, margins.mean, margins.deviation))
-
-
-def _mean_diagonal(precision: Precision | None) -> float:
-    """Return that of a precision, which is ½ for one that was not wanted: its axis is fitted apart from the other."""
-    return 0.5 if precision is None else mean_diagonal(precision)
+    means = part.margins.mean
+    units = part.margins.deviation if part.equal else np.ones_like(means)
+    return Partial(without_scale_errors(precision.inverse, means, units))
 
 
 def _where(precision: Precision, edges: sparse.csr_array) -> sparse.csr_array:
@@ -481,10 +475,11 @@ def _without_variance(
     data: AnnData | MuData, matrices: Matrices, part: em.Structure, name: str, params: dict[str, Any]
 ) -> list[str]:
     """Return warnings that name cells and features without variance, which have no partial correlations."""
+    if part.spectrum is None:
+        return []
     adata, found = (data[name] if name else data), matrices.counts[name]
-    of_features = part.standard.vectors if part.standard else part.spectrum and part.spectrum.cols
-    sides = [("feature", adata.var_names, found.genes, of_features)] if of_features else []
-    if part.spectrum and params["weights"] != "affinity" and len(matrices.counts) == 1:
+    sides = [("feature", adata.var_names, found.genes, part.spectrum.cols)]
+    if params["weights"] != "affinity" and len(matrices.counts) == 1:
         sides.append(("cell", adata.obs_names, found.cells, part.spectrum.rows))
     said = []
     for kind, names, positions, vectors in sides:

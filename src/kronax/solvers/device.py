@@ -165,13 +165,13 @@ def leading_eigh(matrix: Matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
         return _leading_on_this_thread(to_host(matrix), k)
 
 
-def leading_and_whole(matrix: Matrix, k: int, others: Sequence[Matrix]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return :func:`leading_eigh` of a matrix and the whole eigendecompositions of others, at the same time."""
+def leading_and_whole(matrix: Matrix, k: int, other: Matrix) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return :func:`leading_eigh` of a matrix and the whole eigendecomposition of another one, at the same time."""
     if platform() != "cpu":
-        return [leading_eigh(matrix, k), *eigh_all(others)]
+        return [leading_eigh(matrix, k), *eigh_all([other])]
     solves = [
         partial(_leading_on_this_thread, to_host(matrix), k),
-        *(lambda other=other: _ordered(*_on_this_thread(to_host(other))) for other in others),
+        lambda: _ordered(*_on_this_thread(to_host(other))),
     ]
     return on_each(lambda solve: solve(), solves, len(matrix))
 

@@ -151,7 +151,6 @@ def gmgm(
         "random_state": int(random_state),
     }
     progress = shows_progress()
-    wanted = graph_in.wanted(chosen, cell_precision, matrices, graphs, weights, n_neighbors)
     with graph_in.computing(matrices):
         fits = {}
         for name, found in matrices.counts.items():
@@ -160,8 +159,9 @@ def gmgm(
                 matrix,
                 center=center,
                 penalty=graph_in.of_each(matrices, chosen),
+                equal=chosen.apart,
                 n_comps=n_comps,
-                wanted=wanted,
+                whole=graph_in.needs_precision(graphs, weights, cell_precision),
                 progress=progress,
             )
         return graph_out.finish(

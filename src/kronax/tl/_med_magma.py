@@ -218,7 +218,7 @@ def med_magma(
         What scanpy's ``neighbors_key`` needs (``connectivities_key``, ``distances_key``, ``params``), and
         ``precision_key``, ``p_value_key``, ``q_value_key``, ``converged``, ``reason``, ``n_iter``, ``objective`` (negative log-likelihood per entry after
         every step, including a discarded one, with the penalty if it is a ridge; ½ for white noise; with shrinkage and
-        ``joint=False`` the mean over the separate fits of the axes whose precision is needed), ``strength`` of the penalty, ``rank`` and ``noise``
+        ``joint=False`` the mean over the separate fits of both axes), ``strength`` of the penalty, ``rank`` and ``noise``
         (number of directions beyond the edge of the noise, and the standard deviation of the white noise that the coordinates
         were denoised for), ``power``, ``dispersion``, ``n_near_zero``
         (values taken for zeros), ``n_sampled`` (cells from which ``power`` and ``dispersion`` were found: all, or evenly spread
@@ -321,7 +321,6 @@ def med_magma(
     graph_in.warn_of_spike_ins(data, matrices)
 
     progress = shows_progress()
-    wanted = graph_in.wanted(chosen, cell_precision, matrices, graphs, weights, n_neighbors)
     settings = {
         "layer": dict(layer) if isinstance(layer, Mapping) else layer,
         "batch_key": batch_key,
@@ -349,13 +348,14 @@ def med_magma(
                 power=power,
                 center=center,
                 penalty=graph_in.of_each(matrices, chosen),
+                equal=chosen.apart and beyond is None,
                 laplace=beyond,
                 n_comps=n_comps,
                 max_iter=max_iter,
                 tol=tol,
                 batches=named[name] and named[name].batches,
                 separate=batch_scales == "separate",
-                wanted=wanted,
+                whole=graph_in.needs_precision(graphs, weights, cell_precision),
                 progress=progress,
             )
             if found.in_memory
@@ -368,7 +368,7 @@ def med_magma(
                 n_comps=n_comps,
                 batches=named[name] and named[name].batches,
                 separate=batch_scales == "separate",
-                wanted=wanted,
+                whole=graph_in.needs_precision(graphs, weights, cell_precision),
                 progress=progress,
             )
             for name, found in matrices.counts.items()

@@ -26,16 +26,11 @@ def structured(rng) -> np.ndarray:
 
 
 def decomposed(z: np.ndarray, center: int | None = None) -> tuple[Leading, Spectrum]:
-    return decompose(NoiseFree(InMemory(sparse.csr_array(z))), center=center, n_comps=10)[:2]
+    return decompose(NoiseFree(InMemory(sparse.csr_array(z))), center=center, n_comps=10)
 
 
-def fitted(found: Spectrum, penalty: m_step.Penalty = m_step.Penalty()) -> m_step.Estimate:
-    rows, cols = found.sides()
-    return m_step.estimate(rows, [cols], penalty)
-
-
-def estimated(z: np.ndarray, center: int | None = None) -> m_step.Estimate:
-    return fitted(decomposed(z, center)[1], m_step.Penalty(joint=True))
+def estimated(z: np.ndarray, center: int | None = None):
+    return m_step.estimate(decomposed(z, center)[1], m_step.Penalty(joint=True))
 
 
 def test_spiked_is_the_damped_fit_to_a_pooled_spectrum(rng):
@@ -128,7 +123,7 @@ def test_objective_of_separate_fits_is_the_likelihood_of_each_axis(rng):
     z = structured(rng)
     z /= np.sqrt(np.mean(z**2))
     u, s, vt = np.linalg.svd(z)
-    found = fitted(Spectrum(Held(u[:, :M]), Held(vt.T), s**2, (N, M)))
+    found = m_step.estimate(Spectrum(Held(u[:, :M]), Held(vt.T), s**2, (N, M)), m_step.Penalty())
     assert found.status.converged
     expected = []
     for precision, samples in ((found.rows, z.T), (found.cols[0], z)):
@@ -147,7 +142,7 @@ def test_objective_of_separate_fits_is_the_likelihood_of_each_axis(rng):
 
 
 def partial_correlations(z: np.ndarray) -> np.ndarray:
-    found = -dense(fitted(spectrum(z)).cols[0])
+    found = -dense(m_step.estimate(spectrum(z), m_step.Penalty()).cols[0])
     return found - np.diag(np.diag(found))
 
 
@@ -180,24 +175,8 @@ def test_order_and_signs_do_not_matter(shape, rng):
 def test_transposed(shape, rng):
     z = modules(rng, *shape)
     u, s, vt = np.linalg.svd(z, full_matrices=False)
-    one = fitted(Spectrum(Held(u), Held(vt.T), s**2, shape))
-    other = fitted(Spectrum(Held(vt.T), Held(u), s**2, shape[::-1]))
+    one = m_step.estimate(Spectrum(Held(u), Held(vt.T), s**2, shape), m_step.Penalty())
+    other = m_step.estimate(Spectrum(Held(vt.T), Held(u), s**2, shape[::-1]), m_step.Penalty())
     np.testing.assert_allclose(dense(one.rows), dense(other.cols[0]), atol=1e-10)
     np.testing.assert_allclose(dense(one.cols[0]), dense(other.rows), atol=1e-10)
     assert one.status.objective[-1] == pytest.approx(other.status.objective[-1], rel=1e-10)
-
-
-def test_an_axis_that_is_not_wanted_changes_nothing_for_the_others(rng):
-    sides = [side for n, p in ((40, 30), (40, 50)) for side in spectrum(modules(rng, n, p)).sides()]
-    rows, one, _, other = sides
-    whole = m_step.estimate(rows, [one, other], m_step.Penalty())
-    cols = m_step.estimate(None, [one, other], m_step.Penalty())
-    only = m_step.estimate(rows, [None, None], m_step.Penalty())
-    assert cols.rows is None and only.cols == [None, None]
-    np.testing.assert_array_equal(dense(only.rows), dense(whole.rows))
-    for found, expected in zip(cols.cols, whole.cols, strict=True):
-        np.testing.assert_array_equal(dense(found), dense(expected))
-    # the objective is the mean over rows and columns, in which matrices count by their columns
-    assert whole.status.objective[-1] == pytest.approx(np.mean([cols.status.objective, only.status.objective]))
-    each = [m_step.estimate(None, [side], m_step.Penalty()).status.objective[-1] for side in (one, other)]
-    assert cols.status.objective[-1] == pytest.approx(np.average(each, weights=[30, 50]))

@@ -8,7 +8,7 @@ from kronax.solvers import device
 from kronax.solvers.gaussian import spectral
 from kronax.solvers.gaussian.shrinkage import noise_level, shrink_singular_values
 from kronax.solvers.gaussian.spectral import Leading, Spectrum
-from kronax.solvers.rows.noise_free import NoiseFree
+from kronax.solvers.rows.noise_free import Factors, NoiseFree
 from kronax.solvers.rows.on_devices import spread
 from kronax.solvers.rows.rows import InMemory
 
@@ -27,7 +27,7 @@ def structured(rng, strengths=(4.0, 3.0, 2.0)) -> np.ndarray:
 
 
 def decomposed(z: np.ndarray, center: int | None = None, n_comps: int = 50) -> tuple[Leading, Spectrum]:
-    return spectral.decompose(NoiseFree(InMemory(sparse.csr_array(z))), center=center, n_comps=n_comps)[:2]
+    return spectral.decompose(NoiseFree(InMemory(sparse.csr_array(z))), center=center, n_comps=n_comps)
 
 
 def product(found: Spectrum) -> np.ndarray:
@@ -174,7 +174,7 @@ def test_spectrum_from_a_device(center, rng, x64):
     lead, found = decomposed(z, center)
     with device.as_if_on("gpu"), device.counted() as tally:
         rows = spread(InMemory(sparse.csr_array(z)))
-        other_lead, other, _ = spectral.decompose(NoiseFree(rows), center=center, n_comps=50)
+        other_lead, other = spectral.decompose(NoiseFree(rows), center=center, n_comps=50)
         assert tally.on_host == 0
         np.testing.assert_allclose(product(other), product(found), atol=1e-9)
     np.testing.assert_allclose(other.eigenvalues, found.eigenvalues, rtol=1e-10)
@@ -182,54 +182,48 @@ def test_spectrum_from_a_device(center, rng, x64):
     assert other.cols.array()[7].any() == (center != 0)
 
 
-def standard(z: np.ndarray, center: int | None, variables: int, **options) -> spectral.Side:
-    rows = NoiseFree(InMemory(sparse.csr_array(z)))
-    return spectral.decompose(rows, center=center, n_comps=50, variables=variables, **options).standard
-
-
 def of_unit_variance(z: np.ndarray, center: int | None, variables: int) -> np.ndarray:
-    """Samples first."""
+    """Deviations from means in units of their standard deviations."""
     deviations = z if center is None else z - z.mean(center, keepdims=True)
-    if variables == 0:
-        deviations = deviations.T
-    size = np.sqrt(np.mean(deviations**2, axis=0))
+    size = np.sqrt(np.mean(deviations**2, axis=1 - variables, keepdims=True))
     return np.divide(deviations, size, out=np.zeros_like(deviations), where=size > 1e-12)
 
 
-@pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize(("center", "variables"), [(0, 1), (1, 0), (None, 0), (None, 1)])
-def test_second_moments_of_variables_of_unit_variance(center, variables, whole, rng):
-    """Those of correlations, with a variable that does not vary, in any units of the variables."""
+def test_spectrum_of_variables_of_unit_variance(center, variables, rng):
+    """One of which does not vary; in any units of the variables."""
     z = structured(rng) * rng.lognormal(0.0, 1.0, (1, M) if variables else (N, 1))
     if center is not None:
         z[(slice(None), 7) if variables else 7] = 3.0
-    found = standard(z, center, variables, whole=whole)
-    samples = of_unit_variance(z, center, variables)
-    vectors = found.vectors.array()
-    np.testing.assert_allclose((vectors * found.eigenvalues) @ vectors.T, samples.T @ samples, atol=1e-8)
-    np.testing.assert_allclose(vectors.T @ vectors, np.eye(len(found.eigenvalues)), atol=1e-9)
-    assert (found.dim, found.n_samples) == (samples.shape[1], samples.shape[0] - (center is not None))
-    np.testing.assert_array_equal(np.flatnonzero(found.vectors.still), [] if center is None else [7])
-
-
-def test_what_lies_beyond_is_in_the_same_units(rng):
-    z = structured(rng) * rng.lognormal(0.0, 1.0, M)
-    rows, cols = (side @ side.T for side in (rng.normal(size=(N, 5)), rng.normal(size=(M, 5))))
-    z_free = NoiseFree(InMemory(sparse.csr_array(z)))
-    _, found, side = spectral.decompose(z_free, center=0, n_comps=50, variables=1, beyond=(rows, cols))
-    assert found.beyond[0] is rows and found.beyond[1] is cols
-    np.testing.assert_allclose(side.beyond, cols / np.outer(z.std(axis=0), z.std(axis=0)), rtol=1e-9)
+    rows = NoiseFree(InMemory(sparse.csr_array(z)))
+    lead, found = spectral.decompose(rows, center=center, n_comps=50, variables=variables)
+    expected = of_unit_variance(z, center, variables)
+    np.testing.assert_allclose(product(found), expected, atol=1e-9)
+    assert found.dims == (N - (center == 0), M - (center == 1))
+    of_variables, of_samples = (found.cols, found.rows) if variables else (found.rows, found.cols)
+    np.testing.assert_array_equal(np.flatnonzero(of_variables.still), [] if center is None else [7])
+    assert not of_samples.still.any()
+    for vectors in (found.rows.array(), found.cols.array()):
+        np.testing.assert_allclose(vectors.T @ vectors, np.eye(len(found.eigenvalues)), atol=1e-9)
+    pairs = np.array([3, 5, 80]), np.array([4, 0, 2])
+    weights = rng.normal(size=len(found.eigenvalues))
+    vectors = found.rows.array()
+    np.testing.assert_allclose(found.rows.forms(weights, pairs)[1], ((vectors * weights) @ vectors.T)[pairs], atol=1e-9)
+    alone, _ = decomposed(z, center)  # the directions are those of Z as it is
+    np.testing.assert_allclose(lead.rows, alone.rows, atol=1e-9)
+    np.testing.assert_allclose(lead.shrunk, alone.shrunk, rtol=1e-9)
 
 
 @pytest.mark.parametrize("variables", [0, 1])
-def test_directions_and_spectrum_are_the_same_beside_them(variables, rng):
-    z = structured(rng) + 1.0
-    alone = decomposed(z, 1 - variables)
-    rows = NoiseFree(InMemory(sparse.csr_array(z)))
-    both = spectral.decompose(rows, center=1 - variables, n_comps=50, variables=variables)
-    few = spectral.decompose(rows, center=1 - variables, n_comps=50, variables=variables, whole=False)
-    np.testing.assert_allclose(product(both.spectrum), product(alone[1]), atol=1e-12)
-    for lead in (both.lead, few.lead):
-        np.testing.assert_allclose(lead.rows, alone[0].rows, atol=1e-10)
-        np.testing.assert_allclose(lead.shrunk, alone[0].shrunk, rtol=1e-10)
-    assert few.spectrum is None
+def test_unit_of_factors_that_are_not_given(variables, rng, x64):
+    """Those of the rows follow from the columns' as if these had no units; on a device as in memory."""
+    y = np.abs(structured(rng))
+    factors = Factors(rng.uniform(0.5, 2.0, M))
+    z = NoiseFree(InMemory(sparse.csr_array(y)), factors)
+    _, found = spectral.decompose(z, center=1 - variables, n_comps=50, variables=variables)
+    expected = of_unit_variance(z.held().toarray(), 1 - variables, variables)
+    np.testing.assert_allclose(product(found), expected, atol=1e-9)
+    with device.as_if_on("gpu"):
+        on_device = NoiseFree(spread(InMemory(sparse.csr_array(y))), factors)
+        _, other = spectral.decompose(on_device, center=1 - variables, n_comps=50, variables=variables)
+        np.testing.assert_allclose(product(other), expected, atol=1e-9)

@@ -128,8 +128,7 @@ def test_blocks_in_single_precision_leave_the_precision(center, rng):
     for dtype in (np.float64, np.float32):
         rows = InMemory(sparse.csr_array(x), dtype, 128)
         spectrum = decompose(NoiseFree(rows, Factors(np.ones(m))), center=center, n_comps=10)[1]
-        of_rows, of_cols = spectrum.sides()
-        estimate = m_step.estimate(of_rows, [of_cols], m_step.Penalty())
+        estimate = m_step.estimate(spectrum, m_step.Penalty())
         found.append((precision.entries(estimate.rows, *pairs), precision.dense(estimate.cols[0])))
     for double, single in zip(*found, strict=True):
         np.testing.assert_allclose(single, double, rtol=0, atol=1e-5)

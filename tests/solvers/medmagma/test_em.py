@@ -17,7 +17,7 @@ from kronax.solvers.gaussian.shrinkage import leave_one_out, noise_level, shrink
 from kronax.solvers.graph.graph import on_edges
 from kronax.solvers.graph.partial_correlations import partial_correlation_graph
 from kronax.solvers.medmagma import em
-from kronax.solvers.medmagma.steps import NOTHING, Steps
+from kronax.solvers.medmagma.steps import Steps
 from kronax.solvers.rows.rows import InMemory
 from kronax.solvers.scales import fiber, laplace
 from kronax.solvers.scales.near_zero import GAUSSIAN_DISPERSION
@@ -154,6 +154,18 @@ def shrunk_eigenvalues(values: np.ndarray, dim: int, n_samples: int) -> np.ndarr
     return np.append(shrunk[:-1], np.full(dim - len(shrunk) + 1, shrunk[-1]))
 
 
+def shrunk_spectrum(d: np.ndarray, df: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """All directions of rows and columns, and their shrunk variances; of rows with means subtracted, that of the means is the last."""
+    n, m = d.shape
+    u, s, vt = np.linalg.svd(d)
+    if df < n:
+        kept = u[:, : min(df, m)]
+        u = np.linalg.qr(np.column_stack([kept, np.ones(n), u[:, min(df, m) :]]))[0][:, :n]
+        u = np.column_stack([kept, u[:, len(kept.T) + 1 :], np.full(n, n**-0.5)])
+    values = s[: min(df, m)] ** 2
+    return u, vt, shrunk_eigenvalues(values, df, m), shrunk_eigenvalues(values, m, df)
+
+
 @pytest.mark.parametrize("shape", [TALL, WIDE, (45, 10), (10, 45)])
 @pytest.mark.parametrize("center", [False, True])
 def test_is_what_the_equations_give(shape, center, rng):
@@ -178,13 +190,7 @@ def test_is_what_the_equations_give(shape, center, rng):
 
     d = z - z.mean(0) if center else z
     df = n - center  # degrees of freedom among the rows
-    u, s, vt = np.linalg.svd(d)
-    if center:  # the direction of the means is the last
-        kept = u[:, : min(df, m)]
-        u = np.linalg.qr(np.column_stack([kept, np.ones(n), u[:, min(df, m) :]]))[0][:, :n]
-        u = np.column_stack([kept, u[:, len(kept.T) + 1 :], np.full(n, n**-0.5)])
-    values = s[: min(df, m)] ** 2
-    e, f = shrunk_eigenvalues(values, df, m), shrunk_eigenvalues(values, m, df)
+    u, vt, e, f = shrunk_spectrum(d, df)
     with jax.enable_x64(True):
         solved = kronecker_sum.fit(e, f, np.ones(df), np.ones(m))
     lam = np.append(solved.lam, [solved.lam.mean()] * (n - df))
@@ -193,9 +199,8 @@ def test_is_what_the_equations_give(shape, center, rng):
     t = 0.5 * (np.diag(phi).mean() - np.diag(psi).mean())
     assert_close(dense(jointly.rows.precision), psi + t * np.eye(n), 1e-6)
     assert_close(dense(jointly.cols.precision), phi - t * np.eye(m), 1e-6)
-    # each axis with the other at its mean: inverse covariances, in the unit in which all diagonals are ½; of columns of unit variance
-    _, s, vt = np.linalg.svd(d / np.sqrt(np.mean(d**2, axis=0)))
-    f = shrunk_eigenvalues(s[: min(df, m)] ** 2, m, df)
+    # each axis with the other at its mean, columns of unit variance: inverse covariances, in the unit in which all diagonals are ½
+    u, vt, e, f = shrunk_spectrum(d / np.sqrt(np.mean(d**2, axis=0)), df)
     inverse = 1.0 / np.append(e, [1.0 / (1.0 / e).mean()] * (n - df)), 1.0 / f
     for precision, vectors, values in (
         (found.rows.precision, u, inverse[0]),
@@ -278,15 +283,15 @@ def test_rank_of_counts(share, dispersion, rng):
     """Rare genes and shallow cells have less noise than others, which white noise would take for structure."""
     for rank in (3, 10):
         x = counts(rng, rank, share=share, dispersion=dispersion)
-        assert abs(fit(x, wanted=NOTHING).rank - rank) <= 0.3 * rank
-        assert abs(fit(x.T, wanted=NOTHING).rank - rank) <= 0.3 * rank
-    assert fit(counts(rng, 1, share=share, dispersion=dispersion), wanted=NOTHING).rank == 1
+        assert abs(fit(x, whole=False).rank - rank) <= 0.3 * rank
+        assert abs(fit(x.T, whole=False).rank - rank) <= 0.3 * rank
+    assert fit(counts(rng, 1, share=share, dispersion=dispersion), whole=False).rank == 1
 
 
 def test_no_scale_changes_the_directions_of_counts(rng):
     x = counts(rng, 5, 300, 200, share=0.1, dispersion=0.3)
     scaled = x * rng.lognormal(0.0, 1.0, (len(x), 1)) * rng.lognormal(0.0, 1.0, x.shape[1])
-    found, expected = fit(scaled, wanted=NOTHING), fit(x, wanted=NOTHING)
+    found, expected = fit(scaled, whole=False), fit(x, whole=False)
     assert found.rank == expected.rank
     assert found.noise == pytest.approx(expected.noise, rel=1e-7)
     assert_close(np.abs(found.rows.embedding), np.abs(expected.rows.embedding), 1e-6)
@@ -641,7 +646,7 @@ def test_l1_goes_on_from_the_step_before(rng):
     """The second step of EM solves for a Z nearby: it starts where the first one ended, and ends where a cold start does."""
     x, penalty = matrix(rng, SMALL), m_step.Penalty("l1", 0.2)
     first, second = (fit(x, penalty=penalty, max_iter=n, tol=1e-12) for n in (1, 2))
-    moments = [m_step._second_moments(side) for side in second.spectrum.sides()]
+    moments = [m_step._second_moments(side()) for side in (second.spectrum.of_rows, second.spectrum.of_cols)]
     before = dense(first.rows.precision), dense(first.cols.precision)
     warm, cold = (newton.solve(*moments, (0.2, 0.2), start=start) for start in (before, None))
     np.testing.assert_array_equal(dense(second.rows.precision), warm.rows)

@@ -24,8 +24,9 @@ def fitted(x: np.ndarray, **arguments) -> em.Structure:
 
 def combined(fits, members, **penalty) -> shared_rows.SharedRows:
     embeddings = [fit.rows.embedding for fit in fits]
-    spectra, standard = [fit.spectrum for fit in fits], [fit.standard for fit in fits]
-    return shared_rows.combine(spectra, standard, embeddings, members, N, penalty=m_step.Penalty(**penalty))
+    return shared_rows.combine(
+        [fit.spectrum for fit in fits], embeddings, members, N, penalty=m_step.Penalty(**penalty)
+    )
 
 
 def product(spectrum: Spectrum) -> np.ndarray:
@@ -51,8 +52,7 @@ def test_solves_the_equations_of_the_shared_model(rng):
     """Where the gradient of the common objective in Ψ and in every Φ vanishes, with the shrunk spectra as its data."""
     spectra = [fitted(x, center=False).spectrum for x in matrices(rng)]
     joint = shared_rows.side_by_side(spectra, everywhere(), N)
-    rows, cols = joint.sides()[0], [part.sides()[1] for part in spectra]
-    found = m_step.estimate(rows, cols, m_step.Penalty(joint=True))
+    found = m_step.estimate_shared(joint, spectra, m_step.Penalty(joint=True))
     assert found.status.converged
     psi, phis = dense(found.rows), [dense(phi) for phi in found.cols]
     lam, u = np.linalg.eigh(psi)

@@ -23,7 +23,7 @@ from kronax.solvers.gaussian import kronecker_sum, ridge
 from kronax.solvers.gaussian.lasso import newton
 from kronax.solvers.gaussian.precision import LowRank, Partial, Precision, Sparse, dense, mean_diagonal, shifted
 from kronax.solvers.gaussian.shrinkage import leave_one_out
-from kronax.solvers.gaussian.spectral import Leading, Side
+from kronax.solvers.gaussian.spectral import Leading, Side, Spectrum
 from kronax.solvers.gaussian.vectors import Held
 from kronax.solvers.scales.fiber import Omega
 from kronax.solvers.status import CLOSED_FORM, Status
@@ -64,35 +64,40 @@ class Penalty:
 class Estimate(NamedTuple):
     """Precisions of the rows and of the columns of every matrix, with equal mean diagonals, and how they were reached.
 
-    Fitted apart, an axis that was not wanted is None. ``strength`` is that of the penalty, NaN for shrinkage. The objective in
-    ``status`` is the negative log-likelihood per entry, up to a constant, and includes a ridge.
+    ``strength`` is that of the penalty, NaN for shrinkage. The objective in ``status`` is the negative log-likelihood per
+    entry, up to a constant, and includes a ridge.
     """
 
-    rows: Precision | None
-    cols: list[Precision | None]
+    rows: Precision
+    cols: list[Precision]
     strength: tuple[float, ...]
     status: Status
 
 
-def estimate(
-    rows: Side | None,
-    cols: Sequence[Side | None],
+def estimate(found: Spectrum, penalty: Penalty, last: Estimate | None = None, *, progress: bool = False) -> Estimate:
+    """Fit Eq. 3 to both axes of ``Z``; with an l1 penalty starting from the ``last`` estimate, if there is one."""
+    return estimate_shared(found, [found], penalty, last, progress=progress)
+
+
+def estimate_shared(
+    whole: Spectrum,
+    parts: Sequence[Spectrum],
     penalty: Penalty,
     last: Estimate | None = None,
     *,
     progress: bool = False,
 ) -> Estimate:
-    """Fit Eq. 3 to both axes of ``Z``, or of several matrices that share their rows: one ``Ψ``, a ``Φ_k`` for the columns of each.
+    """Fit Eq. 3 to matrices that share their rows: one ``Ψ``, and a ``Φ_k`` for the columns of every matrix.
 
     ``min Σ_k [tr(S₁ₖΨ) + tr(S₂ₖΦ_k) − log det(Ψ ⊕ Φ_k)]`` depends on the rows only through ``Σ_k S₁ₖ``, and its sum over
     ``(k, j)`` runs over all columns: it is Eq. 3 with the eigenvalues of all ``S₂ₖ`` in a row (Andrew et al., AISTATS 2024).
 
     Parameters
     ----------
-    rows
-        Second moments of the rows, of all matrices side by side; None if they are not wanted, for axes that are fitted apart.
-    cols
-        Those of the columns of every matrix, or None.
+    whole
+        Spectrum of the matrices side by side.
+    parts
+        The spectrum of each.
     penalty
         How precisions are kept from following the noise.
     last
@@ -100,7 +105,7 @@ def estimate(
     progress
         Whether long work shows a progress bar.
     """
-    sides = [rows, *cols]
+    sides = [whole.of_rows(), *(part.of_cols() for part in parts)]
     if penalty.kind == "l1":
         return _sparse(sides, penalty.strength, last, progress=progress)
     if penalty.kind == "ridge":
@@ -108,14 +113,12 @@ def estimate(
     return _together(sides) if penalty.joint else _apart(sides)
 
 
-def _apart(sides: Sequence[Side | None]) -> Estimate:
+def _apart(sides: Sequence[Side]) -> Estimate:
     """Fit every axis with the other at its mean, which needs no solve."""
-    wanted = [side for side in sides if side is not None]
-    shrunk = _shrunk(wanted)
-    fitted = iter([of_side(side, 1.0 / values) for side, values in zip(wanted, shrunk, strict=True)])
-    rows, *cols = [None if side is None else next(fitted) for side in sides]
-    objective = _objective_apart(wanted, shrunk, n_rows=int(rows is not None))
-    return Estimate(rows, cols, (np.nan,), replace(CLOSED_FORM, objective=np.array([objective])))
+    shrunk = _shrunk(sides)
+    rows, *cols = [of_side(side, 1.0 / values) for side, values in zip(sides, shrunk, strict=True)]
+    objective = np.array([_objective_apart(sides, shrunk)])
+    return Estimate(rows, cols, (np.nan,), replace(CLOSED_FORM, objective=objective))
 
 
 def _together(sides: Sequence[Side]) -> Estimate:
@@ -205,8 +208,8 @@ def _objective(sides: Sequence[Side], eigenvalues: Sequence[np.ndarray]) -> floa
     return 0.5 * kronecker_sum.objective(lam, mu, e, f, m, q) / float(m.sum() * q.sum())
 
 
-def _objective_apart(sides: Sequence[Side], shrunk: Sequence[np.ndarray], n_rows: int) -> float:
-    """Average the negative log-likelihood per entry of the axes, each under the covariance fitted to it; the first ``n_rows`` are rows.
+def _objective_apart(sides: Sequence[Side], shrunk: Sequence[np.ndarray]) -> float:
+    """Average the negative log-likelihood per entry of the two axes, each under the covariance fitted to it.
 
     ``½ Σ_i (e_i/δ_i + log(δ_i/n)) / p``: ½ for white noise, as Eq. 3. Several matrices count by their columns.
     """
@@ -214,9 +217,8 @@ def _objective_apart(sides: Sequence[Side], shrunk: Sequence[np.ndarray], n_rows
         0.5 * float(_group_sizes(delta, side.dim) @ (_sample(side) / delta + np.log(delta / side.n_samples))) / side.dim
         for side, delta in zip(sides, shrunk, strict=True)
     ]
-    dims = np.array([side.dim for side in sides[n_rows:]])
-    weights = np.concatenate([np.ones(n_rows), dims / dims.sum() if len(dims) else dims])
-    return float(np.average(per_entry, weights=weights))
+    cols = np.average(per_entry[1:], weights=[side.dim for side in sides[1:]])
+    return 0.5 * (per_entry[0] + float(cols))
 
 
 def _second_moments(side: Side) -> np.ndarray:

@@ -1,7 +1,8 @@
 r"""What unknown scales of the samples leave in the precision of the variables, and a precision without it.
 
-All variables of a sample share its scale, which is found from the sample itself. Let ``m`` be the means of the variables, ``s`` their
-standard deviations, ``d`` the deviations from the means in units of ``s``, and ``K`` the inverse of the covariance of ``d``, ``t_j² = K_jj``.
+All variables of a sample share its scale, which is found from the sample itself. Let ``m`` be the means of the variables, ``s`` the
+units in which their deviations ``d`` from the means are given, such as standard deviations, and ``K`` the inverse of the covariance of ``d``,
+``t_j² = K_jj``.
 
 - An error ``ε`` of the scale moves the variables of the sample by ``εm``, on average, and adds ``var(ε) (m/s)(m/s)ᵀ`` to the covariance.
   That takes a multiple of ``K(m/s)(m/s)ᵀK`` from ``K``, where ``(K(m/s))_j = t_j² m_j/s_j`` for variables that depend little on each other.
@@ -30,21 +31,21 @@ _VARIABLES = 512  # whose pairs are fitted, at most: then the error of b is belo
 _MOST = 0.99  # of the precision along any direction, which one term may take
 
 
-def without_scale_errors(inverse: LowRank, means: np.ndarray, deviations: np.ndarray) -> LowRank:
+def without_scale_errors(inverse: LowRank, means: np.ndarray, units: np.ndarray) -> LowRank:
     """Take from a precision what errors of the samples' scales add to it: Eq. 13.
 
     Parameters
     ----------
     inverse
         ``K``, whose vectors are orthonormal, but for rows that are zero: variables that do not vary.
-    means, deviations
+    means, units
         ``m`` and ``s``, (p,).
     """
     vectors, weights = inverse.vectors.array(), inverse.weights
     inverse = replace(inverse, vectors=Held(vectors))
     t = np.sqrt(diagonal(inverse))
     still = inverse.vectors.still
-    m, s = np.where(still, 0.0, means), np.where(still, 1.0, deviations)
+    m, s = np.where(still, 0.0, means), np.where(still, 1.0, units)
     w = m * s
     h = np.stack([t**2 * m / s, inverse.base * w + vectors @ (weights * (w @ vectors))], axis=1)
     vary = np.flatnonzero(~still)

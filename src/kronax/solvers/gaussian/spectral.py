@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -18,9 +17,6 @@ _ROUNDING, _ROUNDING_SINGLE = 1e-12, 1e-8
 _SEEN = 50  # directions, at least, that the energies of the noise leave out where they are signal
 _PROFILES = 8  # times that these energies are found
 _BELOW_EDGE = 0.75  # of the edge of the noise, at which weights reach zero at the lowest: measured
-
-
-Beyond = tuple[np.ndarray, np.ndarray | None]
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """``Z``, or its deviations from its means: ``U diag(√e) Vᵀ``.
+    """``Z``, or its deviations from its means, in whatever unit of the variables: ``U diag(√e) Vᵀ``.
 
     Attributes
     ----------
@@ -64,15 +60,15 @@ class Spectrum:
     cols: Vectors
     eigenvalues: np.ndarray
     dims: tuple[int, int]
-    beyond: Beyond | None = None
+    beyond: tuple[np.ndarray, np.ndarray | None] | None = None
 
-    def sides(self) -> tuple[Side, Side]:
-        """Return the second moments of the rows and of the columns."""
-        beyond = self.beyond or (None, None)
-        return (
-            Side(self.rows, self.eigenvalues, *self.dims, beyond[0]),
-            Side(self.cols, self.eigenvalues, *self.dims[::-1], beyond[1]),
-        )
+    def of_rows(self) -> Side:
+        """Return the second moments of the rows."""
+        return Side(self.rows, self.eigenvalues, *self.dims, self.beyond and self.beyond[0])
+
+    def of_cols(self) -> Side:
+        """Return the second moments of the columns."""
+        return Side(self.cols, self.eigenvalues, *self.dims[::-1], self.beyond and self.beyond[1])
 
     def transposed(self) -> "Spectrum":
         """Return the spectrum of ``Zᵀ``."""
@@ -103,14 +99,6 @@ class Leading:
     rank: int
 
 
-class Decomposed(NamedTuple):
-    """What :func:`decompose` finds; ``standard`` are the second moments of the variables, each of unit variance."""
-
-    lead: Leading
-    spectrum: Spectrum | None
-    standard: Side | None
-
-
 def decompose(
     z: NoiseFree,
     *,
@@ -118,30 +106,28 @@ def decompose(
     n_comps: int,
     whole: bool = True,
     variables: int | None = None,
-    beyond: Beyond | None = None,
-) -> Decomposed:
-    """Find the directions of ``Z`` above the noise, and spectra of its deviations from its means.
+) -> tuple[Leading, Spectrum | None]:
+    """Find the directions of ``Z`` above the noise, and the spectrum of its deviations from its means.
 
     Parameters
     ----------
     z
         ``Z``.
     center
-        The axis along which means are subtracted for spectra: 0, from every column its mean over the rows; 1, from
+        The axis along which means are subtracted for the spectrum: 0, from every column its mean over the rows; 1, from
         every row its mean over the columns; None, no means. That axis loses one degree of freedom.
     n_comps
         Directions kept, at most.
     whole
         Whether the spectrum is wanted.
     variables
-        The axis, 1 for the columns, of which second moments are wanted as if all had the same variance; None if they are not.
-    beyond
-        What second moments of rows and columns have beyond those of ``Z``, as far as known.
+        The axis, 1 for the columns, whose deviations are divided by their standard deviations for the spectrum; None to leave them as they
+        are.
     """
     square, energies, sums = z.moments()
     rounding, seen = rounding_of(z.rows.dtype), max(n_comps, _SEEN)
-    if not whole and variables is None:
-        return Decomposed(_leading(z, energies, *leading_eigh(square, seen), n_comps, rounding), None, None)
+    if not whole:
+        return _leading(z, energies, *leading_eigh(square, seen), n_comps, rounding), None
     n, m = z.shape
     mean = sums / n if center == 0 else np.zeros(m)
     centred = _centred(n, square, mean, center)
@@ -150,33 +136,25 @@ def decompose(
         msg = "Nothing varies: but for their scales, all rows are alike. A precision matrix needs deviations from the mean."
         raise ValueError(msg)
     still = without_variance(variances, energies, n * np.finfo(np.float64).eps)
-    kept = np.where(still, 0.0, 1.0)
-    wanted = [_scaled(centred, kept)] if whole else []
-    if variables == 1:
-        to_unit = _to_unit(variances / n, still)
-        wanted.append(_scaled(centred, to_unit))
-    elif variables == 0:
-        to_unit = _rows_to_unit(z, center)
-        equal = _with_scaled_rows(z, to_unit)
-        wanted.append(_scaled(_centred(n, equal.moments()[0], mean, center), kept))
-    if whole and center != 1:
-        solved = eigh_all(wanted)
-        values, vectors = solved[0]
-        lead = solved[0] if center is None else rank_one.leading_with(values, vectors, np.sqrt(n) * mean, seen)
+    kept, of_spectrum, units = np.where(still, 0.0, 1.0), z, None
+    if variables == 0:
+        units = _rows_to_unit(z, center)
+        of_spectrum = replace(z, factors=_factors_of(z)._replace(rows=z.row_factors() * units**2))
+        centred = _centred(n, of_spectrum.moments()[0], mean, center)
+    elif variables == 1:
+        units = kept = _to_unit(variances / n, still)
+        of_spectrum = replace(z, factors=_factors_of(z)._replace(units=units))
+    if variables == 1 or still.any():
+        centred = _scaled(centred, kept)
+    if variables is None and center != 1:
+        ((values, vectors),) = eigh_all([centred])
+        lead = rank_one.leading_with(values, vectors, np.sqrt(n) * mean, seen) if center == 0 else (values, vectors)
     else:
-        lead, *solved = leading_and_whole(square, seen, wanted)
-    dims = n - (center == 0), m - (center == 1)
-    found = [_directions(*each, dims, still, center, rounding) for each in solved]
-    spectrum, standard = None, None
-    if whole:
-        values, cols = found[0]
-        spectrum = Spectrum(_projected(z, mean, values, cols, center), Held(cols), values, dims, beyond)
-    if variables is not None:
-        values, cols = found[-1]
-        vectors = Held(cols) if variables == 1 else _projected(equal, mean, values, cols, center)
-        more = beyond and _scaled(beyond[variables], to_unit)
-        standard = Side(vectors, values, dims[variables], dims[1 - variables], more)
-    return Decomposed(_leading(z, energies, *lead, n_comps, rounding), spectrum, standard)
+        lead, (values, vectors) = leading_and_whole(square, seen, centred)
+    if variables == 1:
+        mean = mean * units
+    found = _spectrum(of_spectrum, mean, values, vectors, still, center, rounding)
+    return _leading(z, energies, *lead, n_comps, rounding), found
 
 
 def _scaled(square: Matrix, sizes: np.ndarray) -> Matrix:
@@ -199,9 +177,8 @@ def _rows_to_unit(z: NoiseFree, center: int | None) -> np.ndarray:
     return _to_unit(variances / m, still)
 
 
-def _with_scaled_rows(z: NoiseFree, sizes: np.ndarray) -> NoiseFree:
-    cols = np.ones(z.shape[1]) if z.factors.cols is None else z.factors.cols
-    return replace(z, factors=Factors(cols, z.row_factors() * sizes**2))
+def _factors_of(z: NoiseFree) -> Factors:
+    return Factors(*map(np.ones, z.shape[::-1])) if z.factors.cols is None else z.factors
 
 
 def _leading(
@@ -260,28 +237,25 @@ def _noise_edge(
     return edge
 
 
-def _directions(
+def _spectrum(
+    z: NoiseFree,
+    mean: np.ndarray,
     values: np.ndarray,
     cols: np.ndarray,
-    dims: tuple[int, int],
     still: np.ndarray,
     center: int | None,
     rounding: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the eigenvalues that are not zero, and the columns' directions, of a Gram matrix of deviations."""
+) -> Spectrum:
+    n, m = z.shape
+    dims = (n - (center == 0), m - (center == 1))
     kept = min(*dims, int((values > rounding * values[0]).sum()))
     values, cols = values[:kept], cols[:, :kept]
     if center == 1:  # rounding aside, they are orthogonal to it
         cols = cols - cols.mean(0)
     if still.any():
         cols = np.where(still[:, None], 0.0, cols)  # a column without variance has none along any direction
-    return values, cols
-
-
-def _projected(z: NoiseFree, mean: np.ndarray, values: np.ndarray, cols: np.ndarray, center: int | None) -> Projected:
-    """Return the rows' directions, which follow from those of the columns."""
     scaled = cols / np.sqrt(values)
-    return Projected(z, scaled, mean @ scaled, partial(_rows_vary, mean, center))
+    return Spectrum(Projected(z, scaled, mean @ scaled, partial(_rows_vary, mean, center)), Held(cols), values, dims)
 
 
 def _rows_vary(mean: np.ndarray, center: int | None, z: NoiseFree) -> np.ndarray:

@@ -167,7 +167,7 @@ class Null:
         of = np.searchsorted(self.bounds, samples.together(rows, cols), side="right")
         scores = (scores - self.centres[of]) / self.spreads[of]
         body = np.clip(scores, -_FAR, _FAR)
-        return scores - self.kurtosis / 24 * (body**3 - 3.0 * body)
+        return scores - self.kurtosis / 24 * (body * body - 3.0) * body
 
 
 def _relative_spreads(correlations: np.ndarray, tested: np.ndarray) -> np.ndarray:

@@ -21,11 +21,11 @@ from tqdm.auto import tqdm
 from kronax.solvers.device import to_host
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.precision import Precision
-from kronax.solvers.gaussian.spectral import Side, Spectrum
+from kronax.solvers.gaussian.spectral import Spectrum
 from kronax.solvers.medmagma.batches import Offsets, Seen
 from kronax.solvers.medmagma.batches import find as find_offsets
 from kronax.solvers.medmagma.penalised import Penalised
-from kronax.solvers.medmagma.steps import NOTHING, Step, Steps, Wanted
+from kronax.solvers.medmagma.steps import Step, Steps
 from kronax.solvers.rows.batches import Batches, taken
 from kronax.solvers.rows.block import divided, like, of_entries
 from kronax.solvers.rows.chunked import Chunked, OfBatches
@@ -61,15 +61,13 @@ class Structure:
     ----------
     rows, cols
         The two axes.
-    spectrum
-        Of ``Z``, or of its deviations from the columns' means; None where it was not needed.
-    standard
-        Second moments of the columns, each of unit variance, to which their precision was fitted; None with penalties, in joint
-        fits, and where no precision of the columns was wanted.
+    spectrum, equal
+        Of ``Z``, or of its deviations from the columns' means; None where no precision was wanted. Whether the columns have equal
+        variances in it.
     noise, rank
         Standard deviation of the noise in ``Z``, and the number of directions above it.
     margins
-        Of the columns of ``Z``; None where no precision of theirs was wanted.
+        Of the columns of ``Z``; None where no precision was wanted.
     strength
         Of the penalty, rows before columns if there are two; NaN for shrinkage.
     status
@@ -80,7 +78,7 @@ class Structure:
     rows: Axis
     cols: Axis
     spectrum: Spectrum | None
-    standard: Side | None
+    equal: bool
     noise: float
     rank: int
     margins: Margins | None
@@ -121,13 +119,14 @@ def fit(
     power: float | None = None,
     center: bool = True,
     penalty: m_step.Penalty = m_step.Penalty(),
+    equal: bool | None = None,
     laplace: Laplace | None = None,
     n_comps: int = 50,
     max_iter: int = 1,
     tol: float = 1e-3,
     batches: Batches | None = None,
     separate: bool = False,
-    wanted: Wanted = Wanted(),
+    whole: bool = True,
     progress: bool = False,
 ) -> Fit:
     """Fit the model of Eq. 4.
@@ -144,6 +143,8 @@ def fit(
         Whether the location ``m`` is estimated, or 0.
     penalty
         How precisions are kept from following the noise.
+    equal
+        Whether precisions are fitted to columns of equal variance. None: those of axes that are fitted apart, to the mode.
     laplace
         How the E-step goes beyond its mode; None for the mode alone.
     n_comps
@@ -155,8 +156,8 @@ def fit(
     batches, separate
         Which batch every row comes from, if columns have factors of their own in every batch, and how these are found: see
         :mod:`kronax.solvers.medmagma.batches`.
-    wanted
-        The precisions that are wanted beside the embeddings.
+    whole
+        Whether precisions are wanted, or embeddings alone.
     progress
         Whether long work shows a progress bar.
     """
@@ -171,18 +172,18 @@ def fit(
     # with a penalty that stays and no means to take away, E-step and M-step have one objective
     kind = Penalised if penalty.kind == "ridge" and penalty.strength is not None and not center else Steps
     with jax.enable_x64(True):
-        steps = kind(
-            rows, n_comps, axis, penalty, laplace, variables=1 - int(transposed), wanted=wanted, progress=progress
-        )
+        equal = penalty.apart and laplace is None if equal is None else equal
+        options = {"variables": int(not transposed) if equal else None, "whole": whole or kind is Penalised}
+        steps = kind(rows, n_comps, axis, penalty, laplace, **options, progress=progress)
         run = _iterate(steps, max_iter, tol, progress)
-    return _fit(run, rows, found, offsets, transposed, wanted)
+    return _fit(run, rows, found, offsets, transposed, whole=whole, equal=equal)
 
 
 def _seen(matrix: sparse.csr_array, *, power: float | None, n_comps: int) -> Seen:
     """Take the noise from a matrix without empty rows: one step, and no precisions."""
     cols = np.flatnonzero(pattern_counts(matrix)[1])
     all_seen = len(cols) == matrix.shape[1]
-    found = fit(matrix if all_seen else matrix[:, cols], power=power, n_comps=n_comps, wanted=NOTHING)
+    found = fit(matrix if all_seen else matrix[:, cols], power=power, n_comps=n_comps, whole=False)
     log_cols, gamma = np.zeros(matrix.shape[1]), found.tails.power
     log_cols[cols] = found.log_cols
     scales = np.exp(-gamma * (of_entries(found.log_rows, matrix) + log_cols[matrix.indices]))
@@ -199,7 +200,7 @@ def fit_chunks(
     n_comps: int = 50,
     batches: Batches | None = None,
     separate: bool = False,
-    wanted: Wanted = Wanted(),
+    whole: bool = True,
     progress: bool = False,
 ) -> Fit:
     """Fit the model to rows that are read anew in every pass, by one step of EM with shrinkage, each axis apart.
@@ -212,7 +213,7 @@ def fit_chunks(
         Some of its rows, from which ``γ`` is chosen.
     signed
         Whether ``X`` has negative values.
-    power, center, n_comps, batches, separate, wanted, progress
+    power, center, n_comps, batches, separate, whole, progress
         As in :func:`fit`.
     """
     offsets = None
@@ -223,12 +224,15 @@ def fit_chunks(
         some = taken(rows, np.arange(0, rows.shape[0], -(-rows.shape[0] // SAMPLE)))
     found = powered_chunks(rows, some, power, signed=signed)
     with jax.enable_x64(True):
-        steps = Steps(found.rows, n_comps, 0 if center else None, m_step.Penalty(), wanted=wanted, progress=progress)
+        axis = 0 if center else None
+        steps = Steps(found.rows, n_comps, axis, m_step.Penalty(), variables=1, whole=whole, progress=progress)
         run = _iterate(steps, 1, 0.0, progress)
-    return _fit(run, found.rows, found, offsets, False, wanted)
+    return _fit(run, found.rows, found, offsets, transposed=False, whole=whole, equal=True)
 
 
-def _fit(run: "_Run", rows: Rows, found: Powered, offsets: Offsets | None, transposed: bool, wanted: Wanted) -> Fit:
+def _fit(
+    run: "_Run", rows: Rows, found: Powered, offsets: Offsets | None, transposed: bool, *, whole: bool, equal: bool
+) -> Fit:
     """Put together where EM ended and the scales: ``|Z| = |Y|^γ·exp(a + b)``."""
     a, b = (to_host(side) / found.tails.power for side in (run.step.mode.a, run.step.mode.b))
     if transposed:
@@ -240,7 +244,7 @@ def _fit(run: "_Run", rows: Rows, found: Powered, offsets: Offsets | None, trans
         log_cols=log_cols - shift,
         tails=found.tails,
         offsets=offsets,
-        **_structure(run, rows, transposed, wanted),
+        **_structure(run, rows, transposed, whole=whole, equal=equal),
     )
 
 
@@ -249,8 +253,9 @@ def fit_without_noise(
     *,
     center: bool = True,
     penalty: m_step.Penalty = m_step.Penalty(),
+    equal: bool | None = None,
     n_comps: int = 50,
-    wanted: Wanted = Wanted(),
+    whole: bool = True,
     progress: bool = False,
 ) -> Structure:
     """Fit Eq. 3 to the matrix itself, up to its overall scale: the model of GmGM (Andrew et al., AISTATS 2024), regularised.
@@ -261,28 +266,28 @@ def fit_without_noise(
     rows = InMemory(matrix.T.tocsr() if transposed else matrix)
     axis, penalty = int(transposed) if center else None, _oriented(penalty, transposed)
     with jax.enable_x64(True):
-        steps = Steps(rows, n_comps, axis, penalty, variables=1 - int(transposed), wanted=wanted, progress=progress)
+        equal = penalty.apart if equal is None else equal
+        variables = int(not transposed) if equal else None
+        steps = Steps(rows, n_comps, axis, penalty, variables=variables, whole=whole, progress=progress)
         step = steps.without_noise()
     run = _Run(step, _of_one(step, "there is no noise to take away"))
-    return Structure(**_structure(run, rows, transposed, wanted))
+    return Structure(**_structure(run, rows, transposed, whole=whole, equal=equal))
 
 
-def _structure(run: "_Run", rows: Rows, transposed: bool, wanted: Wanted) -> dict[str, Any]:
+def _structure(run: "_Run", rows: Rows, transposed: bool, *, whole: bool, equal: bool) -> dict[str, Any]:
     """Return the fields of :class:`Structure`, rows and columns in the order of the matrix; ``rows`` are those of ``Y``."""
     lead = run.step.lead
     factors = Factors(*(np.exp(2.0 * to_host(side)) for side in (run.step.mode.b, run.step.mode.a)))
-    found, estimate = (run.step.found, run.step.estimate) if any(wanted) else (None, None)
+    found, estimate = (run.step.found, run.step.estimate) if whole else (None, None)
     psi, phi = (estimate.rows, estimate.cols[0]) if estimate else (None, None)
-    margins = (
-        NoiseFree(rows, factors).margins(int(transposed)) if wanted.cols else None
-    )  # while there are no embeddings
+    margins = NoiseFree(rows, factors).margins(int(transposed)) if whole else None  # while there are no embeddings
     of_rows, of_cols = Axis(lead.rows * lead.shrunk, psi), Axis(lead.cols * lead.shrunk, phi)
     strength = estimate.strength if estimate else (np.nan,)
     return {
         "rows": of_cols if transposed else of_rows,
         "cols": of_rows if transposed else of_cols,
         "spectrum": found.transposed() if found and transposed else found,
-        "standard": run.step.standard,
+        "equal": equal,
         "noise": lead.noise,
         "rank": lead.rank,
         "margins": margins,

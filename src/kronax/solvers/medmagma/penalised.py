@@ -22,9 +22,9 @@ import numpy as np
 from kronax.solvers.device import eigh_all, eigvalsh, to_host
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.precision import LowRank, Precision, dense
-from kronax.solvers.gaussian.spectral import Decomposed, decompose
+from kronax.solvers.gaussian.spectral import Leading, Spectrum, decompose
 from kronax.solvers.gaussian.vectors import Held
-from kronax.solvers.medmagma.steps import Step, Steps, Wanted
+from kronax.solvers.medmagma.steps import Step, Steps
 from kronax.solvers.rows.rows import Rows
 from kronax.solvers.scales import fiber
 from kronax.solvers.scales.laplace import Laplace, Moments
@@ -56,13 +56,14 @@ class Penalised(Steps):
         penalty: m_step.Penalty,
         laplace: Laplace | None = None,
         *,
-        variables: int = 1,
-        wanted: Wanted = Wanted(),
+        variables: None = None,
+        whole: bool = True,
         progress: bool,
     ) -> None:
         variance = rows.n_entries / np.prod(rows.shape)  # mean one of the first Z
-        penalty = replace(penalty, unit=variance**2)
-        super().__init__(rows, n_comps, center, penalty, laplace, variables=variables, progress=progress)
+        super().__init__(
+            rows, n_comps, center, replace(penalty, unit=variance**2), laplace, whole=whole, progress=progress
+        )
         self.log_mean = 0.0
 
     def after(self, step: _Step) -> _Step:
@@ -133,12 +134,14 @@ class Penalised(Steps):
         fall = float(step.status.objective[-1] - new.status.objective[-1])
         return new.status.converged and fall > 0.5 * new.share * (here - there) - _ROUNDING
 
-    def _decomposed(self, mode: fiber.Mode, moments: Moments | None, scaled: bool) -> tuple[fiber.Mode, Decomposed]:
-        beyond = None
+    def _decomposed(
+        self, mode: fiber.Mode, moments: Moments | None, scaled: bool
+    ) -> tuple[fiber.Mode, Leading, Spectrum]:
+        lead, found = decompose(self._noise_free(mode), center=self.center, n_comps=self.n_comps)
         if moments:
             dense = self._dense(mode)
-            beyond = moments.rows - dense @ dense.T, moments.cols - dense.T @ dense
-        return mode, decompose(self._noise_free(mode), center=self.center, n_comps=self.n_comps, beyond=beyond)
+            found = replace(found, beyond=(moments.rows - dense @ dense.T, moments.cols - dense.T @ dense))
+        return mode, lead, found
 
 
 def _with_objective(step: Step, objective: float) -> Status:

@@ -16,7 +16,7 @@ from scipy import linalg, sparse
 from kronax.solvers.device import block_size, eigh_all, to_host
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.precision import Precision
-from kronax.solvers.gaussian.spectral import Side, Spectrum, rounding_of, without_variance
+from kronax.solvers.gaussian.spectral import Spectrum, rounding_of, without_variance
 from kronax.solvers.gaussian.vectors import Held, Projected
 from kronax.solvers.rows.noise_free import NoiseFree
 from kronax.solvers.rows.on_devices import spread
@@ -51,7 +51,6 @@ class SharedRows:
 
 def combine(
     spectra: Sequence[Spectrum],
-    standard: Sequence[Side | None],
     embeddings: Sequence[np.ndarray],
     members: Sequence[np.ndarray],
     n: int,
@@ -65,8 +64,6 @@ def combine(
     ----------
     spectra
         Of the noise-free matrices ``Z_k``, of unit mean square each.
-    standard
-        Second moments of the columns of each, of unit variance, for axes that are fitted apart; None where they are not wanted.
     embeddings
         Coordinates of their rows in the denoised ``Z_k``.
     members
@@ -78,9 +75,7 @@ def combine(
     progress
         Whether long work shows a progress bar.
     """
-    rows, _ = side_by_side(spectra, members, n).sides()
-    cols = standard if penalty.apart else [part.sides()[1] for part in spectra]
-    found = m_step.estimate(rows, cols, penalty, progress=progress)
+    found = m_step.estimate_shared(side_by_side(spectra, members, n), spectra, penalty, progress=progress)
     return SharedRows(joint_embedding(embeddings, members, n), *found)
 
 

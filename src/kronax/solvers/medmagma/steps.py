@@ -6,7 +6,6 @@ The E-step sees the leading directions of the last ``Z``, damped, and not the wh
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ import numpy as np
 from kronax.solvers.blocks import Blocks, from_csr
 from kronax.solvers.device import to_host
 from kronax.solvers.gaussian import m_step
-from kronax.solvers.gaussian.spectral import Decomposed, Leading, Side, Spectrum, decompose
+from kronax.solvers.gaussian.spectral import Leading, Spectrum, decompose
 from kronax.solvers.rows.noise_free import Factors, NoiseFree
 from kronax.solvers.rows.on_devices import spread
 from kronax.solvers.rows.rows import InMemory, Rows
@@ -29,16 +28,6 @@ FIBER_TOLERANCE_OF_CHUNKS = 1e-7  # ... where every pass reads the whole matrix 
 FIBER_ACCEPTED = 1e-6  # ... and what will do
 
 
-class Wanted(NamedTuple):
-    """Whose precisions are wanted, of the rows and columns of ``X``; of axes that are fitted jointly, both or none."""
-
-    rows: bool = True
-    cols: bool = True
-
-
-NOTHING = Wanted(False, False)
-
-
 @dataclass(frozen=True)
 class Step:
     """One step of EM.
@@ -49,9 +38,8 @@ class Step:
         Where the E-step put ``Z``.
     moments
         Its second moments beyond the mode, or None.
-    lead, found, standard
-        Directions and spectrum of ``Z``, and second moments of the variables, each of unit variance; the latter two as far as
-        they are wanted.
+    lead, found
+        Directions and spectrum of ``Z``; no spectrum where the directions are all that is wanted.
     estimate
         What the M-step made of the spectrum.
     status
@@ -62,7 +50,6 @@ class Step:
     moments: Moments | None
     lead: Leading
     found: Spectrum | None
-    standard: Side | None
     estimate: m_step.Estimate | None
     status: Status
 
@@ -70,7 +57,8 @@ class Step:
 class Steps:
     """One tall matrix and the steps of EM on it, of which only the first can do without the matrix in memory.
 
-    ``center`` is the axis along which ``m`` is constant, and ``variables`` that of the columns of ``X``. ``wanted`` are the precisions.
+    ``center`` is the axis along which ``m`` is constant; ``variables`` that of the columns of ``X``, if each is to have the same variance in
+    the spectrum; ``whole`` is False if directions above the noise are all that is wanted.
     """
 
     def __init__(
@@ -81,14 +69,12 @@ class Steps:
         penalty: m_step.Penalty,
         laplace: Laplace | None = None,
         *,
-        variables: int = 1,
-        wanted: Wanted = Wanted(),
+        variables: int | None = None,
+        whole: bool = True,
         progress: bool,
     ) -> None:
-        self.n_comps, self.center, self.penalty = n_comps, center, penalty
-        self.laplace, self.progress = laplace, progress
-        self.whole = bool(laplace) or (wanted.rows if penalty.apart else any(wanted))
-        self.variables = variables if penalty.apart and wanted.cols else None
+        self.n_comps, self.center, self.variables, self.penalty = n_comps, center, variables, penalty
+        self.laplace, self.whole, self.progress = laplace, whole or bool(laplace), progress
         self.rows = spread(rows)
         self.n_entries = float(rows.n_entries)  # and the sum of the squares of Z, the mean of which is 1
 
@@ -163,38 +149,28 @@ class Steps:
         moments = self.laplace(self._dense(mode), *fiber.precisions(omega)) if self.laplace and not off else None
         if self.laplace and self.laplace.required and not (off or moments):
             off = "Z is no strict mode, around which second moments could be taken"
-        mode, (lead, found, standard) = self._decomposed(mode, moments, scaled)
-        estimate = self._estimate(found, standard, last) if found or standard else None
+        mode, lead, found = self._decomposed(mode, moments, scaled)
+        estimate = m_step.estimate(found, self.penalty, last, progress=self.progress) if found else None
         status = estimate.status if estimate else replace(CLOSED_FORM, objective=np.array([np.nan]))
         if moments:
             curvature = 0.5 * moments.log_det / np.prod(self.rows.shape)  # Eq. 7
             status = replace(status, objective=status.objective + curvature)
         if off:
             status = replace(status, converged=False, reason=off)
-        return Step(mode, moments, lead, found, standard, estimate, status)
+        return Step(mode, moments, lead, found, estimate, status)
 
-    def _estimate(self, found: Spectrum | None, standard: Side | None, last: m_step.Estimate | None) -> m_step.Estimate:
-        sides = list(found.sides()) if found else [None, None]
-        if standard:
-            sides[self.variables] = standard
-        rows, cols = sides
-        return m_step.estimate(rows, [cols], self.penalty, last, progress=self.progress)
-
-    def _decomposed(self, mode: fiber.Mode, moments: Moments | None, scaled: bool) -> tuple[fiber.Mode, Decomposed]:
+    def _decomposed(
+        self, mode: fiber.Mode, moments: Moments | None, scaled: bool
+    ) -> tuple[fiber.Mode, Leading, Spectrum | None]:
         """Move a mode to where the mean square of ``Z`` is 1, and decompose ``Z``."""
         if scaled:
             z = NoiseFree(self.rows, Factors(np.exp(2.0 * to_host(mode.b))), self.progress)
         else:
             mode = self._of_unit_size(mode)
             z = self._noise_free(mode)
-        return mode, decompose(
-            z,
-            center=self.center,
-            n_comps=self.n_comps,
-            whole=self.whole,
-            variables=self.variables,
-            beyond=self._beyond(mode, moments) if moments else None,
-        )
+        options = {"n_comps": self.n_comps, "whole": self.whole, "variables": self.variables}
+        lead, found = decompose(z, center=self.center, **options)
+        return mode, lead, replace(found, beyond=self._beyond(mode, moments)) if moments else found
 
     def _beyond(self, mode: fiber.Mode, moments: Moments) -> tuple[np.ndarray, np.ndarray]:
         """Return what the second moments add to those of the mode, in the unit in which the mean square is 1."""

@@ -24,10 +24,14 @@ _ENTRIES = 2**22  # of rows gathered at a time
 
 
 class Factors(NamedTuple):
-    """``c``, (m,), and ``r``, (n,), or None: then ``r`` is that of Eq. 1. Without ``c``, ``Z`` is ``Y`` itself."""
+    """``c``, (m,), and ``r``, (n,), or None: then ``r`` is that of Eq. 1. Without ``c``, ``Z`` is ``Y`` itself.
+
+    ``units``, (m,): what the columns of ``Z`` are multiplied by in addition, or None.
+    """
 
     cols: np.ndarray | None = None
     rows: np.ndarray | None = None
+    units: np.ndarray | None = None
 
 
 class Margins(NamedTuple):
@@ -166,7 +170,10 @@ def _row_factors(block: Block, factors: Factors) -> np.ndarray:
 
 def _scaled(block: Block, factors: Factors) -> Block:
     """Return a block of ``Z``."""
-    return block if factors.cols is None else block.scaled(_row_factors(block, factors), factors.cols)
+    if factors.cols is None:
+        return block
+    cols = factors.cols if factors.units is None else factors.cols * factors.units**2
+    return block.scaled(_row_factors(block, factors), cols)
 
 
 def _moments(block: Block, factors: Factors) -> Arrays:
