@@ -128,57 +128,93 @@ def decompose(
     rounding, seen = rounding_of(z.rows.dtype), max(n_comps, _SEEN)
     if not whole:
         return _leading(z, energies, *leading_eigh(square, seen), n_comps, rounding), None
+    found = _deviations(z, center, square, energies, sums)
+    _require_variance(found.variances, rounding * np.prod(z.shape))
+    if variables is None and center != 1:
+        ((values, vectors),) = eigh_all([found.square])
+        added = np.sqrt(z.shape[0]) * found.mean
+        lead = rank_one.leading_with(values, vectors, added, seen) if center == 0 else (values, vectors)
+    else:
+        if variables is not None:
+            found = _with_equal_columns(found) if variables == 1 else _with_equal_rows(found)
+        lead, (values, vectors) = leading_and_whole(square, seen, found.square)
+    return _leading(z, energies, *lead, n_comps, rounding), _spectrum(found, values, vectors, rounding)
+
+
+@dataclass(frozen=True)
+class _Deviations:
+    """``Z`` less its means, or ``Z`` itself.
+
+    Attributes
+    ----------
+    z, center
+        ``Z``, and the axis along which means are subtracted.
+    mean
+        Means of the columns, (m,), 0 unless they are subtracted.
+    square
+        Gram matrix of the deviations, (m, m), with zeros in columns that do not vary.
+    variances, still
+        Sums of the squares of every column, (m,), and marks of those that do not vary.
+    """
+
+    z: NoiseFree
+    center: int | None
+    mean: np.ndarray
+    square: Matrix
+    variances: np.ndarray
+    still: np.ndarray
+
+
+def _deviations(
+    z: NoiseFree, center: int | None, square: Matrix, energies: np.ndarray, sums: np.ndarray
+) -> _Deviations:
     n, m = z.shape
     mean = sums / n if center == 0 else np.zeros(m)
-    centred = _centred(n, square, mean, center)
-    variances = energies - n * mean**2 if center == 0 else to_host(centred.diagonal())
-    if variances.sum() <= rounding * n * m:
+    square = _centred(n, square, mean, center)
+    variances = energies - n * mean**2 if center == 0 else to_host(square.diagonal())
+    still = without_variance(variances, energies, n * np.finfo(np.float64).eps)
+    if still.any():
+        square = _scaled(square, np.where(still, 0.0, 1.0))
+    return _Deviations(z, center, mean, square, variances, still)
+
+
+def _require_variance(variances: np.ndarray, least: float) -> None:
+    if variances.sum() <= least:
         msg = "Nothing varies: but for their scales, all rows are alike. A precision matrix needs deviations from the mean."
         raise ValueError(msg)
-    still = without_variance(variances, energies, n * np.finfo(np.float64).eps)
-    kept, of_spectrum, units = np.where(still, 0.0, 1.0), z, None
-    if variables == 0:
-        units = _rows_to_unit(z, center)
-        of_spectrum = replace(z, factors=_factors_of(z)._replace(rows=z.row_factors() * units**2))
-        centred = _centred(n, of_spectrum.moments()[0], mean, center)
-    elif variables == 1:
-        units = kept = _to_unit(variances / n, still)
-        of_spectrum = replace(z, factors=_factors_of(z)._replace(units=units))
-    if variables == 1 or still.any():
-        centred = _scaled(centred, kept)
-    if variables is None and center != 1:
-        ((values, vectors),) = eigh_all([centred])
-        lead = rank_one.leading_with(values, vectors, np.sqrt(n) * mean, seen) if center == 0 else (values, vectors)
-    else:
-        lead, (values, vectors) = leading_and_whole(square, seen, centred)
-    if variables == 1:
-        mean = mean * units
-    found = _spectrum(of_spectrum, mean, values, vectors, still, center, rounding)
-    return _leading(z, energies, *lead, n_comps, rounding), found
+
+
+def _with_equal_columns(found: _Deviations) -> _Deviations:
+    """Divide the deviations of every column by their standard deviation."""
+    units = _to_unit(found.variances / found.z.shape[0], found.still)
+    z = replace(found.z, factors=_factors_of(found.z)._replace(units=units))
+    return replace(found, z=z, mean=found.mean * units, square=_scaled(found.square, units))
+
+
+def _with_equal_rows(found: _Deviations) -> _Deviations:
+    """Divide the deviations of every row by their standard deviation, which takes a pass."""
+    z, m = found.z, found.z.shape[1]
+    energies, sums, _ = z.deviations(np.zeros(m)).T
+    variances = energies - sums**2 / m if found.center == 1 else energies
+    units = _to_unit(variances / m, without_variance(variances, energies, m * np.finfo(np.float64).eps))
+    z = replace(z, factors=_factors_of(z)._replace(rows=z.row_factors() * units**2))
+    square = _centred(z.shape[0], z.moments()[0], found.mean, found.center)
+    return replace(found, z=z, square=_scaled(square, np.where(found.still, 0.0, 1.0)))
+
+
+def _to_unit(variances: np.ndarray, still: np.ndarray) -> np.ndarray:
+    """Return the factors that bring variances to 1; 0 for what does not vary."""
+    return np.where(still, 0.0, 1.0 / np.sqrt(np.where(still, 1.0, variances)))
+
+
+def _factors_of(z: NoiseFree) -> Factors:
+    return Factors(*map(np.ones, z.shape[::-1])) if z.factors.cols is None else z.factors
 
 
 def _scaled(square: Matrix, sizes: np.ndarray) -> Matrix:
     """Multiply rows and columns of a matrix, where it is."""
     sizes = beside(sizes, square)
     return square * sizes * sizes[:, None]
-
-
-def _to_unit(variances: np.ndarray, still: np.ndarray) -> np.ndarray:
-    """Return the factors that bring variances to 1; 0 for variables without any."""
-    return np.where(still, 0.0, 1.0 / np.sqrt(np.where(still, 1.0, variances)))
-
-
-def _rows_to_unit(z: NoiseFree, center: int | None) -> np.ndarray:
-    """Return the factors that bring the variances of the rows, around their means or 0, to 1."""
-    m = z.shape[1]
-    energies, sums, _ = z.deviations(np.zeros(m)).T
-    variances = energies - sums**2 / m if center == 1 else energies
-    still = without_variance(variances, energies, m * np.finfo(np.float64).eps)
-    return _to_unit(variances / m, still)
-
-
-def _factors_of(z: NoiseFree) -> Factors:
-    return Factors(*map(np.ones, z.shape[::-1])) if z.factors.cols is None else z.factors
 
 
 def _leading(
@@ -237,25 +273,19 @@ def _noise_edge(
     return edge
 
 
-def _spectrum(
-    z: NoiseFree,
-    mean: np.ndarray,
-    values: np.ndarray,
-    cols: np.ndarray,
-    still: np.ndarray,
-    center: int | None,
-    rounding: float,
-) -> Spectrum:
-    n, m = z.shape
-    dims = (n - (center == 0), m - (center == 1))
+def _spectrum(found: _Deviations, values: np.ndarray, cols: np.ndarray, rounding: float) -> Spectrum:
+    """Return the spectrum of deviations, given the eigenvalues and eigenvectors of their Gram matrix."""
+    n, m = found.z.shape
+    dims = (n - (found.center == 0), m - (found.center == 1))
     kept = min(*dims, int((values > rounding * values[0]).sum()))
     values, cols = values[:kept], cols[:, :kept]
-    if center == 1:  # rounding aside, they are orthogonal to it
+    if found.center == 1:  # rounding aside, they are orthogonal to it
         cols = cols - cols.mean(0)
-    if still.any():
-        cols = np.where(still[:, None], 0.0, cols)  # a column without variance has none along any direction
+    if found.still.any():
+        cols = np.where(found.still[:, None], 0.0, cols)  # a column without variance has none along any direction
     scaled = cols / np.sqrt(values)
-    return Spectrum(Projected(z, scaled, mean @ scaled, partial(_rows_vary, mean, center)), Held(cols), values, dims)
+    rows = Projected(found.z, scaled, found.mean @ scaled, partial(_rows_vary, found.mean, found.center))
+    return Spectrum(rows, Held(cols), values, dims)
 
 
 def _rows_vary(mean: np.ndarray, center: int | None, z: NoiseFree) -> np.ndarray:
