@@ -1379,3 +1379,20 @@ def test_the_paper_by_name_against_its_package(trees):
         assert np.corrcoef(one[upper], other[upper])[0, 1] > 0.95
     behind = {"positive": 0.01, "random": -0.01}[trees.uns["kronecker_sum"]["params"]["signs"]]
     assert score(ours, trees) > score(theirs, trees) - behind
+
+
+@pytest.mark.filterwarnings("ignore:.*are negative")
+@pytest.mark.parametrize("shape", [(120, 60), (60, 120)])
+@pytest.mark.parametrize("center", [True, False])
+def test_units_of_features_do_not_matter(shape, center, rng):
+    """Not even without scales: every feature has the same variance in the graph of the features."""
+    x = rng.normal(size=(shape[0], 4)) @ rng.normal(size=(4, shape[1])) + rng.normal(size=shape) + 0.5
+    x[:, 7] = 0.25  # does not vary
+    one, other = (
+        kx.tl.gmgm(ad.AnnData(values), graphs="genes", n_neighbors=None, center=center, copy=True)
+        for values in (x, x * np.exp2(rng.integers(-20, 20, shape[1])))
+    )
+    for name in ("precision", "p_value", "q_value", "connectivities"):
+        found, expected = (data.varp[f"gmgm_{name}"].toarray() for data in (other, one))
+        np.testing.assert_allclose(found, expected, atol=1e-9)
+    assert np.abs(expected).max() > 0.05
