@@ -36,6 +36,7 @@ SIMULATED = {  # strength of the modules, cell types, mean of the log means, gen
 NEIGHBORS = (5, 15, 40)
 KINDS = ("true", "rest", "noise")  # of modules that were found
 BINS = (0.0, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)  # of stability
+RANKS = [0.0, 0.1, 0.25, 0.5, 0.75, 1.0]
 
 
 def main() -> None:
@@ -59,8 +60,11 @@ def main() -> None:
         rows = [[name, *counted(part, judge)] for name, part in modules.groupby("data", sort=False)]
         print("\n" + table(f"Modules called noise {name}", columns, rows, markdown=args.markdown))
     columns = ["stability", "genes", "of a true module", "partners of the same"]
-    rows = by_stability(genes[genes["n_neighbors"] == 15])
+    rows = grouped(genes[genes["n_neighbors"] == 15], "stability", BINS, "{left:.1f} to {right:.1f}")
     print("\n" + table("Stability of a gene, 15 neighbours", columns, rows, markdown=args.markdown))
+    rows = grouped(genes[genes["n_neighbors"] == 15], "rank", RANKS, "up to {right:.0%}")
+    columns = ["rank in the module, by weighted degree", *columns[1:]]
+    print("\n" + table("Rank of a gene, 15 neighbours", columns, rows, markdown=args.markdown))
     known = modules.dropna(subset=["ami"]).groupby("data", sort=False)[["agreement", "ami"]]
     rows = [[name, f"{part['agreement'].mean():.2f}", f"{part['ami'].mean():.2f}"] for name, part in known]
     print("\n" + table("Agreement", ["", "agreement", "AMI with the true modules"], rows, markdown=args.markdown))
@@ -146,6 +150,9 @@ def described(adata: AnnData, name: str, n_neighbors: int) -> tuple[pd.DataFrame
     same = together & (truth[:, None] == truth) & known
     partners = same.sum(axis=1) / np.maximum(together.sum(axis=1), 1)
     genes = pd.DataFrame({"stability": var["gene_module_stability"].to_numpy(), "real": known, "partners": partners})
+    ranked = kx.get.modules(adata).set_index("gene")
+    ranked["rank"] /= ranked.groupby("module", observed=True)["rank"].transform("max")
+    genes["rank"] = ranked["rank"].reindex(adata.var_names).to_numpy()
     return modules, genes[code >= 0].assign(data=name, n_neighbors=n_neighbors)
 
 
@@ -176,12 +183,12 @@ def counted(modules: pd.DataFrame, judge: str) -> list[str]:
     return row
 
 
-def by_stability(genes: pd.DataFrame) -> list[list[str]]:
-    """Count genes of about the same stability, those of a true module, and average for these the share of their module that is of it."""
-    groups = pd.cut(genes["stability"], BINS, include_lowest=True)
+def grouped(genes: pd.DataFrame, by: str, bins: list[float], name: str) -> list[list[str]]:
+    """Count genes of about the same stability or rank, those of a true module, and average for these the share of their module that is of it."""
+    groups = pd.cut(genes[by], bins, include_lowest=True)
     return [
         [
-            f"{group.left:.1f} to {group.right:.1f}".replace("-0.0", "0.0"),
+            name.format(left=max(group.left, 0.0), right=group.right),
             f"{len(part):,}",
             f"{part['real'].mean():.0%}",
             f"{part.loc[part['real'], 'partners'].mean():.2f}",
