@@ -543,8 +543,7 @@ def assert_sound(adata: ad.AnnData, empty_cells=(), empty_genes=(), key: str = "
 
 def of_genes(fit: em.Fit) -> np.ndarray:
     """The precision of the genes without what unknown scales leave in it."""
-    margins = fit.margins
-    return dense(Partial(without_scale_errors(fit.cols.precision.inverse, margins.mean, margins.deviation)))
+    return dense(Partial(without_scale_errors(fit.cols.precision.inverse, fit.margins.mean, fit.spectrum.units)))
 
 
 def test_what_is_written(counts):
@@ -1396,3 +1395,16 @@ def test_units_of_features_do_not_matter(shape, center, rng):
         found, expected = (data.varp[f"gmgm_{name}"].toarray() for data in (other, one))
         np.testing.assert_allclose(found, expected, atol=1e-9)
     assert np.abs(expected).max() > 0.05
+
+
+def test_rare_genes_do_not_lead(rng):
+    """Twenty related pairs of frequent genes beside 150 genes in a few cells each, of which some meet by chance."""
+    rate = np.concatenate([np.ones(40), rng.uniform(0.3, 2.0, 110), rng.uniform(0.008, 0.02, 150)])
+    logs = np.zeros((400, 300))
+    logs[:, :40] = 0.7 * np.repeat(rng.normal(size=(400, 20)), 2, axis=1)
+    x = rng.poisson(rate * np.exp(logs + 0.4 * rng.normal(size=(400, 1)))).astype(float)
+    adata = annotated(x[:, (x > 0).sum(axis=0) > 2])
+    kx.tl.med_magma(adata, graphs="genes")
+    edges = kx.get.edges(adata, axis="genes").head(15)
+    places = np.stack([adata.var_names.get_indexer(edges[end]) for end in ("source", "target")])
+    assert ((places[0] // 2 == places[1] // 2) & (places < 40).all(axis=0)).sum() >= 12

@@ -170,10 +170,10 @@ def _estimates(precision: Precision, part: em.Structure) -> tuple[Precision, Pre
 
 
 def _without_scale_errors(precision: Partial, part: em.Fit) -> Partial:
-    _require_finite(diagonal(precision.inverse))
-    means = part.margins.mean
-    units = part.margins.deviation if part.equal else np.ones_like(means)
-    return Partial(without_scale_errors(precision.inverse, means, units))
+    size = diagonal(precision.inverse)
+    _require_finite(np.where(size > 0, size, np.nan))
+    means, units = part.margins.mean, part.spectrum.units
+    return Partial(without_scale_errors(precision.inverse, means, np.ones_like(means) if units is None else units))
 
 
 def _where(precision: Precision, edges: sparse.csr_array) -> sparse.csr_array:

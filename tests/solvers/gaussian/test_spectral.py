@@ -227,3 +227,17 @@ def test_unit_of_factors_that_are_not_given(variables, rng, x64):
         on_device = NoiseFree(spread(InMemory(sparse.csr_array(y))), factors)
         _, other = spectral.decompose(on_device, center=1 - variables, n_comps=50, variables=variables)
         np.testing.assert_allclose(product(other), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("variables", [0, 1])
+def test_a_variable_of_few_entries_has_less_variance(variables, rng):
+    """One of 5 entries a quarter of that of one of 20 or more."""
+    z = structured(rng)
+    for place, n_left in ((3, 5), (4, 20), (5, 40)):
+        (z.T if variables else z)[place, n_left:] = 0.0
+    rows = NoiseFree(InMemory(sparse.csr_array(z)))
+    _, found = spectral.decompose(rows, center=1 - variables, n_comps=50, variables=variables)
+    variances = product(found).var(axis=1 - variables)
+    np.testing.assert_allclose(variances[[3, 4, 5, 6]], [0.25, 1.0, 1.0, 1.0], rtol=1e-9)
+    assert found.units[6] == pytest.approx(z.std(axis=1 - variables)[6])
+    assert found.units[3] == pytest.approx(2.0 * z.std(axis=1 - variables)[3])

@@ -14,7 +14,7 @@ make them: ``b`` is fitted to ``ρ_jl ≈ Σ_k b_k h_kj h_kl/(t_j t_l)`` by leas
 
     ``K′ = K + Σ_k b_k h_k h_kᵀ``,   ``h_1j = t_j² m_j/s_j``,  ``h_2 = Kw``,                                             (13)
 
-where no ``b`` takes more than 99% of the precision along any direction, so that ``K′`` is positive definite.
+where no ``b`` takes a precision below half of the least one of ``K``, so that ``K′`` is positive definite.
 """
 
 from dataclasses import replace
@@ -28,7 +28,7 @@ N_TERMS = 2  # of Eq. 13
 _LARGE, _ROUNDS = 3.0, 3  # standard deviations that larger residuals count as, and rounds of the fit
 MEDIAN_SIZE = 0.6745  # of a standard normal variable, absolute
 _VARIABLES = 512  # whose pairs are fitted, at most: then the error of b is below a hundredth of the spread of ρ
-_MOST = 0.99  # of the precision along any direction, which one term may take
+_KEPT = 0.5  # of the least precision of K along any direction
 
 
 def without_scale_errors(inverse: LowRank, means: np.ndarray, units: np.ndarray) -> LowRank:
@@ -52,27 +52,31 @@ def without_scale_errors(inverse: LowRank, means: np.ndarray, units: np.ndarray)
     some = vary[:: -(-len(vary) // _VARIABLES)]
     i, j = np.triu_indices(len(some), k=1)
     u, g = (side[some] / t[some, None] for side in (vectors, h))
-    b = _bounded(slopes(-((u * weights) @ u.T)[i, j], (g[i] * g[j]).T), inverse, h, w)
+    b = _fitted(-((u * weights) @ u.T)[i, j], (g[i] * g[j]).T, inverse, h, w)
     return LowRank(inverse.base, Held(np.column_stack([vectors, h.astype(vectors.dtype)])), np.append(weights, b))
 
 
-def _bounded(b: np.ndarray, inverse: LowRank, h: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Return the ``b`` of Eq. 13 that take no more than they may.
+def _fitted(values: np.ndarray, products: np.ndarray, inverse: LowRank, h: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Fit the ``b`` of Eq. 13, which take no more than they may.
 
-    ``K + bhhᵀ`` has ``1 + b hᵀK⁻¹h`` times the precision of ``K`` along ``K⁻¹h``, and no less along all other directions. With
-    ``h₂ = Kw`` that is ``1 + b₂wᵀKw``, and the inverse of ``K + b₂h₂h₂ᵀ`` is ``K⁻¹ − b₂wwᵀ/(1 + b₂wᵀKw)``.
+    ``(K + bhhᵀ)u = (1 + b hᵀu) h`` with ``u = K⁻¹h``, and along no direction is more taken than along ``u``. For ``h₂ = Kw`` it is ``w``; the
+    inverse of ``K + b₂h₂h₂ᵀ`` is ``K⁻¹ − b₂wwᵀ/(1 + b₂wᵀKw)``.
     """
-    h1, h2 = h.T
+    (h1, h2), least = h.T, inverse.base + min(inverse.weights.min(), 0.0)
+    b1, wanted = slopes(values, products)
+    b2 = _at_least(wanted, w, h2, least)
+    if b2 > wanted:  # then the other term has less to make up for
+        (b1,) = slopes(values - b2 * products[1], products[:1])
     inside = h1 @ inverse.vectors.array()
-    of_k = h1 @ h1 / inverse.base + inside**2 @ (1.0 / (inverse.base + inverse.weights) - 1.0 / inverse.base)
-    b2, size = _at_least(b[1], w @ h2)
-    return np.array([_at_least(b[0], of_k - b2 * (w @ h1) ** 2 / size)[0], b2])
+    along = 1.0 / (inverse.base + inverse.weights) - 1.0 / inverse.base
+    u = h1 / inverse.base + inverse.vectors.array() @ (along * inside) - b2 * (w @ h1) / (1.0 + b2 * (w @ h2)) * w
+    return np.array([_at_least(b1, u, h1, least), b2])
 
 
-def _at_least(b: float, form: float) -> tuple[float, float]:
-    """Return a ``b`` for which ``1 + b·form`` is at least what has to be left, and that."""
-    b = max(b, -_MOST / form) if form > 0 else b
-    return b, 1.0 + b * form
+def _at_least(b: float, u: np.ndarray, h: np.ndarray, least: float) -> float:
+    """Return a ``b`` that leaves a precision along ``u`` of half the least one, at least, or half of what there is."""
+    form = h @ u
+    return max(b, (min(_KEPT, _KEPT * least * (u @ u) / form) - 1.0) / form) if form > 0 else b
 
 
 def slopes(values: np.ndarray, products: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from kronax.solvers.rows.noise_free import Factors, NoiseFree
 _ROUNDING, _ROUNDING_SINGLE = 1e-12, 1e-8
 _SEEN = 50  # directions, at least, that the energies of the noise leave out where they are signal
 _PROFILES = 8  # times that these energies are found
+_FEW = 20.0  # entries below which a variable has less than unit variance
 _BELOW_EDGE = 0.75  # of the edge of the noise, at which weights reach zero at the lowest: measured
 
 
@@ -54,6 +55,8 @@ class Spectrum:
         Degrees of freedom of rows and columns.
     beyond
         ``E[ZZᵀ] − ZZᵀ`` and ``E[ZᵀZ] − ZᵀZ`` as far as known, or None.
+    units
+        What the deviations of the variables were divided by, 1 where nothing varies; None if they are as they are.
     """
 
     rows: Vectors
@@ -61,6 +64,7 @@ class Spectrum:
     eigenvalues: np.ndarray
     dims: tuple[int, int]
     beyond: tuple[np.ndarray, np.ndarray | None] | None = None
+    units: np.ndarray | None = None
 
     def of_rows(self) -> Side:
         """Return the second moments of the rows."""
@@ -72,7 +76,8 @@ class Spectrum:
 
     def transposed(self) -> "Spectrum":
         """Return the spectrum of ``Zᵀ``."""
-        return Spectrum(self.cols, self.rows, self.eigenvalues, self.dims[::-1], self.beyond and self.beyond[::-1])
+        beyond = self.beyond and self.beyond[::-1]
+        return Spectrum(self.cols, self.rows, self.eigenvalues, self.dims[::-1], beyond, self.units)
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,8 @@ def decompose(
     if not whole:
         return _leading(z, energies, *leading_eigh(square, seen), n_comps, rounding), None
     found = _deviations(z, center, square, energies, sums)
-    _require_variance(found.variances, rounding * np.prod(z.shape))
+    if variables is None:
+        _require_variance(found.variances[~found.still].sum() > rounding * np.prod(z.shape))
     if variables is None and center != 1:
         ((values, vectors),) = eigh_all([found.square])
         added = np.sqrt(z.shape[0]) * found.mean
@@ -155,6 +161,8 @@ class _Deviations:
         Gram matrix of the deviations, (m, m), with zeros in columns that do not vary.
     variances, still
         Sums of the squares of every column, (m,), and marks of those that do not vary.
+    units
+        What rows or columns were divided by, if they were.
     """
 
     z: NoiseFree
@@ -163,6 +171,7 @@ class _Deviations:
     square: Matrix
     variances: np.ndarray
     still: np.ndarray
+    units: np.ndarray | None = None
 
 
 def _deviations(
@@ -178,17 +187,18 @@ def _deviations(
     return _Deviations(z, center, mean, square, variances, still)
 
 
-def _require_variance(variances: np.ndarray, least: float) -> None:
-    if variances.sum() <= least:
+def _require_variance(there: bool) -> None:
+    if not there:
         msg = "Nothing varies: but for their scales, all rows are alike. A precision matrix needs deviations from the mean."
         raise ValueError(msg)
 
 
 def _with_equal_columns(found: _Deviations) -> _Deviations:
     """Divide the deviations of every column by their standard deviation."""
-    units = _to_unit(found.variances / found.z.shape[0], found.still)
-    z = replace(found.z, factors=_factors_of(found.z)._replace(units=units))
-    return replace(found, z=z, mean=found.mean * units, square=_scaled(found.square, units))
+    n = found.z.shape[0]
+    to_unit, units = _units(found.variances / n, found.still, found.z.rows.col_counts)
+    z = replace(found.z, factors=_factors_of(found.z)._replace(units=to_unit))
+    return replace(found, z=z, mean=found.mean * to_unit, square=_scaled(found.square, to_unit), units=units)
 
 
 def _with_equal_rows(found: _Deviations) -> _Deviations:
@@ -196,15 +206,21 @@ def _with_equal_rows(found: _Deviations) -> _Deviations:
     z, m = found.z, found.z.shape[1]
     energies, sums, _ = z.deviations(np.zeros(m)).T
     variances = energies - sums**2 / m if found.center == 1 else energies
-    units = _to_unit(variances / m, without_variance(variances, energies, m * np.finfo(np.float64).eps))
-    z = replace(z, factors=_factors_of(z)._replace(rows=z.row_factors() * units**2))
+    still = without_variance(variances, energies, m * np.finfo(np.float64).eps)
+    to_unit, units = _units(variances / m, still, z.row_counts())
+    z = replace(z, factors=_factors_of(z)._replace(rows=z.row_factors() * to_unit**2))
     square = _centred(z.shape[0], z.moments()[0], found.mean, found.center)
-    return replace(found, z=z, square=_scaled(square, np.where(found.still, 0.0, 1.0)))
+    return replace(found, z=z, square=_scaled(square, np.where(found.still, 0.0, 1.0)), units=units)
 
 
-def _to_unit(variances: np.ndarray, still: np.ndarray) -> np.ndarray:
-    """Return the factors that bring variances to 1; 0 for what does not vary."""
-    return np.where(still, 0.0, 1.0 / np.sqrt(np.where(still, 1.0, variances)))
+def _units(variances: np.ndarray, still: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the factors that bring variances to 1, 0 for what does not vary, and the units that these are.
+
+    Where there are few entries, variances become less than 1: a chance meeting of two of few would be a large correlation.
+    """
+    _require_variance(not still.all())
+    units = np.where(still, 1.0, np.sqrt(variances / np.minimum(1.0, np.maximum(counts, 1.0) / _FEW)))
+    return np.where(still, 0.0, 1.0 / units), units
 
 
 def _factors_of(z: NoiseFree) -> Factors:
@@ -285,7 +301,7 @@ def _spectrum(found: _Deviations, values: np.ndarray, cols: np.ndarray, rounding
         cols = np.where(found.still[:, None], 0.0, cols)  # a column without variance has none along any direction
     scaled = cols / np.sqrt(values)
     rows = Projected(found.z, scaled, found.mean @ scaled, partial(_rows_vary, found.mean, found.center))
-    return Spectrum(rows, Held(cols), values, dims)
+    return Spectrum(rows, Held(cols), values, dims, units=found.units)
 
 
 def _rows_vary(mean: np.ndarray, center: int | None, z: NoiseFree) -> np.ndarray:

@@ -61,9 +61,8 @@ class Structure:
     ----------
     rows, cols
         The two axes.
-    spectrum, equal
-        Of ``Z``, or of its deviations from the columns' means; None where no precision was wanted. Whether the columns have equal
-        variances in it.
+    spectrum
+        Of ``Z``, or of its deviations from the columns' means; None where no precision was wanted.
     noise, rank
         Standard deviation of the noise in ``Z``, and the number of directions above it.
     margins
@@ -78,7 +77,6 @@ class Structure:
     rows: Axis
     cols: Axis
     spectrum: Spectrum | None
-    equal: bool
     noise: float
     rank: int
     margins: Margins | None
@@ -176,7 +174,7 @@ def fit(
         options = {"variables": int(not transposed) if equal else None, "whole": whole or kind is Penalised}
         steps = kind(rows, n_comps, axis, penalty, laplace, **options, progress=progress)
         run = _iterate(steps, max_iter, tol, progress)
-    return _fit(run, rows, found, offsets, transposed, whole=whole, equal=equal)
+    return _fit(run, rows, found, offsets, transposed, whole=whole)
 
 
 def _seen(matrix: sparse.csr_array, *, power: float | None, n_comps: int) -> Seen:
@@ -227,12 +225,10 @@ def fit_chunks(
         axis = 0 if center else None
         steps = Steps(found.rows, n_comps, axis, m_step.Penalty(), variables=1, whole=whole, progress=progress)
         run = _iterate(steps, 1, 0.0, progress)
-    return _fit(run, found.rows, found, offsets, transposed=False, whole=whole, equal=True)
+    return _fit(run, found.rows, found, offsets, transposed=False, whole=whole)
 
 
-def _fit(
-    run: "_Run", rows: Rows, found: Powered, offsets: Offsets | None, transposed: bool, *, whole: bool, equal: bool
-) -> Fit:
+def _fit(run: "_Run", rows: Rows, found: Powered, offsets: Offsets | None, transposed: bool, *, whole: bool) -> Fit:
     """Put together where EM ended and the scales: ``|Z| = |Y|^γ·exp(a + b)``."""
     a, b = (to_host(side) / found.tails.power for side in (run.step.mode.a, run.step.mode.b))
     if transposed:
@@ -244,7 +240,7 @@ def _fit(
         log_cols=log_cols - shift,
         tails=found.tails,
         offsets=offsets,
-        **_structure(run, rows, transposed, whole=whole, equal=equal),
+        **_structure(run, rows, transposed, whole=whole),
     )
 
 
@@ -271,10 +267,10 @@ def fit_without_noise(
         steps = Steps(rows, n_comps, axis, penalty, variables=variables, whole=whole, progress=progress)
         step = steps.without_noise()
     run = _Run(step, _of_one(step, "there is no noise to take away"))
-    return Structure(**_structure(run, rows, transposed, whole=whole, equal=equal))
+    return Structure(**_structure(run, rows, transposed, whole=whole))
 
 
-def _structure(run: "_Run", rows: Rows, transposed: bool, *, whole: bool, equal: bool) -> dict[str, Any]:
+def _structure(run: "_Run", rows: Rows, transposed: bool, *, whole: bool) -> dict[str, Any]:
     """Return the fields of :class:`Structure`, rows and columns in the order of the matrix; ``rows`` are those of ``Y``."""
     lead = run.step.lead
     factors = Factors(*(np.exp(2.0 * to_host(side)) for side in (run.step.mode.b, run.step.mode.a)))
@@ -287,7 +283,6 @@ def _structure(run: "_Run", rows: Rows, transposed: bool, *, whole: bool, equal:
         "rows": of_cols if transposed else of_rows,
         "cols": of_rows if transposed else of_cols,
         "spectrum": found.transposed() if found and transposed else found,
-        "equal": equal,
         "noise": lead.noise,
         "rank": lead.rank,
         "margins": margins,

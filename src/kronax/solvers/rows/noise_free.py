@@ -84,6 +84,10 @@ class NoiseFree:
         """Compute ``r``, (n,)."""
         return self.rows.each(_row_factors, self.factors)
 
+    def row_counts(self) -> np.ndarray:
+        """Return the numbers of entries of the rows, (n,)."""
+        return self.rows.each(_row_counts)
+
     def products(self, right: np.ndarray, offset: np.ndarray, dtype: DTypeLike = np.float64) -> np.ndarray:
         """Compute ``Z·right − 1·offsetᵀ``, (n, k)."""
         return self.rows.each(
@@ -166,6 +170,10 @@ def _row_factors(block: Block, factors: Factors) -> np.ndarray:
     if factors.rows is not None:
         return factors.rows[block.rows]
     return block.ones if factors.cols is None else block.counts / block.row_energies(factors.cols)
+
+
+def _row_counts(block: Block) -> np.ndarray:
+    return block.counts
 
 
 def _scaled(block: Block, factors: Factors) -> Block:
