@@ -156,8 +156,8 @@ def med_magma(
     joint
         With shrinkage: whether to fit the precision matrices of cells and genes jointly, as in the paper. If False,
         each is fitted with the other axis at its mean: structure that either axis could explain, such as the programs
-        that make cell types, is then in both, rather than divided between them; and every gene counts as much in that of the
-        genes, whatever its variance. In our benchmarks, separate fits never gave worse graphs, and gave better gene networks.
+        that make cell types, is then in both, rather than divided between them; and every gene counts as much in both, whatever
+        its variance. In our benchmarks, separate fits never gave worse graphs, and gave better gene networks.
         A ridge and an l1 penalty are always fitted jointly.
     n_comps
         Maximum number of embedding coordinates. Directions of the noise fade out below its edge, at the latest where the

@@ -63,7 +63,7 @@ def combine(
     Parameters
     ----------
     spectra
-        Of the noise-free matrices ``Z_k``, of unit mean square each.
+        Of the noise-free matrices ``Z_k``, of unit mean square each, or of their columns, of unit variance.
     embeddings
         Coordinates of their rows in the denoised ``Z_k``.
     members
