@@ -191,7 +191,7 @@ def grouped(genes: pd.DataFrame, by: str, bins: list[float], name: str) -> list[
             name.format(left=max(group.left, 0.0), right=group.right),
             f"{len(part):,}",
             f"{part['real'].mean():.0%}",
-            f"{part.loc[part['real'], 'partners'].mean():.2f}",
+            f"{part.loc[part['real'], 'partners'].mean():.2f}" if part["real"].any() else "",
         ]
         for group, part in genes.groupby(groups, observed=True)
     ]
