@@ -201,7 +201,7 @@ def test_is_what_the_equations_give(shape, center, rng):
     assert_close(dense(jointly.cols.precision), phi - t * np.eye(m), 1e-6)
     # each axis with the other at its mean, columns of unit variance, less if they have few entries: inverse covariances, in the unit in
     # which all diagonals are ½
-    share = np.minimum(1.0, (x != 0).sum(axis=0) / 20)
+    share = np.minimum(1.0, (x != 0).sum(axis=0) / 15)
     u, vt, e, f = shrunk_spectrum(d * np.sqrt(share / np.mean(d**2, axis=0)), df)
     inverse = 1.0 / np.append(e, [1.0 / (1.0 / e).mean()] * (n - df)), 1.0 / f
     for precision, vectors, values in (

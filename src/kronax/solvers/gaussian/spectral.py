@@ -16,7 +16,7 @@ from kronax.solvers.rows.noise_free import Factors, NoiseFree
 _ROUNDING, _ROUNDING_SINGLE = 1e-12, 1e-8
 _SEEN = 50  # directions, at least, that the energies of the noise leave out where they are signal
 _PROFILES = 8  # times that these energies are found
-_FEW = 20.0  # entries below which a variable has less than unit variance
+_FEW = 15.0  # entries below which a variable has less than unit variance
 _BELOW_EDGE = 0.75  # of the edge of the noise, at which weights reach zero at the lowest: measured
 
 
