@@ -219,7 +219,8 @@ def _units(variances: np.ndarray, still: np.ndarray, counts: np.ndarray) -> tupl
     Where there are few entries, variances become less than 1: a chance meeting of two of few would be a large correlation.
     """
     _require_variance(not still.all())
-    units = np.where(still, 1.0, np.sqrt(variances / np.minimum(1.0, np.maximum(counts, 1.0) / _FEW)))
+    share = np.minimum(1.0, np.maximum(counts, 1.0) / _FEW)
+    units = np.sqrt(np.where(still, 1.0, variances / share))
     return np.where(still, 0.0, 1.0 / units), units
 
 
