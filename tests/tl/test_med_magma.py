@@ -1408,3 +1408,17 @@ def test_rare_genes_do_not_lead(rng):
     edges = kx.get.edges(adata, axis="genes").head(15)
     places = np.stack([adata.var_names.get_indexer(edges[end]) for end in ("source", "target")])
     assert ((places[0] // 2 == places[1] // 2) & (places < 40).all(axis=0)).sum() >= 12
+
+
+@pytest.mark.filterwarnings("ignore:.*are negative", "ignore:.*did not vary", "ignore:.*show no structure")
+@pytest.mark.parametrize("n", [200, 40])
+def test_a_feature_of_a_huge_mean_hides_no_other(n, rng):
+    """Each is compared with itself: one that does not vary may have all of the energy."""
+    x = rng.normal(size=(n, 60))
+    x[:, 2] = x[:, 1] + 0.3 * x[:, 2]
+    huge, small = (ad.AnnData(np.column_stack([np.full(n, size), x])) for size in (3e7, 1.0))
+    for data in (huge, small):
+        kx.tl.gmgm(data, graphs="genes", n_neighbors=None)
+    found, expected = (data.varp["gmgm_precision"].toarray() for data in (huge, small))
+    assert not np.delete(found[0], 0).any() and found[2, 3] < 0
+    np.testing.assert_allclose(found, expected, atol=1e-9)

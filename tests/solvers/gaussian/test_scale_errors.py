@@ -138,6 +138,13 @@ def test_both_terms_leave_a_precision(own, means, deviations, monkeypatch):
     assert np.linalg.eigvalsh(dense(without_scale_errors(low_rank(own), means, deviations)))[0] > 0
 
 
+def test_the_other_term_is_fitted_again_where_one_is_limited(own, means, deviations, monkeypatch):
+    monkeypatch.setattr(
+        scale_errors, "slopes", lambda _, products: np.array([2.0, -90.0] if len(products) == 2 else [0.5])
+    )
+    assert without_scale_errors(low_rank(own), means, deviations).weights[-2] == 0.5
+
+
 def test_what_is_added_is_not_limited(own, means, deviations, monkeypatch):
     fitted_as((2.0, 3.0), monkeypatch)
     along = own @ (means * deviations)
