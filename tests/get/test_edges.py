@@ -47,6 +47,7 @@ def test_every_edge_once_the_strongest_first(adata):
             "partial_correlation": [0.4, -0.3, 0.2, 0.05],
             "p_value": [1e-9, 1e-6, 1e-4, 0.3],
             "q_value": [1e-8, 1e-5, 1e-3, 0.6],
+            "indirect": [False, False, False, False],
             "source_module": ["0", "0", "0", "0"],
             "target_module": ["0", "1", "0", "1"],
         }
@@ -97,6 +98,59 @@ def test_from_regulators(adata):
     assert list(kx.get.edges(adata, regulators=["e"]).columns) == list(table.columns)  # a gene without an edge
 
 
+def test_indirect_edges(adata):
+    """Whatever their signs; with regulators, if a third gene is joined by edges that are in the table."""
+    adata.varp["med_magma_precision"][[1, 3], [3, 1]] = 2 * 0.1  # b and d: a is joined to both more strongly
+    assert kx.get.edges(adata).set_index(["source", "target"])["indirect"].to_dict() == {
+        ("b", "c"): False,
+        ("a", "d"): False,
+        ("a", "b"): False,
+        ("b", "d"): True,
+        ("c", "d"): True,  # b is joined to both
+    }
+    of_regulators = kx.get.edges(adata, regulators=["d"]).set_index("target")["indirect"]
+    assert of_regulators.to_dict() == {"a": False, "b": False, "c": False}
+    assert kx.get.edges(adata, regulators=["b", "d"]).set_index(["source", "target"])["indirect"].loc["d", "c"]
+
+
+def test_judged_before_edges_are_left_out(adata):
+    adata.varp["med_magma_precision"][[1, 3], [3, 1]] = 2 * 0.1
+    adata.varp["med_magma_q_value"][[1, 3], [3, 1]] = 1e-9
+    table = kx.get.edges(adata, q_max=1e-8).set_index(["source", "target"])
+    assert table["indirect"].to_dict() == {("b", "c"): False, ("b", "d"): True}
+
+
+@pytest.mark.parametrize(("n_tested", "m"), [(None, 4), ([4, 4, 4, 3, 3], 3), ([1, 0, 1, 2, 0], 2)])
+def test_q_values_among_the_pairs_of_regulators(adata, n_tested, m):
+    """Benjamini and Hochberg over the pairs of d that were tested: all four, if that is not known, and never more than all pairs."""
+    if n_tested is not None:
+        adata.var["tested"], adata.uns["med_magma"]["n_tested_key"] = n_tested, "tested"
+    table = kx.get.edges(adata, regulators=["d"])
+    assert table["p_value"].tolist() == [1e-6, 0.3]
+    assert table["q_value"].tolist() == pytest.approx([m * 1e-6, min(m * 0.3 / 2, 1)])
+    assert len(kx.get.edges(adata, regulators=["d"], q_max=0.29)) == 1
+
+
+def test_pairs_that_were_not_tested_are_not_counted_among_the_regulators(adata):
+    """They have p = 1, and would make q-values smaller if they were."""
+    adata.varp["med_magma_p_value"][[2, 3], [3, 2]] = adata.varp["med_magma_q_value"][[2, 3], [3, 2]] = 1.0
+    adata.var["tested"], adata.uns["med_magma"]["n_tested_key"] = [1, 0, 0, 1, 0], "tested"
+    table = kx.get.edges(adata, regulators=["d"])
+    assert table["q_value"].iloc[0] == pytest.approx(1e-6) and not table["q_value"].iloc[1] < 1
+
+
+def test_of_all_pairs_among_all_genes():
+    """With every gene a regulator, they are those of the graph, which ranks p-values up to .3."""
+    x = kx.datasets.kronecker_sum(200, 60, noise=0.3)
+    kx.tl.med_magma(x, graphs="genes", n_neighbors=None)
+    np.testing.assert_array_equal(x.var["med_magma_n_tested"], 59)
+    all_genes = kx.get.edges(x, regulators=x.var_names).drop_duplicates("p_value").set_index("p_value")["q_value"]
+    plain = kx.get.edges(x).drop_duplicates("p_value").set_index("p_value")["q_value"]
+    some = plain[plain < 0.3]
+    assert (some < 0.05).any()
+    np.testing.assert_allclose(all_genes.loc[some.index], some, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -127,7 +181,7 @@ def test_significant_ones_alone(adata):
 
 def test_what_the_graph_lacks_is_no_column(adata):
     del adata.uns["med_magma"]["p_value_key"], adata.uns["med_magma"]["q_value_key"], adata.var["gene_module"]
-    assert list(kx.get.edges(adata)) == ["source", "target", "weight", "partial_correlation"]
+    assert list(kx.get.edges(adata)) == ["source", "target", "weight", "partial_correlation", "indirect"]
     with pytest.raises(KeyError, match=r"no q-values\. Run kx\.tl\.med_magma"):
         kx.get.edges(adata, q_max=0.05)
     del adata.uns["med_magma"]["precision_key"]

@@ -1,15 +1,16 @@
-"""The edges of a stored graph: each once, with its weight, partial correlation, p- and q-value."""
+"""The edges of a stored graph: each once, with its weight, partial correlation, p- and q-value, and whether it may be indirect."""
 
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from anndata import AnnData
 from mudata import MuData
-from scipy import sparse
+from scipy import sparse, stats
 
 from kronax._data.partial_correlations import partial_correlations
 from kronax._data.stored_graph import Axis, Graph, holds, stored_graph, stored_matrix
 from kronax.solvers import checks
+from kronax.solvers.graph.triangles import weakest_of_three
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Edges:
         None if the graph has no precision.
     p_value, q_value
         None if the graph has none; NaN for an edge without.
+    indirect
+        Whether a third vertex is joined to both ends by partial correlations that are larger; None for cells, and without a precision.
     """
 
     first: np.ndarray
@@ -34,6 +37,7 @@ class Edges:
     partial_correlation: np.ndarray | None
     p_value: np.ndarray | None
     q_value: np.ndarray | None
+    indirect: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.first)
@@ -50,8 +54,10 @@ class Edges:
         return replace(self, **{name: values[which] for name, values in found.items() if values is not None})
 
 
-def read(data: AnnData | MuData, neighbors_key: str, axis: Axis, q_max: float | None = None) -> Edges:
-    """Read the edges of a graph, those with ``q ≤ q_max`` alone if this is given, the strongest first."""
+def read(
+    data: AnnData | MuData, neighbors_key: str, axis: Axis, q_max: float | None = None, of: np.ndarray | None = None
+) -> Edges:
+    """Read the edges of a graph, the strongest first: of some vertices alone, (n,) bool, and with ``q ≤ q_max``, if these are given."""
     connectivities = stored_graph(data, neighbors_key, axis)
     connectivities = sparse.csr_array(connectivities.maximum(connectivities.T))
     if q_max is not None:
@@ -67,9 +73,37 @@ def read(data: AnnData | MuData, neighbors_key: str, axis: Axis, q_max: float | 
         None if signed is None else _at(signed, first, second),
         *(_significance(data, neighbors_key, axis, what, first, second) for what in ("p_value", "q_value")),
     )
+    if of is not None:
+        found = _among(found, of, data, neighbors_key)
+    if signed is not None and axis == "var":
+        strength = np.abs(found.partial_correlation)
+        found = replace(found, indirect=weakest_of_three(found.first, found.second, strength))
     if q_max is not None:
         found = found.chosen(found.q_value <= q_max)
     return found.chosen(found.order(axis))
+
+
+def _among(found: Edges, some: np.ndarray, data: AnnData, neighbors_key: str) -> Edges:
+    """Choose the edges of some genes, and compare their p-values with those of these genes' pairs alone.
+
+    ``q_i = min_{k ≥ i} m p_(k)/k`` with ``m`` the number of these pairs that were tested. Pairs that are no edge are not counted in
+    ``k``, so that q-values are no less than they should be.
+    """
+    found = found.chosen(some[found.first] | some[found.second])
+    if found.q_value is None:
+        return found
+    tested = found.p_value < 1  # which NaN is not, and no pair that was not tested
+    p_values, q_values = found.p_value[tested], np.full(len(found), np.nan)
+    share = _n_tested(data, neighbors_key, some) / max(1, len(p_values))
+    q_values[tested] = np.minimum(stats.false_discovery_control(p_values) * share, 1.0)
+    return replace(found, q_value=q_values)
+
+
+def _n_tested(data: AnnData, neighbors_key: str, some: np.ndarray) -> float:
+    """Count the pairs of some genes with all that were tested; those between two of them may count twice."""
+    key = data.uns[neighbors_key].get("n_tested_key")
+    of_each = data.var[key].to_numpy(float) if key in data.var else np.full(len(some), len(some) - 1.0)
+    return min(of_each[some].sum(), of_each.sum() / 2)
 
 
 def require_q_values(data: AnnData | MuData, neighbors_key: str, axis: Axis, q_max: float) -> None:

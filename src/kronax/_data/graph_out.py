@@ -128,13 +128,16 @@ def feature_graph(
     q_max: float | None,
     *,
     progress: bool,
-) -> dict[str, sparse.csr_array]:
-    """Return connectivities, distances, signed precision and, unless it is sparse, p- and q-values of one matrix' features."""
+) -> tuple[dict[str, sparse.csr_array], np.ndarray | None]:
+    """Return connectivities, distances and signed precision of one matrix' features and, unless that is sparse, p- and q-values.
+
+    With how many others every feature was tested comes second.
+    """
     precision, shift = learnt.features[name], mean_diagonal(learnt.cells.precision)
     p = len(precision)
     if isinstance(precision, Sparse):
         graph = _precision_graph(precision, shift, min(n_neighbors or p, p - 1), weights, progress)
-        return _matrices(graph, precision, complete=n_neighbors is None)
+        return _matrices(graph, precision, complete=n_neighbors is None), None
     part = learnt.parts[name]
     precision, to_test, along = _estimates(precision, part)
     samples = Samples(part.margins.skewness, found.rows.col_counts, found.rows.shape[0], along)
@@ -143,14 +146,14 @@ def feature_graph(
         pairs = test.edges(q_max)
         graph = graph_of_pairs(to_test, shift, pairs, absolute=weights == "absolute")
         graphs = _matrices(graph, None, complete=False) | {"precision": on_pairs(to_test, pairs)}
-        return graphs | _values(test, graphs["precision"], shift)
+        return graphs | _values(test, graphs["precision"], shift), test.n_tested
     complete = n_neighbors is None
     k = p - 1 if complete else min(n_neighbors, p - 1)
     graphs = _matrices(_precision_graph(precision, shift, k, weights, progress), precision, complete=complete)
     tested = graphs["precision"]
     if to_test is not precision:
         tested = all_entries(to_test) if complete else _where(to_test, tested)
-    return graphs | _values(test, tested, shift)
+    return graphs | _values(test, tested, shift), test.n_tested
 
 
 def _estimates(precision: Precision, part: em.Structure) -> tuple[Precision, Precision, np.ndarray]:
@@ -217,6 +220,7 @@ def write(
     learnt: Learnt,
     cells: dict[str, sparse.csr_array],
     features: dict[str, dict[str, sparse.csr_array]],
+    n_tested: dict[str, np.ndarray | None],
     params: dict[str, Any],
     named: Mapping[str, batches.Named | None],
 ) -> None:
@@ -238,14 +242,18 @@ def write(
             if any("precision" in graph for graph in (cells, *features.values()))
             else {}
         ),
-        **{f"{kind}_key": getattr(names, kind) for kind in TESTS if any(kind in graph for graph in features.values())},
+        **(
+            {f"{kind}_key": getattr(names, kind) for kind in (*TESTS, "n_tested")}
+            if any(tested is not None for tested in n_tested.values())
+            else {}
+        ),
         "params": without_none(params),
         "version": version("kronax"),
     }
     layers = layers_of(data, params["layer"])
     for name, part in modalities(data).items():
         found, fit = matrices.counts[name], learnt.parts[name]
-        _write_features(part, names, found, fit, features[name])
+        _write_features(part, names, found, fit, features[name], n_tested[name])
         of_batches = _write_batches(part, names, found, fit, named.get(name))
         part.uns[names.uns] = (
             common
@@ -321,11 +329,14 @@ def _write_features(
     found: Counts,
     fit: em.Structure,
     graph: dict[str, sparse.csr_array],
+    n_tested: np.ndarray | None,
 ) -> None:
     n, p = found.shape
     for kind, matrix in graph.items():
         adata.varp[getattr(names, kind)] = expand_square(matrix, found.genes, p)
     adata.varm[names.varm] = expand(fit.cols.embedding, found.genes, p)
+    if n_tested is not None:
+        adata.var[names.n_tested] = expand(n_tested, found.genes, p).astype(np.int64)
     if isinstance(fit, em.Fit):
         adata.obs[names.log_scale] = expand(fit.log_rows, found.cells, n, fill=np.nan)
         adata.var[names.log_scale] = expand(fit.log_cols, found.genes, p, fill=np.nan)
@@ -386,14 +397,11 @@ def finish(
         if graphs != "genes"
         else {}
     )
-    features = {
-        name: feature_graph(
-            learnt, name, matrices.counts[name], n_neighbors, weights, settings.get("q_max"), progress=progress
-        )
-        if graphs != "cells"
-        else {}
-        for name in parts
-    }
+    features, n_tested = dict.fromkeys(parts, {}), dict.fromkeys(parts)
+    for name in parts if graphs != "cells" else ():
+        counts, q_max = matrices.counts[name], settings.get("q_max")
+        found = feature_graph(learnt, name, counts, n_neighbors, weights, q_max, progress=progress)
+        features[name], n_tested[name] = found
     _require_finite(*(matrix.data for graph in (cells, *features.values()) for matrix in graph.values()))
     params = {
         "method": method,
@@ -403,7 +411,7 @@ def finish(
         **settings,
     }
     data = data.copy() if copy else data
-    write(data, key_added, matrices, learnt, cells, features, params, named)
+    write(data, key_added, matrices, learnt, cells, features, n_tested, params, named)
     for name, part in modalities(data).items():
         warn_of_isolated(part, matrices.counts[name], name)
         if named.get(name):

@@ -46,6 +46,7 @@ class GraphKeys(NamedTuple):
     precision: str  # obsp and varp
     p_value: str  # varp
     q_value: str  # varp
+    n_tested: str  # var
     obsm: str
     varm: str
     log_scale: str  # obs and var; with batches varm
@@ -64,6 +65,7 @@ def graph_keys(key_added: str) -> GraphKeys:
         precision=f"{key_added}_precision",
         p_value=p_value(key_added),
         q_value=q_value(key_added),
+        n_tested=f"{key_added}_n_tested",
         obsm=f"X_{key_added}",
         varm=key_added,
         log_scale=log_scale(key_added),

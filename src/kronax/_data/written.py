@@ -39,6 +39,7 @@ def of_genes(key: str, matrices: Iterable[str] = keys.OF_GENES, *, scales: bool 
     """Name the places of a gene graph, and of the scales."""
     names = keys.graph_keys(key)
     found = [*(("varp", getattr(names, matrix)) for matrix in matrices), ("varm", names.varm)]
+    found += [("var", names.n_tested)] if "p_value" in matrices else []
     return [*found, *((part, names.log_scale) for part in ("obs", "var", "varm"))] if scales else found
 
 

@@ -42,13 +42,13 @@ def edges(
         Key in ``uns`` that describes the graph.
     q_max
         Only edges whose :math:`q` value is at most this, from 0 (excluded) to 1; all edges if None. Of those with
-        :math:`q ≤ 0.05`, about one in twenty is expected to be false.
+        :math:`q ≤ 0.05`, about one in twenty is expected to be false. With `regulators`, among their own edges.
     modules
         Column of ``var`` with the modules of genes. If there is none of this name, the table has no columns of modules.
     regulators
         Names of genes that may regulate others, such as transcription factors. Then only their edges are in the table, from every
-        regulator to its neighbours, with their rank. Names that `data` does not have are passed over; how many there are, and how
-        many have no edge, is logged.
+        regulator to its neighbours, with their rank, and what is compared with other edges, :math:`q` values and ``indirect``, is compared
+        with these alone. Names that `data` does not have are passed over; how many there are, and how many have no edge, is logged.
     gene_symbols
         Column of ``var`` with the names to give, and those that `regulators` has; ``var_names`` if None, and for genes whose name
         is missing.
@@ -65,8 +65,11 @@ def edges(
     ``partial_correlation`` : float64
         With its sign; if the graph has a precision.
     ``p_value``, ``q_value`` : float64
-        Significance of the partial correlation, and the share of false edges among all pairs of genes that are at least as
+        Significance of the partial correlation, and the share of false edges among all pairs of genes, or all with a regulator, that are at least as
         significant; if the graph has them. NaN for edges that were not tested.
+    ``indirect`` : bool
+        Of genes whose graph has a precision: whether a third gene has stronger edges to both ends, and may explain this one. Such edges are
+        often those of two targets of one regulator; in a group of genes that all depend on each other, most edges are.
     ``source_module``, ``target_module`` : str
         Modules of both ends, if genes have modules; missing for a gene in none. An edge within a module has the same twice.
 
@@ -87,7 +90,7 @@ def edges(
 
     References
     ----------
-    :cite:t:`Andrew2026`, for the graphs; :cite:t:`Benjamini1995`, for false discovery rates.
+    :cite:t:`Andrew2026`, for the graphs; :cite:t:`Benjamini1995`, for false discovery rates; :cite:t:`Margolin2006`, for indirect edges.
 
     Examples
     --------
@@ -97,7 +100,7 @@ def edges(
     >>> kx.tl.gene_modules(adata)
     >>> table = kx.get.edges(adata)
     >>> [name for name in table if "value" not in name]
-    ['source', 'target', 'weight', 'partial_correlation', 'source_module', 'target_module']
+    ['source', 'target', 'weight', 'partial_correlation', 'indirect', 'source_module', 'target_module']
     >>> len(table) == adata.varp["med_magma_connectivities"].nnz // 2
     True
     """
@@ -108,9 +111,10 @@ def edges(
     names = _names(data, axis, gene_symbols)
     if regulators is not None:
         regulators = _known_regulators(names, regulators)
-    found = stored.read(data, neighbors_key, side, q_max)
+    of = None if regulators is None else np.isin(names, list(regulators))
+    found = stored.read(data, neighbors_key, side, q_max, of)
     table = {"source": names[found.first], "target": names[found.second], "weight": found.weight}
-    for name in ("partial_correlation", "p_value", "q_value"):
+    for name in ("partial_correlation", "p_value", "q_value", "indirect"):
         if (values := getattr(found, name)) is not None:
             table[name] = values
     if axis == "genes" and modules in data.var:

@@ -204,6 +204,8 @@ def med_magma(
         scales, the spectrum of the cells and how rare genes are; where the data have little structure, the entry of a ridge
         estimate is tested in its place: see :doc:`/methods`. Both are 1 for pairs that are expected together
         in fewer than 10 cells, which are not tested, and q is 1 where p is above 0.3. Not with an l1 penalty.
+    ``adata.var["key_n_tested"]`` : int64
+        With how many other genes every gene was tested. Not with an l1 penalty.
 
     Also:
 
@@ -216,7 +218,7 @@ def med_magma(
         other than zero. ``adata.var["key_log_scale"]`` is then what all batches have in common.
     ``adata.uns["key"]`` : dict
         What scanpy's ``neighbors_key`` needs (``connectivities_key``, ``distances_key``, ``params``), and
-        ``precision_key``, ``p_value_key``, ``q_value_key``, ``converged``, ``reason``, ``n_iter``, ``objective`` (negative log-likelihood per entry after
+        ``precision_key``, ``p_value_key``, ``q_value_key``, ``n_tested_key``, ``converged``, ``reason``, ``n_iter``, ``objective`` (negative log-likelihood per entry after
         every step, including a discarded one, with the penalty if it is a ridge; ½ for white noise; with shrinkage and
         ``joint=False`` the mean over the separate fits of both axes), ``strength`` of the penalty, ``rank`` and ``noise``
         (number of directions beyond the edge of the noise, and the standard deviation of the white noise that the coordinates

@@ -275,12 +275,11 @@ class PairTest:
         self._height = max(1, _PAIRS // self.p)
 
     @cached_property
-    def n_tested(self) -> int:
-        """Number of pairs that are tested."""
-        counts = np.sort(self.samples.counts)
+    def n_tested(self) -> np.ndarray:
+        """Number of other variables with which every one is tested, (p,)."""
+        counts = self.samples.counts
         least = np.ceil(FEWEST_TOGETHER * self.samples.n / counts)
-        n_ordered = (self.p - np.searchsorted(counts, least)).sum() - (counts >= least).sum()  # not with themselves
-        return int(n_ordered) // 2
+        return self.p - np.searchsorted(np.sort(counts), least) - (counts >= least)  # not with itself
 
     @cached_property
     def null(self) -> Null:
@@ -320,7 +319,7 @@ class PairTest:
     def _q_values(self) -> np.ndarray:
         """``min_{k ≥ i} m p_(k) / k`` (Benjamini and Hochberg 1995): the ``k`` largest scores have ``p ≤ p_(k)``."""
         k = np.arange(len(self._ranked), 0, -1)
-        return np.minimum(np.minimum.accumulate(self.n_tested * _two_sided(self._ranked) / k), 1.0)
+        return np.minimum(np.minimum.accumulate(self.n_tested.sum() / 2 * _two_sided(self._ranked) / k), 1.0)
 
     def _pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yield the tested pairs ``j < l`` and their scores, block after block."""
