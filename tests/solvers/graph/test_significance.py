@@ -334,3 +334,18 @@ def test_tails_that_are_not_light_are_left_alone(p, heavy, rng):
     every += every.T
     null = Null.of(Samples(np.zeros(p), np.full(p, 100.0), 100), every, np.arange(p), ~np.eye(p, dtype=bool))
     assert -0.02 < null.kurtosis <= 0.0
+
+
+def test_what_may_be_chance_is_taken_off_light_tails(rng):
+    """The more so the fewer pairs there are: of an excess κ that n pairs show, ``κ − 4·24/(0.3665 n κ)`` is left."""
+    p, dim = 300, 40
+    expected = -6 / (dim + 2)
+    taken = 4 * 24 / (0.3665 * p * (p - 1) / 2 * expected)
+    found = []
+    for _ in range(12):
+        z = rng.normal(size=(dim, p))
+        z /= np.linalg.norm(z, axis=0)
+        samples = Samples(np.zeros(p), np.full(p, float(dim)), dim)
+        found.append(Null.of(samples, z.T @ z, np.arange(p), ~np.eye(p, dtype=bool)).kurtosis)
+    assert taken < 0.25 * expected
+    assert np.mean(found) == pytest.approx(expected - taken, abs=0.02)
