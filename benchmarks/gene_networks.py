@@ -31,6 +31,7 @@ from kronax.solvers.graph.significance import FEWEST_TOGETHER
 PARTS = ("null", "discoveries", "precision", "models", "curated", "replication")
 LEVELS = (0.05, 0.2)
 N_PAIRS = 100_000
+APART = (5, 25, 100)  # steps between the cells of one history, of which 62 are the memory of a gene
 DEPTHS = 50  # cells of about equal depth, between which values are exchanged
 
 
@@ -447,6 +448,12 @@ def simulated_sets() -> Iterator[Regulated]:
                 name = f"{n_regulators} regulators, {n_types} × {n_each} cells, noise {noise:g}"
                 yield regulated(name, cells, network)
                 yield regulated(f"{name}, sequenced", sequenced(cells, rng), network)
+        for apart in APART:
+            rng = np.random.default_rng(apart)
+            cells = simulate(network, 6, 300, 0.2, rng, apart)
+            name = f"{n_regulators} regulators, 6 × 300 cells, noise 0.2, {apart} steps apart"
+            yield regulated(name, cells, network)
+            yield regulated(f"{name}, sequenced", sequenced(cells, rng), network)
 
 
 def regulated(name: str, cells: Cells, network: Network) -> Regulated:

@@ -37,6 +37,7 @@ NEIGHBORS = (5, 15, 40)
 KINDS = ("true", "rest", "noise")  # of modules that were found
 BINS = (0.0, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)  # of stability
 RANKS = [0.0, 0.1, 0.25, 0.5, 0.75, 1.0]
+Q_VALUES = [0.0, 1e-3, 0.05, 0.2, 0.3, 1.0]
 
 
 def main() -> None:
@@ -65,6 +66,9 @@ def main() -> None:
     rows = grouped(genes[genes["n_neighbors"] == 15], "rank", RANKS, "up to {right:.0%}")
     columns = ["rank in the module, by weighted degree", *columns[1:]]
     print("\n" + table("Rank of a gene, 15 neighbours", columns, rows, markdown=args.markdown))
+    rows = grouped(genes[genes["n_neighbors"] == 15], "q_value", Q_VALUES, "up to {right:g}")
+    columns = ["smallest q-value of its edges in the module", *columns[1:]]
+    print("\n" + table("q-value of a gene, 15 neighbours", columns, rows, markdown=args.markdown))
     known = modules.dropna(subset=["ami"]).groupby("data", sort=False)[["agreement", "ami"]]
     rows = [[name, f"{part['agreement'].mean():.2f}", f"{part['ami'].mean():.2f}"] for name, part in known]
     print("\n" + table("Agreement", ["", "agreement", "AMI with the true modules"], rows, markdown=args.markdown))
@@ -152,7 +156,7 @@ def described(adata: AnnData, name: str, n_neighbors: int) -> tuple[pd.DataFrame
     genes = pd.DataFrame({"stability": var["gene_module_stability"].to_numpy(), "real": known, "partners": partners})
     ranked = kx.get.modules(adata).set_index("gene")
     ranked["rank"] /= ranked.groupby("module", observed=True)["rank"].transform("max")
-    genes["rank"] = ranked["rank"].reindex(adata.var_names).to_numpy()
+    genes[["rank", "q_value"]] = ranked[["rank", "q_value"]].reindex(adata.var_names).to_numpy()
     return modules, genes[code >= 0].assign(data=name, n_neighbors=n_neighbors)
 
 
@@ -184,7 +188,7 @@ def counted(modules: pd.DataFrame, judge: str) -> list[str]:
 
 
 def grouped(genes: pd.DataFrame, by: str, bins: list[float], name: str) -> list[list[str]]:
-    """Count genes of about the same stability or rank, those of a true module, and average for these the share of their module that is of it."""
+    """Count genes of about the same stability, rank or q-value, those of a true module, and average for these the share of their module that is of it."""
     groups = pd.cut(genes[by], bins, include_lowest=True)
     return [
         [

@@ -55,8 +55,13 @@ def random_network(n_genes: int, n_regulators: int, rng: np.random.Generator) ->
     return Network(np.array(edges), n_genes)
 
 
-def simulate(network: Network, n_types: int, n_each: int, noise: float, rng: np.random.Generator) -> Cells:
-    """Draw concentrations of cells, each with a history of its own, in the steady state of its type."""
+def simulate(
+    network: Network, n_types: int, n_each: int, noise: float, rng: np.random.Generator, apart: int | None = None
+) -> Cells:
+    """Draw concentrations of cells in the steady state of their type.
+
+    Each has a history of its own; or all cells of a type are taken from one history, so many steps apart, as SERGIO does.
+    """
     sources, targets = network.edges.T
     strength = rng.uniform(1, 5, len(sources)) * np.where(rng.random(len(sources)) < 0.4, -1, 1)
     shape = n_types, network.n_genes
@@ -64,12 +69,23 @@ def simulate(network: Network, n_types: int, n_each: int, noise: float, rng: np.
     production[:, targets] = 0.0
     steady, half = _steady(network, production, strength)
     types = np.repeat(np.arange(n_types), n_each)
-    x, production = steady[types], production[types]
-    for _ in range(STEPS):
-        made, lost = production + _regulated(x, network, strength, half), DECAY * x
-        drift = (made - lost) * STEP
-        x = np.maximum(x + drift + noise * np.sqrt(STEP * (made + lost)) * rng.standard_normal(x.shape), 0)
-    return Cells(x, types)
+    histories = types if apart is None else np.arange(n_types)
+    x, production = steady[histories], production[histories]
+
+    def later(x: np.ndarray, steps: int) -> np.ndarray:
+        for _ in range(steps):
+            made, lost = production + _regulated(x, network, strength, half), DECAY * x
+            drift = (made - lost) * STEP
+            x = np.maximum(x + drift + noise * np.sqrt(STEP * (made + lost)) * rng.standard_normal(x.shape), 0)
+        return x
+
+    x = later(x, STEPS)
+    if apart is None:
+        return Cells(x, types)
+    cells = np.empty((n_types, n_each, network.n_genes))
+    for number in range(n_each):
+        x = cells[:, number] = later(x, apart)
+    return Cells(cells.reshape(len(types), -1), types)
 
 
 def sequenced(cells: Cells, rng: np.random.Generator) -> Cells:

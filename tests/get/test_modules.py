@@ -57,6 +57,20 @@ def test_columns(adata, tmp_path):
     pd.testing.assert_frame_equal(kx.get.modules(ad.read_h5ad(tmp_path / "a.h5ad"), min_cells=2), table)
 
 
+def test_the_smallest_q_value_of_a_gene_within_its_module(adata):
+    """Not that of an edge that leaves it; NaN for a gene all of whose edges were not tested, or leave it."""
+    q_values = np.zeros((13, 13))
+    q_values[0, 1:6] = 0.01, 0.2, 0.3, 0.4, 0.5
+    q_values[8, 9] = 1e-5
+    q_values[9, 2] = 0.1
+    q_values[10, 0] = 1e-9
+    adata.varp["q"] = sparse.csr_matrix(q_values + q_values.T)
+    adata.uns["med_magma"]["q_value_key"] = "q"
+    found = kx.get.modules(adata).set_index("gene")["q_value"]
+    expected = [0.01, 0.01, 0.1, 0.3, 0.4, 0.5, np.nan, np.nan, 1e-5, 1e-5, np.nan, np.nan]
+    np.testing.assert_array_equal(found.loc[[f"g{j}" for j in range(12)]], expected)
+
+
 def test_modules_of_others(adata):
     """A column that kx.tl.gene_modules did not write has no stability, and nothing is known of noise."""
     adata.var["mine"] = np.where(np.arange(13) < 6, "A", "B")

@@ -102,7 +102,8 @@ def _among(found: Edges, some: np.ndarray, data: AnnData, neighbors_key: str) ->
 def _n_tested(data: AnnData, neighbors_key: str, some: np.ndarray) -> float:
     """Count the pairs of some genes with all that were tested; those between two of them may count twice."""
     key = data.uns[neighbors_key].get("n_tested_key")
-    of_each = data.var[key].to_numpy(float) if key in data.var else np.full(len(some), len(some) - 1.0)
+    most = len(some) - 1.0
+    of_each = data.var[key].fillna(most).to_numpy(float) if key in data.var else np.full(len(some), most)
     return min(of_each[some].sum(), of_each.sum() / 2)
 
 
@@ -117,7 +118,7 @@ def significant(adata: AnnData, neighbors_key: str, graph: Graph, q_max: float) 
     require_q_values(adata, neighbors_key, "var", q_max)
     q_values, _ = stored_matrix(adata, neighbors_key, "var", "q_value")
     entries = graph.tocoo()
-    kept = _known(q_values, entries.row, entries.col) <= q_max  # NaN is not
+    kept = known(q_values, entries.row, entries.col) <= q_max  # NaN is not
     return sparse.csr_array((entries.data[kept], (entries.row[kept], entries.col[kept])), shape=graph.shape)
 
 
@@ -126,7 +127,7 @@ def _significance(
 ) -> np.ndarray | None:
     if not holds(data, neighbors_key, axis, what):
         return None
-    return _known(stored_matrix(data, neighbors_key, axis, what)[0], first, second)
+    return known(stored_matrix(data, neighbors_key, axis, what)[0], first, second)
 
 
 def _at(matrix: Graph, row: np.ndarray, col: np.ndarray) -> np.ndarray:
@@ -134,7 +135,7 @@ def _at(matrix: Graph, row: np.ndarray, col: np.ndarray) -> np.ndarray:
     return np.asarray(matrix[row, col], np.float64).ravel() if len(row) else np.zeros(0)
 
 
-def _known(matrix: Graph, row: np.ndarray, col: np.ndarray) -> np.ndarray:
-    """Return the values of pairs, NaN where none is stored: p and q are never 0."""
+def known(matrix: Graph, row: np.ndarray, col: np.ndarray) -> np.ndarray:
+    """Return the p- or q-values of pairs, NaN where none is stored: they are never 0."""
     found = _at(matrix, row, col)
     return np.where(found == 0, np.nan, found)

@@ -8,6 +8,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from kronax._data import objects
+from kronax._data.edges import known
 from kronax._data.matrix import Counts
 from kronax._data.stored_graph import Graph
 from kronax._data.written import params_of
@@ -71,6 +72,15 @@ def within(graph: Graph, module_of: pd.Categorical) -> tuple[sparse.coo_array, n
     kept = (codes[edges.row] == codes[edges.col]) & (codes[edges.row] >= 0) & (edges.data > 0)
     row, col = edges.row[kept], edges.col[kept]
     return sparse.coo_array((edges.data[kept], (row, col)), shape=graph.shape), codes[row]
+
+
+def smallest_q(graph: Graph, module_of: pd.Categorical, q_values: Graph) -> np.ndarray:
+    """Find the smallest q-value of every gene's edges within its module: (p,), NaN where none is known."""
+    edges, _ = within(graph, module_of)
+    found, of_edges = np.full(graph.shape[0], np.nan), known(q_values, edges.row, edges.col)
+    for end in (edges.row, edges.col):
+        np.fmin.at(found, end, of_edges)
+    return found
 
 
 def _degree(edges: sparse.coo_array, weights: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from kronax._data.modules import categorical, indicator, within
+from kronax._data.modules import categorical, indicator, smallest_q
 from kronax._data.stored_graph import Graph
 from kronax.solvers.communities.consensus import consensus
 from kronax.solvers.communities.igraph_edges import edges_of
@@ -93,12 +93,5 @@ def _any_pairs(n: int, n_edges: int, rng: np.random.Generator) -> np.ndarray:
 
 def _share_significant(graph: Graph, module_of: pd.Categorical, q_values: Graph) -> np.ndarray:
     """Compute the share of every module's genes that have a significant edge to another one of it."""
-    edges, _ = within(graph, module_of)
-    if edges.nnz:
-        q = np.asarray(q_values[edges.row, edges.col]).ravel()
-        chosen = (q > 0) & (q <= SIGNIFICANT)
-        tied = np.union1d(edges.row[chosen], edges.col[chosen])
-    else:
-        tied = np.zeros(0, int)
-    members = indicator(module_of)
-    return np.asarray(members[tied].sum(axis=0)).ravel() / np.asarray(members.sum(axis=0)).ravel()
+    tied = smallest_q(graph, module_of, q_values) <= SIGNIFICANT
+    return pd.Series(tied).groupby(module_of, observed=False).mean().to_numpy()
