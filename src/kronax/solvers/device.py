@@ -143,7 +143,11 @@ def symmetric(upper: Matrix) -> Matrix:
     if isinstance(upper, Array):
         with jax.enable_x64(True):
             return jnp.triu(upper) + jnp.triu(upper, 1).T
-    full = upper.copy()
+    return mirrored(upper.copy())
+
+
+def mirrored(full: np.ndarray) -> np.ndarray:
+    """Return a matrix on the host, of which the upper triangle counts, with that in place of the lower one."""
     for start in range(0, len(full), _TILE):
         here, below = slice(start, start + _TILE), slice(start + _TILE, None)
         full[below, here] = full[here, below].T

@@ -5,6 +5,7 @@ import pytest
 from scipy import sparse
 
 from kronax.solvers.gaussian import precision
+from kronax.solvers.gaussian import vectors as of_vectors
 from kronax.solvers.gaussian.precision import LowRank, Partial, Sparse, Whole, dense
 from kronax.solvers.gaussian.vectors import Held, quadratic
 
@@ -52,6 +53,23 @@ def test_quadratic(dtype, tolerance, signs, rng):
     assert found.dtype == dtype
     np.testing.assert_array_equal(found, found.T)
     np.testing.assert_allclose(found, (vectors.astype(np.float64) * weights) @ vectors.T, atol=100 * tolerance)
+
+
+def test_quadratic_takes_some_columns_at_a_time(rng, monkeypatch):
+    monkeypatch.setattr(of_vectors, "_COLUMNS", 4)
+    vectors, weights = rng.normal(size=(30, 21)), rng.normal(size=21)
+    np.testing.assert_allclose(quadratic(vectors, weights), (vectors * weights) @ vectors.T, atol=1e-12)
+
+
+@DTYPES
+def test_partial_correlations_are_exactly_symmetric(dtype, tolerance, rng):
+    low_rank, full = example(rng, dtype)
+    found, size = dense(Partial(low_rank)), np.sqrt(np.diag(full))
+    expected = full / size / size[:, None]
+    np.fill_diagonal(expected, 0.5)
+    np.testing.assert_array_equal(found, found.T)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance / size.min() ** 2)
+    np.testing.assert_allclose(dense(low_rank), full, rtol=0, atol=tolerance)
 
 
 def test_held(rng, monkeypatch):

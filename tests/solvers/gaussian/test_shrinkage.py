@@ -61,6 +61,13 @@ def test_averages_need_no_other_eigenproblem(p, n, rng):
     np.testing.assert_allclose(found, shown_around(e, e, p, n, width), rtol=1e-8)
 
 
+def test_some_points_at_a_time(rng, monkeypatch):
+    _, e, _ = sample(rng, 60, 200)
+    whole = shrinkage.leave_one_out(e, 60, 200)
+    monkeypatch.setattr(shrinkage, "_CHUNK", 7 * 60)
+    np.testing.assert_allclose(shrinkage.leave_one_out(e, 60, 200), whole, rtol=1e-12)
+
+
 @SIZES
 def test_is_what_a_sample_left_out_shows(p, n, rng):
     _, e, _ = sample(rng, p, n)

@@ -11,7 +11,15 @@ import kronax as kx
 from kronax.solvers.gaussian.precision import LowRank, Whole, dense
 from kronax.solvers.gaussian.vectors import Held
 from kronax.solvers.graph import significance
-from kronax.solvers.graph.significance import FEWEST_TOGETHER, Null, PairTest, Samples, _normal, _share_of_skewness
+from kronax.solvers.graph.significance import (
+    FEWEST_TOGETHER,
+    Null,
+    PairTest,
+    Samples,
+    _normal,
+    _places,
+    _share_of_skewness,
+)
 
 P = 450  # 10⁵ pairs
 
@@ -73,6 +81,13 @@ def test_scores_rise(skewness):
     np.testing.assert_allclose(_normal(-u, np.full(500, -skewness), 1.0), -scores, atol=1e-4)
 
 
+@pytest.mark.parametrize("n_bounds", [0, 1, 19, 255])
+def test_places_are_those_that_a_search_finds(n_bounds, rng):
+    bounds, values = np.sort(rng.random(n_bounds)), rng.random(500)
+    values[:n_bounds] = bounds
+    np.testing.assert_array_equal(_places(bounds, values), np.searchsorted(bounds, values, side="right"))
+
+
 def test_scores_of_poisson_counts(rng):
     """Two rare events, independent of each other, are seen together a number of times that is a Poisson variable."""
     mean = 12.0
@@ -118,14 +133,15 @@ def test_q_values_are_those_of_benjamini_and_hochberg(rng):
     assert (p_values[~tested] == 1).all() and (q_values[~tested] == 1).all()
 
 
-def test_edges_are_the_pairs_with_small_q_values(rng, monkeypatch):
+@pytest.mark.parametrize(("limit", "size"), [("_PAIRS", 80 * 33), ("_ROWS", 33)])
+def test_edges_are_the_pairs_with_small_q_values(limit, size, monkeypatch):
     counts = np.full(80, 50.0)
     whole = a_test(np.random.default_rng(0), 80, 100, counts)
     correlations, rows, cols = all_pairs(whole)
     _, q_values = whole.values(correlations, rows, cols)
     found = set(zip(*whole.edges(0.1), strict=True))
     assert found == set(zip(rows[q_values <= 0.1], cols[q_values <= 0.1], strict=True)) != set()
-    monkeypatch.setattr(significance, "_PAIRS", 80 * 33)  # three blocks, and a third of the variables for the null
+    monkeypatch.setattr(significance, limit, size)  # three blocks; the null is that of all variables
     parts = a_test(np.random.default_rng(0), 80, 100, counts)
     parts.__dict__["null"] = whole.null
     assert set(zip(*parts.edges(0.1), strict=True)) == found

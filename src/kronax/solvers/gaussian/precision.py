@@ -119,10 +119,20 @@ def dense(precision: Precision) -> np.ndarray:
         return precision.matrix.toarray()
     if isinstance(precision, Whole):
         return precision.matrix
-    vectors, weights = factors(precision)
-    matrix = quadratic(vectors.astype(np.float64, copy=False), weights)
-    np.fill_diagonal(matrix, 0.5 if isinstance(precision, Partial) else matrix.diagonal() + precision.base)
+    if isinstance(precision, Partial):
+        return _partial(dense(precision.inverse))
+    matrix = quadratic(precision.vectors.array().astype(np.float64, copy=False), precision.weights)
+    np.fill_diagonal(matrix, matrix.diagonal() + precision.base)
     return matrix
+
+
+def _partial(inverse: np.ndarray) -> np.ndarray:
+    """Turn ``C⁻¹`` into ``ΔC⁻¹Δ − ½I`` in its own memory."""
+    size = np.sqrt(inverse.diagonal())
+    for own, row in zip(size, inverse, strict=True):
+        row /= own * size
+    np.fill_diagonal(inverse, 0.5)
+    return inverse
 
 
 def complete(precision: Precision) -> sparse.csr_array:

@@ -72,12 +72,6 @@ def leave_one_out(eigenvalues: np.ndarray, dim: int, n_samples: int) -> np.ndarr
 
 def _around(points: np.ndarray, width: np.ndarray, e: np.ndarray, n: int, n_null: int) -> np.ndarray:
     """Evaluate Eq. 10 at every point."""
-    size = max(1, _CHUNK // len(e))
-    chunks = [slice(start, start + size) for start in range(0, len(points), size)]
-    return np.concatenate([_around_some(points[some], width[some], e, n, n_null) for some in chunks])
-
-
-def _around_some(points: np.ndarray, width: np.ndarray, e: np.ndarray, n: int, n_null: int) -> np.ndarray:
     z = points + 1j * width
     poles, weighted = _sums_of_poles(points, width, e)
     h, h1, h2 = weighted[0] / n, weighted[1] / n, 2.0 * weighted[2] / n
@@ -94,15 +88,8 @@ def _sums_of_poles(points: np.ndarray, width: np.ndarray, e: np.ndarray) -> tupl
     With ``u = e_j − x`` and ``d = 1/(u² + η²)`` the powers are ``(u + iη)d``, ``d − 2η²d² + 2iηud²`` and
     ``ud² − 4η²ud³ + i(3ηd² − 4η³d³)``: real arithmetic, a third of the time that complex takes.
     """
-    d = e - points[:, None]
-    d *= d
-    d += (width**2)[:, None]
-    np.reciprocal(d, out=d)
-    powers = np.column_stack([np.ones(len(e)), e, e**2])
-    square = d * d
-    sums = np.stack([d @ powers, square @ powers, (square * d) @ powers])  # of dᵏ, e·dᵏ and e²·dᵏ
-    (d1, d2, d3), (u1, u2, u3) = sums[..., :2], sums[..., 1:] - points[:, None] * sums[..., :2]
-    w = width[:, None]
+    sums, w = _sums_of_powers(points, width**2, e), width
+    (d1, d2, d3), (u1, u2, u3) = sums[:, :2], sums[:, 1:] - points * sums[:, :2]
     found = np.stack(
         [
             u1 + 1j * w * d1,
@@ -110,7 +97,28 @@ def _sums_of_poles(points: np.ndarray, width: np.ndarray, e: np.ndarray) -> tupl
             u2 - 4.0 * w**2 * u3 + 1j * (3.0 * w * d2 - 4.0 * w**3 * d3),
         ]
     )
-    return found[..., 0], found[..., 1]
+    return found[:, 0], found[:, 1]
+
+
+def _sums_of_powers(points: np.ndarray, squares: np.ndarray, e: np.ndarray) -> np.ndarray:
+    """Compute the sums over ``j`` of ``dᵏ``, ``e_j dᵏ`` and ``e_j² dᵏ``, (3, 3, len(points)), ``k`` along the first axis.
+
+    Some points at a time, in the same memory: to get it anew can take longer than to compute.
+    """
+    size = max(1, min(len(points), _CHUNK // len(e)))
+    memory, found = np.empty((3, size, len(e))), np.empty((3, 3, len(points)))
+    for start in range(0, len(points), size):
+        some = slice(start, min(start + size, len(points)))
+        d, square, cube = powers = memory[:, : some.stop - start]
+        np.subtract(e, points[some, None], out=d)
+        np.square(d, out=d)
+        d += squares[some, None]
+        np.reciprocal(d, out=d)
+        np.square(d, out=square)
+        np.multiply(d, square, out=cube)
+        for which, factor in enumerate((np.ones(len(e)), e, e**2)):
+            found[:, which, some] = powers @ factor
+    return found
 
 
 @lru_cache

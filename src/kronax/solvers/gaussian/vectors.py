@@ -8,9 +8,10 @@ from functools import cached_property
 import numpy as np
 from scipy.linalg import get_blas_funcs
 
-from kronax.solvers.device import symmetric
+from kronax.solvers.device import mirrored
 from kronax.solvers.rows.noise_free import NoiseFree
 
+_COLUMNS = 512  # of U multiplied at a time: memory for all takes longer to get
 _SMALL = 1024  # rows up to which the whole matrix is computed faster than some of its entries
 _CHUNK = 2**22  # numbers gathered at a time
 _CACHED = 2**16  # numbers that fit into a cache
@@ -22,11 +23,13 @@ def quadratic(vectors: np.ndarray, weights: np.ndarray) -> np.ndarray:
     (syrk,) = get_blas_funcs(["syrk"], [vectors])
     upper = np.zeros((len(vectors),) * 2, vectors.dtype, order="F")
     for sign in (1.0, -1.0):
-        some = sign * weights > 0
-        if some.any():
-            roots = vectors[:, some] * np.sqrt(np.abs(weights[some])).astype(vectors.dtype)
+        which = np.flatnonzero(sign * weights > 0)
+        for start in range(0, len(which), _COLUMNS):
+            some = which[start : start + _COLUMNS]
+            roots = vectors.take(some, axis=1)
+            roots *= np.sqrt(np.abs(weights[some])).astype(roots.dtype)
             upper = syrk(sign, roots.T, trans=True, beta=1.0, c=upper, overwrite_c=True)
-    return symmetric(upper)
+    return mirrored(upper).T
 
 
 class Vectors(ABC):

@@ -58,6 +58,7 @@ _PER_BIN, _MOST_BINS = 1000, 20  # pairs of a local null, at least, and local nu
 _FEWEST_FOR_SPREAD, _SURE = 20, 3.0  # pairs of a variable, and standard errors beyond which its spread is its own
 _MOST = 0.9  # of the pairs of a variable show its spread
 _PAIRS = 2**22  # of a block
+_ROWS = 512  # of a block at most where pairs below the diagonal are not wanted
 _CACHED = 2**14  # pairs whose scores are computed at a time, within a cache
 _SAMPLE = 2**19  # pairs from which the null is found, about
 _NOT_RANKED = 1.0  # scores below this, with p-values above .3, get a q-value of 1
@@ -143,7 +144,7 @@ class Null:
         together = samples.together(rows, cols)
         n_bins = int(np.clip(len(together) // _PER_BIN, 1, _MOST_BINS))
         bounds = np.unique(np.quantile(together, np.arange(1, n_bins) / n_bins))
-        of, n_bins = np.searchsorted(bounds, together, side="right"), len(bounds) + 1
+        of, n_bins = _places(bounds, together), len(bounds) + 1
         u = left / (sigma * relative[rows] * relative[cols])
         centres, spreads = _by_group(u, of, n_bins, np.mean)
         share = _share_of_skewness((u - centres[of]) / spreads[of], samples.of_products(rows, cols))
@@ -164,10 +165,15 @@ class Null:
         u = correlations - self.slopes @ samples.products(rows, cols)
         u = u / (self.sigma * self.relative[rows] * self.relative[cols])
         scores = _normal(u, samples.of_products(rows, cols), self.share)
-        of = np.searchsorted(self.bounds, samples.together(rows, cols), side="right")
+        of = _places(self.bounds, samples.together(rows, cols))
         scores = (scores - self.centres[of]) / self.spreads[of]
         body = np.clip(scores, -_FAR, _FAR)
         return scores - self.kurtosis / 24 * (body * body - 3.0) * body
+
+
+def _places(bounds: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Count the bounds, fewer than 256, that are not above every value: of few, sooner than a search has found its way."""
+    return np.add.reduce(values >= bounds[:, None], axis=0, dtype=np.uint8)
 
 
 def _relative_spreads(correlations: np.ndarray, tested: np.ndarray) -> np.ndarray:
@@ -178,7 +184,7 @@ def _relative_spreads(correlations: np.ndarray, tested: np.ndarray) -> np.ndarra
     three standard deviations.
     """
     size, relative = tested.sum(axis=0), np.ones(tested.shape[1])
-    sizes = np.ascontiguousarray(np.abs(correlations).T)
+    sizes = np.abs(correlations.T, order="C")
     found = np.array([_mean_of_most(own[which]) for own, which in zip(sizes, tested.T, strict=True)])
     known = (size >= _FEWEST_FOR_SPREAD) & (found > 0)
     if not known.any():
@@ -247,9 +253,8 @@ def _normal(u: np.ndarray, skewness: np.ndarray, share: float) -> np.ndarray:
     """
     s, heavy = np.maximum(np.abs(skewness), _SYMMETRIC), np.where(skewness < 0, -1.0, 1.0)
     u = heavy * u
-    less = np.maximum(share * s, _SYMMETRIC)
-    light = np.maximum(_cube_root(u, less) + (s - less) / 6, -np.maximum(-u, _LIGHT))
-    return heavy * np.where(u < 0, light, _cube_root(u, s))
+    seen = np.where(u < 0, np.maximum(share * s, _SYMMETRIC), s)
+    return heavy * np.maximum(_cube_root(u, seen) + (s - seen) / 6, -np.maximum(-u, _LIGHT))
 
 
 def _cube_root(u: np.ndarray, s: np.ndarray) -> np.ndarray:
@@ -323,8 +328,9 @@ class PairTest:
 
     def _pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yield the tested pairs ``j < l`` and their scores, block after block."""
-        for start in range(0, self.p, self._height):
-            rows = np.arange(start, min(start + self._height, self.p))
+        height = min(self._height, _ROWS)
+        for start in range(0, self.p, height):
+            rows = np.arange(start, min(start + height, self.p))
             i, j = np.nonzero(np.triu(self._tested(rows, start), k=1))
             if len(i):
                 yield rows[i], start + j, self.null.scores(self._block(rows, start)[i, j], rows[i], start + j)
@@ -336,7 +342,9 @@ class PairTest:
         else:
             vectors, weights = self._factors
             found = (vectors[rows] * weights) @ vectors[start:].T
-        return -found / self._size[rows, None] / self._size[start:]
+        found /= -self._size[rows, None]
+        found /= self._size[start:]
+        return found
 
     @cached_property
     def _factors(self) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from kronax.solvers.device import Matrix, symmetric, to_host
 from kronax.solvers.rows.block import Block, like
 from kronax.solvers.rows.rows import Arrays, InMemory, Rows
 
-_ENTRIES = 2**22  # of rows gathered at a time
+_ENTRIES = 2**18  # of rows gathered at a time
 
 
 class Factors(NamedTuple):
