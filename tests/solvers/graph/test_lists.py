@@ -128,9 +128,8 @@ def test_rows_closer_than_single_precision_tells():
     """The cosines of all pairs round to 1 in float32."""
     rows = unit(ROWS[0] + 1e-5 * np.random.default_rng(0).normal(size=ROWS.shape))
     assert 1.0 - (rows[:200] @ rows.T).min() < np.finfo(np.float32).eps / 10
-    some = np.arange(0, N, 200)
-    apart = np.linalg.norm(rows[some, None] - rows, axis=2)
-    true = np.argsort(apart, axis=1)[:, 1 : K + 1]
+    some = np.arange(0, N, 10)
+    true = np.array([np.argsort(np.linalg.norm(rows - rows[row], axis=1))[1 : K + 1] for row in some])
     assert recall(nearest(rows, K, recall=0.95)[some], true) >= 0.95
     assert recall(nearest(rows, K, recall=1.0)[some], true) > 0.999
 
