@@ -400,6 +400,18 @@ def common(one: ad.AnnData, other: ad.AnnData) -> float:
     return a.minimum(b).sum() / a.maximum(b).sum()
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("shape", [(300, 40), (500, 200), (60, 200)])
+@pytest.mark.parametrize("method", [kx.tl.med_magma, kx.tl.gmgm], ids=lambda f: f.__name__)
+def test_whitened_data_have_no_edge(method, shape, rng):
+    """All their eigenvalues are equal, but for rounding."""
+    x = rng.normal(size=shape)
+    left, _, right = np.linalg.svd(x - x.mean(0), full_matrices=False)
+    adata = ad.AnnData(left @ right)
+    method(adata, graphs="genes")
+    assert not adata.varp[f"{method.__name__}_connectivities"].nnz
+
+
 @pytest.mark.parametrize("method", [kx.tl.med_magma, kx.tl.gmgm], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("arguments", [{}, {"weights": "partial_correlation"}], ids=str)
 def test_umap_leaves_the_graph_alone(method, arguments, counts):

@@ -184,8 +184,12 @@ def _leading_on_this_thread(matrix: np.ndarray, k: int) -> tuple[np.ndarray, np.
     """Return the same by LAPACK; the caller has set the number of threads."""
     if k >= len(matrix) // 2:
         return _ordered(*_on_this_thread(matrix))
+    try:
+        solved = _tridiagonal_eigh(matrix, k)
+    except np.linalg.LinAlgError:  # of equal eigenvalues, some are not found
+        return _ordered(*_on_this_thread(matrix))
     _note("on_host")
-    return _ordered(*_tridiagonal_eigh(matrix, k))
+    return _ordered(*solved)
 
 
 def _tridiagonal_eigh(matrix: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -86,6 +86,15 @@ def test_trace_and_order_stay(p, n, rng):
     np.testing.assert_allclose(expanded(found, p).sum(), e.sum(), rtol=1e-12)
 
 
+@pytest.mark.parametrize("spread", [0.0, 1e-15, 1e-9, 1e-3])
+@pytest.mark.parametrize(("dim", "n_samples"), [(200, 300), (200, 5000), (50, 5000)])
+def test_eigenvalues_that_differ_less_than_by_chance_stay_equal(dim, n_samples, spread, rng):
+    """As of whitened data: what hardly differs is not made to differ."""
+    e = np.sort(1.0 + spread * rng.normal(size=dim))[::-1]
+    found = leave_one_out(e, dim, n_samples)
+    assert e[-1] * (1 - 1e-12) <= found.min() and found.max() <= e[0] * (1 + 1e-12)
+
+
 @pytest.mark.parametrize(("dim", "n_samples"), [(60, 100), (100, 60), (60, 60)])
 def test_combinations_of_other_samples_do_not_count(dim, n_samples):
     """With 10 eigenvalues fewer than there can be, 10 samples and 10 variables tell nothing."""

@@ -30,7 +30,7 @@ def leave_one_out(eigenvalues: np.ndarray, dim: int, n_samples: int) -> np.ndarr
         ``δ(e) = n Im[F − iη F′] / Im[D − iη D′]``.                                                              (10)
 
     The neighbourhood is as wide as the standard error of a variance from ``n`` samples, ``η = δ√(2/n)``; since ``δ`` stands
-    on both sides, Eq. 10 is repeated. Isotonic regression keeps the order.
+    on both sides, Eq. 10 is repeated. Isotonic regression keeps the order, and no eigenvalue leaves the range of the sample's.
 
     For large ``n`` and ``p``, this is the formula of Ledoit and Péché (Probability Theory and Related Fields 2011), for
     which ``D`` has no last term. That term counts a direction that the sample alone spans; where ``n`` and ``p`` are about
@@ -61,6 +61,8 @@ def leave_one_out(eigenvalues: np.ndarray, dim: int, n_samples: int) -> np.ndarr
     scale = np.full(len(points), eigenvalues.sum() / counts.sum())
     for _ in range(_STEPS):
         found = _around(points, np.sqrt(2.0 / n) * scale, eigenvalues, n, n_null)
+        # where eigenvalues differ by less than chance makes them differ, Eq. 10 would make them differ more
+        found = np.clip(found, points[-1], points[0])
         # a reversed view, of which NumPy's power can differ in the last bit with the place of its result in memory
         found = np.ascontiguousarray(isotonic_regression(found, weights=counts, increasing=False).x)
         scale = scale ** (1.0 - _STEP) * found**_STEP
