@@ -136,7 +136,19 @@ def test_pairs_that_were_not_tested_are_not_counted_among_the_regulators(adata):
     adata.varp["med_magma_p_value"][[2, 3], [3, 2]] = adata.varp["med_magma_q_value"][[2, 3], [3, 2]] = 1.0
     adata.var["tested"], adata.uns["med_magma"]["n_tested_key"] = [1, 0, 0, 1, 0], "tested"
     table = kx.get.edges(adata, regulators=["d"])
-    assert table["q_value"].iloc[0] == pytest.approx(1e-6) and not table["q_value"].iloc[1] < 1
+    assert table["q_value"].tolist() == pytest.approx([1e-6, 1.0])
+
+
+def test_regulators_in_a_part_of_the_genes(adata):
+    """Of pairs that were tested, those with genes that were left out do not count."""
+    adata.var["tested"], adata.uns["med_magma"]["n_tested_key"] = [40, 40, 40, 40, 40], "tested"
+    assert kx.get.edges(adata, regulators=["d"])["q_value"].iloc[0] == pytest.approx(4e-6)
+
+
+def test_regulators_without_p_values(adata):
+    """Nothing can be compared, and q-values stay those of the graph."""
+    del adata.uns["med_magma"]["p_value_key"]
+    assert kx.get.edges(adata, regulators=["d"])["q_value"].tolist() == pytest.approx([1e-5, 0.6])
 
 
 def test_of_all_pairs_among_all_genes():

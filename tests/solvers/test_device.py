@@ -108,10 +108,14 @@ def test_leading_eigh(kind, m, k, rng):
     assert (vectors[np.abs(vectors).argmax(0), np.arange(len(leading))] > 0).all()
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_leading_eigh_of_eigenvalues_that_differ_by_rounding(seed):
-    """Bisection does not find as many as are asked for, in some of these."""
-    noise = 1e-16 * np.random.default_rng(seed).normal(size=(200, 200))
+def test_leading_eigh_where_bisection_fails(monkeypatch):
+    """Of eigenvalues that differ by rounding alone, LAPACK may not find as many as are asked for, which differs between processors."""
+    noise = 1e-16 * np.random.default_rng(0).normal(size=(200, 200))
+
+    def fails(*_: object, **__: object) -> None:
+        raise np.linalg.LinAlgError
+
+    monkeypatch.setattr(device, "eigh_tridiagonal", fails)
     values, vectors = device.leading_eigh(np.eye(200) + noise + noise.T, 20)
     np.testing.assert_allclose(values, 1.0, rtol=0, atol=1e-13)
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(vectors.shape[1]), atol=1e-12)

@@ -309,3 +309,17 @@ def test_modules_of_a_gene_graph_that_is_gone_are_told_of(adata, recwarn):
     (message,) = told()
     assert message.startswith("The modules in `var['gene_module']`, `var['finer']` are of the gene graph")
     assert {"gene_module", "finer"} <= set(adata.var)
+
+
+def test_what_is_the_users_own_beside_a_cell_graph_stays():
+    """A graph of the cells has no tests of genes: a column of that name is not part of it."""
+    adata = counts(np.random.default_rng(0))
+    adata.var["med_magma_n_tested"] = "mine"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kx.tl.med_magma(adata, graphs="cells", n_neighbors=5)
+        assert (adata.var["med_magma_n_tested"] == "mine").all()
+        kx.tl.med_magma(adata, graphs="genes", n_neighbors=5)
+        assert (adata.var["med_magma_n_tested_before"] == "mine").all()
+        kx.tl.med_magma(adata, graphs="cells", n_neighbors=5)
+    assert "med_magma_n_tested" not in adata.var and (adata.var["med_magma_n_tested_before"] == "mine").all()

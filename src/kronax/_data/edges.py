@@ -90,20 +90,21 @@ def _among(found: Edges, some: np.ndarray, data: AnnData, neighbors_key: str) ->
     ``k``, so that q-values are no less than they should be.
     """
     found = found.chosen(some[found.first] | some[found.second])
-    if found.q_value is None:
+    if found.p_value is None or found.q_value is None:
         return found
     tested = found.p_value < 1  # which NaN is not, and no pair that was not tested
-    p_values, q_values = found.p_value[tested], np.full(len(found), np.nan)
+    p_values, q_values = found.p_value[tested], np.where(np.isnan(found.p_value), np.nan, 1.0)
     share = _n_tested(data, neighbors_key, some) / max(1, len(p_values))
     q_values[tested] = np.minimum(stats.false_discovery_control(p_values) * share, 1.0)
     return replace(found, q_value=q_values)
 
 
 def _n_tested(data: AnnData, neighbors_key: str, some: np.ndarray) -> float:
-    """Count the pairs of some genes with all that were tested; those between two of them may count twice."""
-    key = data.uns[neighbors_key].get("n_tested_key")
-    most = len(some) - 1.0
-    of_each = data.var[key].fillna(most).to_numpy(float) if key in data.var else np.full(len(some), most)
+    """Return how many pairs with at least one of some genes were tested, or a little more: pairs of two of them count twice."""
+    key, most = data.uns[neighbors_key].get("n_tested_key"), len(some) - 1.0
+    of_each = np.full(len(some), most)
+    if key in data.var:
+        of_each = np.fmin(data.var[key].to_numpy(float), most)  # the gene may be one of a part of the genes, or added
     return min(of_each[some].sum(), of_each.sum() / 2)
 
 

@@ -78,7 +78,8 @@ def _described(entry: Mapping[str, Any], key: str) -> list[Place]:
     """Name the places, besides ``uns``, of the result that an entry of ``uns`` describes."""
     if "connectivities_key" in entry:
         if entry["params"].get("method") in (keys.MED_MAGMA, keys.GMGM):
-            return of_cells(key) + of_genes(key)
+            matrices = [name for name in keys.OF_GENES if f"{name}_key" in entry]
+            return of_cells(key) + of_genes(key, matrices)
         return [("obsp", str(entry[name])) for name in ("connectivities_key", "distances_key") if name in entry]
     if "agreement" in entry:
         return of_modules(key)

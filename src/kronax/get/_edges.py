@@ -42,13 +42,14 @@ def edges(
         Key in ``uns`` that describes the graph.
     q_max
         Only edges whose :math:`q` value is at most this, from 0 (excluded) to 1; all edges if None. Of those with
-        :math:`q ≤ 0.05`, about one in twenty is expected to be false. With `regulators`, among their own edges.
+        :math:`q ≤ 0.05`, about one in twenty is expected to be false.
     modules
         Column of ``var`` with the modules of genes. If there is none of this name, the table has no columns of modules.
     regulators
         Names of genes that may regulate others, such as transcription factors. Then only their edges are in the table, from every
-        regulator to its neighbours, with their rank, and what is compared with other edges, :math:`q` values and ``indirect``, is compared
-        with these alone. Names that `data` does not have are passed over; how many there are, and how many have no edge, is logged.
+        regulator to its neighbours, with their rank. :math:`q` values are those among all pairs with a regulator, and ``indirect`` looks at
+        their edges alone. A graph with many edges shows more of them as significant, such as one learnt with ``q_max=0.3``. Names that `data` does not
+        have are passed over; how many there are, and how many have no edge, is logged.
     gene_symbols
         Column of ``var`` with the names to give, and those that `regulators` has; ``var_names`` if None, and for genes whose name
         is missing.
@@ -66,10 +67,11 @@ def edges(
         With its sign; if the graph has a precision.
     ``p_value``, ``q_value`` : float64
         Significance of the partial correlation, and the share of false edges among all pairs of genes, or all with a regulator, that are at least as
-        significant; if the graph has them. NaN for edges that were not tested.
+        significant; if the graph has them. 1 for genes too rare to be tested together, NaN for edges without.
     ``indirect`` : bool
         Of genes whose graph has a precision: whether a third gene has stronger edges to both ends, and may explain this one. Such edges are
-        often those of two targets of one regulator; in a group of genes that all depend on each other, most edges are.
+        often those of two targets of one regulator; in a group of genes that all depend on each other, most edges are. Only edges of the graph
+        are looked at. Of a complete graph of 2,000 genes, it takes some seconds.
     ``source_module``, ``target_module`` : str
         Modules of both ends, if genes have modules; missing for a gene in none. An edge within a module has the same twice.
 
@@ -111,7 +113,7 @@ def edges(
     names = _names(data, axis, gene_symbols)
     if regulators is not None:
         regulators = _known_regulators(names, regulators)
-    of = None if regulators is None else np.isin(names, list(regulators))
+    of = None if regulators is None else pd.Index(names).isin(regulators)
     found = stored.read(data, neighbors_key, side, q_max, of)
     table = {"source": names[found.first], "target": names[found.second], "weight": found.weight}
     for name in ("partial_correlation", "p_value", "q_value", "indirect"):

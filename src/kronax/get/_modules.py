@@ -55,8 +55,8 @@ def modules(
     ``weighted_degree`` : float64
         :math:`d_j = \sum_{l ∈ m} \min(w_{jl}, c_m)`, over the gene's edges within its module.
     ``q_value`` : float64
-        Smallest :math:`q` value of the gene's edges within its module, if the graph has them; NaN without such an edge. A gene without a small one may be in the
-        module by chance: every gene with an edge is in some module.
+        Smallest :math:`q` value of the gene's edges within its module, if the graph has them; NaN without an edge there. A gene without a small one may
+        be in the module by chance: every gene with an edge is in some module.
     ``stability`` : float64
         How often a gene is with another gene of its module in a single run; if :func:`kronax.tl.gene_modules` found them.
     ``share_of_cells`` : float64

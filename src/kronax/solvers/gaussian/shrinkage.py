@@ -30,7 +30,8 @@ def leave_one_out(eigenvalues: np.ndarray, dim: int, n_samples: int) -> np.ndarr
         ``δ(e) = n Im[F − iη F′] / Im[D − iη D′]``.                                                              (10)
 
     The neighbourhood is as wide as the standard error of a variance from ``n`` samples, ``η = δ√(2/n)``; since ``δ`` stands
-    on both sides, Eq. 10 is repeated. Isotonic regression keeps the order, and no eigenvalue leaves the range of the sample's.
+    on both sides, Eq. 10 is repeated. Isotonic regression keeps the order, and no eigenvalue leaves the range of
+    the sample's, until all are scaled to have its trace.
 
     For large ``n`` and ``p``, this is the formula of Ledoit and Péché (Probability Theory and Related Fields 2011), for
     which ``D`` has no last term. That term counts a direction that the sample alone spans; where ``n`` and ``p`` are about

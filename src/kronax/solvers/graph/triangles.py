@@ -18,20 +18,16 @@ def weakest_of_three(first: np.ndarray, second: np.ndarray, strength: np.ndarray
     strength
         Of every edge, whatever its sign.
     """
-    names = {vertex: 1 << place for place, vertex in enumerate(np.unique([first, second]).tolist())}
-    found, neighbours = (
-        np.zeros(len(strength), dtype=bool),
-        dict.fromkeys(names, 0),
-    )  # sets of vertices as bits of a number
-    ends = list(zip(first.tolist(), second.tolist(), strict=True))
+    bits = {vertex: 1 << place for place, vertex in enumerate(np.unique([first, second]).tolist())}
+    neighbours = dict.fromkeys(bits, 0)  # a set of vertices as the bits of a number
+    found, first, second = np.zeros(len(strength), dtype=bool), first.tolist(), second.tolist()
     order = np.argsort(-strength, kind="stable").tolist()
     for _, equal in groupby(order, key=strength.tolist().__getitem__):
         equal = list(equal)
         for edge in equal:
-            i, j = ends[edge]
-            found[edge] = neighbours[i] & neighbours[j] != 0
+            found[edge] = neighbours[first[edge]] & neighbours[second[edge]] != 0
         for edge in equal:
-            i, j = ends[edge]
-            neighbours[i] |= names[j]
-            neighbours[j] |= names[i]
+            i, j = first[edge], second[edge]
+            neighbours[i] |= bits[j]
+            neighbours[j] |= bits[i]
     return found
