@@ -161,8 +161,8 @@ def discovery_tables(args: argparse.Namespace) -> Iterator[Table]:
         rows.append([given.name, *levels[:2], *shares, *levels[2:]])
         of_some.append([given.name, *chain.from_iterable(shown(found) for found in of_chosen(adata, given))])
     yield "Discoveries in simulated regulation: the truth is who regulates whom", columns, rows
-    kinds = "direct", "of regulators", "of regulators, direct"
-    columns = ["data", *(what for kind in kinds for what in (kind, "false", "power"))]
+    chosen = "direct", "of regulators", "of regulators, direct"
+    columns = ["data", *(what for edges in chosen for what in (edges, "false", "power"))]
     yield "Discoveries in simulated regulation at q ≤ 0.05, chosen edges", columns, of_some
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def weakest_of_three(first: np.ndarray, second: np.ndarray, strength: np.ndarray) -> np.ndarray:
-    """Mark the edges whose ends a third vertex joins by two stronger edges.
+    """Mark the edges whose ends a third vertex joins by two stronger edges: ``w_ij < min(w_ik, w_jk)`` for some ``k``.
 
     If one variable acts on another only through a third, it tells less about it than about the third: the data processing inequality, by
     which ARACNE leaves such edges out (Margolin et al. 2006).
