@@ -5,7 +5,7 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -32,6 +32,7 @@ PARTS = ("null", "discoveries", "precision", "models", "curated", "replication")
 LEVELS = (0.05, 0.2)
 N_PAIRS = 100_000
 APART = (5, 25, 100)  # steps between the cells of one history, of which 62 are the memory of a gene
+N_GROUPS = 6  # of cells, at random, that p-values should not notice
 DEPTHS = 50  # cells of about equal depth, between which values are exchanged
 
 
@@ -74,24 +75,26 @@ def null_tables(args: argparse.Namespace) -> Iterator[Table]:
     """p-values of 10⁵ pairs of genes that do not depend on each other, in some draws."""
     rows = []
     for name, draw in null_draws(args.data):
-        drawn = []
+        drawn, in_groups = [], []
         for seed in range(args.seeds):
             progress(f"null: {name}, seed {seed}")
-            drawn.append(p_values(draw(np.random.default_rng(seed))))
-        tests = [stats.kstest(np.random.default_rng(0).permutation(values)[:N_PAIRS], "uniform") for values in drawn]
-        distances = [test.statistic for test in tests]
+            x = draw(np.random.default_rng(seed))
+            drawn.append(p_values(x))
+            groups = np.random.default_rng(seed).permutation(np.arange(len(x)) % N_GROUPS)
+            in_groups.append(p_values(x, groups))
         shares = [np.mean([np.mean(values <= level) / level for values in drawn]) for level in (0.05, 1e-3)]
-        rows.append(
-            [
-                name,
-                f"{len(drawn[0]):,}",
-                f"{min(distances):.4f} to {max(distances):.4f}",
-                f"{min(test.pvalue for test in tests):.3f}",
-                *(f"{share:.2f}" for share in shares),
-            ]
-        )
+        shares = [f"{share:.2f}" for share in shares]
+        rows.append([name, f"{len(drawn[0]):,}", *distances_of(drawn), *shares, *distances_of(in_groups)])
     columns = ["data", "pairs tested", "KS distance", "smallest KS p", "share ≤ .05 / .05", "≤ .001 / .001"]
+    columns += [f"KS distance, {N_GROUPS} groups", f"smallest KS p, {N_GROUPS} groups"]
     yield f"p-values without edges, {args.seeds} draws", columns, rows
+
+
+def distances_of(drawn: list[np.ndarray]) -> tuple[str, str]:
+    """Return how far p-values are from uniform, and the smallest p-value of that."""
+    tests = [stats.kstest(np.random.default_rng(0).permutation(values)[:N_PAIRS], "uniform") for values in drawn]
+    found = [test.statistic for test in tests]
+    return f"{min(found):.4f} to {max(found):.4f}", f"{min(test.pvalue for test in tests):.3f}"
 
 
 def null_draws(data: Path | None) -> Iterator[tuple[str, Callable[[np.random.Generator], np.ndarray]]]:
@@ -126,10 +129,10 @@ def permuted(x: np.ndarray, rng: np.random.Generator, n_each: int = DEPTHS) -> n
     return x
 
 
-def p_values(x: np.ndarray) -> np.ndarray:
+def p_values(x: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
     """Return the p-values of all pairs that are tested."""
-    x = x[:, (x != 0).any(axis=0)]
-    adata = fitted(x[(x != 0).any(axis=1)], n_neighbors=None)
+    x, cells = x[:, (x != 0).any(axis=0)], (x != 0).any(axis=1)
+    adata = fitted(x[cells], groups if groups is None else groups[cells], n_neighbors=None)
     n, counts = adata.n_obs, np.count_nonzero(adata.X.toarray(), axis=0).astype(float)
     rows, cols = np.triu_indices(adata.n_vars, k=1)
     values = adata.varp["med_magma_p_value"].toarray()[rows, cols]
@@ -141,35 +144,80 @@ def p_values(x: np.ndarray) -> np.ndarray:
 
 def discovery_tables(args: argparse.Namespace) -> Iterator[Table]:
     """Share of false edges, and share of the true ones that are found."""
-    columns = ["data", *(f"{what}, q ≤ {level:g}" for level in LEVELS for what in ("edges", "false", "power"))]
+    yield gaussian_discoveries(args)
+    yield from regulation_discoveries(args)
+
+
+AT_LEVELS = [f"{what}, q ≤ {level:g}" for level in LEVELS for what in ("edges", "false", "power")]
+
+
+def gaussian_discoveries(args: argparse.Namespace) -> Table:
     rows = []
     for name, draw in gaussian_draws():
         progress(f"discoveries: {name}")
         draws = [draw(seed) for seed in range(args.seeds)]
         drawn = np.mean([at_each_level(q_values_of(x), truth) for x, truth in draws], axis=0)
         rows.append([name, *shown(drawn)])
-    yield "Discoveries in Gaussian data", columns, rows
-    kinds = [f"{kind}{what}" for kind in ("siblings", "unrelated") for what in (", q ≤ 0.05", " of all pairs")]
-    columns = [*columns[:3], *kinds, *columns[3:]]
-    rows, of_some = [], []
+    return "Discoveries in Gaussian data", ["data", *AT_LEVELS], rows
+
+
+def regulation_discoveries(args: argparse.Namespace) -> Iterator[Table]:
+    """All edges, some kinds of them, those with groups of cells, and those by margin."""
+    rows, of_some, of_groups, by_margin = [], [], [], {}
     for given in regulated_sets(args):
         progress(f"discoveries: {given.name}")
         adata = fitted(given.counts, n_neighbors=None)
+        grouped = [fitted(given.counts, groups, n_neighbors=None) for groups in (given.types, own_clusters(given))]
         q_values = adata.varp["med_magma_q_value"].toarray()
         levels = shown(at_each_level(q_values, given.joined()))
         shares = [f"{share:.3f}" for kind in (given.siblings(), given.unrelated) for share in shares_of(kind, q_values)]
         rows.append([given.name, *levels[:2], *shares, *levels[2:]])
         of_some.append([given.name, *chain.from_iterable(shown(found) for found in of_chosen(adata, given))])
+        chosen = chain.from_iterable(of_chosen(found, given, CHOSEN[::2]) for found in grouped)
+        of_groups.append([given.name, *chain.from_iterable(map(shown, chosen))])
+        for margin in MARGINS:
+            counts = [n_false(found, given, margin) for found in (adata, *grouped)]
+            by_margin.setdefault((margin, "sequenced" in given.name), []).append(counts)
+    kinds = [f"{kind}{what}" for kind in ("siblings", "unrelated") for what in (", q ≤ 0.05", " of all pairs")]
+    columns = ["data", *AT_LEVELS[:2], *kinds, *AT_LEVELS[2:]]
     yield "Discoveries in simulated regulation: the truth is who regulates whom", columns, rows
-    chosen = "direct", "of regulators", "of regulators, direct"
-    columns = ["data", *(what for edges in chosen for what in (edges, "false", "power"))]
+    columns = ["data", *(what for edges in CHOSEN for what in (edges, "false", "power"))]
     yield "Discoveries in simulated regulation at q ≤ 0.05, chosen edges", columns, of_some
+    chosen = (f"{groups}: {edges}" for groups in ("types", "clusters") for edges in CHOSEN[::2])
+    columns = ["data", *(what for edges in chosen for what in (edges, "false", "power"))]
+    yield "Discoveries with groups of cells, their types or own clusters, at q ≤ 0.05", columns, of_groups
+    yield margin_table(by_margin)
 
 
-def of_chosen(adata: AnnData, given: "Regulated") -> Iterator[np.ndarray]:
-    """Yield the number of edges at q ≤ 0.05, the false share and the power: of direct edges, of those of regulators, and of both."""
+CHOSEN = "direct", "of regulators", "of regulators, direct"
+MARGINS = 1.0, 1.25, 1.5, 2.0
+WHAT = "edges", "false", "true"
+
+
+def n_false(adata: AnnData, given: "Regulated", margin: float) -> tuple[int, int]:
+    """Return how many direct edges there are at q ≤ 0.05, and how many of them are false."""
+    found = kx.get.edges(adata, q_max=LEVELS[0], margin=margin)
+    found = found[~found["indirect"]]
+    ends = adata.var_names.get_indexer(found["source"]), adata.var_names.get_indexer(found["target"])
+    return len(found), int((~given.joined()[ends]).sum())
+
+
+def margin_table(by_margin: dict[tuple[float, bool], list[list[tuple[int, int]]]]) -> Table:
+    """Add up the edges of all sets, and those that are false, without and with groups."""
+    columns = ["margin", "sequenced", *(f"{of}: {what}" for of in ("all cells", "types", "clusters") for what in WHAT)]
+    rows = []
+    for (margin, is_sequenced), counts in sorted(by_margin.items(), key=lambda item: item[0][::-1]):
+        totals = np.sum(counts, axis=0)
+        shares = ((f"{n_edges}", f"{n / max(1, n_edges):.3f}", f"{n_edges - n}") for n_edges, n in totals)
+        rows.append([f"{margin:g}", "yes" if is_sequenced else "no", *chain.from_iterable(shares)])
+    return "Direct edges at q ≤ 0.05 by margin, all sets of simulated regulation together", columns, rows
+
+
+def of_chosen(adata: AnnData, given: "Regulated", kinds: Sequence[str] = CHOSEN) -> Iterator[np.ndarray]:
+    """Yield the number of edges at q ≤ 0.05, the false share and the power, of some kinds of edges."""
     regulators = adata.var_names[given.truth.any(axis=1)]
-    for names, direct in ((None, True), (regulators, False), (regulators, True)):
+    for kind in kinds:
+        names, direct = regulators if "regulators" in kind else None, "direct" in kind
         found = kx.get.edges(adata, regulators=names, q_max=LEVELS[0])
         found = found[~found["indirect"]] if direct else found
         q_values = np.ones_like(given.truth, dtype=float)
@@ -309,7 +357,7 @@ def early_precision(true: np.ndarray, scores: np.ndarray) -> float:
 
 
 def precision_tables(args: argparse.Namespace) -> Iterator[Table]:
-    yield from ranking_tables("simulated regulation", regulated_sets(args), methods(args))
+    yield from ranking_tables("simulated regulation", regulated_sets(args), methods(args) | GROUPED)
 
 
 def partial_correlation(given: Regulated) -> np.ndarray:
@@ -320,6 +368,19 @@ def significance(given: Regulated) -> np.ndarray:
     """Rank by the p-value."""
     p_values = fitted(given.counts, n_neighbors=None).varp["med_magma_p_value"].toarray()
     return -np.log(np.maximum(p_values, 1e-300))
+
+
+def with_groups(given: Regulated, groups: np.ndarray) -> np.ndarray:
+    """Rank by the partial correlation that looks within groups of cells too."""
+    return correlations_of(fitted(given.counts, groups, n_neighbors=None))
+
+
+def own_clusters(given: Regulated) -> np.ndarray:
+    """Find the clusters of the cells in kronax's own graph, with scanpy's defaults."""
+    adata = AnnData(sparse.csr_matrix(given.counts.astype(float)))
+    kx.tl.med_magma(adata, graphs="cells")
+    sc.tl.leiden(adata, neighbors_key="med_magma", flavor="igraph", n_iterations=2, directed=False)
+    return adata.obs["leiden"].to_numpy()
 
 
 def logs(x: np.ndarray) -> np.ndarray:
@@ -416,6 +477,10 @@ METHODS = {
     "correlation": Method(lambda given: correlation(logs(given.counts))),
     "ridge .1 within types": Method(lambda given: ridge(within(logs(given.counts), given.types), 0.1), types=True),
     "correlation within types": Method(lambda given: correlation(within(logs(given.counts), given.types)), types=True),
+}
+GROUPED = {
+    "kronax, own clusters": Method(lambda given: with_groups(given, own_clusters(given))),
+    "kronax, given types": Method(lambda given: with_groups(given, given.types), types=True),
 }
 SLOW = {"forests": Method(forest)}
 if find_spec("arboreto"):
@@ -608,8 +673,11 @@ def common(scores: list[np.ndarray], n_edges: int) -> float:
 # What all have in common
 
 
-def fitted(x: np.ndarray, **options: object) -> AnnData:
+def fitted(x: np.ndarray, groups: np.ndarray | None = None, **options: object) -> AnnData:
     adata = AnnData(sparse.csr_matrix(x.astype(float)))
+    if groups is not None:
+        adata.obs["group"] = groups.astype(str)
+        options["groupby"] = "group"
     kx.tl.med_magma(adata, graphs="genes", **options)
     return adata
 

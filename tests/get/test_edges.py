@@ -113,6 +113,24 @@ def test_indirect_edges(adata):
     assert kx.get.edges(adata, regulators=["b", "d"]).set_index(["source", "target"])["indirect"].loc["d", "c"]
 
 
+@pytest.mark.parametrize(
+    ("margin", "kept"), [(1.9, {"ab", "ad", "bc"}), (2.1, {"ad", "bc"}), (3.1, {"bc"}), (8.1, set())]
+)
+def test_edges_that_are_little_stronger_than_those_through_a_third(adata, margin, kept):
+    """a and b are joined by .2, through d by .1; a and d by .3, through b by .1; b and c by .4, through d by .05."""
+    adata.varp["med_magma_precision"][[1, 3], [3, 1]] = 2 * 0.1
+    table = kx.get.edges(adata, margin=margin)
+    assert set(table["source"] + table["target"]) == {"ab", "ad", "bc", "bd", "cd"}
+    direct = table[~table["indirect"]]
+    assert set(direct["source"] + direct["target"]) == kept
+
+
+@pytest.mark.parametrize("margin", [0.9, np.nan, np.inf, "1", True])
+def test_refuses_margins_below_one(adata, margin):
+    with pytest.raises(ValueError, match="`margin` must be a number of at least 1"):
+        kx.get.edges(adata, margin=margin)
+
+
 def test_judged_before_edges_are_left_out(adata):
     adata.varp["med_magma_precision"][[1, 3], [3, 1]] = 2 * 0.1
     adata.varp["med_magma_q_value"][[1, 3], [3, 1]] = 1e-9
@@ -177,9 +195,10 @@ def test_of_all_pairs_among_all_genes():
             ValueError,
             "`regulators` belongs to axis='genes'",
         ),
+        ({"margin": 2.0, "axis": "cells", "neighbors_key": "cells"}, ValueError, "`margin` belongs to axis='genes'"),
     ],
 )
-def test_regulators_that_are_none(adata, arguments, error, message):
+def test_refuses_what_genes_alone_have_and_no_regulators(adata, arguments, error, message):
     with pytest.raises(error, match=message):
         kx.get.edges(adata, **arguments)
 

@@ -428,6 +428,17 @@ def test_batches(counts, scales, chunk):
         assert_same(learnt(in_batches(lazy(matrix, chunk)), **with_), found, 0.0)
 
 
+@pytest.mark.parametrize("chunk", [CHUNK, 32])
+def test_groups(counts, chunk):
+    """Sums of groups are over all chunks."""
+    expected = learnt(in_batches(ad.AnnData(counts)), groupby="batch")
+    found = learnt(in_batches(lazy(counts, chunk)), groupby="batch")
+    assert_same(found, expected, SCALED)
+    assert (
+        learnt(ad.AnnData(counts)).varp["med_magma_connectivities"] != expected.varp["med_magma_connectivities"]
+    ).nnz
+
+
 def test_batches_of_files(counts, tmp_path):
     pytest.importorskip("xarray")
     from anndata.experimental import read_lazy

@@ -8,14 +8,14 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
-from kronax._data import objects
-from kronax._data.graph_in import Matrices, modalities
+from kronax._data import labels
+from kronax._data.graph_in import Matrices
 from kronax._data.isolated import expand
 from kronax._data.matrix import Counts
 from kronax._logging import warn
 from kronax.solvers import checks
 from kronax.solvers.medmagma.batches import Offsets
-from kronax.solvers.rows.batches import Batches
+from kronax.solvers.rows.groups import Groups
 
 SCALES = ("pooled", "separate")
 _FEW = 20  # cells of a batch: with fewer, hardly any gene shows that its scale is another
@@ -27,7 +27,7 @@ class Named:
     """The batches of the rows of one matrix, and their names."""
 
     names: tuple[str, ...]
-    batches: Batches
+    batches: Groups
 
 
 def check(batch_key: str | None, batch_scales: str) -> None:
@@ -53,8 +53,9 @@ def read(data: AnnData | MuData, batch_key: str | None, matrices: Matrices) -> d
     """
     if batch_key is None:
         return dict.fromkeys(matrices.counts)
-    columns = _columns(data, batch_key)
-    return {name: _read_one(column, where, matrices.counts[name].cells) for name, (column, where) in columns.items()}
+    return {
+        name: _read_one(column, matrices.counts[name].cells) for name, column in labels.columns(data, batch_key).items()
+    }
 
 
 def read_one(adata: AnnData, batch_key: str | None, counts: Counts) -> Named | None:
@@ -62,8 +63,7 @@ def read_one(adata: AnnData, batch_key: str | None, counts: Counts) -> Named | N
     _require_name(batch_key)
     if batch_key is None:
         return None
-    objects.key_in(batch_key, adata.obs, "adata.obs")
-    return _read_one(adata.obs[batch_key], f"`adata.obs[{batch_key!r}]`", counts.cells)
+    return _read_one(labels.columns(adata, batch_key)[""], counts.cells)
 
 
 def large(named: Named, counts: Counts) -> pd.Categorical | None:
@@ -75,37 +75,9 @@ def large(named: Named, counts: Counts) -> pd.Categorical | None:
     return pd.Categorical.from_codes(codes, names) if names and len(named.names) > 1 else None
 
 
-def _columns(data: AnnData | MuData, batch_key: str) -> dict[str, tuple[pd.Series, str]]:
-    """Return the column for the cells of every modality, and its place."""
-    parts = modalities(data)
-    if not isinstance(data, MuData):
-        objects.key_in(batch_key, data.obs, "adata.obs")
-        return {"": (data.obs[batch_key], f"`adata.obs[{batch_key!r}]`")}
-    if isinstance(batch_key, str) and batch_key in data.obs:
-        column, where = data.obs[batch_key], f"`mdata.obs[{batch_key!r}]`"
-        return {name: (column.iloc[data.obs_names.get_indexer(part.obs_names)], where) for name, part in parts.items()}
-    lacking = [name for name, part in parts.items() if batch_key not in part.obs]
-    if lacking:
-        remedy = f"It is neither there nor in the `obs` of {checks.listed([repr(name) for name in lacking])}."
-        objects.key_in(batch_key, data.obs, "mdata.obs", remedy)
-    return {name: (part.obs[batch_key], f"`mdata[{name!r}].obs[{batch_key!r}]`") for name, part in parts.items()}
-
-
-def _read_one(column: Any, where: str, cells: np.ndarray) -> Named:
-    """Read the batches of some cells; the column may be one that is read lazily."""
-    if isinstance(column, pd.DataFrame):
-        msg = f"{where} are {column.shape[1]} columns of one name; rename all but one."
-        raise ValueError(msg)
-    column = (column if isinstance(column, pd.Series) else pd.Series(column.to_numpy())).iloc[cells]
-    missing = column.isna() | (column.astype(str) == "")
-    if n_missing := int(missing.sum()):
-        msg = (
-            f"{where} is missing in {n_missing:,} of {checks.number(len(column), 'cell')}; every cell needs a batch. Fill the "
-            "column, or leave these cells out."
-        )
-        raise ValueError(msg)
-    values = column.astype("category").cat.remove_unused_categories().cat
-    names = tuple(objects.texts(values.categories))
+def _read_one(column: labels.Column, cells: np.ndarray) -> Named:
+    """Read the batches of some cells."""
+    (codes, names), where = labels.categories(column, cells, "batch"), column[1]
     if len(set(names)) < len(names):
         repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
         msg = f"{where} has different values that are written alike ({checks.listed(repeated, 3)}): make them one, or rename them."
@@ -124,7 +96,7 @@ def _read_one(column: Any, where: str, cells: np.ndarray) -> Named:
             "be told from what distinguishes cells. Name the column of the samples, runs or plates."
         )
         raise ValueError(msg)
-    return Named(names, Batches(values.codes.to_numpy().astype(np.intp), len(names)))
+    return Named(names, Groups(codes, len(names)))
 
 
 def column_names(names: tuple[str, ...]) -> list[str]:

@@ -55,7 +55,12 @@ class Edges:
 
 
 def read(
-    data: AnnData | MuData, neighbors_key: str, axis: Axis, q_max: float | None = None, of: np.ndarray | None = None
+    data: AnnData | MuData,
+    neighbors_key: str,
+    axis: Axis,
+    q_max: float | None = None,
+    of: np.ndarray | None = None,
+    margin: float = 1.0,
 ) -> Edges:
     """Read the edges of a graph, the strongest first: of some vertices alone, (n,) bool, and with ``q ≤ q_max``, if these are given."""
     connectivities = stored_graph(data, neighbors_key, axis)
@@ -77,7 +82,7 @@ def read(
         found = _among(found, of, data, neighbors_key)
     if signed is not None and axis == "var":
         strength = np.abs(found.partial_correlation)
-        found = replace(found, indirect=weakest_of_three(found.first, found.second, strength))
+        found = replace(found, indirect=weakest_of_three(found.first, found.second, strength, margin))
     if q_max is not None:
         found = found.chosen(found.q_value <= q_max)
     return found.chosen(found.order(axis))

@@ -22,15 +22,14 @@ from kronax._data.matrix import Counts, place
 from kronax._data.written import clear, of_cells, of_genes, params_of, without_none
 from kronax._logging import warn
 from kronax.solvers import checks
-from kronax.solvers.gaussian import breadth, m_step
-from kronax.solvers.gaussian.precision import Partial, Precision, Sparse, diagonal, held, mean_diagonal
+from kronax.solvers.gaussian import m_step
+from kronax.solvers.gaussian.precision import Precision, Sparse, mean_diagonal
 from kronax.solvers.gaussian.precision import complete as all_entries
-from kronax.solvers.gaussian.scale_errors import N_TERMS, without_scale_errors
 from kronax.solvers.graph.graph import Graph, of_pairs, on_edges, on_pairs, without_weak
 from kronax.solvers.graph.partial_correlations import absolute_graph, graph_of_pairs, partial_correlation_graph
 from kronax.solvers.graph.significance import PairTest, Samples
 from kronax.solvers.graph.weights import Search, affinity_graph
-from kronax.solvers.medmagma import em, shared_rows
+from kronax.solvers.medmagma import em, shared_rows, variables
 from kronax.solvers.status import Status
 
 TESTS = ("p_value", "q_value")
@@ -139,7 +138,7 @@ def feature_graph(
         graph = _precision_graph(precision, shift, min(n_neighbors or p, p - 1), weights, progress)
         return _matrices(graph, precision, complete=n_neighbors is None), None
     part = learnt.parts[name]
-    precision, to_test, along = _estimates(precision, part)
+    precision, to_test, along = variables.estimates(precision, part)
     samples = Samples(part.margins.skewness, found.rows.col_counts, found.rows.shape[0], along)
     test = PairTest(to_test, shift, samples)
     if q_max is not None:
@@ -154,29 +153,6 @@ def feature_graph(
     if to_test is not precision:
         tested = all_entries(to_test) if complete else _where(to_test, tested)
     return graphs | _values(test, tested, shift), test.n_tested
-
-
-def _estimates(precision: Precision, part: em.Structure) -> tuple[Precision, Precision, np.ndarray]:
-    """Return a precision and the one to test, often the same, as graphs use them, and directions that the variables share."""
-    margins = part.margins
-    if not isinstance(precision, Partial):
-        own = held(precision)
-        return own, own, np.stack([margins.along, margins.level])
-    scaled = isinstance(part, em.Fit)
-    found = _without_scale_errors(precision, part) if scaled else precision
-    along = margins.along[None] if scaled else np.stack([margins.along, margins.level])
-    if breadth.is_broad(found.inverse, part.spectrum.of_cols().n_samples, N_TERMS if scaled else 0):
-        found = held(found)
-        return found, found, along
-    to_test = breadth.ridge(part.spectrum.of_cols())
-    return held(found), held(_without_scale_errors(to_test, part) if scaled else to_test), along
-
-
-def _without_scale_errors(precision: Partial, part: em.Fit) -> Partial:
-    size = diagonal(precision.inverse)
-    _require_finite(np.where(size > 0, size, np.nan))
-    means, units = part.margins.mean, part.spectrum.units
-    return Partial(without_scale_errors(precision.inverse, means, np.ones_like(means) if units is None else units))
 
 
 def _where(precision: Precision, edges: sparse.csr_array) -> sparse.csr_array:
@@ -202,15 +178,6 @@ def _matrices(graph: Graph, precision: Precision | None, *, complete: bool) -> d
     if precision is None:
         return found
     return found | {"precision": all_entries(precision) if complete else on_edges(precision, graph)}
-
-
-def _require_finite(*arrays: np.ndarray) -> None:
-    if not all(np.isfinite(array).all() for array in arrays):
-        msg = (
-            "The estimate is not finite; nothing was written. Values that differ by very many orders of magnitude can "
-            "be the cause: try a smaller `power`, or look for outliers."
-        )
-        raise FloatingPointError(msg)
 
 
 def write(
@@ -380,7 +347,7 @@ def finish(
     """
     for part in parts.values():
         scales = (part.log_rows, part.log_cols) if isinstance(part, em.Fit) else ()
-        _require_finite(part.rows.embedding, part.cols.embedding, *scales)
+        checks.finite(part.rows.embedding, part.cols.embedding, *scales)
     learnt = combine(matrices, parts, penalty, progress=progress)
     graphs, weights = settings["graphs"], settings["weights"]
     with_precision = writes_cell_precision(settings["cell_precision"], matrices, graphs, weights, n_neighbors)
@@ -402,7 +369,7 @@ def finish(
         counts, q_max = matrices.counts[name], settings.get("q_max")
         found = feature_graph(learnt, name, counts, n_neighbors, weights, q_max, progress=progress)
         features[name], n_tested[name] = found
-    _require_finite(*(matrix.data for graph in (cells, *features.values()) for matrix in graph.values()))
+    checks.finite(*(matrix.data for graph in (cells, *features.values()) for matrix in graph.values()))
     params = {
         "method": method,
         "n_neighbors": len(matrices.cells) - 1 if n_neighbors is None else int(n_neighbors),

@@ -23,6 +23,7 @@ def edges(
     q_max: float | None = None,
     modules: str = keys.GENE_MODULE,
     regulators: Iterable[str] | None = None,
+    margin: float = 1.0,
     gene_symbols: str | None = None,
 ) -> pd.DataFrame:
     """Get the edges of a graph as a table, for a paper, a network program or another package.
@@ -50,6 +51,9 @@ def edges(
         regulator to its neighbours, with their rank. :math:`q` values are those among all pairs with a regulator, and ``indirect`` looks at
         their edges alone. A graph with many edges shows more of them as significant, such as one learnt with ``q_max=0.3``. Names that `data` does not
         have are passed over; how many there are, and how many have no edge, is logged.
+    margin
+        How many times as strong as the weaker of two edges through a third gene an edge of genes has to be, not to be ``indirect``. With more than
+        the default of 1, fewer edges that others explain are left, and fewer true ones: see :doc:`/judging`.
     gene_symbols
         Column of ``var`` with the names to give, and those that `regulators` has; ``var_names`` if None, and for genes whose name
         is missing.
@@ -69,7 +73,7 @@ def edges(
         Significance of the partial correlation, and the share of false edges among all pairs of genes, or all with a regulator, that are at least as
         significant; if the graph has them. 1 for genes too rare to be tested together, NaN for edges without.
     ``indirect`` : bool
-        Of genes whose graph has a precision: whether a third gene has stronger edges to both ends, and may explain this one. Such edges are
+        Of genes whose graph has a precision: whether a third gene has stronger edges to both ends, by `margin`, and may explain this one. Such edges are
         often those of two targets of one regulator; in a group of genes that all depend on each other, most edges are. Only edges of the graph
         are looked at. Of a complete graph of 2,000 genes, it takes some seconds.
     ``source_module``, ``target_module`` : str
@@ -87,7 +91,7 @@ def edges(
     TypeError
         If `data` is not an AnnData object, or a MuData object for cells, or `regulators` is a single name.
     ValueError
-        If an argument is out of range, `regulators` or `gene_symbols` are given for cells, or the graph has a weight that is negative or
+        If an argument is out of range, `regulators`, `margin` or `gene_symbols` are given for cells, or the graph has a weight that is negative or
         not finite.
 
     References
@@ -109,12 +113,13 @@ def edges(
     checks.one_of(axis, _AXES, "axis")
     side = _AXES[axis]
     objects.holds_graph(data, side)
-    _require_genes(axis, regulators=regulators, gene_symbols=gene_symbols)
+    checks.at_least(margin, "margin", 1.0)
+    _require_genes(axis, regulators=regulators, margin=None if margin == 1 else margin, gene_symbols=gene_symbols)
     names = _names(data, axis, gene_symbols)
     if regulators is not None:
         regulators = _known_regulators(names, regulators)
     of = None if regulators is None else pd.Index(names).isin(regulators)
-    found = stored.read(data, neighbors_key, side, q_max, of)
+    found = stored.read(data, neighbors_key, side, q_max, of, margin)
     table = {"source": names[found.first], "target": names[found.second], "weight": found.weight}
     for name in ("partial_correlation", "p_value", "q_value", "indirect"):
         if (values := getattr(found, name)) is not None:
@@ -130,7 +135,7 @@ def edges(
     return found
 
 
-def _require_genes(axis: str, **arguments: Iterable[str] | str | None) -> None:
+def _require_genes(axis: str, **arguments: Iterable[str] | str | float | None) -> None:
     for argument, value in arguments.items():
         if axis == "cells" and value is not None:
             msg = f"`{argument}` belongs to axis='genes', found axis='cells'."

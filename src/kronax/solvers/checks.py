@@ -135,6 +135,13 @@ def not_negative(value: Any, name: str, *, below: float = np.inf) -> None:
         raise ValueError(msg)
 
 
+def at_least(value: Any, name: str, low: float) -> None:
+    """Require a finite number of at least ``low``."""
+    if not (is_real(value) and low <= value < np.inf):
+        msg = f"`{name}` must be a number of at least {low:g}, found {value!r}."
+        raise ValueError(msg)
+
+
 def share(value: Any, name: str) -> None:
     """Require a number from 0 to 1."""
     if not (is_real(value) and 0 <= value <= 1):
@@ -159,3 +166,13 @@ def auto_or_boolean(value: Any, name: str) -> None:
     if not (isinstance(value, bool | np.bool_) or isinstance(value, str) and value == "auto"):
         msg = f"`{name}` must be 'auto', True or False, found {value!r}."
         raise ValueError(msg)
+
+
+def finite(*arrays: np.ndarray) -> None:
+    """Require that an estimate is finite."""
+    if not all(np.isfinite(array).all() for array in arrays):
+        msg = (
+            "The estimate is not finite; nothing was written. Values that differ by very many orders of magnitude can "
+            "be the cause: try a smaller `power`, or look for outliers."
+        )
+        raise FloatingPointError(msg)

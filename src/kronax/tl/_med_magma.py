@@ -6,7 +6,7 @@ import numpy as np
 from anndata import AnnData
 from mudata import MuData
 
-from kronax._data import batches, graph_in, graph_out, keys, neighbours, objects
+from kronax._data import batches, graph_in, graph_out, groups, keys, neighbours, objects
 from kronax._logging import shows_progress
 from kronax.solvers import checks
 from kronax.solvers.medmagma import em
@@ -35,6 +35,7 @@ def med_magma(
     batch_key: str | None = None,
     batch_scales: Literal["pooled", "separate"] = "pooled",
     graphs: Literal["both", "cells", "genes"] = "both",
+    groupby: str | None = None,
     n_neighbors: int | None = 15,
     q_max: float | None = None,
     weights: Literal["affinity", "partial_correlation", "absolute"] = "affinity",
@@ -94,6 +95,13 @@ def med_magma(
     graphs
         ``"cells"`` or ``"genes"`` to learn one graph alone. The cell graph takes about a quarter of the time of both if
         `weights` is ``"affinity"``, because it then needs no precision matrix.
+    groupby
+        Column of ``obs`` with a group of every cell, such as its type or cluster. The precision of the genes is then the sum of two: of
+        deviations from their means, and of deviations from their means in the cell's own group. What genes share because both differ
+        between groups counts as evidence in the first alone, and dependence that these differences hide is seen in the second. In simulated
+        regulation, fewer edges are false and more are found, with clusters that kronax found itself too: see :doc:`/judging`. The graph of the cells
+        does not change. Of a MuData object, a column as for `batch_key`. It needs the default `penalty`, `joint`, `laplace` and `center`, and takes one
+        more eigenproblem of the smaller axis.
     n_neighbors
         Number of neighbours of every cell and of every gene, itself not counted; from 2 to one less than the number of
         cells. Genes get as many, or all others if there are fewer. None connects all pairs with a positive affinity or
@@ -294,6 +302,14 @@ def med_magma(
         penalty=penalty,
     )
     batches.check(batch_key, batch_scales)
+    groups.check(
+        groupby,
+        graphs=(graphs, ("both", "genes")),
+        penalty=(penalty, ("shrinkage",)),
+        joint=(joint, (False,)),
+        laplace=(laplace, (False,)),
+        center=(center, (True,)),
+    )
     neighbours.check(recall=recall, transformer=transformer, weights=weights, graphs=graphs, n_neighbors=n_neighbors)
     checks.integer(max_iter, "max_iter", low=1)
     checks.positive(tol, "tol")
@@ -318,6 +334,7 @@ def med_magma(
     )
     graph_in.require(matrices, n_neighbors, chosen, beyond)
     named = batches.read(data, batch_key, matrices)
+    of_groups = groups.read(data, groupby, matrices)
     graph_in.log_start("med_magma", matrices)
     graph_in.warn_of_negative(data, matrices, layer, power)
     graph_in.warn_of_spike_ins(data, matrices)
@@ -328,6 +345,7 @@ def med_magma(
         "batch_key": batch_key,
         "batch_scales": None if batch_key is None else batch_scales,
         "graphs": graphs,
+        "groupby": groupby,
         "q_max": None if q_max is None else float(q_max),
         "weights": weights,
         "cell_precision": cell_precision if cell_precision == "auto" else bool(cell_precision),
@@ -357,6 +375,7 @@ def med_magma(
                 tol=tol,
                 batches=named[name] and named[name].batches,
                 separate=batch_scales == "separate",
+                groups=of_groups[name],
                 whole=graph_in.needs_precision(graphs, weights, cell_precision),
                 progress=progress,
             )
@@ -370,6 +389,7 @@ def med_magma(
                 n_comps=n_comps,
                 batches=named[name] and named[name].batches,
                 separate=batch_scales == "separate",
+                groups=of_groups[name],
                 whole=graph_in.needs_precision(graphs, weights, cell_precision),
                 progress=progress,
             )

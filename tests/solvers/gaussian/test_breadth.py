@@ -5,7 +5,7 @@ import pytest
 
 from kronax.solvers.gaussian.breadth import is_broad, n_directions, ridge
 from kronax.solvers.gaussian.precision import LowRank, dense
-from kronax.solvers.gaussian.spectral import Side
+from kronax.solvers.gaussian.side import Side
 from kronax.solvers.gaussian.vectors import Held
 
 

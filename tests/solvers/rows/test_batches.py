@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from kronax.solvers.rows.batches import Batches, apart, counts, spread_evenly, taken
+from kronax.solvers.rows.batches import apart, counts, spread_evenly, taken
 from kronax.solvers.rows.block import divided
 from kronax.solvers.rows.chunked import Chunked, OfBatches, Preparation
+from kronax.solvers.rows.groups import Groups
 from kronax.solvers.rows.rows import InMemory
 from kronax.solvers.scales.quotient import scales
 
@@ -19,8 +20,8 @@ def matrix(rng) -> sparse.csr_array:
 
 
 @pytest.fixture
-def batches(rng) -> Batches:
-    return Batches(rng.permuted(np.arange(50) % 3), 3)
+def batches(rng) -> Groups:
+    return Groups(rng.permuted(np.arange(50) % 3), 3)
 
 
 def chunked(matrix: sparse.csr_array, size: int = 7) -> Chunked:
@@ -67,7 +68,7 @@ def test_some_rows(matrix):
 
 
 def test_small_batches_are_not_left_out():
-    batches = Batches(np.repeat([0, 1, 2], [10_000, 30, 500]), 3)
+    batches = Groups(np.repeat([0, 1, 2], [10_000, 30, 500]), 3)
     chosen = spread_evenly(batches, 1000)
     assert (np.diff(chosen) > 0).all() and len(chosen) <= 1000
     np.testing.assert_array_equal(batches.of(chosen).sizes, [485, 30, 485])

@@ -4,22 +4,22 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from kronax.solvers.rows.batches import Batches
+from kronax.solvers.rows.groups import Groups
 from kronax.solvers.scales import matching
 
 
-def two_batches(n: int) -> Batches:
-    return Batches(np.arange(2 * n) // n, 2)
+def two_batches(n: int) -> Groups:
+    return Groups(np.arange(2 * n) // n, 2)
 
 
-def pairs_of_all(batches: Batches) -> sparse.csr_array:
+def pairs_of_all(batches: Groups) -> sparse.csr_array:
     return sparse.csr_array((batches.codes[:, None] != batches.codes).astype(float))
 
 
 def test_matches_are_mutual_and_between_batches(rng):
     codes = rng.integers(3, size=90)
     embedding = rng.standard_normal((90, 4))
-    found = matching.matches(embedding, Batches(codes, 3))
+    found = matching.matches(embedding, Groups(codes, 3))
     assert (found != found.T).nnz == 0 and set(found.data) == {1.0}
     row, col = found.tocoo().coords
     assert (codes[row] != codes[col]).all()
@@ -92,7 +92,7 @@ def test_columns_and_rows_without_anything_to_compare(rng):
 
 
 def test_a_single_row_tells_no_deviation(rng):
-    batches = Batches(np.r_[0, np.ones(20, int)], 2)
+    batches = Groups(np.r_[0, np.ones(20, int)], 2)
     found = matching.difference(sparse.csr_array(rng.gamma(2.0, size=(21, 6))), pairs_of_all(batches), batches)
     assert np.isinf(found.variances).all()
 

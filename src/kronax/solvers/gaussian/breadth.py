@@ -21,7 +21,7 @@ import numpy as np
 
 from kronax.solvers.gaussian.m_step import of_side
 from kronax.solvers.gaussian.precision import LowRank, Partial
-from kronax.solvers.gaussian.spectral import Side
+from kronax.solvers.gaussian.side import Side
 
 # An angle among r directions has an excess kurtosis of −6/(r + 2): p-values are then off by .003 at most.
 _FEWEST = 50.0

@@ -23,7 +23,8 @@ from kronax.solvers.gaussian import kronecker_sum, ridge
 from kronax.solvers.gaussian.lasso import newton
 from kronax.solvers.gaussian.precision import LowRank, Partial, Precision, Sparse, dense, mean_diagonal, shifted
 from kronax.solvers.gaussian.shrinkage import leave_one_out
-from kronax.solvers.gaussian.spectral import Leading, Side, Spectrum
+from kronax.solvers.gaussian.side import Side
+from kronax.solvers.gaussian.spectral import Leading, Spectrum
 from kronax.solvers.gaussian.vectors import Held
 from kronax.solvers.scales.fiber import Omega
 from kronax.solvers.status import CLOSED_FORM, Status
@@ -119,6 +120,11 @@ def _apart(sides: Sequence[Side]) -> Estimate:
     rows, *cols = [of_side(side, 1.0 / values) for side, values in zip(sides, shrunk, strict=True)]
     objective = np.array([_objective_apart(sides, shrunk)])
     return Estimate(rows, cols, (np.nan,), replace(CLOSED_FORM, objective=objective))
+
+
+def alone(side: Side) -> Partial:
+    """Fit one axis with the other at its mean."""
+    return of_side(side, 1.0 / _shrunk([side])[0])
 
 
 def _together(sides: Sequence[Side]) -> Estimate:

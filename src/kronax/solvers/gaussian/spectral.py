@@ -9,36 +9,17 @@ from numpy.typing import DTypeLike
 from kronax.solvers.device import Matrix, beside, eigh_all, leading_and_whole, leading_eigh, to_host
 from kronax.solvers.gaussian import rank_one
 from kronax.solvers.gaussian.shrinkage import noise_edge, noise_level, shrink_singular_values
+from kronax.solvers.gaussian.side import Side, factors_of, require_variance, scaled, units_of, without_variance
 from kronax.solvers.gaussian.vectors import Held, Projected, Vectors
-from kronax.solvers.rows.noise_free import Factors, NoiseFree
+from kronax.solvers.gaussian.within import Within, columns_within, rows_within
+from kronax.solvers.rows.groups import Groups
+from kronax.solvers.rows.noise_free import NoiseFree
 
 # eigenvalues below this share of the largest count as zero; the second for blocks that are multiplied in float32
 _ROUNDING, _ROUNDING_SINGLE = 1e-12, 1e-8
 _SEEN = 50  # directions, at least, that the energies of the noise leave out where they are signal
 _PROFILES = 8  # times that these energies are found
-_FEW = 15.0  # entries below which a variable has less than unit variance
 _BELOW_EDGE = 0.75  # of the edge of the noise, at which weights reach zero at the lowest: measured
-
-
-@dataclass(frozen=True)
-class Side:
-    """Second moments of one axis, of which the other one's are samples: ``V diag(e) Vᵀ``.
-
-    Attributes
-    ----------
-    vectors, eigenvalues
-        ``V`` (p, r) and ``e`` (r,), positive, in descending order.
-    dim, n_samples
-        Degrees of freedom of the axis and of its samples.
-    beyond
-        What an E-step adds to the second moments of the mode, or None.
-    """
-
-    vectors: Vectors
-    eigenvalues: np.ndarray
-    dim: int
-    n_samples: int
-    beyond: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +38,8 @@ class Spectrum:
         ``E[ZZᵀ] − ZZᵀ`` and ``E[ZᵀZ] − ZᵀZ`` as far as known, or None.
     units
         What the deviations of the variables were divided by, 1 where nothing varies; None if they are as they are.
+    within
+        The variables within groups of samples, or None.
     """
 
     rows: Vectors
@@ -65,6 +48,7 @@ class Spectrum:
     dims: tuple[int, int]
     beyond: tuple[np.ndarray, np.ndarray | None] | None = None
     units: np.ndarray | None = None
+    within: Within | None = None
 
     def of_rows(self) -> Side:
         """Return the second moments of the rows."""
@@ -77,7 +61,7 @@ class Spectrum:
     def transposed(self) -> "Spectrum":
         """Return the spectrum of ``Zᵀ``."""
         beyond = self.beyond and self.beyond[::-1]
-        return Spectrum(self.cols, self.rows, self.eigenvalues, self.dims[::-1], beyond, self.units)
+        return Spectrum(self.cols, self.rows, self.eigenvalues, self.dims[::-1], beyond, self.units, self.within)
 
 
 @dataclass(frozen=True)
@@ -111,6 +95,7 @@ def decompose(
     n_comps: int,
     whole: bool = True,
     variables: int | None = None,
+    groups: Groups | None = None,
 ) -> tuple[Leading, Spectrum | None]:
     """Find the directions of ``Z`` above the noise, and the spectrum of its deviations from its means.
 
@@ -128,6 +113,8 @@ def decompose(
     variables
         The axis, 1 for the columns, whose deviations are divided by their standard deviations for the spectrum; None to leave them as they
         are.
+    groups
+        Of the samples of these variables, within which they are looked at too.
     """
     square, energies, sums = z.moments()
     rounding, seen = rounding_of(z.rows.dtype), max(n_comps, _SEEN)
@@ -135,7 +122,7 @@ def decompose(
         return _leading(z, energies, *leading_eigh(square, seen), n_comps, rounding), None
     found = _deviations(z, center, square, energies, sums)
     if variables is None:
-        _require_variance(found.variances[~found.still].sum() > rounding * np.prod(z.shape))
+        require_variance(found.variances[~found.still].sum() > rounding * np.prod(z.shape))
     if variables is None and center != 1:
         ((values, vectors),) = eigh_all([found.square])
         added = np.sqrt(z.shape[0]) * found.mean
@@ -144,7 +131,12 @@ def decompose(
         if variables is not None:
             found = _with_equal_columns(found) if variables == 1 else _with_equal_rows(found)
         lead, (values, vectors) = leading_and_whole(square, seen, found.square)
-    return _leading(z, energies, *lead, n_comps, rounding), _spectrum(found, values, vectors, rounding)
+    spectrum = _spectrum(found, values, vectors, rounding)
+    if groups and variables == 1:
+        spectrum = replace(spectrum, within=columns_within(z, groups, square, energies, rounding))
+    elif groups:
+        spectrum = replace(spectrum, within=rows_within(z, groups, rounding))
+    return _leading(z, energies, *lead, n_comps, rounding), spectrum
 
 
 @dataclass(frozen=True)
@@ -183,22 +175,16 @@ def _deviations(
     variances = energies - n * mean**2 if center == 0 else to_host(square.diagonal())
     still = without_variance(variances, energies, n * np.finfo(np.float64).eps)
     if still.any():
-        square = _scaled(square, np.where(still, 0.0, 1.0))
+        square = scaled(square, np.where(still, 0.0, 1.0))
     return _Deviations(z, center, mean, square, variances, still)
-
-
-def _require_variance(there: bool) -> None:
-    if not there:
-        msg = "Nothing varies: but for their scales, all rows are alike. A precision matrix needs deviations from the mean."
-        raise ValueError(msg)
 
 
 def _with_equal_columns(found: _Deviations) -> _Deviations:
     """Divide the deviations of every column by their standard deviation."""
     n = found.z.shape[0]
-    to_unit, units = _units(found.variances / n, found.still, found.z.rows.col_counts)
-    z = replace(found.z, factors=_factors_of(found.z)._replace(units=to_unit))
-    return replace(found, z=z, mean=found.mean * to_unit, square=_scaled(found.square, to_unit), units=units)
+    to_unit, units = units_of(found.variances / n, found.still, found.z.rows.col_counts)
+    z = replace(found.z, factors=factors_of(found.z)._replace(units=to_unit))
+    return replace(found, z=z, mean=found.mean * to_unit, square=scaled(found.square, to_unit), units=units)
 
 
 def _with_equal_rows(found: _Deviations) -> _Deviations:
@@ -207,31 +193,10 @@ def _with_equal_rows(found: _Deviations) -> _Deviations:
     energies, sums, _ = z.deviations(np.zeros(m)).T
     variances = energies - sums**2 / m if found.center == 1 else energies
     still = without_variance(variances, energies, m * np.finfo(np.float64).eps)
-    to_unit, units = _units(variances / m, still, z.row_counts())
-    z = replace(z, factors=_factors_of(z)._replace(rows=z.row_factors() * to_unit**2))
+    to_unit, units = units_of(variances / m, still, z.row_counts())
+    z = replace(z, factors=factors_of(z)._replace(rows=z.row_factors() * to_unit**2))
     square = _centred(z.shape[0], z.moments()[0], found.mean, found.center)
-    return replace(found, z=z, square=_scaled(square, np.where(found.still, 0.0, 1.0)), units=units)
-
-
-def _units(variances: np.ndarray, still: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the factors that bring variances to 1, 0 for what does not vary, and the units that these are.
-
-    Where there are few entries, variances become less than 1: a chance meeting of two of few would be a large correlation.
-    """
-    _require_variance(not still.all())
-    share = np.minimum(1.0, np.maximum(counts, 1.0) / _FEW)
-    units = np.sqrt(np.where(still, 1.0, variances / share))
-    return np.where(still, 0.0, 1.0 / units), units
-
-
-def _factors_of(z: NoiseFree) -> Factors:
-    return Factors(*map(np.ones, z.shape[::-1])) if z.factors.cols is None else z.factors
-
-
-def _scaled(square: Matrix, sizes: np.ndarray) -> Matrix:
-    """Multiply rows and columns of a matrix, where it is."""
-    sizes = beside(sizes, square)
-    return square * sizes * sizes[:, None]
+    return replace(found, z=z, square=scaled(square, np.where(found.still, 0.0, 1.0)), units=units)
 
 
 def _leading(
@@ -316,15 +281,6 @@ def _rows_vary(mean: np.ndarray, center: int | None, z: NoiseFree) -> np.ndarray
 def rounding_of(dtype: DTypeLike) -> float:
     """Return the share of the largest eigenvalue below which others count as zero, if blocks are multiplied in this type."""
     return _ROUNDING if dtype == np.float64 else _ROUNDING_SINGLE
-
-
-def without_variance(centred: np.ndarray, squares: np.ndarray, rounding: float) -> np.ndarray:
-    """Mark the rows or columns of which only rounding is left once means are subtracted.
-
-    ``centred`` and ``squares`` are sums of squares after and before subtraction; a sum of ``n`` products is accurate to
-    ``n`` units in the last place.
-    """
-    return centred <= rounding * squares
 
 
 def _centred(n: int, square: Matrix, mean: np.ndarray, center: int | None) -> Matrix:

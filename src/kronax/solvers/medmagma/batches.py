@@ -13,8 +13,9 @@ import numpy as np
 from scipy import sparse
 from tqdm.auto import tqdm
 
-from kronax.solvers.rows.batches import Batches, apart, counts, spread_evenly, taken
+from kronax.solvers.rows.batches import apart, counts, spread_evenly, taken
 from kronax.solvers.rows.block import divided
+from kronax.solvers.rows.groups import Groups
 from kronax.solvers.rows.rows import Rows
 from kronax.solvers.scales.matching import difference, matches, pooled
 from kronax.solvers.scales.quotient import scales
@@ -56,7 +57,7 @@ class Offsets:
 
 def find(
     rows: Rows,
-    batches: Batches,
+    batches: Groups,
     see: Callable[[sparse.csr_array], Seen],
     *,
     separate: bool,
@@ -100,7 +101,7 @@ def find(
     return Offsets(start + np.where(n_entries > 0, beyond, 0.0), n_entries, spread, found.matched)
 
 
-def _apart(rows: Rows, batches: Batches, n_entries: np.ndarray, progress: bool) -> np.ndarray:
+def _apart(rows: Rows, batches: Groups, n_entries: np.ndarray, progress: bool) -> np.ndarray:
     """Return ``δ`` of the quotients of every batch by itself, (batches, m), with mean 0 over the entries of every column."""
     there = n_entries > 0
     logs = np.zeros(n_entries.shape)

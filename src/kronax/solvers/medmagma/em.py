@@ -26,9 +26,10 @@ from kronax.solvers.medmagma.batches import Offsets, Seen
 from kronax.solvers.medmagma.batches import find as find_offsets
 from kronax.solvers.medmagma.penalised import Penalised
 from kronax.solvers.medmagma.steps import Step, Steps
-from kronax.solvers.rows.batches import Batches, taken
+from kronax.solvers.rows.batches import taken
 from kronax.solvers.rows.block import divided, like, of_entries
 from kronax.solvers.rows.chunked import Chunked, OfBatches
+from kronax.solvers.rows.groups import Groups
 from kronax.solvers.rows.noise_free import Factors, Margins, NoiseFree
 from kronax.solvers.rows.rows import InMemory, Rows
 from kronax.solvers.scales.laplace import Laplace
@@ -122,8 +123,9 @@ def fit(
     n_comps: int = 50,
     max_iter: int = 1,
     tol: float = 1e-3,
-    batches: Batches | None = None,
+    batches: Groups | None = None,
     separate: bool = False,
+    groups: Groups | None = None,
     whole: bool = True,
     progress: bool = False,
 ) -> Fit:
@@ -154,6 +156,8 @@ def fit(
     batches, separate
         Which batch every row comes from, if columns have factors of their own in every batch, and how these are found: see
         :mod:`kronax.solvers.medmagma.batches`.
+    groups
+        Of the rows, within which dependence of the columns is looked at too; for axes that are fitted apart, with a location.
     whole
         Whether precisions are wanted, or embeddings alone.
     progress
@@ -171,7 +175,11 @@ def fit(
     kind = Penalised if penalty.kind == "ridge" and penalty.strength is not None and not center else Steps
     with jax.enable_x64(True):
         equal = penalty.apart and laplace is None if equal is None else equal
-        options = {"variables": int(not transposed) if equal else None, "whole": whole or kind is Penalised}
+        options = {
+            "variables": int(not transposed) if equal else None,
+            "groups": groups,
+            "whole": whole or kind is Penalised,
+        }
         steps = kind(rows, n_comps, axis, penalty, laplace, **options, progress=progress)
         run = _iterate(steps, max_iter, tol, progress)
     return _fit(run, rows, found, offsets, transposed, whole=whole)
@@ -196,8 +204,9 @@ def fit_chunks(
     power: float | None = None,
     center: bool = True,
     n_comps: int = 50,
-    batches: Batches | None = None,
+    batches: Groups | None = None,
     separate: bool = False,
+    groups: Groups | None = None,
     whole: bool = True,
     progress: bool = False,
 ) -> Fit:
@@ -211,7 +220,7 @@ def fit_chunks(
         Some of its rows, from which ``γ`` is chosen.
     signed
         Whether ``X`` has negative values.
-    power, center, n_comps, batches, separate, whole, progress
+    power, center, n_comps, batches, separate, groups, whole, progress
         As in :func:`fit`.
     """
     offsets = None
@@ -223,7 +232,8 @@ def fit_chunks(
     found = powered_chunks(rows, some, power, signed=signed)
     with jax.enable_x64(True):
         axis = 0 if center else None
-        steps = Steps(found.rows, n_comps, axis, m_step.Penalty(), variables=1, whole=whole, progress=progress)
+        options = {"variables": 1, "groups": groups, "whole": whole}
+        steps = Steps(found.rows, n_comps, axis, m_step.Penalty(), **options, progress=progress)
         run = _iterate(steps, 1, 0.0, progress)
     return _fit(run, found.rows, found, offsets, transposed=False, whole=whole)
 

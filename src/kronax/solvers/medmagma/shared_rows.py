@@ -16,7 +16,8 @@ from scipy import linalg, sparse
 from kronax.solvers.device import block_size, eigh_all, to_host
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.precision import Precision
-from kronax.solvers.gaussian.spectral import Spectrum, rounding_of, without_variance
+from kronax.solvers.gaussian.side import without_variance
+from kronax.solvers.gaussian.spectral import Spectrum, rounding_of
 from kronax.solvers.gaussian.vectors import Held, Projected
 from kronax.solvers.rows.noise_free import NoiseFree
 from kronax.solvers.rows.on_devices import spread

@@ -15,6 +15,7 @@ from kronax.solvers.blocks import Blocks, from_csr
 from kronax.solvers.device import to_host
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.spectral import Leading, Spectrum, decompose
+from kronax.solvers.rows.groups import Groups
 from kronax.solvers.rows.noise_free import Factors, NoiseFree
 from kronax.solvers.rows.on_devices import spread
 from kronax.solvers.rows.rows import InMemory, Rows
@@ -58,7 +59,7 @@ class Steps:
     """One tall matrix and the steps of EM on it, of which only the first can do without the matrix in memory.
 
     ``center`` is the axis along which ``m`` is constant; ``variables`` that of the columns of ``X``, if each is to have the same variance in
-    the spectrum; ``whole`` is False if directions above the noise are all that is wanted.
+    the spectrum, and ``groups`` those of their samples; ``whole`` is False if directions above the noise are all that is wanted.
     """
 
     def __init__(
@@ -70,10 +71,12 @@ class Steps:
         laplace: Laplace | None = None,
         *,
         variables: int | None = None,
+        groups: Groups | None = None,
         whole: bool = True,
         progress: bool,
     ) -> None:
-        self.n_comps, self.center, self.variables, self.penalty = n_comps, center, variables, penalty
+        self.n_comps, self.center, self.penalty = n_comps, center, penalty
+        self.variables, self.groups = variables, groups
         self.laplace, self.whole, self.progress = laplace, whole or bool(laplace), progress
         self.rows = spread(rows)
         self.n_entries = float(rows.n_entries)  # and the sum of the squares of Z, the mean of which is 1
@@ -168,7 +171,7 @@ class Steps:
         else:
             mode = self._of_unit_size(mode)
             z = self._noise_free(mode)
-        options = {"n_comps": self.n_comps, "whole": self.whole, "variables": self.variables}
+        options = {"n_comps": self.n_comps, "whole": self.whole, "variables": self.variables, "groups": self.groups}
         lead, found = decompose(z, center=self.center, **options)
         return mode, lead, replace(found, beyond=self._beyond(mode, moments)) if moments else found
 

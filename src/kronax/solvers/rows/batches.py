@@ -5,42 +5,18 @@ found for every column and batch, by the same passes.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from scipy import sparse
 
 from kronax.solvers.rows.block import Block, of_entries
 from kronax.solvers.rows.chunked import Chunked, OfBatches
+from kronax.solvers.rows.groups import Groups
 from kronax.solvers.rows.rows import Arrays, InMemory, Rows
 
 
-@dataclass(frozen=True)
-class Batches:
-    """Which batch every row comes from.
-
-    Attributes
-    ----------
-    codes
-        Number of the batch of every row, (n,).
-    n
-        Number of batches.
-    """
-
-    codes: np.ndarray
-    n: int
-
-    @property
-    def sizes(self) -> np.ndarray:
-        """Rows of every batch, (n,)."""
-        return np.bincount(self.codes, minlength=self.n)
-
-    def of(self, rows: np.ndarray) -> "Batches":
-        """Return the batches of some rows."""
-        return replace(self, codes=self.codes[rows])
-
-
-def counts(rows: Rows, batches: Batches) -> np.ndarray:
+def counts(rows: Rows, batches: Groups) -> np.ndarray:
     """Count the non-zero entries of every column within every batch, (batches, m)."""
     m = rows.shape[1]
     (found,) = rows.sums(_counts, batches.codes, batches.n)
@@ -53,7 +29,7 @@ def _counts(block: Block, codes: np.ndarray, n_batches: int) -> Arrays:
     return (np.bincount(at, minlength=n_batches * m).astype(np.float64),)
 
 
-def apart(rows: Rows, batches: Batches, n_in_batches: np.ndarray) -> Rows:
+def apart(rows: Rows, batches: Groups, n_in_batches: np.ndarray) -> Rows:
     """Return the rows with columns of their own for every batch: those in which it has an entry, batch after batch.
 
     ``n_in_batches`` are the numbers of :func:`counts`.
@@ -78,7 +54,7 @@ def _taken(block: Block, chosen: np.ndarray) -> sparse.csr_array:
     return block.matrix[chosen[first:last] - block.start]
 
 
-def spread_evenly(batches: Batches, most: int) -> np.ndarray:
+def spread_evenly(batches: Groups, most: int) -> np.ndarray:
     """Choose so many rows at most, evenly spread over every batch; small batches have a larger share, up to all of theirs."""
     sizes = batches.sizes
     if sizes.sum() <= most:

@@ -61,6 +61,12 @@ class Block:
         """Compute ``Σ_i l_i y_ij`` of every column."""
         return self.matrix.T @ left
 
+    def sums_of(self, codes: np.ndarray, n_groups: int) -> np.ndarray:
+        """Add the rows of every group, (groups, m); ``codes`` are the groups of the rows."""
+        m = self.matrix.shape[1]
+        at = of_entries(codes, self.matrix) * m + self.matrix.indices
+        return np.bincount(at, self.matrix.data, minlength=n_groups * m).reshape(n_groups, m)
+
     def scaled(self, left: np.ndarray, right: np.ndarray) -> "Block":
         """Return the block with the entries ``y_ij √(l_i r_j)``."""
         values = of_entries(np.sqrt(left), self.matrix)

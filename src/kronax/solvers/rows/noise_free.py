@@ -18,6 +18,7 @@ from scipy import sparse
 
 from kronax.solvers.device import Matrix, symmetric, to_host
 from kronax.solvers.rows.block import Block, like
+from kronax.solvers.rows.groups import Groups
 from kronax.solvers.rows.rows import Arrays, InMemory, Rows
 
 _ENTRIES = 2**18  # of rows gathered at a time
@@ -105,6 +106,13 @@ class NoiseFree:
     def deviations(self, mean: np.ndarray) -> np.ndarray:
         """Compute ``Σ_j z_ij²``, ``Σ_j z_ij`` and ``Σ_j z_ij μ_j`` of every row, (n, 3)."""
         return self.rows.each(_deviations, self.factors, np.ones(self.shape[1]), mean)
+
+    def sums_of(self, groups: Groups, axis: int) -> np.ndarray:
+        """Add the rows of every group, (groups, m), or, with ``axis`` 1, the columns of every group, (n, groups)."""
+        if axis == 0:
+            (found,) = self.rows.sums(_sums_of_rows, self.factors, groups.codes, groups.n)
+            return to_host(found)
+        return self.rows.each(_times, self.factors, np.eye(groups.n)[groups.codes])
 
     def margins(self, axis: int) -> Margins:
         """Compute what every column (``axis`` 0) or row (1) is like."""
@@ -228,6 +236,14 @@ def _deviations(block: Block, factors: Factors, ones: np.ndarray, mean: np.ndarr
     z = _scaled(block, factors)
     energies, sums, along = z.row_energies(ones), z.times(ones), z.times(mean)
     return energies.__array_namespace__().stack([energies, sums, along], axis=1)  # NumPy's or JAX's
+
+
+def _sums_of_rows(block: Block, factors: Factors, codes: np.ndarray, n_groups: int) -> Arrays:
+    return (_scaled(block, factors).sums_of(codes[block.rows], n_groups),)
+
+
+def _times(block: Block, factors: Factors, right: np.ndarray) -> np.ndarray:
+    return _scaled(block, factors).times(right)
 
 
 def _forms(

@@ -77,6 +77,10 @@ class DenseBlock:
         """Compute ``Σ_i l_i y_ij`` of every column."""
         return _product(left, self.values)
 
+    def sums_of(self, codes: Array, n_groups: int) -> Array:
+        """Add the rows of every group, (groups, m); ``codes`` are the groups of the rows."""
+        return _product((codes == jnp.arange(n_groups)[:, None]).astype(self.values.dtype), self.values)
+
     def scaled(self, left: Array, right: Array) -> "DenseBlock":
         """Return the block with the entries ``y_ij √(l_i r_j)``."""
         return replace(self, values=self.values * jnp.sqrt(left)[:, None] * jnp.sqrt(right))

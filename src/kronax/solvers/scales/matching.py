@@ -21,7 +21,7 @@ from scipy import sparse
 
 from kronax.solvers.graph.graph import SMALLEST_CORRELATION
 from kronax.solvers.graph.search import group_size, in_blocks, largest, rows_at_a_time
-from kronax.solvers.rows.batches import Batches
+from kronax.solvers.rows.groups import Groups
 
 NEIGHBOURS = 15
 _DENSE = 2**21  # numbers in a block of rows
@@ -45,7 +45,7 @@ class Difference(NamedTuple):
     matched: np.ndarray
 
 
-def matches(embedding: np.ndarray, batches: Batches) -> sparse.csr_array:
+def matches(embedding: np.ndarray, batches: Groups) -> sparse.csr_array:
     """Find the rows that match: an (n, n) matrix, symmetric, of ones.
 
     Nearest are those with the largest positive cosine.
@@ -83,7 +83,7 @@ def _nearest(unit: np.ndarray, here: np.ndarray, there: np.ndarray, k: int) -> n
     return np.stack([np.repeat(here, k), there[np.where(positive, found, 0).ravel()]])[:, positive.ravel()]
 
 
-def difference(sizes: sparse.csr_array, pairs: sparse.csr_array, batches: Batches) -> Difference:
+def difference(sizes: sparse.csr_array, pairs: sparse.csr_array, batches: Groups) -> Difference:
     """Compare the rows that match.
 
     Parameters

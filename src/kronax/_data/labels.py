@@ -1,0 +1,54 @@
+"""A column of ``obs`` that says which group every cell belongs to: its batch, or its type."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+
+from kronax._data import objects
+from kronax._data.graph_in import modalities
+from kronax.solvers import checks
+
+Column = tuple[Any, str]  # its values, and where it stands
+
+
+def columns(data: AnnData | MuData, key: str) -> dict[str, Column]:
+    """Return the column for the cells of every modality.
+
+    That of a MuData object is in its own ``obs``, or else in the ``obs`` of every modality.
+    """
+    parts = modalities(data)
+    if not isinstance(data, MuData):
+        objects.key_in(key, data.obs, "adata.obs")
+        return {"": (data.obs[key], f"`adata.obs[{key!r}]`")}
+    if isinstance(key, str) and key in data.obs:
+        column, where = data.obs[key], f"`mdata.obs[{key!r}]`"
+        return {name: (column.iloc[data.obs_names.get_indexer(part.obs_names)], where) for name, part in parts.items()}
+    lacking = [name for name, part in parts.items() if key not in part.obs]
+    if lacking:
+        remedy = f"It is neither there nor in the `obs` of {checks.listed([repr(name) for name in lacking])}."
+        objects.key_in(key, data.obs, "mdata.obs", remedy)
+    return {name: (part.obs[key], f"`mdata[{name!r}].obs[{key!r}]`") for name, part in parts.items()}
+
+
+def categories(column: Column, cells: np.ndarray, kind: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the number of the group of some cells, (cells,), and the names of the groups that they are in.
+
+    ``kind`` is what a group is, such as a batch. The column may be one that is read lazily.
+    """
+    values, where = column
+    if isinstance(values, pd.DataFrame):
+        msg = f"{where} are {values.shape[1]} columns of one name; rename all but one."
+        raise ValueError(msg)
+    values = (values if isinstance(values, pd.Series) else pd.Series(values.to_numpy())).iloc[cells]
+    missing = values.isna() | (values.astype(str) == "")
+    if n_missing := int(missing.sum()):
+        msg = (
+            f"{where} is missing in {n_missing:,} of {checks.number(len(values), 'cell')}; every cell needs a {kind}. Fill the "
+            "column, or leave these cells out."
+        )
+        raise ValueError(msg)
+    found = values.astype("category").cat.remove_unused_categories().cat
+    return found.codes.to_numpy().astype(np.intp), tuple(objects.texts(found.categories))

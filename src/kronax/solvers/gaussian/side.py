@@ -1,0 +1,70 @@
+"""Second moments of variables: one axis of a matrix, of which the other one's entries are samples."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kronax.solvers.device import Matrix, beside
+from kronax.solvers.gaussian.vectors import Vectors
+from kronax.solvers.rows.noise_free import Factors, NoiseFree
+
+_FEW = 15.0  # entries below which a variable has less than unit variance
+
+
+@dataclass(frozen=True)
+class Side:
+    """Second moments of one axis, of which the other one's are samples: ``V diag(e) Vᵀ``.
+
+    Attributes
+    ----------
+    vectors, eigenvalues
+        ``V`` (p, r) and ``e`` (r,), positive, in descending order.
+    dim, n_samples
+        Degrees of freedom of the axis and of its samples.
+    beyond
+        What an E-step adds to the second moments of the mode, or None.
+    """
+
+    vectors: Vectors
+    eigenvalues: np.ndarray
+    dim: int
+    n_samples: int
+    beyond: np.ndarray | None = None
+
+
+def require_variance(there: bool) -> None:
+    """Require that anything varies."""
+    if not there:
+        msg = "Nothing varies: but for their scales, all rows are alike. A precision matrix needs deviations from the mean."
+        raise ValueError(msg)
+
+
+def without_variance(centred: np.ndarray, squares: np.ndarray, rounding: float) -> np.ndarray:
+    """Mark the rows or columns of which only rounding is left once means are subtracted.
+
+    ``centred`` and ``squares`` are sums of squares after and before subtraction; a sum of ``n`` products is accurate to
+    ``n`` units in the last place.
+    """
+    return centred <= rounding * squares
+
+
+def units_of(variances: np.ndarray, still: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the factors that bring variances to 1, 0 for what does not vary, and the units that these are.
+
+    Where there are few entries, variances become less than 1: a chance meeting of two of few would be a large correlation.
+    """
+    require_variance(not still.all())
+    share = np.minimum(1.0, np.maximum(counts, 1.0) / _FEW)
+    units = np.sqrt(np.where(still, 1.0, variances / share))
+    return np.where(still, 0.0, 1.0 / units), units
+
+
+def scaled(square: Matrix, sizes: np.ndarray) -> Matrix:
+    """Multiply rows and columns of a matrix, where it is."""
+    sizes = beside(sizes, square)
+    return square * sizes * sizes[:, None]
+
+
+def factors_of(z: NoiseFree) -> Factors:
+    """Return the factors of ``Z``, 1 where it has none."""
+    return Factors(*map(np.ones, z.shape[::-1])) if z.factors.cols is None else z.factors

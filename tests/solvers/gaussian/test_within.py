@@ -1,0 +1,125 @@
+"""Deviations from the means of groups, by second moments and as they are."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from kronax.solvers import device
+from kronax.solvers.gaussian import spectral
+from kronax.solvers.gaussian.within import Within
+from kronax.solvers.rows.groups import Groups
+from kronax.solvers.rows.noise_free import Factors, NoiseFree
+from kronax.solvers.rows.on_devices import spread
+from kronax.solvers.rows.rows import InMemory
+
+N, M = 90, 40
+N_GROUPS = 4
+
+
+def groups_of(n: int, rng) -> Groups:
+    """Groups of unequal sizes, in random order."""
+    return Groups(rng.permuted(np.minimum(np.arange(n) // 7, N_GROUPS - 1)), N_GROUPS)
+
+
+def within(z: np.ndarray, groups: Groups, variables: int, factors: Factors = Factors()) -> Within:
+    rows = NoiseFree(spread(InMemory(sparse.csr_array(z))), factors)
+    _, found = spectral.decompose(rows, center=1 - variables, n_comps=50, variables=variables, groups=groups)
+    return found.within
+
+
+def square(found: Within) -> np.ndarray:
+    vectors = found.side.vectors.array()
+    return (vectors * found.side.eigenvalues) @ vectors.T
+
+
+def expected(z: np.ndarray, groups: Groups) -> np.ndarray:
+    """Second moments of the columns, whose deviations have equal variance."""
+    means = np.stack([z[groups.codes == g].mean(axis=0) for g in range(groups.n)])
+    deviations = z - means[groups.codes]
+    deviations[:, np.linalg.norm(deviations, axis=0) < 1e-9] = 0.0
+    size = np.sqrt((deviations**2).sum(axis=0) / (len(z) - groups.n))
+    deviations = np.divide(deviations, size, out=np.zeros_like(deviations), where=size > 0)
+    return deviations.T @ deviations
+
+
+def drawn(n_samples: int, n_variables: int, groups: Groups, rng) -> np.ndarray:
+    """Columns of different units and means, most of which differ between groups; one does so alone."""
+    z = rng.normal(size=(n_samples, n_variables)) @ rng.normal(size=(n_variables, n_variables))
+    z += rng.normal(0.0, 5.0, (groups.n, n_variables))[groups.codes]
+    z[:, 7] = 1.0 + groups.codes
+    return z * rng.lognormal(size=n_variables)
+
+
+@pytest.fixture(params=[1, 0], ids=["columns", "rows"])
+def variables(request) -> int:
+    """The axis of the variables."""
+    return request.param
+
+
+@pytest.fixture
+def case(variables, rng) -> tuple[np.ndarray, Groups]:
+    """A tall matrix whose columns, or rows, are the variables, seen as samples × variables, and the groups of the samples."""
+    n_samples = N if variables else M
+    groups = groups_of(n_samples, rng)
+    return drawn(n_samples, N + M - n_samples, groups, rng), groups
+
+
+def oriented(z: np.ndarray, variables: int) -> np.ndarray:
+    return z if variables else z.T
+
+
+@pytest.mark.parametrize("on", ["cpu", "gpu"])
+def test_moments_are_those_of_the_deviations(case, variables, on, x64):
+    z, groups = case
+    with device.as_if_on(on):
+        found = within(oriented(z, variables), groups, variables)
+        np.testing.assert_allclose(square(found), expected(z, groups), atol=1e-8)
+    assert (found.side.dim, found.side.n_samples) == (z.shape[1], len(z) - N_GROUPS)
+    assert found.side.eigenvalues.sum() == pytest.approx((z.shape[1] - 1) * found.side.n_samples)
+    np.testing.assert_array_equal(np.flatnonzero(found.side.vectors.still), [7])
+    assert found.units[7] == 1.0
+    vectors = found.side.vectors.array()
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(vectors.shape[1]), atol=1e-8)
+
+
+def test_means_of_groups_do_not_matter(case, variables, rng):
+    z, groups = case
+    other = z + rng.normal(0.0, 3.0, (N_GROUPS, z.shape[1]))[groups.codes]
+    one, two = (square(within(oriented(values, variables), groups, variables)) for values in (z, other))
+    np.testing.assert_allclose(one, two, atol=1e-8)
+
+
+def test_numbers_of_groups_do_not_matter(case, variables):
+    z, groups = case
+    other = Groups(np.array([2, 0, 3, 1])[groups.codes], N_GROUPS)
+    one, two = (square(within(oriented(z, variables), names, variables)) for names in (groups, other))
+    np.testing.assert_allclose(one, two, atol=1e-9)
+
+
+def test_one_group_is_all_samples(case, variables):
+    z = oriented(np.delete(case[0], 7, axis=1), variables)
+    rows, groups = NoiseFree(InMemory(sparse.csr_array(z))), Groups(np.zeros(len(case[0]), int), 1)
+    _, found = spectral.decompose(rows, center=1 - variables, n_comps=50, variables=variables, groups=groups)
+    side = found.of_cols() if variables else found.of_rows()
+    n = len(case[0])
+    np.testing.assert_allclose(found.within.side.eigenvalues, side.eigenvalues * (n - 1) / n, rtol=1e-9)
+    np.testing.assert_allclose(found.within.units, found.units * (n / (n - 1)) ** 0.5, rtol=1e-9)
+    assert (found.within.side.dim, found.within.side.n_samples) == (side.dim, side.n_samples)
+
+
+def test_factors(case, variables, rng):
+    """``Z`` is never held; in a transposed spectrum, its variables are the same."""
+    z, groups = np.abs(case[0]), case[1]
+    y = oriented(z, variables)
+    factors = Factors(rng.uniform(0.5, 2.0, y.shape[1]))
+    behind = NoiseFree(InMemory(sparse.csr_array(y)), factors).held().toarray()
+    found = within(y, groups, variables, factors)
+    np.testing.assert_allclose(square(found), expected(oriented(behind, variables), groups), atol=1e-8)
+
+
+def test_refuses_groups_within_which_nothing_varies(variables):
+    groups = Groups(np.arange(N if variables else M) % 3, 3)
+    z = np.array([[1.0, 2.0], [2.0, 1.0], [4.0, 3.0]])[groups.codes] @ np.ones((2, N + M - len(groups.codes)))
+    z *= np.arange(1, z.shape[1] + 1) ** groups.codes[:, None]
+    with pytest.raises(ValueError, match="Nothing varies within groups"):
+        within(oriented(z, variables), groups, variables)

@@ -1,0 +1,73 @@
+"""The precision of the variables with groups of samples: two estimates in one unit."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from kronax.solvers.gaussian import m_step
+from kronax.solvers.gaussian.precision import dense
+from kronax.solvers.gaussian.scale_errors import without_scale_errors
+from kronax.solvers.gaussian.spectral import decompose
+from kronax.solvers.medmagma import em, variables
+from kronax.solvers.rows.groups import Groups
+from kronax.solvers.rows.noise_free import NoiseFree
+from kronax.solvers.rows.rows import InMemory
+
+
+def fitted(x: np.ndarray, groups: Groups | None) -> em.Fit:
+    return em.fit(sparse.csr_array(x), groups=groups)
+
+
+def partial(precision: np.ndarray) -> np.ndarray:
+    size = np.sqrt(np.diag(precision))
+    return precision / size / size[:, None]
+
+
+@pytest.mark.parametrize("shape", [(150, 30), (40, 60)])
+def test_both_estimates_are_added_in_one_unit(shape, rng):
+    n, p = shape
+    groups = Groups(rng.permuted(np.arange(n) % 3), 3)
+    x = rng.lognormal(rng.normal(0.0, 1.0, (3, p))[groups.codes], 0.5)
+    fit = fitted(x, groups)
+    found, _, _ = variables.estimates(fit.cols.precision, fit)
+    within, means = fit.spectrum.within, fit.margins.mean
+    each = []
+    for precision, units, n_samples in (
+        (fit.cols.precision, fit.spectrum.units, n - 1),
+        (m_step.alone(within.side), within.units, n - 3),
+    ):
+        clean = without_scale_errors(precision.inverse, means, units)
+        each.append(n_samples * dense(clean) / units / units[:, None])
+    expected = partial(sum(each))
+    np.fill_diagonal(expected, 0.5)
+    np.testing.assert_allclose(dense(found), expected, atol=1e-10)
+
+
+def test_without_groups_nothing_is_added(rng):
+    groups = Groups(np.zeros(100, int), 1)
+    x = rng.lognormal(0.0, 0.5, (100, 25))
+    one, other = (fitted(x, given) for given in (None, groups))
+    found = [dense(variables.estimates(fit.cols.precision, fit)[0]) for fit in (one, other)]
+    np.testing.assert_allclose(found[0], found[1], atol=1e-10)
+
+
+def test_a_variable_that_varies_between_groups_alone(rng):
+    """Within groups nothing is known of it: its entries are those of all samples."""
+    n, p = 120, 20
+    groups = Groups(np.arange(n) % 3, 3)
+    z = rng.normal(size=(n, p)) + rng.normal(0.0, 2.0, (3, p))[groups.codes]
+    z[:, 4] = groups.codes
+    matrix = sparse.csr_array(z)
+    _, spectrum = decompose(NoiseFree(InMemory(matrix)), center=0, n_comps=10, variables=1, groups=groups)
+    part = replace(em.fit_without_noise(matrix), spectrum=spectrum)
+    found, _, _ = variables.estimates(part.cols.precision, part)
+    alone = (n - 1) * dense(part.cols.precision.inverse) / spectrum.units / spectrum.units[:, None]
+    of_groups = (n - 3) * dense(m_step.alone(spectrum.within.side).inverse)
+    of_groups *= np.arange(p) != 4
+    of_groups = of_groups.T * (np.arange(p) != 4) / spectrum.within.units / spectrum.within.units[:, None]
+    expected = partial(alone + of_groups)
+    np.fill_diagonal(expected, 0.5)
+    np.testing.assert_allclose(dense(found), expected, atol=1e-10)
+    assert np.abs(dense(found)[4]).sum() > 0.5

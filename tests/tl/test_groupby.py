@@ -1,0 +1,189 @@
+"""kx.tl.med_magma with groups of cells: genes within them, and across."""
+
+import anndata as ad
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+import kronax as kx
+
+N, P, N_TYPES = 480, 40, 6
+REGULATORS = (0, 1)  # nothing regulates them; which is high in which type is chance, and about the same for both
+CHAIN = [(2, 10), (3, 11), (4, 12), (5, 13), (6, 14)]  # a gene and one that follows it
+
+
+def simulated(seed: int, n: int = N) -> ad.AnnData:
+    """Genes whose means differ between types, and of which some depend on each other within types."""
+    rng = np.random.default_rng(seed)
+    kind = np.arange(n) % N_TYPES
+    means = rng.normal(0.0, 0.3, (N_TYPES, P))
+    means[:, REGULATORS[0]] = rng.normal(0.0, 1.0, N_TYPES)
+    means[:, REGULATORS[1]] = means[:, REGULATORS[0]] + rng.normal(0.0, 0.2, N_TYPES)
+    logs = means[kind] + rng.normal(0.0, 0.4, (n, P))
+    for source, target in CHAIN:
+        logs[:, target] += 0.8 * (logs[:, source] - means[kind, source])
+    counts = rng.poisson(20.0 * np.exp(logs) * rng.lognormal(0.0, 0.3, (n, 1)) * rng.lognormal(0.0, 0.7, P))
+    obs = pd.DataFrame({"type": [f"t{k}" for k in kind]}, index=[f"cell{i}" for i in range(n)])
+    var = pd.DataFrame(index=[f"gene{j}" for j in range(P)])
+    return ad.AnnData(sparse.csr_matrix(counts, dtype=np.float64), obs, var)
+
+
+@pytest.fixture
+def adata() -> ad.AnnData:
+    return simulated(0)
+
+
+def learnt(adata: ad.AnnData, **arguments) -> ad.AnnData:
+    adata = adata.copy()
+    kx.tl.med_magma(adata, **arguments)
+    return adata
+
+
+def correlations(adata: ad.AnnData) -> np.ndarray:
+    """Partial correlations of a complete graph."""
+    found = -adata.varp["med_magma_precision"].toarray()
+    np.fill_diagonal(found, 0.0)
+    return found
+
+
+def complete(adata: ad.AnnData, **arguments) -> np.ndarray:
+    return correlations(learnt(adata, graphs="genes", n_neighbors=None, **arguments))
+
+
+def test_what_differs_between_types_alone_is_less_of_an_edge():
+    """Dependence within types is as much of one as before, and other pairs are less."""
+    before, after = (
+        np.mean([complete(simulated(seed), **with_) for seed in range(3)], axis=0)
+        for with_ in ({}, {"groupby": "type"})
+    )
+    assert before[REGULATORS] > 0.3
+    assert after[REGULATORS] < 0.4 * before[REGULATORS]
+    others = np.triu(np.ones((P, P), dtype=bool), k=1)
+    for pair in (REGULATORS, *CHAIN):
+        others[pair] = False
+    for pair in CHAIN:
+        assert after[pair] > 0.9 * before[pair]
+    assert np.abs(after[others]).mean() < 0.8 * np.abs(before[others]).mean()
+
+
+def test_scales_change_nothing(adata, rng):
+    noisy = adata.copy()
+    factors = rng.lognormal(0.0, 1.0, (N, 1)), rng.lognormal(0.0, 1.0, P)
+    noisy.X = sparse.csr_matrix(adata.X.toarray() * factors[0] * factors[1])
+    one, other = (complete(a, groupby="type") for a in (adata, noisy))
+    np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_cells_do_not_change(adata):
+    one, other = learnt(adata), learnt(adata, groupby="type")
+    for kind in ("connectivities", "distances"):
+        np.testing.assert_array_equal(
+            one.obsp[f"med_magma_{kind}"].toarray(), other.obsp[f"med_magma_{kind}"].toarray()
+        )
+    np.testing.assert_array_equal(one.obsm["X_med_magma"], other.obsm["X_med_magma"])
+    assert (one.varp["med_magma_connectivities"] != other.varp["med_magma_connectivities"]).nnz
+    assert other.uns["med_magma"]["params"]["groupby"] == "type"
+    assert "groupby" not in one.uns["med_magma"]["params"]
+
+
+@pytest.mark.parametrize("kind", [str, "category", "string", lambda codes: codes])
+def test_names_of_groups_do_not_matter(adata, kind):
+    codes = np.array([3, 1, 5, 0, 2, 4])[adata.obs["type"].astype("category").cat.codes]
+    adata.obs["other"] = (
+        kind(codes) if callable(kind) and kind is not str else pd.Series(codes.astype(str)).astype(kind).array
+    )
+    one, other = (complete(adata, groupby=key) for key in ("type", "other"))
+    np.testing.assert_allclose(one, other, atol=1e-10)
+
+
+def test_one_group_is_told_and_changes_nothing(adata):
+    adata.obs["one"] = "all"
+    with pytest.warns(UserWarning, match=r"All cells of `adata.obs\['one'\]` are of one group \(all\)"):
+        found = complete(adata, groupby="one")
+    np.testing.assert_allclose(found, complete(adata), atol=1e-9)
+
+
+def test_edges_by_significance(adata):
+    found = kx.get.edges(learnt(adata, graphs="genes", q_max=0.05, groupby="type"))
+    pairs = {frozenset(pair) for pair in found[["source", "target"]].itertuples(index=False)}
+    assert all({f"gene{source}", f"gene{target}"} in pairs for source, target in CHAIN)
+    assert (found["q_value"] <= 0.05).all()
+
+
+@pytest.mark.parametrize("weights", ["partial_correlation", "absolute"])
+def test_other_weights(adata, weights):
+    found = learnt(adata, groupby="type", weights=weights, n_neighbors=5)
+    assert found.varp["med_magma_connectivities"].nnz and found.obsp["med_magma_precision"].nnz
+
+
+def test_fewer_cells_than_genes():
+    """The matrix is then worked on as its transpose, and finds the same genes alike."""
+    adata = simulated(1, n=4 * P)
+    wide = adata[: P - 4].copy()
+    found = complete(wide, groupby="type")
+    assert np.isfinite(found).all() and np.abs(found).max() < 1.0
+    assert not np.allclose(found, complete(wide))
+
+
+def test_batches_too(adata):
+    adata.obs["batch"] = np.array(["a", "b"])[np.arange(N) // N_TYPES % 2]
+    one, other = (complete(adata, batch_key="batch", **with_) for with_ in ({}, {"groupby": "type"}))
+    assert not np.allclose(one, other)
+
+
+def test_empty_cells_have_no_group(adata):
+    """Cells without values are left out, with their groups, even if these are missing."""
+    empty = ad.AnnData(sparse.csr_matrix((2, P)), pd.DataFrame({"type": [None, None]}, index=["e", "f"]), adata.var)
+    with_empty = ad.concat([adata, empty])
+    assert with_empty.obs["type"].isna().sum() == 2
+    with pytest.warns(UserWarning, match="isolated|non-zero"):
+        found = complete(with_empty, groupby="type")
+    np.testing.assert_allclose(found, complete(adata, groupby="type"), atol=1e-10)
+
+
+def test_modalities(adata):
+    """The column of the object, or that of every modality; genes of each are as by themselves."""
+    parts = {"rna": adata[:, :30].copy(), "adt": adata[:, 30:].copy()}
+    for part in parts.values():
+        part.obs = part.obs[[]].copy()
+    mdata = mudata.MuData(parts)
+    with pytest.raises(KeyError, match=r"not found in `mdata.obs`"):
+        kx.tl.med_magma(mdata, groupby="type")
+    mdata.obs["type"] = adata.obs["type"].reindex(mdata.obs_names)
+    kx.tl.med_magma(mdata, groupby="type", n_neighbors=None)
+    for name, part in parts.items():
+        part.obs["type"] = adata.obs["type"]
+        np.testing.assert_allclose(correlations(mdata[name]), complete(part, groupby="type"), atol=1e-9)
+
+
+def refused(adata, kind: type[Exception], match: str, **arguments):
+    with pytest.raises(kind, match=match):
+        kx.tl.med_magma(adata, **arguments)
+    assert "med_magma" not in adata.uns
+
+
+def test_refuses_what_is_no_column_of_groups(adata):
+    refused(adata, KeyError, r"Key 'kind' not found in `adata.obs`", groupby="kind")
+    refused(adata, TypeError, r"`groupby` must be a str, one column of `obs`", groupby=["type"])
+    adata.obs["cell"] = adata.obs_names
+    refused(adata, ValueError, r"has 480 values for 480 cells: most groups are a single cell", groupby="cell")
+    adata.obs["some"] = adata.obs["type"].where(np.arange(N) > 2)
+    refused(adata, ValueError, r"is missing in 3 of 480 cells; every cell needs a group", groupby="some")
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "needed"),
+    [
+        ("graphs", "cells", "graphs='both' or graphs='genes'"),
+        ("penalty", "ridge", "penalty='shrinkage'"),
+        ("penalty", "l1", "penalty='shrinkage'"),
+        ("joint", True, "joint=False"),
+        ("laplace", True, "laplace=False"),
+        ("laplace", "auto", "laplace=False"),
+        ("center", False, "center=True"),
+    ],
+)
+def test_refuses_what_has_no_genes_within_groups(adata, argument, value, needed):
+    refused(adata, ValueError, f"needs {needed}; found {argument}={value!r}", groupby="type", **{argument: value})
