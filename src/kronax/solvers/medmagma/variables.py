@@ -1,13 +1,13 @@
 """The precision of the variables as graphs use it, and as it is tested.
 
 What errors of the samples' scales add is taken away (Eq. 13), and where there is little structure a ridge is tested
-(:mod:`kronax.solvers.gaussian.breadth`). With groups of samples, deviations from the mean and from the means of groups each have a
-precision, ``K`` and ``K_W``, of variables in units ``s`` and ``s_W`` of their own, and the precision is their sum in one unit,
+(:mod:`kronax.solvers.gaussian.breadth`). With groups of samples, all of that is done to the deviations from the means of groups, whose
+precision is ``K``. With ``BᵀB`` the covariance between groups, all samples together have the precision
 
-    ``diag(1/s) K diag(1/s) + diag(1/s_W) K_W diag(1/s_W)``.                                                          (20)
+    ``(K⁻¹ + BᵀB)⁻¹ = K − KBᵀ(I + BKBᵀ)⁻¹BK``,                                                                        (20)
 
-``K_W`` does not know what differs between groups. That hides dependence from ``K``: the directions between groups, in which variables have most of
-their variance, are lost to it. Where groups hardly differ both are the same, and where they are noise within, ``K`` alone has structure.
+and the estimate is the sum of both. ``K`` does not know what differs between groups, which is evidence too: all there is where samples are noise within
+groups. The second one lacks the directions between groups, in which variables have most of their variance, and with them the dependence that they hide.
 """
 
 from collections.abc import Callable
@@ -17,10 +17,12 @@ import numpy as np
 
 from kronax.solvers import checks
 from kronax.solvers.gaussian import breadth, m_step
-from kronax.solvers.gaussian.precision import Partial, Precision, added, diagonal, held
+from kronax.solvers.gaussian.precision import LowRank, Partial, Precision, diagonal, held
 from kronax.solvers.gaussian.scale_errors import N_TERMS, without_scale_errors
 from kronax.solvers.gaussian.side import Side
 from kronax.solvers.gaussian.spectral import Spectrum
+from kronax.solvers.gaussian.vectors import Held
+from kronax.solvers.gaussian.within import Within
 from kronax.solvers.medmagma import em
 
 
@@ -31,28 +33,30 @@ def estimates(precision: Precision, part: em.Structure) -> tuple[Precision, Prec
         found = held(precision)
         return found, found, np.stack([margins.along, margins.level])
     along = margins.along[None] if scaled else np.stack([margins.along, margins.level])
-    found, to_test = _in_all_samples(precision, part.spectrum, margins.mean if scaled else None)
+    found, to_test = _both(precision, part.spectrum, margins.mean if scaled else None)
     own_test = to_test is not found
     found = held(found)
     return found, held(to_test) if own_test else found, along
 
 
-def _in_all_samples(precision: Partial, spectrum: Spectrum, means: np.ndarray | None) -> tuple[Partial, Partial]:
-    """Return both, with that within groups if there are any; without ``means``, samples have no scales."""
-    side, units, within = spectrum.of_cols(), spectrum.units, spectrum.within
-    found, to_test = _with_test(precision, side, _cleaning(means, units))
+def _both(precision: Partial, spectrum: Spectrum, means: np.ndarray | None) -> tuple[Partial, Partial]:
+    """Return both, of groups if there are any; without ``means``, samples have no scales."""
+    within = spectrum.within
     if within is None:
-        return found, to_test
-    own_found, own_to_test = _with_test(m_step.alone(within.side), within.side, _cleaning(means, within.units))
-    varies = ~within.side.vectors.still
-    sizes = np.sqrt(side.n_samples) / units, np.where(varies, np.sqrt(within.side.n_samples) / within.units, 0.0)
+        return _with_test(precision, spectrum.of_cols(), _cleaning(means, spectrum.units))
+    found, to_test = _with_test(m_step.alone(within.side), within.side, _cleaning(means, within.units))
+    total = _with_groups(found, within)
+    return total, total if to_test is found else _with_groups(to_test, within)
 
-    def both(all_samples: Partial, of_groups: Partial) -> Partial:
-        return Partial(added([(all_samples.inverse, sizes[0]), (of_groups.inverse, sizes[1])]))
 
-    total = both(found, own_found)
-    same = to_test is found and own_to_test is own_found
-    return total, total if same else both(to_test, own_to_test)
+def _with_groups(precision: Partial, within: Within) -> Partial:
+    """Return ``2K − KBᵀ(I + BKBᵀ)⁻¹BK``, the sum of both: ``K`` is the inverse of a sum over the samples, as are eigenvalues."""
+    inverse, b = precision.inverse, within.between * np.sqrt(within.side.n_samples)
+    vectors = inverse.vectors.array()
+    kb = inverse.base * b.T + vectors @ (inverse.weights[:, None] * (vectors.T @ b.T))
+    values, turned = np.linalg.eigh(np.eye(len(b)) + b @ kb)
+    both = np.column_stack([vectors, kb @ turned])
+    return Partial(LowRank(2.0 * inverse.base, Held(both), np.append(2.0 * inverse.weights, -1.0 / values)))
 
 
 Cleaning = Callable[[Partial], Partial]
