@@ -32,7 +32,6 @@ PARTS = ("null", "discoveries", "precision", "models", "curated", "replication")
 LEVELS = (0.05, 0.2)
 N_PAIRS = 100_000
 APART = (5, 25, 100)  # steps between the cells of one history, of which 62 are the memory of a gene
-N_GROUPS = 6  # of cells, at random, that p-values should not notice
 DEPTHS = 50  # cells of about equal depth, between which values are exchanged
 
 
@@ -75,26 +74,24 @@ def null_tables(args: argparse.Namespace) -> Iterator[Table]:
     """p-values of 10⁵ pairs of genes that do not depend on each other, in some draws."""
     rows = []
     for name, draw in null_draws(args.data):
-        drawn, in_groups = [], []
+        drawn = []
         for seed in range(args.seeds):
             progress(f"null: {name}, seed {seed}")
-            x = draw(np.random.default_rng(seed))
-            drawn.append(p_values(x))
-            groups = np.random.default_rng(seed).permutation(np.arange(len(x)) % N_GROUPS)
-            in_groups.append(p_values(x, groups))
+            drawn.append(p_values(draw(np.random.default_rng(seed))))
+        tests = [stats.kstest(np.random.default_rng(0).permutation(values)[:N_PAIRS], "uniform") for values in drawn]
+        distances = [test.statistic for test in tests]
         shares = [np.mean([np.mean(values <= level) / level for values in drawn]) for level in (0.05, 1e-3)]
-        shares = [f"{share:.2f}" for share in shares]
-        rows.append([name, f"{len(drawn[0]):,}", *distances_of(drawn), *shares, *distances_of(in_groups)])
+        rows.append(
+            [
+                name,
+                f"{len(drawn[0]):,}",
+                f"{min(distances):.4f} to {max(distances):.4f}",
+                f"{min(test.pvalue for test in tests):.3f}",
+                *(f"{share:.2f}" for share in shares),
+            ]
+        )
     columns = ["data", "pairs tested", "KS distance", "smallest KS p", "share ≤ .05 / .05", "≤ .001 / .001"]
-    columns += [f"KS distance, {N_GROUPS} groups", f"smallest KS p, {N_GROUPS} groups"]
     yield f"p-values without edges, {args.seeds} draws", columns, rows
-
-
-def distances_of(drawn: list[np.ndarray]) -> tuple[str, str]:
-    """Return how far p-values are from uniform, and the smallest p-value of that."""
-    tests = [stats.kstest(np.random.default_rng(0).permutation(values)[:N_PAIRS], "uniform") for values in drawn]
-    found = [test.statistic for test in tests]
-    return f"{min(found):.4f} to {max(found):.4f}", f"{min(test.pvalue for test in tests):.3f}"
 
 
 def null_draws(data: Path | None) -> Iterator[tuple[str, Callable[[np.random.Generator], np.ndarray]]]:
@@ -129,10 +126,10 @@ def permuted(x: np.ndarray, rng: np.random.Generator, n_each: int = DEPTHS) -> n
     return x
 
 
-def p_values(x: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
+def p_values(x: np.ndarray) -> np.ndarray:
     """Return the p-values of all pairs that are tested."""
-    x, cells = x[:, (x != 0).any(axis=0)], (x != 0).any(axis=1)
-    adata = fitted(x[cells], groups if groups is None else groups[cells], n_neighbors=None)
+    x = x[:, (x != 0).any(axis=0)]
+    adata = fitted(x[(x != 0).any(axis=1)], n_neighbors=None)
     n, counts = adata.n_obs, np.count_nonzero(adata.X.toarray(), axis=0).astype(float)
     rows, cols = np.triu_indices(adata.n_vars, k=1)
     values = adata.varp["med_magma_p_value"].toarray()[rows, cols]
@@ -145,6 +142,7 @@ def p_values(x: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
 def discovery_tables(args: argparse.Namespace) -> Iterator[Table]:
     """Share of false edges, and share of the true ones that are found."""
     yield gaussian_discoveries(args)
+    yield marker_discoveries(args)
     yield from regulation_discoveries(args)
 
 
@@ -159,6 +157,42 @@ def gaussian_discoveries(args: argparse.Namespace) -> Table:
         drawn = np.mean([at_each_level(q_values_of(x), truth) for x, truth in draws], axis=0)
         rows.append([name, *shown(drawn)])
     return "Discoveries in Gaussian data", ["data", *AT_LEVELS], rows
+
+
+def marker_discoveries(args: argparse.Namespace) -> Table:
+    """Edges among genes that depend on nothing but the type of the cell, without and with groups: all are false."""
+    rows = []
+    for n, p, share, fold, depth in (
+        (2000, 200, 0.3, 20, 20),
+        (1600, 160, 1.0, 10, 5),
+        (2000, 500, 0.2, 20, 5),
+        (3000, 1500, 0.2, 20, 1),
+    ):
+        found = []
+        for seed in range(args.seeds):
+            progress(f"discoveries: markers, {n} × {p}, seed {seed}")
+            counts, types = markers(n, p, share, fold, depth, np.random.default_rng(seed))
+            given = Regulated("", counts, types, np.zeros((counts.shape[1],) * 2, dtype=bool))
+            groups = None, types, own_clusters(given)
+            found.append([len(kx.get.edges(fitted(counts, of, q_max=LEVELS[0]))) for of in groups])
+        name = f"{n:,} × {p:,}, {share:.0%} markers, {fold} times as high, mean {depth}"
+        rows.append([name, *(f"{mean:.1f}" for mean in np.mean(found, axis=0))])
+    return (
+        "Markers of 8 types, independent within them: edges at q ≤ 0.05",
+        ["data", "all cells", "types", "clusters"],
+        rows,
+    )
+
+
+def markers(
+    n: int, p: int, share: float, fold: float, depth: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw counts of genes of which some are higher in one type of cells, and the types."""
+    types = np.arange(n) % 8
+    of = np.where(rng.random(p) < share, rng.integers(8, size=p), -1)
+    logs = np.log(fold) * (types[:, None] == of) + rng.normal(0, 0.4, (n, p))
+    counts = rng.poisson(depth * np.exp(logs) * rng.lognormal(0, 0.3, (n, 1)) * rng.lognormal(0, 1, p))
+    return counts[:, np.count_nonzero(counts, axis=0) > 2].astype(float), types
 
 
 def regulation_discoveries(args: argparse.Namespace) -> Iterator[Table]:

@@ -217,6 +217,10 @@ def test_what_the_graph_lacks_is_no_column(adata):
         kx.get.edges(adata, q_max=0.05)
     del adata.uns["med_magma"]["precision_key"]
     assert list(kx.get.edges(adata)) == ["source", "target", "weight"]
+    with pytest.raises(
+        ValueError, match="`margin` compares partial correlations, which the graph 'med_magma' does not have"
+    ):
+        kx.get.edges(adata, margin=2.0)
 
 
 def test_an_edge_that_was_not_tested_has_no_q(adata):

@@ -78,10 +78,6 @@ def large(named: Named, counts: Counts) -> pd.Categorical | None:
 def _read_one(column: labels.Column, cells: np.ndarray) -> Named:
     """Read the batches of some cells."""
     (codes, names), where = labels.categories(column, cells, "batch"), column[1]
-    if len(set(names)) < len(names):
-        repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-        msg = f"{where} has different values that are written alike ({checks.listed(repeated, 3)}): make them one, or rename them."
-        raise ValueError(msg)
     columns = column_names(names)
     if unsavable := [name for name in columns if name == "_index" or not checks.savable(name)]:
         msg = f"{where} has batches called {checks.listed([repr(name) for name in unsavable], 3)}, which no file can hold: rename them."

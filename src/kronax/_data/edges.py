@@ -80,6 +80,9 @@ def read(
     )
     if of is not None:
         found = _among(found, of, data, neighbors_key)
+    if signed is None and margin != 1:
+        msg = f"`margin` compares partial correlations, which the graph {neighbors_key!r} does not have."
+        raise ValueError(msg)
     if signed is not None and axis == "var":
         strength = np.abs(found.partial_correlation)
         found = replace(found, indirect=weakest_of_three(found.first, found.second, strength, margin))

@@ -27,7 +27,7 @@ from kronax.solvers.gaussian.precision import Precision, Sparse, mean_diagonal
 from kronax.solvers.gaussian.precision import complete as all_entries
 from kronax.solvers.graph.graph import Graph, of_pairs, on_edges, on_pairs, without_weak
 from kronax.solvers.graph.partial_correlations import absolute_graph, graph_of_pairs, partial_correlation_graph
-from kronax.solvers.graph.significance import PairTest, Samples
+from kronax.solvers.graph.significance import JointTest, PairTest, Samples
 from kronax.solvers.graph.weights import Search, affinity_graph
 from kronax.solvers.medmagma import em, shared_rows, variables
 from kronax.solvers.status import Status
@@ -140,32 +140,27 @@ def feature_graph(
     part = learnt.parts[name]
     precision, to_test, along = variables.estimates(precision, part)
     samples = Samples(part.margins.skewness, found.rows.col_counts, found.rows.shape[0], along)
-    test = PairTest(to_test, shift, samples)
+    tests = [PairTest(estimate, shift, samples) for estimate in to_test]
+    test = tests[0] if len(tests) == 1 else JointTest(tests)
     if q_max is not None:
-        pairs = test.edges(q_max)
-        graph = graph_of_pairs(to_test, shift, pairs, absolute=weights == "absolute")
-        graphs = _matrices(graph, None, complete=False) | {"precision": on_pairs(to_test, pairs)}
-        return graphs | _values(test, graphs["precision"], shift), test.n_tested
-    complete = n_neighbors is None
-    k = p - 1 if complete else min(n_neighbors, p - 1)
-    graphs = _matrices(_precision_graph(precision, shift, k, weights, progress), precision, complete=complete)
-    tested = graphs["precision"]
-    if to_test is not precision:
-        tested = all_entries(to_test) if complete else _where(to_test, tested)
-    return graphs | _values(test, tested, shift), test.n_tested
+        pairs, shown = test.edges(q_max), to_test[0] if len(to_test) == 1 else precision
+        graph = graph_of_pairs(shown, shift, pairs, absolute=weights == "absolute")
+        graphs = _matrices(graph, None, complete=False) | {"precision": on_pairs(shown, pairs)}
+        where = graphs["precision"]
+    else:
+        complete = n_neighbors is None
+        k = p - 1 if complete else min(n_neighbors, p - 1)
+        graph = _precision_graph(precision, shift, k, weights, progress)
+        graphs = _matrices(graph, precision, complete=complete)
+        where = sum(abs(all_entries(estimate)) for estimate in to_test) if complete else graphs["precision"]
+    return graphs | _values(test, where), test.n_tested
 
 
-def _where(precision: Precision, edges: sparse.csr_array) -> sparse.csr_array:
-    """Return the entries of a precision where a matrix stores some, and on the diagonal."""
-    return on_pairs(precision, sparse.triu(edges, k=1, format="coo").coords)
-
-
-def _values(test: PairTest, precision: sparse.csr_array, shift: float) -> dict[str, sparse.csr_array]:
-    """Return p- and q-values of all entries of a precision matrix beside its diagonal."""
-    upper, size = sparse.triu(precision, k=1, format="coo"), np.sqrt(precision.diagonal() + shift)
-    rows, cols = upper.coords
-    found = test.values(-upper.data / (size[rows] * size[cols]), rows, cols)
-    return {kind: of_pairs(rows, cols, values, len(size)) for kind, values in zip(TESTS, found, strict=True)}
+def _values(test: PairTest, where: sparse.csr_array) -> dict[str, sparse.csr_array]:
+    """Return p- and q-values where a symmetric matrix has entries, its diagonal left out."""
+    rows, cols = sparse.triu(where, k=1, format="coo").coords
+    found = test.values(rows, cols)
+    return {kind: of_pairs(rows, cols, values, where.shape[0]) for kind, values in zip(TESTS, found, strict=True)}
 
 
 def _precision_graph(precision: Precision, shift: float, k: int, weights: str, progress: bool) -> Graph:

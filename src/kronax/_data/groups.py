@@ -34,8 +34,8 @@ def _read_one(column: labels.Column, matrices: Matrices, name: str) -> Groups:
     codes, names = labels.categories(column, cells, "group")
     if 2 * len(names) > len(cells):
         msg = (
-            f"{column[1]} has {len(names):,} values for {checks.number(len(cells), 'cell')}: most groups are a single cell, within "
-            "which nothing varies. Name a column of cell types or clusters."
+            f"{column[1]} has {len(names):,} values for {checks.number(len(cells), 'cell')}: fewer than two cells for a group, "
+            "within which little or nothing varies. Name a column of cell types or clusters."
         )
         raise ValueError(msg)
     if len(names) == 1:

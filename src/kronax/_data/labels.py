@@ -51,4 +51,9 @@ def categories(column: Column, cells: np.ndarray, kind: str) -> tuple[np.ndarray
         )
         raise ValueError(msg)
     found = values.astype("category").cat.remove_unused_categories().cat
-    return found.codes.to_numpy().astype(np.intp), tuple(objects.texts(found.categories))
+    names = tuple(objects.texts(found.categories))
+    if len(set(names)) < len(names):
+        repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+        msg = f"{where} has different values that are written alike ({checks.listed(repeated, 3)}): make them one, or rename them."
+        raise ValueError(msg)
+    return found.codes.to_numpy().astype(np.intp), names

@@ -52,8 +52,8 @@ def edges(
         their edges alone. A graph with many edges shows more of them as significant, such as one learnt with ``q_max=0.3``. Names that `data` does not
         have are passed over; how many there are, and how many have no edge, is logged.
     margin
-        How many times as strong as the weaker of two edges through a third gene an edge of genes has to be, not to be ``indirect``. With more than
-        the default of 1, fewer edges that others explain are left, and fewer true ones: see :doc:`/judging`.
+        An edge of genes is ``indirect`` if it is not this many times as strong as the weaker one of two edges that lead through a third gene; 1 or
+        more. The more, the fewer edges are direct, true and false ones: see :doc:`/judging`.
     gene_symbols
         Column of ``var`` with the names to give, and those that `regulators` has; ``var_names`` if None, and for genes whose name
         is missing.
@@ -91,8 +91,8 @@ def edges(
     TypeError
         If `data` is not an AnnData object, or a MuData object for cells, or `regulators` is a single name.
     ValueError
-        If an argument is out of range, `regulators`, `margin` or `gene_symbols` are given for cells, or the graph has a weight that is negative or
-        not finite.
+        If an argument is out of range, `regulators`, `margin` or `gene_symbols` are given for cells, `margin` is given for a graph without partial correlations, or the graph has a weight that is
+        negative or not finite.
 
     References
     ----------

@@ -96,11 +96,10 @@ def med_magma(
         ``"cells"`` or ``"genes"`` to learn one graph alone. The cell graph takes about a quarter of the time of both if
         `weights` is ``"affinity"``, because it then needs no precision matrix.
     groupby
-        Column of ``obs`` with a group of every cell, such as its type or cluster. The precision of the genes is then the sum of two: within
-        groups, of deviations from the means of the cell's own group, and of all cells. What genes share because both differ
-        between groups counts in the second alone, and dependence that these differences hide is seen in the first. In simulated
-        regulation, fewer edges are false and more are found, with clusters that kronax found itself too: see :doc:`/judging`. The graph of the cells
-        does not change. Of a MuData object, a column as for `batch_key`. It needs the default `penalty`, `joint`, `laplace` and `center`, and takes one
+        Column of ``obs`` with a group of every cell, such as its type or cluster. The precision of the genes is then the sum of two: of
+        all cells, and within groups, of deviations from the means of the cell's own group. Edges of genes that are only high and low in the same
+        groups become weaker. An edge is significant if it is so in all cells and within groups. In simulated regulation fewer edges are then false,
+        and true ones rank higher: see :doc:`/judging`. The graph of the cells does not change. Of a MuData object, a column as for `batch_key`. It needs the default `penalty`, `joint`, `laplace` and `center`, and takes one
         more eigenproblem of the smaller axis.
     n_neighbors
         Number of neighbours of every cell and of every gene, itself not counted; from 2 to one less than the number of
@@ -210,7 +209,7 @@ def med_magma(
         On the edges: the p-value of the partial correlation, never below 2e-308, and its q-value, the smallest false discovery
         rate (Benjamini and Hochberg) at which the edge would be among those found in all pairs of genes. The null hypothesis keeps
         scales, the spectrum of the cells and how rare genes are; where the data have little structure, the entry of a ridge
-        estimate is tested in its place: see :doc:`/methods`. Both are 1 for pairs that are expected together
+        estimate is tested in its place: see :doc:`/methods`. With `groupby`, the larger of two p-values, of all cells and within groups. Both are 1 for pairs that are expected together
         in fewer than 10 cells, which are not tested, and q is 1 where p is above 0.3. Not with an l1 penalty.
     ``adata.var["key_n_tested"]`` : int64
         With how many other genes every gene was tested. Not with an l1 penalty.

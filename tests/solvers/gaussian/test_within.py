@@ -77,19 +77,9 @@ def test_moments_are_those_of_the_deviations(case, variables, on, x64):
     assert (found.side.dim, found.side.n_samples) == (z.shape[1], len(z) - N_GROUPS)
     assert found.side.eigenvalues.sum() == pytest.approx((z.shape[1] - 1) * found.side.n_samples)
     np.testing.assert_array_equal(np.flatnonzero(found.side.vectors.still), [7])
+    assert found.units[7] == 1.0
     vectors = found.side.vectors.array()
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(vectors.shape[1]), atol=1e-8)
-
-
-def test_covariance_between_groups(case, variables):
-    """In the units of the variables, of which one varies between groups alone: its unit is the deviation of the means."""
-    z, groups = case
-    found = within(oriented(z, variables), groups, variables)
-    means = np.stack([z[groups.codes == g].mean(axis=0) for g in range(N_GROUPS)])[groups.codes]
-    deviations = (means - z.mean(axis=0)) / found.units
-    np.testing.assert_allclose(found.between.T @ found.between, deviations.T @ deviations / len(z), atol=1e-9)
-    assert found.units[7] == pytest.approx(means[:, 7].std())
-    assert found.units[6] == pytest.approx(np.sqrt(((z - means)[:, 6] ** 2).sum() / (len(z) - N_GROUPS)))
 
 
 def test_means_of_groups_do_not_matter(case, variables, rng):

@@ -13,6 +13,7 @@ from kronax.solvers.gaussian.vectors import Held
 from kronax.solvers.graph import significance
 from kronax.solvers.graph.significance import (
     FEWEST_TOGETHER,
+    JointTest,
     Null,
     PairTest,
     Samples,
@@ -120,8 +121,8 @@ def all_pairs(test: PairTest) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_q_values_are_those_of_benjamini_and_hochberg(rng):
     test = a_test(rng, 60, 100, rng.integers(5, 100, 60).astype(float))
-    correlations, rows, cols = all_pairs(test)
-    p_values, q_values = test.values(correlations, rows, cols)
+    _, rows, cols = all_pairs(test)
+    p_values, q_values = test.values(rows, cols)
     tested = test.samples.counts[rows] * test.samples.counts[cols] >= FEWEST_TOGETHER * 100
     assert 0 < tested.sum() < len(rows)
     of_each = np.bincount(np.concatenate([rows[tested], cols[tested]]), minlength=test.p)
@@ -137,8 +138,8 @@ def test_q_values_are_those_of_benjamini_and_hochberg(rng):
 def test_edges_are_the_pairs_with_small_q_values(limit, size, monkeypatch):
     counts = np.full(80, 50.0)
     whole = a_test(np.random.default_rng(0), 80, 100, counts)
-    correlations, rows, cols = all_pairs(whole)
-    _, q_values = whole.values(correlations, rows, cols)
+    _, rows, cols = all_pairs(whole)
+    _, q_values = whole.values(rows, cols)
     found = set(zip(*whole.edges(0.1), strict=True))
     assert found == set(zip(rows[q_values <= 0.1], cols[q_values <= 0.1], strict=True)) != set()
     monkeypatch.setattr(significance, limit, size)  # three blocks; the null is that of all variables
@@ -153,8 +154,31 @@ def test_the_same_with_and_without_the_whole_matrix(rng, monkeypatch):
     whole, parts = (PairTest(phi, 0.3, samples) for phi in (Whole(dense(precision)), precision))
     pairs = all_pairs(whole)
     np.testing.assert_allclose(all_pairs(parts)[0], pairs[0], atol=1e-14)
-    for one, other in zip(whole.values(*pairs), parts.values(*pairs), strict=True):
+    for one, other in zip(whole.values(*pairs[1:]), parts.values(*pairs[1:]), strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-6)
+
+
+@pytest.mark.parametrize("limit", [None, 60 * 33])
+def test_of_several_estimates_the_largest_p_value_counts(rng, limit, monkeypatch):
+    if limit:
+        monkeypatch.setattr(significance, "_PAIRS", limit)
+    counts = rng.integers(5, 100, 60).astype(float)
+    samples = Samples(rng.uniform(0, 3, 60), counts, 100)
+    edges = rng.integers(0, 60, (2, 40))
+    estimates = [dense(without_edges(rng, 60)) for _ in range(2)]
+    for matrix in estimates:
+        matrix[tuple(edges)] = matrix[tuple(edges[::-1])] = np.where(edges[0] == edges[1], 1, 8) * matrix[tuple(edges)]
+    tests = [PairTest(Whole(matrix), 0.3, samples) for matrix in estimates]
+    both = JointTest(tests)
+    _, rows, cols = all_pairs(tests[0])
+    p_values, q_values = both.values(rows, cols)
+    np.testing.assert_array_equal(p_values, np.maximum(*(test.values(rows, cols)[0] for test in tests)))
+    tested = samples.together(rows, cols) >= FEWEST_TOGETHER
+    expected = stats.false_discovery_control(p_values[tested])
+    np.testing.assert_allclose(q_values[tested][expected < 0.3], expected[expected < 0.3], rtol=1e-4)
+    found = set(zip(*both.edges(0.2), strict=True))
+    assert found == set(zip(rows[q_values <= 0.2], cols[q_values <= 0.2], strict=True)) != set()
+    np.testing.assert_array_equal(both.n_tested, tests[0].n_tested)
 
 
 def test_few_common_variables_among_rare_ones(rng, monkeypatch):
@@ -165,14 +189,14 @@ def test_few_common_variables_among_rare_ones(rng, monkeypatch):
     test = a_test(rng, 90, 100, counts)
     assert test.n_tested.sum() == 6
     rows, cols = np.array([50, 0]), np.array([71, 1])
-    p_values, q_values = test.values(np.array([0.1, 0.1]), rows, cols)
+    p_values, q_values = test.values(rows, cols)
     assert 0 < p_values[0] <= q_values[0] <= 1 and p_values[1] == q_values[1] == 1
 
 
 def test_without_pairs_to_test(rng):
     test = a_test(rng, 12, 20, np.full(12, 3.0))
-    correlations, rows, cols = all_pairs(test)
-    for values in test.values(correlations, rows, cols):
+    _, rows, cols = all_pairs(test)
+    for values in test.values(rows, cols):
         np.testing.assert_array_equal(values, 1.0)
     assert not test.n_tested.any() and not len(test.edges(0.3)[0])
 

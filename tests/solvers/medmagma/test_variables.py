@@ -10,44 +10,61 @@ from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.precision import dense
 from kronax.solvers.gaussian.scale_errors import without_scale_errors
 from kronax.solvers.gaussian.spectral import decompose
-from kronax.solvers.gaussian.within import Within
 from kronax.solvers.medmagma import em, variables
 from kronax.solvers.rows.groups import Groups
 from kronax.solvers.rows.noise_free import NoiseFree
 from kronax.solvers.rows.rows import InMemory
 
 
-def expected_of(within: Within, precision: np.ndarray) -> np.ndarray:
-    """The precision within groups and, with the covariance between them, that of all samples."""
-    own = within.side.n_samples * precision
-    both = own + np.linalg.inv(np.linalg.inv(own) + within.between.T @ within.between)
-    size = np.sqrt(np.diag(both))
-    found = both / size / size[:, None]
-    np.fill_diagonal(found, 0.5)
-    return found
+def fitted(x: np.ndarray, groups: Groups | None) -> em.Fit:
+    return em.fit(sparse.csr_array(x), groups=groups)
+
+
+def partial(precision: np.ndarray) -> np.ndarray:
+    size = np.sqrt(np.diag(precision))
+    return precision / size / size[:, None]
 
 
 @pytest.mark.parametrize("shape", [(150, 30), (40, 60)])
-def test_both_estimates_are_added(shape, rng):
+def test_both_estimates_are_added_in_one_unit(shape, rng):
     n, p = shape
     groups = Groups(rng.permuted(np.arange(n) % 3), 3)
     x = rng.lognormal(rng.normal(0.0, 1.0, (3, p))[groups.codes], 0.5)
-    fit = em.fit(sparse.csr_array(x), groups=groups)
+    fit = fitted(x, groups)
     found, _, _ = variables.estimates(fit.cols.precision, fit)
-    within = fit.spectrum.within
-    alone = without_scale_errors(m_step.alone(within.side).inverse, fit.margins.mean, within.units)
-    np.testing.assert_allclose(dense(found), expected_of(within, dense(alone)), atol=1e-9)
+    within, means = fit.spectrum.within, fit.margins.mean
+    each = []
+    for precision, units, n_samples in (
+        (fit.cols.precision, fit.spectrum.units, n - 1),
+        (m_step.alone(within.side), within.units, n - 3),
+    ):
+        clean = without_scale_errors(precision.inverse, means, units)
+        each.append(n_samples * dense(clean) / units / units[:, None])
+    expected = partial(sum(each))
+    np.fill_diagonal(expected, 0.5)
+    np.testing.assert_allclose(dense(found), expected, atol=1e-10)
 
 
-def test_one_group_is_as_none(rng):
-    x = sparse.csr_array(rng.lognormal(0.0, 0.5, (100, 25)))
-    fits = [em.fit(x, groups=groups) for groups in (None, Groups(np.zeros(100, int), 1))]
-    one, other = (dense(variables.estimates(fit.cols.precision, fit)[0]) for fit in fits)
-    np.testing.assert_allclose(one, other, atol=1e-10)
+def test_each_estimate_is_tested(rng):
+    groups = Groups(np.arange(200) % 2, 2)
+    fit = fitted(rng.lognormal(rng.normal(0.0, 1.0, (2, 60))[groups.codes], 0.5), groups)
+    without = replace(fit, spectrum=replace(fit.spectrum, within=None))
+    _, (alone,), _ = variables.estimates(fit.cols.precision, without)
+    found, (all_samples, within), _ = variables.estimates(fit.cols.precision, fit)
+    np.testing.assert_array_equal(dense(all_samples), dense(alone))
+    assert not np.allclose(dense(within), dense(all_samples)) and not np.allclose(dense(found), dense(within))
 
 
-def test_without_noise_and_a_variable_that_varies_between_groups_alone(rng):
-    """Within groups it depends on none; what joins it to others is how they differ between groups."""
+def test_without_groups_nothing_is_added(rng):
+    groups = Groups(np.zeros(100, int), 1)
+    x = rng.lognormal(0.0, 0.5, (100, 25))
+    one, other = (fitted(x, given) for given in (None, groups))
+    found = [dense(variables.estimates(fit.cols.precision, fit)[0]) for fit in (one, other)]
+    np.testing.assert_allclose(found[0], found[1], atol=1e-10)
+
+
+def test_a_variable_that_varies_between_groups_alone(rng):
+    """Within groups nothing is known of it: its entries are those of all samples."""
     n, p = 120, 20
     groups = Groups(np.arange(n) % 3, 3)
     z = rng.normal(size=(n, p)) + rng.normal(0.0, 2.0, (3, p))[groups.codes]
@@ -56,23 +73,11 @@ def test_without_noise_and_a_variable_that_varies_between_groups_alone(rng):
     _, spectrum = decompose(NoiseFree(InMemory(matrix)), center=0, n_comps=10, variables=1, groups=groups)
     part = replace(em.fit_without_noise(matrix), spectrum=spectrum)
     found, _, _ = variables.estimates(part.cols.precision, part)
-    alone = dense(m_step.alone(spectrum.within.side).inverse)
-    np.testing.assert_array_equal(np.flatnonzero(alone[4]), [4])
-    np.testing.assert_allclose(dense(found), expected_of(spectrum.within, alone), atol=1e-9)
-    assert np.abs(np.delete(dense(found)[4], 4)).max() > 0.05
-
-
-def test_groups_that_differ_without_end(rng):
-    """Then only dependence within them is left, and the directions between them are lost to the rest: two graphs in one."""
-    n, p = 300, 12
-    groups = Groups(np.arange(n) % 3, 3)
-    noise = rng.multivariate_normal(np.zeros(p), 0.5 ** np.abs(np.subtract.outer(np.arange(p), np.arange(p))), n)
-    apart = rng.normal(size=(3, p))[groups.codes]
-    found = []
-    for size in (1e3, 1e5):
-        matrix = sparse.csr_array(noise + size * apart)
-        _, spectrum = decompose(NoiseFree(InMemory(matrix)), center=0, n_comps=10, variables=1, groups=groups)
-        part = replace(em.fit_without_noise(matrix), spectrum=spectrum)
-        found.append(dense(variables.estimates(part.cols.precision, part)[0]))
-    np.testing.assert_allclose(found[0], found[1], atol=1e-4)
-    assert np.linalg.eigvalsh(found[1] + 0.5 * np.eye(p)).min() > 0
+    alone = (n - 1) * dense(part.cols.precision.inverse) / spectrum.units / spectrum.units[:, None]
+    of_groups = (n - 3) * dense(m_step.alone(spectrum.within.side).inverse)
+    of_groups *= np.arange(p) != 4
+    of_groups = of_groups.T * (np.arange(p) != 4) / spectrum.within.units / spectrum.within.units[:, None]
+    expected = partial(alone + of_groups)
+    np.fill_diagonal(expected, 0.5)
+    np.testing.assert_allclose(dense(found), expected, atol=1e-10)
+    assert np.abs(dense(found)[4]).sum() > 0.5

@@ -5,8 +5,7 @@ the deviations from the means of their own groups have
 
     ``Σ_g Σ_{i ∈ g} (z_i − μ_g)(z_i − μ_g)ᵀ = Σ_i z_i z_iᵀ − Σ_g n_g μ_g μ_gᵀ``                                       (19)
 
-and ``n − G`` degrees of freedom, ``G`` the number of groups. Means are of all samples, zeros counted, and errors of the samples' scales move
-them little.
+and ``n − G`` degrees of freedom, ``G`` the number of groups.
 """
 
 from dataclasses import dataclass, replace
@@ -29,15 +28,11 @@ class Within:
     side
         The variables, with ``n − G`` samples.
     units
-        What their deviations were divided by, (p,): standard deviations within groups or, of a variable that varies between them alone, of their
-        means; 1 where nothing varies.
-    between
-        ``√(n_g/n)(μ_g − μ)/units``, (groups, p), with ``μ`` the mean of all samples: the covariance between groups is ``BᵀB``.
+        What their deviations were divided by, (p,); 1 where nothing varies within groups.
     """
 
     side: Side
     units: np.ndarray
-    between: np.ndarray
 
 
 def columns_within(z: NoiseFree, groups: Groups, square: Matrix, energies: np.ndarray, rounding: float) -> Within:
@@ -53,23 +48,22 @@ def columns_within(z: NoiseFree, groups: Groups, square: Matrix, energies: np.nd
         Share of the largest eigenvalue below which others count as zero.
     """
     n, m = z.shape
-    sums = z.sums_of(groups, 0)
-    roots = sums / np.sqrt(groups.sizes)[:, None]
-    variances, n_samples = energies - (roots**2).sum(axis=0), n - groups.n
+    between = z.sums_of(groups, 0) / np.sqrt(groups.sizes)[:, None]
+    variances, n_samples = energies - (between**2).sum(axis=0), n - groups.n
     still = _still(variances, energies, n)
     to_unit, units = units_of(variances / n_samples, still, z.rows.col_counts)
-    roots = beside(roots, square)
-    ((values, cols),) = eigh_all([scaled(square - roots.T @ roots, to_unit)])
+    between = beside(between, square)
+    ((values, cols),) = eigh_all([scaled(square - between.T @ between, to_unit)])
     kept = _n_kept(values, n_samples, rounding)
     cols = np.where(still[:, None], 0.0, cols[:, :kept])
-    return Within(Side(Held(cols), values[:kept], m, n_samples), *_between(sums, groups, units, still))
+    return Within(Side(Held(cols), values[:kept], m, n_samples), units)
 
 
 def rows_within(z: NoiseFree, groups: Groups, rounding: float) -> Within:
     """Return those of the rows, of which columns are samples, in two passes; parameters as above."""
     n, m = z.shape
-    energies, sums = _energies(z), z.sums_of(groups, 1)
-    variances = energies - (sums**2 / groups.sizes).sum(axis=1)
+    energies = _energies(z)
+    variances = energies - (z.sums_of(groups, 1) ** 2 / groups.sizes).sum(axis=1)
     still, n_samples = _still(variances, energies, m), m - groups.n
     to_unit, units = units_of(variances / n_samples, still, z.row_counts())
     z = replace(z, factors=factors_of(z)._replace(rows=z.row_factors() * to_unit**2))
@@ -78,16 +72,7 @@ def rows_within(z: NoiseFree, groups: Groups, rounding: float) -> Within:
     to_rows = cols[:, :kept] / np.sqrt(values[:kept])
     to_rows -= _means(to_rows, groups)  # rounding aside, there are none
     rows = Projected(z, to_rows, np.zeros(kept), _not_zero)
-    return Within(Side(rows, values[:kept], n, n_samples), *_between(sums.T, groups, units, still))
-
-
-def _between(sums: np.ndarray, groups: Groups, units: np.ndarray, still: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the units, also of variables that do not vary within groups, and the means of the groups in them."""
-    sizes = groups.sizes[:, None]
-    means = (sums / sizes - sums.sum(axis=0) / sizes.sum()) * np.sqrt(sizes / sizes.sum())
-    size = np.linalg.norm(means, axis=0)
-    units = np.where(still & (size > 0), size, units)
-    return units, means / units
+    return Within(Side(rows, values[:kept], n, n_samples), units)
 
 
 def _still(variances: np.ndarray, energies: np.ndarray, n: int) -> np.ndarray:

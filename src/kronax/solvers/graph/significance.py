@@ -37,7 +37,7 @@ tails than a normal variable, the more so the fewer samples there are. With ``κ
 (Cornish and Fisher 1938). Pairs that are expected together in fewer than ten samples are not tested.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -45,7 +45,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtr
 
-from kronax.solvers.gaussian.precision import LowRank, Partial, Whole, diagonal, factors
+from kronax.solvers.gaussian.precision import LowRank, Partial, Whole, diagonal, entries, factors
 from kronax.solvers.gaussian.scale_errors import MEDIAN_SIZE, slopes
 
 FEWEST_TOGETHER = 10.0  # samples in which two variables are expected together, for a test
@@ -302,17 +302,22 @@ class PairTest:
         rows, cols = np.concatenate([np.zeros((2, 0), np.int64), *found], axis=1)
         return rows, cols
 
-    def values(self, correlations: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the p- and q-values of some pairs, whose partial correlations are given; 1 where a pair is not tested."""
+    def values(self, rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the p- and q-values of some pairs; 1 where a pair is not tested."""
         p_values, q_values = np.ones(len(rows)), np.ones(len(rows))
         tested = self.samples.together(rows, cols) >= FEWEST_TOGETHER
         if tested.any():
-            scores = np.abs(self.null.scores(correlations[tested], rows[tested], cols[tested]))
+            scores = np.abs(self.scores(rows[tested], cols[tested]))
             p_values[tested] = _two_sided(scores)
             place = np.searchsorted(self._ranked, scores * (1 - _ROUNDING))
             q_values[tested] = np.append(self._q_values, 1.0)[place]
             q_values[p_values > _two_sided(np.array(_NOT_RANKED))] = 1.0
         return p_values, q_values
+
+    def scores(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """Return the scores of pairs that are tested."""
+        correlations = -entries(self._precision, rows, cols) / (self._size[rows] * self._size[cols])
+        return self.null.scores(correlations, rows, cols)
 
     @cached_property
     def _ranked(self) -> np.ndarray:
@@ -354,6 +359,26 @@ class PairTest:
         """Return which pairs of some variables with all others, or with those from one on, are tested."""
         others = np.arange(start, self.p)
         return (self.samples.together(rows[:, None], others) >= FEWEST_TOGETHER) & (rows[:, None] != others)
+
+
+class JointTest(PairTest):
+    """A test of every pair that all of several tests have to pass, of estimates from the same samples.
+
+    Its p-value is the largest of theirs: an intersection–union test (Berger 1982), whose p-values are too large where no null hypothesis is
+    far from true.
+    """
+
+    def __init__(self, tests: Sequence[PairTest]) -> None:
+        self.tests, self.samples, self.p = tests, tests[0].samples, tests[0].p
+
+    def scores(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """Return the smallest absolute score of every pair."""
+        return np.min([np.abs(test.scores(rows, cols)) for test in self.tests], axis=0)
+
+    def _pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        for blocks in zip(*(test._pairs() for test in self.tests), strict=True):
+            rows, cols, _ = blocks[0]
+            yield rows, cols, np.min([np.abs(scores) for _, _, scores in blocks], axis=0)
 
 
 def _two_sided(scores: np.ndarray) -> np.ndarray:

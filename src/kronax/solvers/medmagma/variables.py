@@ -1,13 +1,14 @@
-"""The precision of the variables as graphs use it, and as it is tested.
+"""The precision of the variables as graphs use it, and those that are tested.
 
 What errors of the samples' scales add is taken away (Eq. 13), and where there is little structure a ridge is tested
-(:mod:`kronax.solvers.gaussian.breadth`). With groups of samples, all of that is done to the deviations from the means of groups, whose
-precision is ``K``. With ``BᵀB`` the covariance between groups, all samples together have the precision
+(:mod:`kronax.solvers.gaussian.breadth`). With groups of samples, deviations from the mean and from the means of groups each have a
+precision, ``K`` and ``K_W``, of variables in units ``s`` and ``s_W`` of their own. The estimate is their sum in one unit,
 
-    ``(K⁻¹ + BᵀB)⁻¹ = K − KBᵀ(I + BKBᵀ)⁻¹BK``,                                                                        (20)
+    ``diag(1/s) K diag(1/s) + diag(1/s_W) K_W diag(1/s_W)``.                                                          (20)
 
-and the estimate is the sum of both. ``K`` does not know what differs between groups, which is evidence too: all there is where samples are noise within
-groups. The second one lacks the directions between groups, in which variables have most of their variance, and with them the dependence that they hide.
+What differs between groups is evidence for ``K``, and all there is where samples are noise within groups; but it hides dependence, since the directions
+between groups, in which variables have most of their variance, are lost to ``K``. Each of both is tested: a few groups are high or low by chance together, which
+``K`` takes for dependence; and variables that vary in one group alone are seen there alone, by fewer samples than ``K_W`` was found from.
 """
 
 from collections.abc import Callable
@@ -17,46 +18,36 @@ import numpy as np
 
 from kronax.solvers import checks
 from kronax.solvers.gaussian import breadth, m_step
-from kronax.solvers.gaussian.precision import LowRank, Partial, Precision, diagonal, held
+from kronax.solvers.gaussian.precision import Partial, Precision, added, diagonal, held
 from kronax.solvers.gaussian.scale_errors import N_TERMS, without_scale_errors
 from kronax.solvers.gaussian.side import Side
 from kronax.solvers.gaussian.spectral import Spectrum
-from kronax.solvers.gaussian.vectors import Held
-from kronax.solvers.gaussian.within import Within
 from kronax.solvers.medmagma import em
 
 
-def estimates(precision: Precision, part: em.Structure) -> tuple[Precision, Precision, np.ndarray]:
-    """Return a precision and the one to test, often the same, and directions that all variables share, (k, p)."""
+def estimates(precision: Precision, part: em.Structure) -> tuple[Precision, list[Precision], np.ndarray]:
+    """Return a precision, those to test, of which it may be one, and directions that all variables share, (k, p)."""
     margins, scaled = part.margins, isinstance(part, em.Fit)
     if not isinstance(precision, Partial):
         found = held(precision)
-        return found, found, np.stack([margins.along, margins.level])
+        return found, [found], np.stack([margins.along, margins.level])
     along = margins.along[None] if scaled else np.stack([margins.along, margins.level])
     found, to_test = _both(precision, part.spectrum, margins.mean if scaled else None)
-    own_test = to_test is not found
-    found = held(found)
-    return found, held(to_test) if own_test else found, along
+    shown = held(found)
+    return shown, [shown if estimate is found else held(estimate) for estimate in to_test], along
 
 
-def _both(precision: Partial, spectrum: Spectrum, means: np.ndarray | None) -> tuple[Partial, Partial]:
-    """Return both, of groups if there are any; without ``means``, samples have no scales."""
-    within = spectrum.within
+def _both(precision: Partial, spectrum: Spectrum, means: np.ndarray | None) -> tuple[Partial, list[Partial]]:
+    """Return the estimate and those to test; without ``means``, samples have no scales."""
+    side, units, within = spectrum.of_cols(), spectrum.units, spectrum.within
+    found, to_test = _with_test(precision, side, _cleaning(means, units))
     if within is None:
-        return _with_test(precision, spectrum.of_cols(), _cleaning(means, spectrum.units))
-    found, to_test = _with_test(m_step.alone(within.side), within.side, _cleaning(means, within.units))
-    total = _with_groups(found, within)
-    return total, total if to_test is found else _with_groups(to_test, within)
-
-
-def _with_groups(precision: Partial, within: Within) -> Partial:
-    """Return ``2K − KBᵀ(I + BKBᵀ)⁻¹BK``, the sum of both: ``K`` is the inverse of a sum over the samples, as are eigenvalues."""
-    inverse, b = precision.inverse, within.between * np.sqrt(within.side.n_samples)
-    vectors = inverse.vectors.array()
-    kb = inverse.base * b.T + vectors @ (inverse.weights[:, None] * (vectors.T @ b.T))
-    values, turned = np.linalg.eigh(np.eye(len(b)) + b @ kb)
-    both = np.column_stack([vectors, kb @ turned])
-    return Partial(LowRank(2.0 * inverse.base, Held(both), np.append(2.0 * inverse.weights, -1.0 / values)))
+        return found, [to_test]
+    of_groups, to_test_too = _with_test(m_step.alone(within.side), within.side, _cleaning(means, within.units))
+    varies = ~within.side.vectors.still
+    sizes = np.sqrt(side.n_samples) / units, np.where(varies, np.sqrt(within.side.n_samples) / within.units, 0.0)
+    both = Partial(added([(found.inverse, sizes[0]), (of_groups.inverse, sizes[1])]))
+    return both, [to_test, to_test_too]
 
 
 Cleaning = Callable[[Partial], Partial]
