@@ -57,6 +57,7 @@ class Penalised(Steps):
         laplace: Laplace | None = None,
         *,
         variables: None = None,
+        groups: None = None,
         whole: bool = True,
         progress: bool,
     ) -> None:
