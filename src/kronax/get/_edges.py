@@ -91,8 +91,8 @@ def edges(
     TypeError
         If `data` is not an AnnData object, or a MuData object for cells, or `regulators` is a single name.
     ValueError
-        If an argument is out of range, `regulators`, `margin` or `gene_symbols` are given for cells, `margin` is given for a graph without partial correlations, or the graph has a weight that is
-        negative or not finite.
+        If an argument is out of range, `regulators`, `margin` or `gene_symbols` are given for cells, `margin` is given for a
+        graph without partial correlations, or the graph has a weight that is negative or not finite.
 
     References
     ----------
