@@ -99,8 +99,8 @@ def med_magma(
         Column of ``obs`` with a group of every cell, such as its type or cluster. The precision of the genes is then the sum of two: of
         all cells, and within groups, of deviations from the means of the cell's own group. Edges of genes that are only high and low in the same
         groups become weaker. An edge is significant if it is so in all cells and within groups. In simulated regulation fewer edges are then false,
-        and true ones rank higher: see :doc:`/judging`. The graph of the cells does not change. Of a MuData object, a column as for `batch_key`. It needs the default `penalty`, `joint`, `laplace` and `center`, and takes one
-        more eigenproblem of the smaller axis.
+        and true ones rank higher: see :doc:`/judging`. The graph of the cells does not change. Of a MuData object, a column as for `batch_key`. It needs the default `penalty`, `joint`, `laplace` and `center`, and
+        takes 1.3 to 2 times as long.
     n_neighbors
         Number of neighbours of every cell and of every gene, itself not counted; from 2 to one less than the number of
         cells. Genes get as many, or all others if there are fewer. None connects all pairs with a positive affinity or
