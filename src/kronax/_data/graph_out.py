@@ -143,7 +143,8 @@ def feature_graph(
     tests = [PairTest(estimate, shift, samples) for estimate in to_test]
     test = tests[0] if len(tests) == 1 else JointTest(tests)
     if q_max is not None:
-        pairs, shown = test.edges(q_max), to_test[0] if len(to_test) == 1 else precision
+        pairs = test.edges(q_max)
+        shown = to_test[0] if len(to_test) == 1 else precision
         graph = graph_of_pairs(shown, shift, pairs, absolute=weights == "absolute")
         graphs = _matrices(graph, None, complete=False) | {"precision": on_pairs(shown, pairs)}
         where = graphs["precision"]

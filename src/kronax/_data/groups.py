@@ -10,7 +10,7 @@ from kronax.solvers import checks
 from kronax.solvers.rows.groups import Groups
 
 
-def check(groupby: str | None, **others: object) -> None:
+def check(groupby: str | None, **others: tuple[object, tuple[object, ...]]) -> None:
     """Require the name of a column, and that other arguments, ``name=(value, needed)``, are as groups need them."""
     if groupby is None:
         return
@@ -18,7 +18,7 @@ def check(groupby: str | None, **others: object) -> None:
     for name, (value, needed) in others.items():
         if value not in needed:
             meant = " or ".join(f"{name}={option!r}" for option in needed)
-            msg = f"`groupby` adds to the gene graph what genes share within groups of cells, which needs {meant}; found {name}={value!r}."
+            msg = f"`groupby` looks at genes within groups of cells too, which needs {meant}; found {name}={value!r}."
             raise ValueError(msg)
 
 

@@ -364,8 +364,8 @@ class PairTest:
 class JointTest(PairTest):
     """A test of every pair that all of several tests have to pass, of estimates from the same samples.
 
-    Its p-value is the largest of theirs: an intersection–union test (Berger 1982), whose p-values are too large where no null hypothesis is
-    far from true.
+    Its p-value is the largest of theirs: an intersection–union test (Berger 1982). Where a pair depends in none of the estimates, it is
+    larger than it should be.
     """
 
     def __init__(self, tests: Sequence[PairTest]) -> None:
