@@ -12,9 +12,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each of several proces
     os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
     # Tests compile more than they compute: in parallel with little optimisation, with `pytest -n 0` as users have it.
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-    # Functions that are traced anew often compile to the same. Processes that tests start share what this one has compiled.
-    compiled = TemporaryDirectory(prefix="kronax-compiled-", ignore_cleanup_errors=True)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled.name
+    # Functions that are traced anew often compile to the same: all processes share what one has compiled, in a folder that the first
+    # one made. An entry that is read while another process writes it is not whole, which JAX notices; it compiles again.
     os.environ.update(
         {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
     )
@@ -41,10 +40,12 @@ hypothesis.settings.register_profile("kronax", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("kronax")
 
 
-def pytest_unconfigure() -> None:
-    """Remove the compiled code of this process."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        compiled.cleanup()
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Make a folder for what the processes that tests are divided among compile, before they start; remove it in the end."""
+    if session.config.getoption("numprocesses", None):
+        compiled = TemporaryDirectory(prefix="kronax-compiled-", ignore_cleanup_errors=True)
+        session.config.add_cleanup(compiled.cleanup)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled.name
 
 
 @pytest.fixture(autouse=True)
