@@ -435,6 +435,18 @@ def test_constant_genes_have_no_edge(penalty, counts):
     assert adata.var["gene_module"].isna().tolist() == [False] * P + [True] * 2
 
 
+@pytest.mark.parametrize("shape", [(100, 250), (300, 100)])
+def test_few_genes_that_vary_are_enough(shape, rng):
+    """Of all others, which are alike, only what the scales of the cells leave is seen: no rounding."""
+    x = np.full(shape, 5.0)
+    x[:, :3] = rng.poisson(3, (len(x), 3))
+    adata = annotated(x)
+    with pytest.warns(UserWarning, match="no edge"):
+        kx.tl.med_magma(adata, graphs="genes", n_neighbors=None)
+    alike = adata.varp["med_magma_precision"].toarray()[3:, 3:]
+    np.testing.assert_allclose(alike, np.diag(alike.diagonal()), atol=1e-6)
+
+
 def test_a_cell_that_is_the_mean_has_no_partial_correlations(counts):
     x = np.log1p(counts)
     x[5] = np.delete(x, 5, 0).mean(0)

@@ -148,7 +148,12 @@ def require_in_memory(matrices: Matrices, graphs: str, **needing: bool) -> None:
 
 
 def require(
-    matrices: Matrices, n_neighbors: int | None, penalty: m_step.Penalty, laplace: Laplace | None = None
+    matrices: Matrices,
+    n_neighbors: int | None,
+    penalty: m_step.Penalty,
+    laplace: Laplace | None = None,
+    *,
+    within: bool = False,
 ) -> None:
     """Require a number of neighbours that the cells allow, and the memory that the work needs."""
     n = len(matrices.cells)
@@ -162,8 +167,9 @@ def require(
         why = f" ({n} cells have non-zero values)"
         checks.integer(n_neighbors, "n_neighbors", low=FEWEST_NEIGHBORS, high=n - 1, why=why)
     shapes = [found.rows.shape for found in matrices.counts.values()]
+    options = {"complete": n_neighbors is None, "within": within}
     needed = max(
-        em.bytes_needed(*found.rows.shape, found.rows.n_entries if found.in_memory else 0, complete=n_neighbors is None)
+        em.bytes_needed(*found.rows.shape, found.rows.n_entries if found.in_memory else 0, **options)
         for found in matrices.counts.values()
     )
     if len(shapes) > 1:

@@ -331,7 +331,7 @@ def med_magma(
         max_iter=max_iter > 1,
         cell_precision=cell_precision is True,
     )
-    graph_in.require(matrices, n_neighbors, chosen, beyond)
+    graph_in.require(matrices, n_neighbors, chosen, beyond, within=groupby is not None)
     named = batches.read(data, batch_key, matrices)
     of_groups = groups.read(data, groupby, matrices)
     graph_in.log_start("med_magma", matrices)

@@ -8,6 +8,7 @@ from kronax.solvers import device
 from kronax.solvers.gaussian import spectral
 from kronax.solvers.gaussian.shrinkage import noise_level, shrink_singular_values
 from kronax.solvers.gaussian.spectral import Leading, Spectrum
+from kronax.solvers.rows.groups import Groups
 from kronax.solvers.rows.noise_free import Factors, NoiseFree
 from kronax.solvers.rows.on_devices import spread
 from kronax.solvers.rows.rows import InMemory
@@ -241,3 +242,17 @@ def test_a_variable_of_few_entries_has_less_variance(variables, rng):
     np.testing.assert_allclose(variances[[3, 4, 5, 6]], [1 / 3, 1.0, 1.0, 1.0], rtol=1e-9)
     assert found.units[6] == pytest.approx(z.std(axis=1 - variables)[6])
     assert found.units[3] == pytest.approx(3**0.5 * z.std(axis=1 - variables)[3])
+
+
+@pytest.mark.parametrize("variables", [0, 1])
+def test_rounding_of_means_is_no_direction(variables, rng):
+    """Deviations of four directions, a ten-thousandth of the means: beyond them is only what the subtraction of means leaves."""
+    n_samples, n_variables = (N, M) if variables else (M, N)
+    deviations = rng.normal(size=(n_samples, 4)) @ rng.normal(size=(4, n_variables))
+    z = 1.0 + 1e-4 * deviations
+    rows = NoiseFree(InMemory(sparse.csr_array(z if variables else z.T)))
+    groups = Groups(np.arange(n_samples) % 3, 3)
+    _, found = spectral.decompose(rows, center=1 - variables, n_comps=50, variables=variables, groups=groups)
+    assert len(found.eigenvalues) == len(found.within.side.eigenvalues) == 4
+    expected = of_unit_variance(deviations if variables else deviations.T, 1 - variables, variables)
+    np.testing.assert_allclose(product(found), expected, atol=1e-6)

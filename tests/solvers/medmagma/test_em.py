@@ -477,12 +477,13 @@ def test_both_axes_have_the_same_mean_diagonal(joint, kind, rng):
 
 @pytest.mark.parametrize("complete", [False, True])
 def test_bytes_grow_with_every_size(complete):
-    def needed(*sizes):
-        return em.bytes_needed(*sizes, complete=complete)
+    def needed(*sizes, **options):
+        return em.bytes_needed(*sizes, complete=complete, **options)
 
     assert needed(1000, 500, 10**5) < needed(500, 1000, 10**5)  # pairs of genes are tested, those of cells are not
     for more in ((9000, 500, 10**5), (5000, 800, 10**5), (5000, 500, 10**6)):
         assert needed(*more) > needed(5000, 500, 10**5)
+    assert needed(5000, 500, 10**5, within=True) > needed(5000, 500, 10**5)
     # never less than the input in float64 and the embedding's Gram matrix
     assert needed(10**4, 2000, 10**7) > 8 * (2 * 10**7 + 2000**2)
 

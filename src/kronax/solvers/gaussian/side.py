@@ -9,6 +9,7 @@ from kronax.solvers.gaussian.vectors import Vectors
 from kronax.solvers.rows.noise_free import Factors, NoiseFree
 
 _FEW = 15.0  # entries below which a variable has less than unit variance
+_ULPS = 16.0  # of rounding in eigenvalues: measured, some five times over
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,15 @@ def without_variance(centred: np.ndarray, squares: np.ndarray, rounding: float) 
     ``n`` units in the last place.
     """
     return centred <= rounding * squares
+
+
+def n_above_rounding(values: np.ndarray, squares: float, rounding: float) -> int:
+    """Count the eigenvalues, descending, that are more than rounding.
+
+    They are of deviations; ``squares`` is the sum of squares before means were subtracted, in the unit of the eigenvalues, and ``rounding``
+    the share of the largest one below which others count as zero.
+    """
+    return int((values > max(rounding * values[0], _ULPS * np.finfo(np.float64).eps * squares)).sum())
 
 
 def units_of(variances: np.ndarray, still: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,15 @@ from numpy.typing import DTypeLike
 from kronax.solvers.device import Matrix, beside, eigh_all, leading_and_whole, leading_eigh, to_host
 from kronax.solvers.gaussian import rank_one
 from kronax.solvers.gaussian.shrinkage import noise_edge, noise_level, shrink_singular_values
-from kronax.solvers.gaussian.side import Side, factors_of, require_variance, scaled, units_of, without_variance
+from kronax.solvers.gaussian.side import (
+    Side,
+    factors_of,
+    n_above_rounding,
+    require_variance,
+    scaled,
+    units_of,
+    without_variance,
+)
 from kronax.solvers.gaussian.vectors import Held, Projected, Vectors
 from kronax.solvers.gaussian.within import Within, columns_within, rows_within
 from kronax.solvers.rows.groups import Groups
@@ -153,6 +161,8 @@ class _Deviations:
         Gram matrix of the deviations, (m, m), with zeros in columns that do not vary.
     variances, still
         Sums of the squares of every column, (m,), and marks of those that do not vary.
+    squares
+        Sum of all squares before means were subtracted.
     units
         What rows or columns were divided by, if they were.
     """
@@ -163,6 +173,7 @@ class _Deviations:
     square: Matrix
     variances: np.ndarray
     still: np.ndarray
+    squares: float
     units: np.ndarray | None = None
 
 
@@ -176,7 +187,7 @@ def _deviations(
     still = without_variance(variances, energies, n * np.finfo(np.float64).eps)
     if still.any():
         square = scaled(square, np.where(still, 0.0, 1.0))
-    return _Deviations(z, center, mean, square, variances, still)
+    return _Deviations(z, center, mean, square, variances, still, energies[~still].sum())
 
 
 def _with_equal_columns(found: _Deviations) -> _Deviations:
@@ -184,7 +195,9 @@ def _with_equal_columns(found: _Deviations) -> _Deviations:
     n = found.z.shape[0]
     to_unit, units = units_of(found.variances / n, found.still, found.z.rows.col_counts)
     z = replace(found.z, factors=factors_of(found.z)._replace(units=to_unit))
-    return replace(found, z=z, mean=found.mean * to_unit, square=scaled(found.square, to_unit), units=units)
+    squares = (found.variances + n * found.mean**2) @ to_unit**2
+    square = scaled(found.square, to_unit)
+    return replace(found, z=z, mean=found.mean * to_unit, square=square, squares=squares, units=units)
 
 
 def _with_equal_rows(found: _Deviations) -> _Deviations:
@@ -196,7 +209,8 @@ def _with_equal_rows(found: _Deviations) -> _Deviations:
     to_unit, units = units_of(variances / m, still, z.row_counts())
     z = replace(z, factors=factors_of(z)._replace(rows=z.row_factors() * to_unit**2))
     square = _centred(z.shape[0], z.moments()[0], found.mean, found.center)
-    return replace(found, z=z, square=scaled(square, np.where(found.still, 0.0, 1.0)), units=units)
+    square = scaled(square, np.where(found.still, 0.0, 1.0))
+    return replace(found, z=z, square=square, squares=energies @ to_unit**2, units=units)
 
 
 def _leading(
@@ -259,7 +273,7 @@ def _spectrum(found: _Deviations, values: np.ndarray, cols: np.ndarray, rounding
     """Return the spectrum of deviations, given the eigenvalues and eigenvectors of their Gram matrix."""
     n, m = found.z.shape
     dims = (n - (found.center == 0), m - (found.center == 1))
-    kept = min(*dims, int((values > rounding * values[0]).sum()))
+    kept = min(*dims, n_above_rounding(values, found.squares, rounding))
     values, cols = values[:kept], cols[:, :kept]
     if found.center == 1:  # rounding aside, they are orthogonal to it
         cols = cols - cols.mean(0)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kronax.solvers.device import Matrix, beside, eigh_all
-from kronax.solvers.gaussian.side import Side, factors_of, scaled, units_of, without_variance
+from kronax.solvers.gaussian.side import Side, factors_of, n_above_rounding, scaled, units_of, without_variance
 from kronax.solvers.gaussian.vectors import Held, Projected
 from kronax.solvers.rows.groups import Groups
 from kronax.solvers.rows.noise_free import NoiseFree
@@ -54,7 +54,7 @@ def columns_within(z: NoiseFree, groups: Groups, square: Matrix, energies: np.nd
     to_unit, units = units_of(variances / n_samples, still, z.rows.col_counts)
     between = beside(between, square)
     ((values, cols),) = eigh_all([scaled(square - between.T @ between, to_unit)])
-    kept = _n_kept(values, n_samples, rounding)
+    kept = min(n_samples, n_above_rounding(values, energies @ to_unit**2, rounding))
     cols = np.where(still[:, None], 0.0, cols[:, :kept])
     return Within(Side(Held(cols), values[:kept], m, n_samples), units)
 
@@ -68,7 +68,7 @@ def rows_within(z: NoiseFree, groups: Groups, rounding: float) -> Within:
     to_unit, units = units_of(variances / n_samples, still, z.row_counts())
     z = replace(z, factors=factors_of(z)._replace(rows=z.row_factors() * to_unit**2))
     ((values, cols),) = eigh_all([_centred(z.moments()[0], groups)])
-    kept = _n_kept(values, n_samples, rounding)
+    kept = min(n_samples, n_above_rounding(values, energies @ to_unit**2, rounding))
     to_rows = cols[:, :kept] / np.sqrt(values[:kept])
     to_rows -= _means(to_rows, groups)  # rounding aside, there are none
     rows = Projected(z, to_rows, np.zeros(kept), _not_zero)
@@ -85,10 +85,6 @@ def _still(variances: np.ndarray, energies: np.ndarray, n: int) -> np.ndarray:
         )
         raise ValueError(msg)
     return still
-
-
-def _n_kept(values: np.ndarray, n_samples: int, rounding: float) -> int:
-    return min(n_samples, int((values > rounding * values[0]).sum()))
 
 
 def _centred(square: Matrix, groups: Groups) -> Matrix:

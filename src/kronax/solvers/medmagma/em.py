@@ -308,13 +308,13 @@ def _oriented(penalty: m_step.Penalty, transposed: bool) -> m_step.Penalty:
     return penalty
 
 
-def bytes_needed(n: int, p: int, n_entries: int, *, complete: bool) -> int:
+def bytes_needed(n: int, p: int, n_entries: int, *, complete: bool, within: bool = False) -> int:
     """Estimate the peak memory of a fit and its graphs, in bytes, beyond the input; the factors were measured.
 
-    ``n_entries`` is 0 where the matrix is read in chunks.
+    ``n_entries`` is 0 where the matrix is read in chunks; ``within`` tells that there are groups.
     """
     entries = 40 * n_entries  # the matrix, its powers, and what one pass holds
-    square = 8 * 12 * min(n, p) ** 2  # Gram matrices, eigenvectors
+    square = 8 * (24 if within else 12) * min(n, p) ** 2  # Gram matrices, eigenvectors
     embeddings = 8 * 200 * (n + p)  # directions, coordinates, and the search for neighbours
     graphs = 140 * (n**2 + p**2) if complete else 0
     graphs += 3 * p**2  # a third of the scores of all pairs, to be ranked
