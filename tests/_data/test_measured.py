@@ -257,3 +257,51 @@ def test_masked_arrays_of_metrics():
     masked = np.ma.array(np.where(truth > 2, 999.0, truth), mask=truth > 2)
     scores = kx.metrics.by_category(masked, np.where(truth > 2, np.nan, truth), cutoffs=(-2, -1, 1, 2))
     assert scores.loc["all", "n"] == (truth <= 2).sum() and scores.loc["all", "mae"] == 0
+
+
+def held_out(mdata) -> int:
+    return len(kx.metrics.cross_validate(mdata, methods="mean_1d", n_folds=2).profiles)
+
+
+@pytest.mark.parametrize("left", ["both", "uns", "layers"])
+@pytest.mark.parametrize("rounded", [False, True])
+def test_predictions_in_x_are_known_by_whatever_is_left(mdata, left, rounded):
+    """Of the description and the layers of the completion that they are from."""
+    kx.tl.complete_tensor(mdata, method="mean_2d")
+    for adata in mdata.mod.values():
+        adata.X = np.round(adata.layers["completed"], 3) if rounded else adata.layers["completed"].copy()
+        if left == "uns":
+            del adata.layers["completed"], adata.layers["completed_measured"]
+    if left == "layers":
+        del mdata.uns["completion"]
+    n = known(mdata)
+    with pytest.raises(ValueError, match=f"`X` is a result .* with {4 * (36 - n)} values that nobody measured"):
+        held_out(mdata)
+    assert int(kx.get.profiles(mdata, layer=None).obs["measured"].sum()) == n
+    assert int(kx.get.wide(mdata, layer=None).layers["measured"].sum()) == 4 * n
+
+
+def test_what_may_be_predictions_of_an_earlier_completion_is_told(mdata):
+    kx.tl.complete_tensor(mdata, method="mean_2d")
+    earlier = {context: adata.layers["completed"].copy() for context, adata in mdata.mod.items()}
+    kx.tl.complete_tensor(mdata, method="mean_1d")
+    for context, adata in mdata.mod.items():
+        adata.X = earlier[context]
+    with pytest.warns(UserWarning, match=r"values of `X` are in profiles of which `obs.'measured'.` is False"):
+        held_out(mdata)
+
+
+def test_predictions_among_profiles_measured_since_are_known(mdata, rng):
+    """A new profile replaces predictions in X: that one is measured, and the others are not."""
+    kx.tl.complete_tensor(mdata, method="mean_2d")
+    adata = mdata["line0"]
+    new, *others = np.flatnonzero(~adata.obs["measured"].to_numpy())
+    adata.X = adata.layers["completed"].copy()
+    adata.X[new] = rng.normal(size=4)
+    with pytest.raises(ValueError, match=f"with {4 * len(others)} values that nobody measured"):
+        held_out(mdata)
+    adata.X[others] = NAN
+    n = known(mdata)
+    with pytest.warns(UserWarning, match="^4 values of `X` are in profiles of which"):
+        kx.tl.complete_tensor(mdata, method="mean_2d")
+    assert known(mdata) == n + 1

@@ -247,3 +247,14 @@ def test_as_many_genes_as_cells_or_more(batched):
     wide = batched[:60].copy()
     found = learnt(wide, batch_key="batch", n_neighbors=5)
     assert found.obsp["med_magma_connectivities"].nnz and found.varp["med_magma_connectivities"].nnz
+
+
+@pytest.mark.parametrize("batch_scales", ["pooled", "separate"])
+def test_batches_without_a_gene_in_common(batch_scales, rng):
+    """No cell has a match: there is nothing to go on with, with or without a bar."""
+    x = rng.poisson(3.0, (60, 40)) + 1.0
+    x[:30, :20] = x[30:, 20:] = 0.0
+    adata = ad.AnnData(x, pd.DataFrame({"batch": ["one"] * 30 + ["two"] * 30}, index=[f"cell{i}" for i in range(60)]))
+    with pytest.warns(UserWarning, match="match"), pytest.warns(UserWarning, match="2 blocks"):
+        kx.tl.med_magma(adata, batch_key="batch", batch_scales=batch_scales)
+    np.testing.assert_array_equal(adata.uns["med_magma"]["batch_matched"], 0.0)

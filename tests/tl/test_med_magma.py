@@ -394,6 +394,17 @@ def test_values_that_stand_for_zeros(counts, result):
     assert common(adata, result) < 0.7
 
 
+def test_values_taken_for_zeros_are_not_detected(counts):
+    """A gene in few cells is tested with as few others as if its pseudocounts were zeros."""
+    counts[:, 0] = np.repeat([1.0, 0.0], [14, N - 14])
+    genes = counts.any(axis=0) & (np.arange(P) % 2 == 0)
+    with_zeros, adata = solved(counts[:, genes]), annotated(np.where(counts == 0, 1e-7, counts)[:, genes])
+    with pytest.warns(UserWarning, match="were taken for zeros"):
+        kx.tl.med_magma(adata)
+    tested = [found.var["med_magma_n_tested"].to_numpy() for found in (with_zeros, adata)]
+    assert 0 < tested[0][0] < tested[0].max() and abs(tested[1] - tested[0]).max() <= 2
+
+
 def common(one: ad.AnnData, other: ad.AnnData) -> float:
     """The share that two cell graphs have in common of all their weights."""
     a, b = (data.obsp["med_magma_connectivities"] for data in (one, other))

@@ -139,7 +139,7 @@ def feature_graph(
         return _matrices(graph, precision, complete=n_neighbors is None), None
     part = learnt.parts[name]
     precision, to_test, along = variables.estimates(precision, part)
-    samples = Samples(part.margins.skewness, found.rows.col_counts, found.rows.shape[0], along)
+    samples = Samples(part.margins.skewness, part.margins.counts, found.rows.shape[0], along)
     tests = [PairTest(estimate, shift, samples) for estimate in to_test]
     test = tests[0] if len(tests) == 1 else JointTest(tests)
     if q_max is not None:

@@ -18,6 +18,8 @@ from kronax._data import keys
 from kronax._logging import warn
 from kronax.solvers import checks
 
+_ROUNDED = 0.01  # standard deviations by which a prediction that was rounded may differ
+_FEW = 3  # values of a profile that may agree by chance: then only equal ones are copies
 _TRUE, _FALSE = ("true", "yes", "1", "1.0"), ("false", "no", "0", "0.0")  # as files bring them
 
 
@@ -108,8 +110,8 @@ def predicted_profiles(adata: AnnData, of: str = "adata") -> np.ndarray:
 def predicted_of(mdata: MuData, context: str, layer: str | None) -> np.ndarray | None:
     """Mark the entries of a modality that are predictions, `(n, p)` or `(n, 1)`; None if nothing says so.
 
-    The layer's mark decides; without one, as earlier versions wrote, the latest completion if it wrote the layer.
-    ``obs["measured"]`` belongs to the completed layer, or to all where none was completed.
+    The layer's mark decides; without one, as earlier versions wrote, the latest completion if it wrote the layer. Elsewhere, profiles that
+    are those of a completed layer are predictions; where there is no such layer any more, those that ``obs["measured"]`` says are none.
     """
     adata, of = mdata.mod[context], f"mdata[{context!r}]"
     if mark(layer) in adata.layers:
@@ -119,10 +121,10 @@ def predicted_of(mdata: MuData, context: str, layer: str | None) -> np.ndarray |
         source = params.get("layer")
         read = adata.X if source is None else adata.layers.get(source)
         return None if read is None else np.isnan(read.toarray() if sparse.issparse(read) else read)
-    if completed(adata) or params or keys.MEASURED not in adata.obs:
-        return None
-    known = flags(adata.obs[keys.MEASURED])
-    return None if known is None or known.all() else ~known[:, None]
+    if completed(adata):
+        found = adata.X if layer is None else adata.layers.get(layer)
+        return None if found is None else _copied(adata, found)
+    return _marked(mdata, context)
 
 
 def require_measured(mdata: MuData, layer: str | None, matrices: Mapping[str, Any]) -> None:
@@ -131,12 +133,14 @@ def require_measured(mdata: MuData, layer: str | None, matrices: Mapping[str, An
     n_rows = (
         0 if layer is not None or n else sum(_n_marked(mdata, context, found) for context, found in matrices.items())
     )
-    if n_rows and not all(keys.CONFIDENCE in adata.obs for adata in mdata.mod.values()):
+    parts = mdata.mod.values()
+    ours = all(keys.CONFIDENCE in adata.obs for adata in parts) and not any(completed(adata) for adata in parts)
+    if n_rows and not ours:
         warn(
             f"{n_rows:,} values of `X` are in profiles of which `obs[{keys.MEASURED!r}]` is False. They count as measured. If they "
             "are predictions, set them to NaN first."
         )
-        n_rows = 0  # the column may be the user's own
+        n_rows = 0  # the column may be the user's own, or the profiles measured since
     if n + n_rows:
         where = "`X`" if layer is None else f"`layers[{layer!r}]`"
         msg = (
@@ -146,12 +150,21 @@ def require_measured(mdata: MuData, layer: str | None, matrices: Mapping[str, An
         raise ValueError(msg)
 
 
+def _marked(mdata: MuData, context: str) -> np.ndarray | None:
+    """Mark the rows that ``obs["measured"]`` says are predictions, as in parts of :func:`kronax.get.profiles`, (n, 1), if this is about X."""
+    obs, of_another = mdata.mod[context].obs, "layer" in description(mdata).get("params", {})
+    if of_another or keys.MEASURED not in obs:
+        return None
+    known = flags(obs[keys.MEASURED])
+    return None if known is None or known.all() else ~known[:, None]
+
+
 def _n_marked(mdata: MuData, context: str, found: Any) -> int:
-    """Count the values of X in rows that ``obs["measured"]`` calls not measured, as in parts of :func:`kronax.get.profiles`."""
-    if description(mdata) or any(completed(adata) for adata in mdata.mod.values()):
-        return 0  # the column is of the layer that was completed
-    gaps = predicted_of(mdata, context, None)
-    return 0 if gaps is None or gaps.shape[1] > 1 else int((gaps & ~np.isnan(_dense(found))).sum())
+    """Count the values of X in such rows."""
+    if not description(mdata) and completed(mdata.mod[context]):
+        return 0  # of which layer the column is, nothing says
+    gaps = _marked(mdata, context)
+    return 0 if gaps is None else int((gaps & ~np.isnan(_dense(found))).sum())
 
 
 def _n_predicted(mdata: MuData, context: str, layer: str | None, found: Any) -> int:
@@ -161,20 +174,29 @@ def _n_predicted(mdata: MuData, context: str, layer: str | None, found: Any) -> 
         params = description(mdata).get("params", {})
         if layer is not None and params.get("key_added") == layer:
             return int(description(mdata).get("n_entries", 0)) if context == next(iter(mdata.mod)) else 0
-        return max((_n_copied(adata, key, found) for key in completed(adata)), default=0)
+        copied = _copied(adata, found)
+        return 0 if copied is None else int(copied.sum())
     gaps = predicted(adata, layer, f"mdata[{context!r}]")
     return 0 if gaps is None else int((gaps & ~np.isnan(_dense(found))).sum())
 
 
-def _n_copied(adata: AnnData, key: str, found: Any) -> int:
-    """Count the predictions of a completed layer, if all of them stand in what was read."""
+def _copied(adata: AnnData, found: Any) -> np.ndarray | None:
+    """Mark the entries that are predictions of a completed layer, maybe rounded; None if there are none."""
+    copies = [copy for key in completed(adata) if (copy := _copied_from(adata, key, _dense(found))) is not None]
+    either = np.logical_or.reduce(copies) if copies else np.zeros(1, bool)
+    return either if either.any() else None
+
+
+def _copied_from(adata: AnnData, key: str, found: np.ndarray) -> np.ndarray | None:
+    """Mark the predictions of one layer, in profiles of which all stand in what was found; None if the layer has none."""
     gaps = predicted(adata, key)
     if gaps is None:
-        return 0
+        return None
     whole = _dense(adata.layers[key])
     gaps &= ~np.isnan(whole)
-    copied, own = _dense(found)[gaps], whole[gaps]
-    return len(own) if len(own) and np.array_equal(copied, own.astype(copied.dtype)) else 0
+    rounded = _ROUNDED * whole[gaps].std() if gaps.any() else 0.0
+    off = np.abs(found - whole.astype(found.dtype)) > np.where(gaps.sum(axis=1) < _FEW, 0.0, rounded)[:, None]
+    return gaps & ~(gaps & (off | np.isnan(found))).any(axis=1)[:, None]
 
 
 def _dense(found: Any) -> np.ndarray:

@@ -64,13 +64,14 @@ def test_passes_are_those_over_the_dense_matrix(given, size, rng):
         np.testing.assert_allclose(found.level, dense.mean(axis) / dense.std(axis), rtol=1e-9)
         along = [np.corrcoef(line, counts)[0, 1] for line in np.moveaxis(dense, axis, 1)]
         np.testing.assert_allclose(found.along, along, atol=1e-9)
+        np.testing.assert_array_equal(found.counts, np.count_nonzero(dense, axis=axis))
 
 
 def test_margins_of_what_does_not_vary(rng):
     y = matrix(rng)
     y[:, 3] = 2.0
     z = NoiseFree(InMemory(sparse.csr_array(y)))
-    for found in z.margins(0):
+    for found in z.margins(0)[:-1]:
         assert found[3] == 0 and np.isfinite(found).all()
 
 
@@ -80,7 +81,7 @@ def test_margins_of_what_varies_by_rounding_alone(axis):
     y = np.full((3000, 3), 1e-3)
     y[:, :2] = np.random.default_rng(0).normal(size=(3000, 2))
     z = NoiseFree(InMemory(sparse.csr_array(np.moveaxis(y, axis, 0))))
-    for found in z.margins(axis):
+    for found in z.margins(axis)[:-1]:
         assert found[2] == 0
 
 

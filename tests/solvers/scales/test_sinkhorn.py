@@ -125,3 +125,15 @@ def test_blocks_of_any_size(size, rng):
     whole, cut = scaled(x), scaled(x, rows=size)
     np.testing.assert_allclose(cut.cols, whole.cols, rtol=1e-7)
     assert cut.residual <= 1e-9
+
+
+@pytest.mark.parametrize("pseudocount", [1e-5, 1e-8])
+def test_genes_that_the_same_few_cells_have_beside_pseudocounts(pseudocount, rng):
+    """They are nearly a block of their own: extrapolation goes far beyond what numbers hold, and starts anew."""
+    x = rng.poisson(rng.gamma(0.8, 1.0, 60), (100, 60)).astype(float)
+    rare = np.zeros((100, 6))
+    rare[:5] = rng.poisson(4.0, (5, 6)) + 1.0
+    x = np.hstack([x, rare])
+    x[x == 0] = pseudocount
+    found = scaled(sparse.csr_array(x), 1e-6)
+    assert found.residual <= 1e-6 and found.n_passes < 250

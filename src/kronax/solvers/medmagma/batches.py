@@ -85,19 +85,17 @@ def find(
     some, of_some = taken(rows, chosen), batches.of(chosen)
     of_others = 1.0 - of_some.sizes[:, None] / len(chosen)
     beyond, spread, n_pairs = np.zeros_like(start), np.zeros(batches.n), 0
-    bar = tqdm(desc="matching cells", total=_ROUNDS, unit="round", delay=2, leave=False, disable=not progress)
-    while True:
+    rounds = range(_ROUNDS + 1)
+    for _ in tqdm(rounds, desc="matching cells", unit="round", delay=2, leave=False, disable=not progress):
         seen = see(divided(some, of_some.codes, start + beyond))
         pairs = matches(seen.embedding, of_some)
         found = difference(seen.sizes, pairs, of_some)
         last, n_pairs = n_pairs, pairs.nnz
-        bar.update()
-        if bar.n > _ROUNDS or n_pairs < _GROWTH * last:
+        if n_pairs <= _GROWTH * last:
             break
         # ρ is relative to the others; with δ of mean 0 over all rows, a batch has the share of the others in it
         estimates = beyond + of_others * found.logs / seen.power
         beyond, spread = pooled(estimates, found.variances * np.square(of_others / seen.power))
-    bar.close()
     return Offsets(start + np.where(n_entries > 0, beyond, 0.0), n_entries, spread, found.matched)
 
 

@@ -46,12 +46,15 @@ class Margins(NamedTuple):
         Mean and standard deviation.
     along
         Correlation with the number of non-zero entries of the rows (or columns) that they run through.
+    counts
+        Number of non-zero entries.
     """
 
     skewness: np.ndarray
     mean: np.ndarray
     deviation: np.ndarray
     along: np.ndarray
+    counts: np.ndarray
 
     @property
     def level(self) -> np.ndarray:
@@ -128,7 +131,8 @@ class NoiseFree:
         size_of_counts = _deviation(squares, np.full_like(squares, mean_count), rounding)
         along = (product - first * mean_count) / (size * size_of_counts)
         moment = third - 3 * first * second + 2 * first**3
-        return Margins(*(np.where(np.isfinite(size), found, 0.0) for found in (moment / size**3, first, size, along)))
+        shape = (np.where(np.isfinite(size), found, 0.0) for found in (moment / size**3, first, size, along))
+        return Margins(*shape, counts=self.row_counts() if axis else self.rows.col_counts)
 
     def held(self) -> sparse.csr_array:
         """Return ``Z``, which shares its pattern with ``Y``; for rows in memory."""

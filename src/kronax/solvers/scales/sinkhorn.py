@@ -15,6 +15,7 @@ from kronax.solvers.rows.rows import Rows
 
 _PASSES = 300
 _MEMORY = 5
+_LARGEST = 600.0  # logarithm of a factor: beyond, products with values are no numbers
 
 
 class Scaling(NamedTuple):
@@ -51,12 +52,14 @@ def scale(rows: Rows, tol: float, *, progress: bool = False) -> Scaling:
     best, best_step, residual, n_passes = log_c, np.zeros_like(log_c), np.inf, 0
     history = _History()
     while n_passes < _PASSES:
-        (sums,) = rows.sums(col_energies, np.exp(log_c), title=f"scales, pass {n_passes + 1}", progress=progress)
+        cols = np.exp(np.clip(log_c, -_LARGEST, _LARGEST))
+        (sums,) = rows.sums(col_energies, cols, title=f"scales, pass {n_passes + 1}", progress=progress)
         n_passes += 1
-        energies = np.exp(log_c) * to_host(sums) / rows.col_counts
-        found = float(np.abs(energies - 1.0).max())
-        step = -np.log(energies)  # Sinkhorn's
-        if found > residual and len(history):  # extrapolated too far: go on from the best, with the plain step
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            energies = cols * to_host(sums) / rows.col_counts
+            found, step = float(np.abs(energies - 1.0).max()), -np.log(energies)  # Sinkhorn's
+        too_far = found > residual or not np.isfinite(step).all()
+        if too_far and len(history):  # extrapolated: go on from the best, with the plain step
             log_c, history = best + best_step, _History()
             continue
         best, best_step, residual = log_c, step, found
