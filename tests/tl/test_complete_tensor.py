@@ -433,6 +433,28 @@ def test_interrupt_writes_nothing(mdata, monkeypatch):
     assert state(other) == before
 
 
+@pytest.mark.parametrize("words", ["was your own", "Nothing was measured of"])
+def test_a_warning_that_is_an_error_leaves_all_as_it_was(mdata, words):
+    """Rows, too, which a completion adds, and results of an earlier one."""
+    other = ragged(mdata)
+    kx.tl.complete_tensor(other, method="mean_2d")
+    other = ragged(other)
+    if words == "was your own":
+        for adata in other.mod.values():
+            adata.layers["new"] = np.zeros(adata.shape)
+    else:
+        for adata in other.mod.values():
+            adata.X = adata.X.copy()
+            adata.X[adata.obs_names.isin(["drug0"])] = np.nan
+    before, parts = state(other), dict(other.mod)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=f".*{words}", category=UserWarning)
+        with pytest.raises(UserWarning, match=words):
+            kx.tl.complete_tensor(other, method="mean_1d", key_added="new")
+    assert state(other) == before
+    assert all(other.mod[context] is adata for context, adata in parts.items())
+
+
 def test_view(mdata):
     with tensors.without_pulling():
         view = mdata[[f"drug{d}" for d in range(8)]]

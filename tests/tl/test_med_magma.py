@@ -1108,6 +1108,51 @@ def test_interrupt(x64, counts):
             assert snapshot(adata) == before
 
 
+def test_interrupt_while_writing(counts, rng):
+    """An earlier result, and what is the user's own under the same names, are there as before."""
+    adata = furnished(counts)
+    kx.tl.med_magma(adata)
+    adata.obsm["X_med_magma"] = rng.normal(size=(N, 3))
+    before, n_calls, stop_at = snapshot(adata), 0, None
+
+    def watch(frame, event, _):
+        nonlocal n_calls
+        if event == "call" and "/kronax/" in frame.f_code.co_filename and (n_calls or frame.f_code.co_name == "write"):
+            n_calls += 1
+            if n_calls == stop_at:
+                raise KeyboardInterrupt
+
+    def learn(data):
+        sys.setprofile(watch)
+        try:
+            kx.tl.med_magma(data, n_comps=3)
+        finally:
+            sys.setprofile(None)
+
+    learn(whole := adata.copy())
+    assert n_calls > 50
+    ends = []
+    for place in np.linspace(1, n_calls, 20).astype(int):
+        n_calls, stop_at = 0, place
+        with pytest.raises(KeyboardInterrupt):
+            learn(data := adata.copy())
+        ends.append([snapshot(data) == end for end in (before, snapshot(whole))])
+    assert all(map(any, ends)) and all(left for left, _ in ends[:15])
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_warning_that_is_an_error(own, rng):
+    """Of what is the user's own, before results are written, or of what they mean, afterwards."""
+    adata = annotated(rng.poisson(3.0, (60, 50)) + 0.0)  # no structure
+    if own:
+        adata.obsm["X_med_magma"] = np.ones((60, 2))
+    before = snapshot(adata)
+    with warnings.catch_warnings(action="error", category=UserWarning):
+        with pytest.raises(UserWarning, match="was your own" if own else "no structure"):
+            kx.tl.med_magma(adata)
+    assert snapshot(adata) == before
+
+
 @pytest.mark.parametrize("what", ["embedding", "log_scale", "precision"])
 @pytest.mark.parametrize("side", ["rows", "cols"])
 def test_result_that_is_not_finite(side, what, counts):

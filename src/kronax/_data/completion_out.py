@@ -22,12 +22,8 @@ from kronax._data.tensor import Tensor
 from kronax.solvers.tensor.completion import Completion, Fallback
 
 
-def write(
-    mdata: MuData, tensor: Tensor, result: Completion, method: str, options: Any, key_added: str, *, copy: bool
-) -> MuData:
-    """Write a completion of what was read; with ``copy`` into a copy. Return the object written to.
-
-    Everything is prepared before anything is written.
+def write(mdata: MuData, tensor: Tensor, result: Completion, method: str, options: Any, key_added: str) -> None:
+    """Write a completion of what was read. Everything is prepared before anything is written.
 
     Raises
     ------
@@ -40,7 +36,6 @@ def write(
     uns = _summary(tensor, result, method, params) | factors.for_uns(tensor, result)
     modalities = _aligned(mdata, tensor)
 
-    mdata = align.copied(mdata) if copy else mdata
     if modalities:
         align.replace(mdata, modalities)
     tell(set_own_aside(mdata, key_added, next(iter(obs.values())), factors=result.factors is not None))
@@ -53,7 +48,6 @@ def write(
     mdata.uns[keys.COMPLETION] = uns
     if written.params_of(mdata, keys.NEXT_EXPERIMENTS):
         del mdata.uns[keys.NEXT_EXPERIMENTS]
-    return mdata
 
 
 def _remove_earlier(mdata: MuData) -> None:

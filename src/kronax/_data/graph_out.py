@@ -19,6 +19,7 @@ from kronax._data.aside import Place, tell
 from kronax._data.graph_in import METRICS, Matrices, count_blocks, layers_of, modalities, writes_cell_precision
 from kronax._data.isolated import expand, expand_square, warn_of_isolated
 from kronax._data.matrix import Counts, place
+from kronax._data.whole import whole_or_nothing
 from kronax._data.written import clear, of_cells, of_genes, params_of, without_none
 from kronax._logging import warn
 from kronax.solvers import checks
@@ -374,12 +375,13 @@ def finish(
         **settings,
     }
     data = data.copy() if copy else data
-    write(data, key_added, matrices, learnt, cells, features, n_tested, params, named)
-    for name, part in modalities(data).items():
-        warn_of_isolated(part, matrices.counts[name], name)
-        if named.get(name):
-            batches.warn_of(named[name], parts[name].offsets, name)
-    _warn(data, params, matrices, learnt, cells, features, penalty)
+    with whole_or_nothing(data):
+        write(data, key_added, matrices, learnt, cells, features, n_tested, params, named)
+        for name, part in modalities(data).items():
+            warn_of_isolated(part, matrices.counts[name], name)
+            if named.get(name):
+                batches.warn_of(named[name], parts[name].offsets, name)
+        _warn(data, params, matrices, learnt, cells, features, penalty)
     return data if copy else None
 
 

@@ -12,6 +12,7 @@ from kronax._data.aside import tell
 from kronax._data.graph_in import FEWEST_NEIGHBORS
 from kronax._data.isolated import expand_square
 from kronax._data.matrix import require_no_mask
+from kronax._data.whole import whole_or_nothing
 from kronax._data.written import clear, of_cells, without_none
 from kronax._logging import shows_progress, warn
 from kronax.solvers import checks, device
@@ -121,30 +122,31 @@ def neighbors(
     graph = without_weak(graph, graph_out.epochs_of_umap(data.n_obs))
 
     data = data.copy() if copy else data
-    tell(clear(data, key_added, of_cells(key_added, ("connectivities", "distances"))[:2]))
-    names = keys.graph_keys(key_added)
-    data.obsp[names.connectivities] = expand_square(graph.connectivities, cells, data.n_obs)
-    data.obsp[names.distances] = expand_square(graph.distances, cells, data.n_obs)
-    params = {
-        "method": keys.EMBEDDING,
-        "n_neighbors": int(n_neighbors),
-        "metric": "cosine",
-        "use_rep": use_rep,
-        **neighbours.settings(recall, transformer, "affinity", "cells"),
-        "random_state": int(random_state),
-    }
-    data.uns[names.uns] = {
-        "connectivities_key": names.connectivities,
-        "distances_key": names.distances,
-        "params": without_none(params),
-        "version": version("kronax"),
-    }
-    if n_left := data.n_obs - len(cells):
-        left = data.obs_names.delete(cells)
-        warn(
-            f"{checks.number(n_left, 'cell')} ({checks.listed(left, 3)}) of `obsm[{use_rep!r}]` "
-            f"{'has' if n_left == 1 else 'have'} only 0 for coordinates, and therefore no edge."
-        )
+    with whole_or_nothing(data):
+        tell(clear(data, key_added, of_cells(key_added, ("connectivities", "distances"))[:2]))
+        names = keys.graph_keys(key_added)
+        data.obsp[names.connectivities] = expand_square(graph.connectivities, cells, data.n_obs)
+        data.obsp[names.distances] = expand_square(graph.distances, cells, data.n_obs)
+        params = {
+            "method": keys.EMBEDDING,
+            "n_neighbors": int(n_neighbors),
+            "metric": "cosine",
+            "use_rep": use_rep,
+            **neighbours.settings(recall, transformer, "affinity", "cells"),
+            "random_state": int(random_state),
+        }
+        data.uns[names.uns] = {
+            "connectivities_key": names.connectivities,
+            "distances_key": names.distances,
+            "params": without_none(params),
+            "version": version("kronax"),
+        }
+        if n_left := data.n_obs - len(cells):
+            left = data.obs_names.delete(cells)
+            warn(
+                f"{checks.number(n_left, 'cell')} ({checks.listed(left, 3)}) of `obsm[{use_rep!r}]` "
+                f"{'has' if n_left == 1 else 'have'} only 0 for coordinates, and therefore no edge."
+            )
     return data if copy else None
 
 

@@ -9,6 +9,7 @@ from kronax._data.aside import set_aside, tell
 from kronax._data.chunks import mapped, read_any
 from kronax._data.isolated import expand, warn_of_isolated
 from kronax._data.matrix import Counts, find_matrix
+from kronax._data.whole import whole_or_nothing
 from kronax._data.written import of_quotient
 from kronax._logging import shows_progress
 from kronax.solvers import checks
@@ -107,29 +108,32 @@ def quotient(
         raise FloatingPointError(msg)
 
     adata = adata.copy() if copy else adata
-    warn_of_isolated(adata, counts)
-    batches.warn_of(named, None)
-    array, _ = find_matrix(adata, layer)
-    key = keys.log_scale(key_added)
-    places = of_quotient(key_added)
-    if all(name in getattr(adata, part) for part, name in places):  # an earlier quotient
-        adata.varm.pop(key, None)
-    else:
-        tell(set_aside([adata], [*places, *([("varm", key)] if named else [])]))
-    n, p = counts.shape
-    if found.matrix is not None:
-        coo = found.matrix.tocoo()
-        rows, cols = coo.coords
-        adata.layers[key_added] = sparse.csr_matrix((coo.data, (counts.cells[rows], counts.genes[cols])), shape=(n, p))
-    else:
-        codes = expand(named.batches.codes, counts.cells, n).astype(np.intp) if named else np.zeros(n, np.intp)
-        adata.layers[key_added] = mapped(array, of_rows, counts.genes, found.in_batches, p, of_rows=codes)
-    n_entries = found.n_entries
-    mean = (n_entries / n_entries.sum(axis=0) * found.in_batches).sum(axis=0)
-    adata.obs[key] = expand(found.log_rows, counts.cells, n, fill=np.nan)
-    adata.var[key] = expand(mean, counts.genes, p, fill=np.nan)
-    if named:
-        adata.varm[key] = batches.table(adata, counts, named, np.where(n_entries > 0, found.in_batches, np.nan))
+    with whole_or_nothing(adata):
+        warn_of_isolated(adata, counts)
+        batches.warn_of(named, None)
+        array, _ = find_matrix(adata, layer)
+        key = keys.log_scale(key_added)
+        places = of_quotient(key_added)
+        if all(name in getattr(adata, part) for part, name in places):  # an earlier quotient
+            adata.varm.pop(key, None)
+        else:
+            tell(set_aside([adata], [*places, *([("varm", key)] if named else [])]))
+        n, p = counts.shape
+        if found.matrix is not None:
+            coo = found.matrix.tocoo()
+            rows, cols = coo.coords
+            adata.layers[key_added] = sparse.csr_matrix(
+                (coo.data, (counts.cells[rows], counts.genes[cols])), shape=(n, p)
+            )
+        else:
+            codes = expand(named.batches.codes, counts.cells, n).astype(np.intp) if named else np.zeros(n, np.intp)
+            adata.layers[key_added] = mapped(array, of_rows, counts.genes, found.in_batches, p, of_rows=codes)
+        n_entries = found.n_entries
+        mean = (n_entries / n_entries.sum(axis=0) * found.in_batches).sum(axis=0)
+        adata.obs[key] = expand(found.log_rows, counts.cells, n, fill=np.nan)
+        adata.var[key] = expand(mean, counts.genes, p, fill=np.nan)
+        if named:
+            adata.varm[key] = batches.table(adata, counts, named, np.where(n_entries > 0, found.in_batches, np.nan))
     return adata if copy else None
 
 

@@ -3,10 +3,11 @@ from dataclasses import fields, replace
 import numpy as np
 from mudata import MuData
 
-from kronax._data import completion_out, doubts, keys, objects, side_information
+from kronax._data import align, completion_out, doubts, keys, objects, side_information
 from kronax._data import tensor as tensors
 from kronax._data.measured import mark, require_no_mark
 from kronax._data.tensor import Tensor
+from kronax._data.whole import whole_or_nothing
 from kronax._logging import logger, shows_progress, warn
 from kronax.solvers import checks, device
 from kronax.solvers.tensor.completion import Completion, without_work
@@ -174,8 +175,10 @@ def complete_tensor(
     _warn_of_input(tensor, measured)
 
     result = _solve(tensor, measured, method, options, side)
-    mdata = completion_out.write(mdata, tensor, result, method, options, key_added, copy=copy)
-    _warn(tensor, measured, result, method, options)
+    mdata = align.copied(mdata) if copy else mdata
+    with whole_or_nothing(mdata):
+        completion_out.write(mdata, tensor, result, method, options, key_added)
+        _warn(tensor, measured, result, method, options)
     return mdata if copy else None
 
 

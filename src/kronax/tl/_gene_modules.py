@@ -6,6 +6,7 @@ from scipy import sparse
 from kronax._data import edges, keys, noise_modules, objects
 from kronax._data.aside import tell
 from kronax._data.stored_graph import holds, stored_graph, stored_matrix
+from kronax._data.whole import whole_or_nothing
 from kronax._data.written import clear, of_modules, without_none
 from kronax._logging import logger, shows_progress, warn
 from kronax.solvers import checks
@@ -146,29 +147,30 @@ def gene_modules(
     )
 
     adata = adata.copy() if copy else adata
-    tell(clear(adata, key_added, of_modules(key_added)))
-    adata.var[key_added] = module_of
-    adata.var[keys.stability(key_added)] = stability
-    adata.uns[key_added] = {
-        "agreement": found.agreement,
-        "table": table,
-        "params": without_none(
-            {
-                "resolution": float(resolution),
-                "n_runs": int(n_runs),
-                "q_max": None if q_max is None else float(q_max),
-                "neighbors_key": neighbors_key,
-                "random_state": int(random_state),
-                "n_iterations": N_ITERATIONS,
-            }
-        ),
-    }
-    if table["noise"].all():
-        msg = (
-            f"No module is more than noise may form: see `adata.uns[{key_added!r}]['table']`. The gene graph shows no modules; "
-            "rare genes can be the reason, which sc.pp.filter_genes leaves out, or too few cells."
-        )
-        warn(msg)
+    with whole_or_nothing(adata):
+        tell(clear(adata, key_added, of_modules(key_added)))
+        adata.var[key_added] = module_of
+        adata.var[keys.stability(key_added)] = stability
+        adata.uns[key_added] = {
+            "agreement": found.agreement,
+            "table": table,
+            "params": without_none(
+                {
+                    "resolution": float(resolution),
+                    "n_runs": int(n_runs),
+                    "q_max": None if q_max is None else float(q_max),
+                    "neighbors_key": neighbors_key,
+                    "random_state": int(random_state),
+                    "n_iterations": N_ITERATIONS,
+                }
+            ),
+        }
+        if table["noise"].all():
+            msg = (
+                f"No module is more than noise may form: see `adata.uns[{key_added!r}]['table']`. The gene graph shows no modules; "
+                "rare genes can be the reason, which sc.pp.filter_genes leaves out, or too few cells."
+            )
+            warn(msg)
     return adata if copy else None
 
 

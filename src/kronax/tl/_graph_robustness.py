@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 from kronax._data import keys, objects
 from kronax._data.aside import tell
 from kronax._data.stored_graph import AXES, Axis, stored_graph
+from kronax._data.whole import whole_or_nothing
 from kronax._data.written import clear
 from kronax._logging import logger, shows_progress
 from kronax.solvers import checks
@@ -165,17 +166,18 @@ def graph_robustness(
     logger.info("graph_robustness: p = %.2g; in words: uns[%r]['statement']", found["p"], key_added)
 
     data = data.copy() if copy else data
-    tell(clear(data, key_added))
-    found["params"] = {
-        "neighbors_key": neighbors_key,
-        "axis": axis,
-        "measure": measure,
-        "resolution": float(resolution),
-        "n_repeats": int(n_repeats),
-        "random_state": int(random_state),
-        "n_iterations": N_ITERATIONS,
-    }
-    data.uns[key_added] = found
+    with whole_or_nothing(data):
+        tell(clear(data, key_added))
+        found["params"] = {
+            "neighbors_key": neighbors_key,
+            "axis": axis,
+            "measure": measure,
+            "resolution": float(resolution),
+            "n_repeats": int(n_repeats),
+            "random_state": int(random_state),
+            "n_iterations": N_ITERATIONS,
+        }
+        data.uns[key_added] = found
     return data if copy else None
 
 

@@ -12,6 +12,7 @@ from kronax._data.aside import tell
 from kronax._data.chunks import read_any
 from kronax._data.isolated import expand
 from kronax._data.modules import NO_MODULES, categorical, learnt_from, shares
+from kronax._data.whole import whole_or_nothing
 from kronax._data.written import clear, of_activity, params_of, without_none
 from kronax._logging import warn
 from kronax.solvers import checks
@@ -110,12 +111,13 @@ def module_activity(
         found["anova"] = _anova(activity, categorical(adata.obs[groupby], f"adata.obs[{groupby!r}]"), groupby)
 
     adata = adata.copy() if copy else adata
-    tell(clear(adata, key_added, of_activity(key_added)))
-    adata.obsm[key_added] = activity
-    adata.uns[key_added] = found
-    if (n_empty := adata.n_obs - len(counts.cells)) > 0:
-        msg = f"{n_empty} of {adata.n_obs} cells have no non-zero value: their activities are NaN, and they are not tested."
-        warn(msg)
+    with whole_or_nothing(adata):
+        tell(clear(adata, key_added, of_activity(key_added)))
+        adata.obsm[key_added] = activity
+        adata.uns[key_added] = found
+        if (n_empty := adata.n_obs - len(counts.cells)) > 0:
+            msg = f"{n_empty} of {adata.n_obs} cells have no non-zero value: their activities are NaN, and they are not tested."
+            warn(msg)
     return adata if copy else None
 
 

@@ -10,6 +10,7 @@ from kronax._data import align, keys, objects, side_information
 from kronax._data import tensor as tensors
 from kronax._data.aside import set_aside, tell
 from kronax._data.measured import description
+from kronax._data.whole import whole_or_nothing
 from kronax._data.written import clear, params_of
 from kronax._logging import logger
 from kronax.solvers import checks
@@ -110,17 +111,20 @@ def next_experiments(
         raise ValueError(msg)
 
     mdata = align.copied(mdata) if copy else mdata
-    moved = {} if params_of(mdata, keys.NEXT_EXPERIMENTS) else set_aside(list(mdata.mod.values()), [("obs", keys.NEXT)])
-    tell(moved | clear(mdata, keys.NEXT_EXPERIMENTS))
-    place = np.full(candidates.shape, np.nan)
-    place[result.treatment, result.context] = np.arange(1.0, len(result.gain) + 1)
-    for c, context in enumerate(tensor.contexts):
-        mdata.mod[context].obs[keys.NEXT] = place[:, c]
-    mdata.uns[keys.NEXT_EXPERIMENTS] = {
-        "table": _table(mdata, tensor, result),
-        "params": {"n": n, **_named(treatments=treatments, contexts=contexts)},
-        "version": version("kronax"),
-    }
+    with whole_or_nothing(mdata):
+        moved = (
+            {} if params_of(mdata, keys.NEXT_EXPERIMENTS) else set_aside(list(mdata.mod.values()), [("obs", keys.NEXT)])
+        )
+        tell(moved | clear(mdata, keys.NEXT_EXPERIMENTS))
+        place = np.full(candidates.shape, np.nan)
+        place[result.treatment, result.context] = np.arange(1.0, len(result.gain) + 1)
+        for c, context in enumerate(tensor.contexts):
+            mdata.mod[context].obs[keys.NEXT] = place[:, c]
+        mdata.uns[keys.NEXT_EXPERIMENTS] = {
+            "table": _table(mdata, tensor, result),
+            "params": {"n": n, **_named(treatments=treatments, contexts=contexts)},
+            "version": version("kronax"),
+        }
     logger.info(
         "next_experiments: %s, which lower the variance of others by %.0f%%",
         _chosen(len(result.gain), n, n_candidates),
