@@ -134,3 +134,17 @@ def test_a_second_result_replaces_the_first_without_a_word(learnt, recwarn):
     kx.tl.gene_modules(adata, n_runs=2)
     assert not [key for key in adata.uns if "before" in key] and "med_magma_log_scale" not in adata.obs
     assert not [w for w in recwarn if "your own" in str(w.message)]
+
+
+@pytest.mark.parametrize(("table", "name"), [("obs", "med_magma_log_scale"), ("var", "gene_module_stability")])
+def test_an_index_named_like_a_column_of_ours(table, name, tmp_path):
+    """Beside a column of its name, whose values differ, anndata cannot save it."""
+    adata = kx.datasets.kronecker_sum(60, 40)
+    adata.X = np.abs(adata.X)
+    getattr(adata, table).index.name = name
+    words = f"`{table}.index.name = '{name}'` was your own, and is now `{table}.index.name = '{name}_before'`"
+    with pytest.warns(UserWarning, match=words):
+        kx.tl.med_magma(adata)
+        kx.tl.gene_modules(adata, n_runs=2)
+    adata.write_h5ad(tmp_path / "x.h5ad")
+    assert getattr(ad.read_h5ad(tmp_path / "x.h5ad"), table).index.name == f"{name}_before"

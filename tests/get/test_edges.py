@@ -189,6 +189,7 @@ def test_of_all_pairs_among_all_genes():
             KeyError,
             r"None of the `regulators` \(x, y\) is a gene of the object, whose names are a, b, c, …",
         ),
+        ({"regulators": []}, ValueError, "`regulators` is empty"),
         ({"regulators": "a"}, TypeError, r"found 'a'. A single one is written `regulators=\['a'\]`"),
         (
             {"regulators": ["a"], "axis": "cells", "neighbors_key": "cells"},
@@ -278,6 +279,9 @@ def test_names_that_are_no_text(adata):
     table = kx.get.edges(adata)
     assert table["source"].tolist() == ["2", "1", "1", "3"]
     assert table["target_module"].tolist() == ["0", "1", "0", "1"]
+    assert set(kx.get.edges(adata, regulators=adata.var_names[:1])["source"]) == {"1"}
+    adata.var["gene_module"] = pd.array(["x", pd.NA, "x", "y", "y"], dtype="string")
+    assert kx.get.edges(adata)["source_module"].map(type).isin([str, float]).all()
 
 
 @pytest.mark.parametrize("q_max", [0, -0.1, 1.5, "0.05", True])

@@ -80,6 +80,9 @@ def test_modules_of_others(adata):
     assert table["module"].tolist() == ["A"] * 6 + ["B"] * 7
     with pytest.raises(KeyError, match="does not say in which graph"):
         kx.get.modules(adata, modules="mine")
+    adata.var["mine"] = pd.Series([1, "1"] + [1] * 11, adata.var_names, dtype=object)
+    with pytest.raises(ValueError, match=r"`adata.var\['mine'\]` has different values that are written alike \(1\)"):
+        kx.get.modules(adata, modules="mine", neighbors_key="med_magma")
 
 
 def test_a_module_without_an_edge(adata):

@@ -243,6 +243,11 @@ def test_lazily_read_files(counts, in_memory, tmp_path):
     with pytest.warns(UserWarning, match="isolated"):
         kx.tl.med_magma(adata)
     np.testing.assert_allclose(adata.obsm["X_med_magma"], in_memory.obsm["X_med_magma"], atol=SCALED)
+    kx.tl.gene_modules(adata, n_runs=2)
+    assert kx.get.edges(adata)["source_module"].notna().any()
+    assert set(kx.get.modules(adata)["gene"]) == set(
+        adata.var_names[np.diff(adata.varp["med_magma_connectivities"].indptr) > 0]
+    )
 
 
 def test_scanpy_goes_on(counts):

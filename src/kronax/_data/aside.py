@@ -6,7 +6,8 @@ from typing import Any
 
 from kronax._logging import warn
 
-Place = tuple[str, str]  # a part of an object, such as "obs", and a name in it
+Place = tuple[str, str]  # a part of an object, such as "obs", and a name in it; or "obs.index", and its name
+_TABLES = ("obs", "var")
 
 
 def free_name(key: str, taken: Any) -> str:
@@ -16,7 +17,10 @@ def free_name(key: str, taken: Any) -> str:
 
 
 def set_aside(holders: Sequence[Any], places: Iterable[Place]) -> dict[Place, Place]:
-    """Rename what is there, in all objects alike; return the old and the new names."""
+    """Rename what is there, in all objects alike; return the old and the new names.
+
+    An index of that name too: beside a column of its name, it cannot be saved.
+    """
     moved = {}
     for part, key in places:
         having = [data for data in holders if key in getattr(data, part)]
@@ -25,6 +29,11 @@ def set_aside(holders: Sequence[Any], places: Iterable[Place]) -> dict[Place, Pl
             for data in having:
                 _rename(data, part, key, new)
             moved[part, key] = (part, new)
+        for table in [getattr(data, part) for data in holders if part in _TABLES]:
+            if table.index.name == key:
+                new = free_name(key, table)
+                table.index = table.index.rename(new)
+                moved[f"{part}.index", key] = (f"{part}.index", new)
     return moved
 
 
@@ -40,8 +49,11 @@ def _rename(data: Any, part: str, old: str, new: str) -> None:
 def tell(moved: Mapping[Place, Place]) -> None:
     """Warn of what was set aside, all of it at once."""
     if moved:
-        new = [
-            f"`{part}[{old!r}]` was your own, and is now `{part}[{name!r}]`" for (part, old), (_, name) in moved.items()
-        ]
+        new = [f"`{_called(old)}` was your own, and is now `{_called(name)}`" for old, name in moved.items()]
         names = "that name" if len(new) == 1 else "those names"
         warn(f"{'; '.join(new)}: kronax writes its results under {names}.")
+
+
+def _called(place: Place) -> str:
+    part, name = place
+    return f"{part}.name = {name!r}" if part.endswith(".index") else f"{part}[{name!r}]"

@@ -1,5 +1,6 @@
 """A column of ``obs`` that says which group every cell belongs to: its batch, or its type."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def categories(column: Column, cells: np.ndarray, kind: str) -> tuple[np.ndarray
     if isinstance(values, pd.DataFrame):
         msg = f"{where} are {values.shape[1]} columns of one name; rename all but one."
         raise ValueError(msg)
-    values = (values if isinstance(values, pd.Series) else pd.Series(values.to_numpy())).iloc[cells]
+    values = series(values).iloc[cells]
     missing = values.isna() | (values.astype(str) == "")
     if n_missing := int(missing.sum()):
         msg = (
@@ -51,9 +52,25 @@ def categories(column: Column, cells: np.ndarray, kind: str) -> tuple[np.ndarray
         )
         raise ValueError(msg)
     found = values.astype("category").cat.remove_unused_categories().cat
-    names = tuple(objects.texts(found.categories))
+    return found.codes.to_numpy().astype(np.intp), different(found.categories, where)
+
+
+def different(values: Iterable[Any], where: str) -> tuple[str, ...]:
+    """Return different values as texts; refuse some that are written alike."""
+    names = tuple(objects.texts(values))
     if len(set(names)) < len(names):
         repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
         msg = f"{where} has different values that are written alike ({checks.listed(repeated, 3)}): make them one, or rename them."
         raise ValueError(msg)
-    return found.codes.to_numpy().astype(np.intp), names
+    return names
+
+
+def series(column: Any) -> pd.Series:
+    """Return a column of a table, which may be one that is read lazily."""
+    return column if isinstance(column, pd.Series) else pd.Series(column.to_numpy())
+
+
+def texts(column: Any) -> np.ndarray:
+    """Return the values of a column as texts, NaN where they are missing."""
+    values = series(column).astype(object)
+    return values.map(str, na_action="ignore").where(values.notna(), np.nan).to_numpy()

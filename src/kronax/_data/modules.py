@@ -7,7 +7,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from kronax._data import objects
+from kronax._data import labels, objects
 from kronax._data.edges import known
 from kronax._data.matrix import Counts
 from kronax._data.stored_graph import Graph
@@ -151,12 +151,12 @@ def learnt_from(adata: AnnData, neighbors_key: str) -> str | None:
 
 
 def categorical(column: pd.Series, name: str) -> pd.Categorical:
-    """Return a column as a categorical whose categories all occur and are strings."""
-    found = pd.Categorical(column).remove_unused_categories()
+    """Return a column, which may be one that is read lazily, as a categorical whose categories all occur and are strings."""
+    found = pd.Categorical(labels.series(column)).remove_unused_categories()
     if not len(found.categories):
         msg = f"All values of `{name}` are missing."
         raise ValueError(msg)
-    return found.rename_categories([str(category) for category in found.categories])
+    return found.rename_categories(labels.different(found.categories, f"`{name}`"))
 
 
 def require_few(groups: pd.Categorical, name: str) -> None:

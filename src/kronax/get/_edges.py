@@ -7,7 +7,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from kronax._data import edges as stored
-from kronax._data import keys, objects
+from kronax._data import keys, labels, objects
 from kronax._data.modules import gene_names
 from kronax._logging import logger
 from kronax.solvers import checks
@@ -125,7 +125,7 @@ def edges(
         if (values := getattr(found, name)) is not None:
             table[name] = values
     if axis == "genes" and modules in data.var:
-        module_of = data.var[modules].astype(object).map(str, na_action="ignore").to_numpy()
+        module_of = labels.texts(data.var[modules])
         table |= {"source_module": module_of[found.first], "target_module": module_of[found.second]}
     found = pd.DataFrame(table)
     if regulators is None:
@@ -153,7 +153,10 @@ def _names(data: AnnData | MuData, axis: str, gene_symbols: str | None) -> np.nd
 
 def _known_regulators(names: np.ndarray, regulators: Iterable[str]) -> set[str]:
     """Return the regulators, some of which must be genes of the object."""
-    wanted = checks.items(regulators, "regulators", "names")
+    wanted = objects.texts(checks.items(regulators, "regulators", "names"))
+    if not wanted:
+        msg = "`regulators` is empty; name some genes, or leave it out for the edges of all."
+        raise ValueError(msg)
     if not set(wanted).intersection(names):
         msg = (
             f"None of the `regulators` ({checks.listed(wanted, most=3)}) is a gene of the object, whose names are "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
+from kronax._data import labels
 from kronax._logging import warn
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def group_colors(uns: Mapping, groupby: str, column: pd.Series, group_of: pd.Cat
 
     key = f"{groupby}_colors"
     stored = uns.get(key)
-    names = [str(name) for name in pd.Categorical(column).categories]
+    names = [str(name) for name in pd.Categorical(labels.series(column)).categories]
     if stored is None or len(stored) < len(names):
         return None
     try:
