@@ -49,7 +49,7 @@ def told(function, mdata) -> list[str]:
 def test_contexts_on_other_scales(rng, function):
     values = rng.normal(size=(3, 8, 10))
     values[0, 3] = np.nan
-    assert told(function, together(values)) == []
+    assert told(function, together(values)) == told(function, together(1e200 * values)) == []
     values[1] *= 30
     (text,) = told(function, together(values))
     (factor,) = re.findall(r"differ (\d+)-fold", text)
@@ -159,3 +159,18 @@ def test_names_that_no_file_can_hold(rng, name):
         other = mudata.MuData({name: mdata["line0"], "b": mdata["line1"]}, axis=-1)
     with pytest.raises(ValueError, match="cannot be saved in a file"):
         kx.get.array(other)
+
+
+@pytest.mark.parametrize("names", [("a/b", "a_b", "c"), ("", "b", "."), ("a\\b/c", "b", "c"), (np.str_("a"), "b", "c")])
+def test_the_remedy_for_names_of_modalities_runs_as_shown(rng, names):
+    """Once for each sign, and no modality is lost."""
+    mdata = together(rng.normal(size=(3, 8, 10)))
+    with tensors.without_pulling():
+        mdata = mudata.MuData(dict(zip(names, mdata.mod.values(), strict=True)), axis=-1)
+        for _ in range(2):
+            try:
+                kx.get.array(mdata)
+            except ValueError as error:
+                (code,) = re.findall("`mdata = (.*)`", str(error))
+                mdata = eval(code, {"MuData": mudata.MuData, "mdata": mdata})
+    assert kx.get.array(mdata).shape == (8, 3, 10) and len(mdata.mod) == 3

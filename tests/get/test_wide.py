@@ -8,6 +8,7 @@ from scipy import sparse
 from zarr.storage import MemoryStore  # a folder takes three times as long
 
 import kronax as kx
+from kronax._data import tensor as tensors
 
 
 @pytest.fixture
@@ -86,6 +87,11 @@ def test_rows_are_context_by_gene(mdata):
     row = wide["tissue1:gene4"]
     np.testing.assert_array_equal(row.X.ravel(), mdata["tissue1"][:, "gene4"].layers["truth"].ravel())
     assert row.obs["context"].item() == "tissue1"
+    with tensors.without_pulling():
+        parts = {"a": mdata["tissue0"].copy(), "a:b": mdata["tissue1"].copy()}
+        for adata in parts.values():
+            adata.var_names = ["b:g", "g", *adata.var_names[2:]]
+        assert kx.get.wide(MuData(parts, axis=-1), layer="truth").obs_names.is_unique
 
 
 def test_bytes_become_the_texts_that_they_hold():

@@ -384,6 +384,7 @@ def test_profiles_can_be_saved(result, tmp_path):
             "0 treatments with more measured fibers than the 5 that `keep` leaves in training. Keep fewer",
         ),
         ({"deg_tops": (0.1, 1.0)}, ValueError, "`deg_tops`"),
+        ({"deg_tops": "0.1"}, TypeError, "`deg_tops` must be a list of numbers, found '0.1'.$"),
         ({"methods": []}, ValueError, "`methods` is empty"),
         ({"methods": {"measured": "dnpp"}}, ValueError, "give that method another label"),
         ({"methods": "magic"}, ValueError, "`methods` must be one of"),

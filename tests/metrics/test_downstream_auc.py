@@ -70,9 +70,10 @@ def test_models_of_scikit_learn(mdata, labels):
     assert (found.table["auc_completed"] > 0.6).all()
 
 
-def test_treatments_without_a_label_are_left_out(mdata, labels):
+@pytest.mark.parametrize("missing", [None, pd.NA, float("nan")])
+def test_treatments_without_a_label_are_left_out(mdata, labels, missing):
     some = labels["up"].iloc[::-1].astype(object).copy()
-    some.iloc[:5] = None
+    some.iloc[:5] = missing
     found = kx.metrics.downstream_auc(mdata, some.iloc[:50], profiles="line0", models=NEIGHBORS, n_folds=3)
     assert found.table["n_completed"].tolist() == [45]
 
@@ -99,6 +100,7 @@ def test_before_completion(labels):
         (lambda x: pd.concat([x, x]), {}, ValueError, "occur more than once"),
         (lambda x: x.assign(up=0, large=0), {}, ValueError, "No label has 3 measured profiles"),
         (lambda x: x, {"models": ["svm"]}, ValueError, "`models` must be one of"),
+        (lambda x: x, {"models": []}, ValueError, "`models` is empty"),
         (lambda x: x, {"profiles": ["line9"]}, KeyError, "line9"),
         (lambda x: x, {"layer": "none"}, KeyError, "none"),
         (lambda x: x, {"layer": None}, ValueError, r"gaps\. Run kx\.tl\.complete_tensor first"),

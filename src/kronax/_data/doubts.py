@@ -96,10 +96,10 @@ def _differences(control: Sequence[str]) -> str:
 
 def of_scales(tensor: Tensor) -> None:
     """Warn of contexts whose profiles are of very different sizes: the typical root mean square of each."""
-    sizes = {}
+    sizes, largest = {}, float(np.nanmax(np.abs(tensor.values))) or 1.0  # in whose unit no square overflows
     for c, context in enumerate(tensor.contexts):
-        profiles = tensor.values[tensor.measured[:, c], c]
-        size = float(np.median(np.sqrt(np.nanmean(np.square(profiles), axis=1)))) if len(profiles) else 0.0
+        profiles = tensor.values[tensor.measured[:, c], c] / largest
+        size = largest * float(np.median(np.sqrt(np.nanmean(np.square(profiles), axis=1)))) if len(profiles) else 0.0
         if size > 0:
             sizes[context] = size
     if sizes and max(sizes.values()) > _APART * min(sizes.values()):

@@ -188,13 +188,7 @@ def require_names(contexts: Sequence[Any], column: str | None = None) -> None:
     spoilt = [context for context in contexts if type(context) is not str or not checks.savable(context)]
     if spoilt:
         found = checks.listed([repr(context) for context in spoilt])
-        sign = "\\" if any("\\" in str(context) for context in spoilt) else "/"
-        remedy = (
-            f"Make the object anew: `mdata = MuData({{str(name).replace({sign!r}, '_'): adata for name, adata in "
-            "mdata.mod.items()}, axis=-1)`."
-        )
-        if column is not None:
-            remedy = _renaming(column, contexts)
+        remedy = _made_anew(spoilt, contexts) if column is None else _renaming(column, contexts)
         msg = (
             f"These modality names cannot be saved in a file: {found}. Each must be {checks.SAVABLE} (not a NumPy string). "
             f"{remedy}"
@@ -202,14 +196,29 @@ def require_names(contexts: Sequence[Any], column: str | None = None) -> None:
         raise ValueError(msg)
 
 
+def _made_anew(spoilt: Sequence[Any], contexts: Sequence[Any]) -> str:
+    """Return code that gives modalities names under which they can be saved, and which stay distinct."""
+    sign, other = _exchanged(list(map(str, contexts)))
+    name = f"str(name).replace({sign!r}, {other!r})" if sign else "str(name)"
+    names = [str(context).replace(sign, other) if sign else str(context) for context in contexts]
+    if not all(map(checks.savable, names)):
+        given = ", ".join(f"{context!r}: 'name_{number}'" for number, context in enumerate(spoilt, 1))
+        name = f"{{{given}}}.get(name, name)"
+    return f"Make the object anew: `mdata = MuData({{{name}: adata for name, adata in mdata.mod.items()}}, axis=-1)`."
+
+
 def _renaming(column: str, contexts: Sequence[str]) -> str:
     """Return code that renames the contexts in a column so that they stay distinct."""
-    sign = next((sign for sign in "/\\" if any(sign in context for context in contexts)), None)
-    if sign is None:
-        return f"Name them in `adata.obs[{column!r}]`."
-    kept = (other for other in "_-.|" if len({context.replace(sign, other) for context in contexts}) == len(contexts))
+    sign, other = _exchanged(contexts)
     written = f"adata.obs[{column!r}]"
-    return f"Run `{written} = {written}.str.replace({sign!r}, {next(kept, '_')!r})`."
+    return f"Run `{written} = {written}.str.replace({sign!r}, {other!r})`." if sign else f"Name them in `{written}`."
+
+
+def _exchanged(contexts: Sequence[str]) -> tuple[str, str]:
+    """Return the sign that names must not have, "" if there is none, and one in its place that keeps them distinct."""
+    sign = next((sign for sign in "/\\" if any(sign in context for context in contexts)), "")
+    kept = (other for other in "_-.|" if len({context.replace(sign, other) for context in contexts}) == len(contexts))
+    return sign, next(kept, "_")
 
 
 def require_unique(names: pd.Index, what: str, remedy: str, where: str) -> None:

@@ -3,6 +3,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from anndata.utils import make_index_unique
 from mudata import MuData
 from scipy import sparse
 
@@ -73,7 +74,9 @@ def wide(mdata: MuData, *, layer: str | None = keys.COMPLETED) -> AnnData:
             "context": pd.Categorical(labels.get_level_values(0), categories=contexts),
             "gene": pd.Categorical(labels.get_level_values(1), categories=genes),
         },
-        index=[f"{context}:{gene}" for context, gene in labels],
+        index=make_index_unique(
+            pd.Index([f"{context}:{gene}" for context, gene in labels])
+        ),  # "a:b" of "c" and "a" of "b:c"
     )
     return AnnData(values, obs=obs, var=_common(mdata, treatments), layers=layers)
 

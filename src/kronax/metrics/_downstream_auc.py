@@ -177,14 +177,17 @@ def _classifiers(models: Iterable[str] | Mapping[str, Any], random_state: int) -
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    if isinstance(models, Mapping):
-        return dict(models)
+    models = dict(models) if isinstance(models, Mapping) else checks.texts(models, "models", "names")
+    if not models:
+        msg = "`models` is empty; name at least one."
+        raise ValueError(msg)
+    if isinstance(models, dict):
+        return models
     known = {
         "logistic_regression": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
         "k_neighbors": make_pipeline(StandardScaler(), KNeighborsClassifier()),
         "random_forest": RandomForestClassifier(random_state=random_state),
     }
-    models = checks.texts(models, "models", "names")
     for model in models:
         checks.one_of(model, known, "models")
     return {model: known[model] for model in models}
@@ -222,7 +225,7 @@ def _tasks(labels: pd.DataFrame | pd.Series, treatments: pd.Index) -> pd.DataFra
         if not len(found) or not set(found) <= {0, 1}:
             msg = f"`labels[{name!r}]` must hold True and False, or 1 and 0, for treatments of `mdata`; found {list(found)[:5]}."
             raise ValueError(msg)
-    return table.astype(float)
+    return table.astype(object).where(table.notna(), np.nan).astype(float)
 
 
 def _measured(mdata: MuData, completed: tensors.Tensor, layer: str | None) -> np.ndarray:

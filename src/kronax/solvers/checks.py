@@ -83,6 +83,9 @@ def texts(value: Any, name: str, what: str) -> list[str]:
 
 def numbers(value: Any, name: str) -> list[float]:
     """Return a list of numbers."""
+    if isinstance(value, str):
+        msg = f"`{name}` must be a list of numbers, found {value!r}."
+        raise TypeError(msg)
     found = items(value, name, "numbers")
     for item in found:
         if not isinstance(item, Real) or isinstance(item, bool):
