@@ -386,6 +386,13 @@ def test_a_method_without_predictions_is_left_out():
         kx.pl.prediction_distributions(found, "falrtc")
 
 
+def test_names_that_begin_with_an_underscore_are_in_legends():
+    mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=30)
+    found = kx.metrics.cross_validate(mdata, methods={"_a": "mean_1d", "b": "mean_2d"}, n_folds=2)
+    (shown,) = (legend_texts(ax) for ax in kx.pl.deg_roc(found, top=0.1).figure.axes if ax.get_legend() is not None)
+    assert [name.split()[0] for name in shown] == ["_a", "b"]
+
+
 def test_treatment_profiles_are_in_one_order(result):
     treatment = most_held_out(result)
     figure = kx.pl.treatment_profiles(result, treatment, n_genes=12)

@@ -32,14 +32,17 @@ def called(var: pd.DataFrame) -> str:
 
 
 def short(names: Iterable[str]) -> list[str]:
-    """Cut long names so that different ones stay different: in the middle, or around the part that differs."""
+    """Cut long names so that different ones stay different: in the middle, or around the part that differs.
+
+    A blank goes before an underscore, with which a name would be left out of legends.
+    """
     names = list(names)
     labels = {name: name if len(name) <= NAME else _cut(name) for name in names}
     for alike in _alike(labels):
         labels |= _told_apart([name for name in alike if len(name) > NAME])
     for alike in _alike(labels):
         labels |= {name: name for name in alike}
-    return [labels[name] for name in names]
+    return [f" {label}" if label.startswith("_") else label for label in map(labels.__getitem__, names)]
 
 
 def _cut(name: str) -> str:
