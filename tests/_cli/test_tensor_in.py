@@ -245,6 +245,51 @@ def test_effects_know_their_columns(run, screen, tmp_path):
     assert found[0] == found[1]
 
 
+def names_in(out, column: str) -> list[str]:
+    return sorted(pd.read_csv(out / "profiles.csv", dtype=str, keep_default_na=False)[column].unique())
+
+
+NAMES = ["001", "01", "1", "1E1", "NA", "None", "nan", "null"]  # that could be taken for numbers, or for missing ones
+
+
+def test_names_stay_what_they_are(run, measured, tmp_path):
+    """An empty one is missing; a value is missing where it is called so."""
+    called = dict(zip([f"drug{i}" for i in range(8)], NAMES, strict=True)) | {
+        f"line{i}": NAMES[i + 1] for i in range(4)
+    }
+    table = (
+        long_table(measured).replace(called).rename(columns={"gene0": "NA", "gene1": "01"}).astype({"gene2": object})
+    )
+    table.iloc[0, table.columns.get_loc("treatment")] = ""
+    table.iloc[1, table.columns.get_loc("gene2")] = "NA"
+    table.to_csv(tmp_path / "a.csv")
+    words = ("--method", "mean_1d", "--folds", 0)
+    assert run("complete", tmp_path / "a.csv", *words, "--out", tmp_path / "out")[0] == 0
+    assert names_in(tmp_path / "out", "treatment") == sorted([*NAMES, "drug10", "drug11", "drug8", "drug9"])
+    assert names_in(tmp_path / "out", "context") == NAMES[1:5]
+    found = pd.read_csv(tmp_path / "out" / "profiles.csv")
+    assert found["measured"].sum() == len(table) - 1
+    assert found["predicted_values"][found["measured"]].sum() == 1
+    assert {"NA", "01", "gene2"} <= set(found)
+
+
+def test_names_of_a_table_of_genes_stay_what_they_are(run, mdata, tmp_path):
+    wide = kx.get.wide(mdata, layer=None)
+    called = {f"gene{i}": NAMES[i] for i in range(6)} | {f"line{i}": NAMES[i + 4] for i in range(4)}
+    table = pd.concat([wide.obs.astype(str).replace(called), wide.to_df()], axis=1)
+    table = table.rename(columns={"drug0": "0001", "drug1": "NA"})
+    table.to_csv(tmp_path / "wide.csv", index=False)
+    words = ("--method", "mean_1d", "--folds", 0)
+    assert run("complete", tmp_path / "wide.csv", *words, "--out", tmp_path / "out")[0] == 0
+    assert names_in(tmp_path / "out", "context") == NAMES[4:]
+    assert {"0001", "NA"} <= set(names_in(tmp_path / "out", "treatment"))
+    assert set(NAMES[:6]) <= set(pd.read_csv(tmp_path / "out" / "profiles.csv"))
+    table.loc[3, "gene"] = ""
+    table.to_csv(tmp_path / "empty.csv", index=False)
+    code, _, err = run("complete", tmp_path / "empty.csv", *words, "--out", tmp_path / "empty")
+    assert code == 2 and "is missing in 1 rows" in err
+
+
 def test_rows_that_end_with_a_separator(run, measured, expected, tmp_path):
     header, *rows = long_table(measured).to_csv(index=False).splitlines()
     (tmp_path / "a.csv").write_text("\n".join([header, *(f"{row}," for row in rows)]) + "\n", encoding="utf-8")
@@ -328,7 +373,7 @@ def test_verdict(ours, mean, said):
         ("screen", (*SCREEN[:4], "--p-max", 0.1), "--p-max needs effects with a p-value"),
         ("a.h5mu", ("--treatment", "x", "--p-max", "1"), "already; leave --treatment and --p-max out"),
         ("a.csv", ("--layer", "x"), "is a table, and has no layers"),
-        ("a.csv", ("--treatment", "drug"), "Key 'drug' not found in `adata.obs`"),
+        ("a.csv", ("--treatment", "drug"), "There is no column 'drug' in"),
         ("texts.csv", (), "has no column of numbers that could be a gene"),
         ("wide.csv", (), "must hold the values of one treatment each, but 'b' holds texts"),
         ("wide.csv", ("--not-genes", "b"), "the columns of"),

@@ -9,6 +9,7 @@ import pandas as pd
 from mudata import MuData
 from pandas.api.types import is_numeric_dtype
 
+from kronax._cli import tables
 from kronax._cli.refusals import InputError, in_words, refused
 from kronax._cli.terminal import note
 from kronax._data import keys
@@ -68,12 +69,12 @@ def _add_contexts(mdata: MuData, options: KroneckerOptions, path: Path) -> Krone
 
 def _table(path: Path) -> pd.DataFrame:
     """Read a table whose first column holds names."""
-    try:
-        table = pd.read_csv(path, index_col=0, sep=None, engine="python")
-    except (OSError, ValueError, UnicodeDecodeError) as error:
-        msg = f"{path} cannot be read as a table with commas, names in its first column: {in_words(error)}."
-        raise InputError(msg) from error
-    table = table.set_axis(table.index.astype(str)).set_axis(table.columns.astype(str), axis=1)
+    table = tables.read(path, of_names={0})
+    if table.shape[1] == 1:
+        msg = f"{path} has names in its first column and nothing beside them; commas, semicolons or tabs separate columns."
+        raise InputError(msg)
+    table = table.set_index(table.columns[0]).rename_axis(None)
+    table = table[table.index.notna()]
     if not table.index.is_unique:
         msg = f"{path} has more than one row for {checks.listed(list(table.index[table.index.duplicated()].unique()))}."
         raise InputError(msg)

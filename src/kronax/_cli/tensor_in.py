@@ -1,7 +1,6 @@
 """The tensor that ``python -m kronax complete`` starts from: a file of it, of profiles, or of counts of cells."""
 
 import argparse
-import gzip
 import re
 import shlex
 from pathlib import Path
@@ -12,8 +11,8 @@ from anndata import AnnData
 from mudata import MuData
 
 from kronax import pp
-from kronax._cli import effects, files
-from kronax._cli.refusals import InputError, in_words, refused
+from kronax._cli import effects, files, tables
+from kronax._cli.refusals import InputError, refused
 from kronax._cli.terminal import note
 from kronax._data import doubts, keys, objects
 from kronax._logging import logger, warn
@@ -116,7 +115,7 @@ def _of_table(args: argparse.Namespace) -> tuple[MuData, str | None, AnnData | N
     if args.layer is not None:
         msg = f"--layer: {args.file} is a table, and has no layers."
         raise InputError(msg)
-    table = _read(args.file)
+    table = _read(args)
     context = args.context or _CONTEXT
     if args.treatment is None and {_GENE, context} <= set(table):
         if args.not_genes:
@@ -126,36 +125,15 @@ def _of_table(args: argparse.Namespace) -> tuple[MuData, str | None, AnnData | N
     return _of_rows(_profiles(table, args), args)
 
 
-def _read(path: Path) -> pd.DataFrame:
-    """Read a table with commas, semicolons or tabs; names in an unnamed first column are left out."""
-    try:
-        opened = gzip.open if path.suffix == ".gz" else open
-        with opened(path, "rt", encoding="utf-8-sig") as file:
-            header, first = file.readline(), file.readline()
-        separator = max(",;\t", key=header.count)
-        decimal = "," if separator == ";" and re.search(r";-?\d+,\d+(;|$)", first) else "."  # as spreadsheets write
-        form = {"sep": separator, "decimal": decimal, "encoding": "utf-8-sig", "low_memory": False}
-        names = pd.read_csv(path, **form, header=None, nrows=1, dtype=str).iloc[0]
-        table = pd.read_csv(path, **form)
-        if (
-            first.rstrip("\r\n").endswith(separator)
-            and not isinstance(table.index, pd.RangeIndex)
-            and table.iloc[:, -1].isna().all()
-        ):
-            # every row ends with a separator, so that its first entry was taken for a name
-            table = table.reset_index().iloc[:, : table.shape[1]].set_axis(table.columns, axis=1)
-    except (OSError, ValueError, EOFError) as error:
-        msg = f"{path} cannot be read as a table with names in its first row: {in_words(error)}."
-        raise InputError(msg) from error
-    if table.empty:
-        msg = f"{path} has names in its first row and no row below."
-        raise InputError(msg)
-    if repeated := list(names[names.duplicated() & names.notna()].unique()):
-        msg = f"{path} has several columns of one name: {checks.listed(repeated)}. Rename or remove all but one."
-        raise InputError(msg)
-    table.columns = table.columns.astype(str)
-    if table.shape[1] and table.columns[0].startswith("Unnamed: 0"):
+def _read(args: argparse.Namespace) -> pd.DataFrame:
+    """Read a table, without the names of rows that an unnamed first column holds."""
+    names = {args.treatment or _TREATMENT, args.context or _CONTEXT, args.replicate}
+    table = tables.read(args.file, names | {_GENE} if args.treatment is None else names)
+    if table.columns[0].startswith(tables.UNNAMED.format(0)):
         table = table.iloc[:, 1:]
+    with refused():
+        for name in filter(None, (args.treatment, args.context, args.replicate, *args.not_genes)):
+            checks.known(name, table.columns, "column", where=str(args.file))
     return table
 
 
@@ -167,7 +145,7 @@ def _by_gene(table: pd.DataFrame, context: str, path: Path) -> MuData:
         msg = f"{path} has the columns {context!r} and {_GENE!r}; the others must hold the values of one treatment each"
         msg += f", but {texts[0]!r} holds texts." if texts else ", but there is none."
         raise InputError(msg)
-    names = table[[context, _GENE]].astype(str).set_axis(values.index.astype(str))
+    names = table[[context, _GENE]].set_axis(values.index.astype(str))
     adata = AnnData(values.to_numpy(np.float64), obs=names, var=pd.DataFrame(index=values.columns))
     with refused():
         return pp.from_wide(adata, context_key=context, gene_key=_GENE)
@@ -175,9 +153,6 @@ def _by_gene(table: pd.DataFrame, context: str, path: Path) -> MuData:
 
 def _profiles(table: pd.DataFrame, args: argparse.Namespace) -> AnnData:
     """Convert a row for each profile or cell: columns with numbers are genes, except those that are named, and our own."""
-    with refused():
-        for name in args.not_genes:
-            checks.known(name, table.columns, "column", where=str(args.file))
     named = {args.treatment or _TREATMENT, args.context or _CONTEXT, args.replicate, *args.not_genes}
     about = [name for name in table if name in named or name in _OURS or not _is_number(table[name])]
     genes = [name for name in table if name not in about]
