@@ -122,6 +122,18 @@ def test_a_column_of_few_words(measured, recwarn):
     assert not recwarn
 
 
+@pytest.mark.parametrize("gaps", [False, True])
+def test_a_column_of_true_and_false(run, measured, tmp_path, gaps):
+    """It is no gene, and has no entry that spoils it."""
+    hits = pd.Series([True, False] * len(measured), dtype=object)[: len(measured)]
+    hits[0] = None if gaps else hits[0]
+    long_table(measured).assign(is_hit=hits.to_numpy()).to_csv(tmp_path / "a.csv")
+    words = ("--folds", 0, "--method", "mean_1d", "--out", tmp_path / "out")
+    code, _, err = run("complete", tmp_path / "a.csv", *words)
+    assert code == 0 and "not taken for genes" not in err
+    assert "is_hit" not in pd.read_csv(tmp_path / "out" / "profiles.csv")
+
+
 def test_a_layer_of_counts(run, screen, tmp_path):
     cells = ad.read_h5ad(screen)
     cells.layers["counts"], cells.X = cells.X.copy(), None

@@ -167,7 +167,8 @@ def _profiles(table: pd.DataFrame, args: argparse.Namespace) -> AnnData:
         ", ".join(about),
     )
     _tell_of_columns(table, genes, texts)
-    obs = table[about].set_axis(table.index.astype(str))
+    obs = table[about].convert_dtypes(convert_string=False, convert_integer=False, convert_floating=False)
+    obs = obs.set_axis(table.index.astype(str))  # true, false and missing in one column that can be written
     return AnnData(table[genes].to_numpy(np.float64), obs=obs, var=pd.DataFrame(index=genes))
 
 
@@ -193,7 +194,9 @@ def _tell_of_columns(table: pd.DataFrame, genes: list[str], texts: list[str]) ->
             f"{checks.listed(about)} may be no gene{'s' if len(about) > 1 else ''}, but what a row is about: {options} leaves {'them' if len(about) > 1 else 'it'} out."
         )
     found = {name: _not_numbers(table[name]) for name in texts}
-    if spoilt := [name for name, entries in found.items() if len(entries) <= _MOST_TEXTS * table[name].notna().sum()]:
+    if spoilt := [
+        name for name, entries in found.items() if 0 < len(entries) <= _MOST_TEXTS * table[name].notna().sum()
+    ]:
         first = spoilt[0]
         warn(
             f"{checks.listed(spoilt)} {'is' if len(spoilt) == 1 else 'are'} not taken for genes: {checks.number(len(found[first]), 'value')} "
