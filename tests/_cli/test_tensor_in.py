@@ -13,6 +13,8 @@ from kronax._data import tensor as tensors
 FIXED = {"noise": 1.0, "own_share": 0.2, "common_share": 0.15}
 SCREEN = ("--treatment", "perturbation", "--context", "cell_line", "--control", "control", "--replicate", "plate")
 
+CONTROL = ("--treatment", "treatment", "--context", "context", "--control", "a")
+
 
 def given(options: dict) -> list[str]:
     return [word for name, value in options.items() for word in ("--option", f"{name}={value}")]
@@ -332,6 +334,15 @@ def test_columns_of_one_name_are_refused(run, measured, tmp_path):
     assert code == 2 and "has several columns of one name: gene1. Rename or remove all but one." in err
 
 
+def test_names_that_look_alike_are_told_once(run, measured, tmp_path):
+    """Not once more because the first context lacks the first of them."""
+    table = long_table(measured).replace({"drug0": "Drug A", "drug2": "drug a"})
+    assert ((table["context"] == "line0") & (table["treatment"] == "drug a")).any()
+    table[(table["context"] != "line0") | (table["treatment"] != "Drug A")].to_csv(tmp_path / "a.csv")
+    _, _, err = run("complete", tmp_path / "a.csv", "--method", "mean_1d", "--folds", 0, "--out", tmp_path / "out")
+    assert err.count("differ by blanks or case only: 'Drug A' and 'drug a'") == err.count("by blanks or case") == 1
+
+
 def test_controls_are_pointed_out(run, measured, tmp_path):
     table = long_table(measured)
     table["treatment"] = table["treatment"].astype(str).replace("drug0", "DMSO")
@@ -394,6 +405,16 @@ def test_verdict(ours, mean, said):
         ("commas.csv", (), "'g' has numbers with commas, such as 0,25. Write them with a decimal point"),
         ("thousands.csv", (), "'g' has numbers with commas, such as 1,234.50. Write them"),
         ("header.csv", (), "has names in its first row and no row below"),
+        (
+            "slash.csv",
+            (),
+            "contexts name parts of the results, and 'x/y', '.' cannot. Write others in column 'context'",
+        ),
+        ("one.csv", (), "A tensor needs at least 2 contexts; column 'context' of"),
+        ("infinite.csv", (), "infinite.csv has 1 infinite values. Replace them; leave what is missing empty."),
+        ("control.csv", CONTROL, "No control (a) in y of column 'context' of"),
+        ("control.csv", CONTROL, "Leave these contexts out, or name their controls in --control."),
+        ("nameless.csv", (), "column 'gene' of"),
         ("a.xlsx", (), "a.xlsx is a spreadsheet; save it as .csv"),
         ("effects.csv", (), "Complete effects.h5ad, which python -m kronax effects writes too"),
         ("empty.csv", (), "empty.csv cannot be read as a table"),
@@ -413,12 +434,18 @@ def test_refused(run, mdata, measured, screen, tmp_path, file, words, message):
     pd.DataFrame(named | {"g": ["0,25", "1,5"]}).to_csv(tmp_path / "commas.csv")
     pd.DataFrame(named | {"g": ["12.00", "1,234.50"]}).to_csv(tmp_path / "thousands.csv")
     pd.DataFrame(named | {"n_cells": 3, "effect_size": 0.5}).to_csv(tmp_path / "effects.csv")
+    pd.DataFrame(named | {"context": ["x/y", "."], "g": 1.0}).to_csv(tmp_path / "slash.csv")
+    pd.DataFrame(named | {"context": "x", "g": 1.0}).to_csv(tmp_path / "one.csv")
+    pd.DataFrame(named | {"g": [1.0, np.inf]}).to_csv(tmp_path / "infinite.csv")
+    pd.concat([pd.DataFrame(named | {"g": [1, 2]})] * 10).to_csv(tmp_path / "control.csv")
+    pd.DataFrame({"context": ["x", "y"], "gene": ["g", ""], "a": 1.0}).to_csv(tmp_path / "nameless.csv")
     (tmp_path / "header.csv").write_text("treatment,context,g\n")
     (tmp_path / "a.xlsx").write_bytes(b"PK")
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\x00a")
     code, _, err = run("complete", path, *words, "--out", tmp_path / "out")
     assert code == 2 and message in err
+    assert path.suffix != ".csv" or "adata" not in err
     assert not (tmp_path / "out").exists()
 
 

@@ -312,6 +312,8 @@ def unmeasured(tmp_path_factory):
     doses.iloc[:2].to_csv(folder / "two.csv")
     (folder / "empty.csv").write_text("")
     doses[[]].to_csv(folder / "alone.csv")
+    doses.assign(dose=[1.0, np.nan, 4.0, 8.0]).to_csv(folder / "gap.csv")
+    similarity.where(np.tri(12, dtype=bool), 0).to_csv(folder / "skew.csv")
     with tensors.without_pulling():
         mdata.write(folder / "responses.h5mu")
     return folder
@@ -384,6 +386,10 @@ def test_names_in_tables_stay_what_they_are(run, tmp_path):
         (["--similarity", "doses.csv"], "doses.csv has no rows for 12 treatments"),
         (["--similarity", "empty.csv"], "empty.csv cannot be read as a table"),
         (["--contexts", "empty.csv"], "empty.csv cannot be read as a table"),
+        (["--similarity", "skew.csv"], "skew.csv` is not symmetric: "),
+        (["--similarity", "skew.csv"], "Take the mean of both if they mean the same."),
+        (["--contexts", "gap.csv"], "gap.csv['dose']` has no value for the contexts line1"),
+        (["--contexts", "doses.csv", "--option", "context_coordinates=time=log"], "Key 'time' not found in `"),
         (["--contexts", "alone.csv"], "alone.csv has names in its first column and nothing beside them"),
         (["--similarity", "structure.csv", "--method", "dnpp"], "are for --method kronecker"),
         (["--contexts", "doses.csv", "--option", "context_coordinates=dose=exp"], "context_coordinates is"),
@@ -392,5 +398,5 @@ def test_names_in_tables_stay_what_they_are(run, tmp_path):
 def test_tables_that_do_not_fit(run, unmeasured, tmp_path, words, message):
     words = [unmeasured / word if word.endswith(".csv") else word for word in words]
     code, _, err = run("complete", unmeasured / "responses.h5mu", *words, "--out", tmp_path / "out")
-    assert code == 2 and message in err
+    assert code == 2 and message in err and "mdata" not in err
     assert not (tmp_path / "out").exists()

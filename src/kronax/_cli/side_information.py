@@ -1,5 +1,6 @@
 """Similarities and coordinates from tables in files, for ``python -m kronax complete``."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,17 @@ def add(mdata: MuData, options: Options, similarities: Sequence[Path], contexts:
     for path in similarities:
         options = _add_similarity(mdata, options, path)
     return options if contexts is None else _add_contexts(mdata, options, contexts)
+
+
+def as_files(options: Options, similarities: Sequence[Path], contexts: Path | None) -> dict[str, str]:
+    """Name the file of what errors call by its place in the object, and leave code for such an object out."""
+    found: dict[str, Path] = {}
+    if similarities:
+        added = options.similarities[-len(similarities) :]
+        found |= {f"mdata.obsp[{key!r}]": path for key, path in zip(added, similarities, strict=True)}
+    if contexts is not None:
+        found |= {f"mdata.uns[{key!r}]": contexts for key in (keys.CONTEXTS, _CONTEXT_SIMILARITY)}
+    return {re.escape(place): str(path) for place, path in found.items()} | {", `[^`]* / 2`,": ""}
 
 
 def _add_similarity(mdata: MuData, options: KroneckerOptions, path: Path) -> KroneckerOptions:

@@ -63,14 +63,16 @@ def read(args: argparse.Namespace) -> tuple[MuData, str | None, AnnData | None]:
             msg = f"{args.file} has one modality per context, treatments x genes, already; leave {' and '.join(named)} out."
             raise InputError(msg)
         return files.read_h5mu(args.file), args.layer, None
-    return _of_rows(files.read_cells(args.file), args)
+    return _of_rows(files.read_cells(args.file), args, _AS_OPTIONS)
 
 
-def _of_rows(adata: AnnData, args: argparse.Namespace) -> tuple[MuData, str | None, AnnData | None]:
-    """Arrange profiles, or the effects in counts of cells."""
+def _of_rows(
+    adata: AnnData, args: argparse.Namespace, words: dict[str, str]
+) -> tuple[MuData, str | None, AnnData | None]:
+    """Arrange profiles, or the effects in counts of cells; ``words`` say what Python's names are called here."""
     found = None
     if args.control:
-        adata = found = effects.compute(adata, args, words=_AS_OPTIONS)
+        adata = found = effects.compute(adata, args, words=words)
     treatment, context = _columns(adata, args)
     if found is None and effects.KEY not in adata.uns:
         _tell_of_controls(adata, treatment)
@@ -79,7 +81,7 @@ def _of_rows(adata: AnnData, args: argparse.Namespace) -> tuple[MuData, str | No
             msg = "--p-max needs effects with a p-value: obs['p_value'], as python -m kronax effects writes it."
             raise InputError(msg)
         adata = effects.sure(adata, args.p_max)
-    with refused(_AS_OPTIONS):
+    with refused(words):
         mdata = pp.tensor(adata, obs_key=treatment, context_key=context, layer=None if args.control else args.layer)
     return mdata, None, found
 
@@ -117,18 +119,20 @@ def _of_table(args: argparse.Namespace) -> tuple[MuData, str | None, AnnData | N
         raise InputError(msg)
     table = _read(args)
     context = args.context or _CONTEXT
+    if context in table:
+        _require_savable(table[context], args.file)
+    words = _AS_OPTIONS | _as_in_table(args)
     if args.treatment is None and {_GENE, context} <= set(table):
         if args.not_genes:
             msg = f"--not-genes: the columns of {args.file} are treatments, for it has the columns {context!r} and {_GENE!r}."
             raise InputError(msg)
-        return _by_gene(table, context, args.file), None, None
-    return _of_rows(_profiles(table, args), args)
+        return _by_gene(table, context, args.file, words), None, None
+    return _of_rows(_profiles(table, args), args, words)
 
 
 def _read(args: argparse.Namespace) -> pd.DataFrame:
     """Read a table, without the names of rows that an unnamed first column holds."""
-    names = {args.treatment or _TREATMENT, args.context or _CONTEXT, args.replicate}
-    table = tables.read(args.file, names | {_GENE} if args.treatment is None else names)
+    table = tables.read(args.file, _of_names(args))
     if table.columns[0].startswith(tables.UNNAMED.format(0)):
         table = table.iloc[:, 1:]
     with refused():
@@ -137,7 +141,30 @@ def _read(args: argparse.Namespace) -> pd.DataFrame:
     return table
 
 
-def _by_gene(table: pd.DataFrame, context: str, path: Path) -> MuData:
+def _of_names(args: argparse.Namespace) -> set[str]:
+    """Name the columns that hold names; where treatments have one, a column with the name of the genes' may be a gene."""
+    named = {args.treatment or _TREATMENT, args.context or _CONTEXT}
+    return named | {args.replicate} - {None} | (set() if args.treatment else {_GENE})
+
+
+def _require_savable(contexts: pd.Series, path: Path) -> None:
+    """Require contexts that can name parts of the file of results."""
+    if spoilt := [repr(name) for name in contexts.dropna().unique() if not checks.savable(name)]:
+        msg = f"{path}: contexts name parts of the results, and {checks.listed(spoilt)} cannot."
+        msg += f" Write others in column {contexts.name!r}, without '/' or a backslash, and neither '.' nor '..'."
+        raise InputError(msg)
+
+
+def _as_in_table(args: argparse.Namespace) -> dict[str, str]:
+    """Say what Python's names of parts of an object are called in a table, and leave code for such an object out."""
+    return {re.escape(f"`adata.obs[{name!r}]`"): f"column {name!r} of {args.file}" for name in _of_names(args)} | {
+        "`adata.X`": str(args.file),
+        "a missing value is NaN": "leave what is missing empty",
+        ", `adata = [^`]*`": "",
+    }
+
+
+def _by_gene(table: pd.DataFrame, context: str, path: Path, words: dict[str, str]) -> MuData:
     """Convert a row for each context and gene, a column for each treatment."""
     values = table.drop(columns=[context, _GENE])
     texts = [name for name in values if not _is_number(values[name])]
@@ -147,13 +174,13 @@ def _by_gene(table: pd.DataFrame, context: str, path: Path) -> MuData:
         raise InputError(msg)
     names = table[[context, _GENE]].set_axis(values.index.astype(str))
     adata = AnnData(values.to_numpy(np.float64), obs=names, var=pd.DataFrame(index=values.columns))
-    with refused():
+    with refused(words):
         return pp.from_wide(adata, context_key=context, gene_key=_GENE)
 
 
 def _profiles(table: pd.DataFrame, args: argparse.Namespace) -> AnnData:
     """Convert a row for each profile or cell: columns with numbers are genes, except those that are named, and our own."""
-    named = {args.treatment or _TREATMENT, args.context or _CONTEXT, args.replicate, *args.not_genes}
+    named = _of_names(args) | set(args.not_genes)
     about = [name for name in table if name in named or name in _OURS or not _is_number(table[name])]
     genes = [name for name in table if name not in about]
     texts = [name for name in about if name not in named and name not in _OURS]
