@@ -223,7 +223,13 @@ def test_tables_written(run, mdata, expected, tmp_path):
     words = ("--method", "mean_1d", "--folds", 0)
     code, _, err = run("complete", tmp_path / "out" / "profiles.csv", *words, "--out", tmp_path / "again")
     n = (table["measured"] == False).sum()  # noqa: E712
-    assert code == 0 and f"{n} of {len(table)} rows are predictions" in err
+    assert table.loc[table["measured"], "predicted_values"].sum() == 1
+    (warning,) = (line for line in err.splitlines() if "predictions" in line)
+    assert code == 0 and f"{n} of {len(table)} rows are predictions" in warning
+    assert "Measured rows hold 1 predicted value (`adata.obs['predicted_values']`)" in warning
+    with tensors.without_pulling():
+        again = mudata.read_h5mu(tmp_path / "again" / "profiles.h5mu")
+    assert not any("predicted_values" in adata.obs for adata in again.mod.values())
 
 
 def test_counts_of_cells(run, screen, tmp_path):

@@ -377,6 +377,13 @@ def test_any_marker_of_measured_rows_counts(dtype):
     assert list(mdata.obs_names) == ["a", "c", "d"]
 
 
+def test_single_predictions_of_unknown_place_are_told():
+    long = of(list("abcd"), list("xxyy"), -np.eye(4), measured=True, predicted_values=[0, 1, 0, 2])
+    (text,) = told(long)
+    assert text.startswith("Measured rows hold 3 predicted values (`adata.obs['predicted_values']`)")
+    assert not told(of(list("abcd"), list("xxyy"), -np.eye(4), predicted_values=[0, 1, 0, 0]))
+
+
 def test_a_marker_that_says_something_else_is_told():
     (text,) = told(of(list("abcd"), list("xxyy"), -np.eye(4), measured=["on Monday", "on Friday"] * 2))
     assert "holds 'on Monday', 'on Friday', neither true nor false" in text

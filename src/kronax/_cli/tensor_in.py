@@ -20,8 +20,7 @@ from kronax.solvers import checks
 
 TEXT = (".csv", ".tsv", ".txt")
 _SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods")
-PREDICTED_VALUES = "predicted_values"  # a column of our own tables
-_OURS = (*keys.OF_PROFILES, keys.N_PROFILES, PREDICTED_VALUES, *keys.OF_EFFECTS)
+_OURS = (*keys.OF_PROFILES, keys.N_PROFILES, keys.PREDICTED_VALUES, *keys.OF_EFFECTS)
 _TREATMENT, _CONTEXT, _GENE = "treatment", "context", "gene"  # columns of tables, unless others are named
 _ABOUT = re.compile(
     r"(^|[\W_])(dose|dosage|conc|concentration|time|timepoint|hours?|days?|duration|plate|batch|replicate|well|row|donor|passage|age|"
