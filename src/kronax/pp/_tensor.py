@@ -38,6 +38,7 @@ def tensor(
     obs_key
         Column of ``obs`` with the treatments: drugs, donors, whatever is repeated in each context. With a list, such as
         ``["drug", "dose"]``, every combination is a treatment; its name joins the values with ``"_"``.
+        Floats that are all whole have the names of integers, as in a column of numbers with a gap.
     context_key
         Column of ``obs`` with the contexts: cell lines, tissues, doses. A list as for `obs_key`, such as ``["cell_line", "dose"]``,
         is also written to ``mdata.uns["contexts"]``.
