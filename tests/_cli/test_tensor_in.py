@@ -13,6 +13,8 @@ from kronax._data import tensor as tensors
 FIXED = {"noise": 1.0, "own_share": 0.2, "common_share": 0.15}
 SCREEN = ("--treatment", "perturbation", "--context", "cell_line", "--control", "control", "--replicate", "plate")
 
+CONTROL = ("--treatment", "treatment", "--context", "context", "--control", "a")
+
 
 def given(options: dict) -> list[str]:
     return [word for name, value in options.items() for word in ("--option", f"{name}={value}")]
@@ -122,6 +124,18 @@ def test_a_column_of_few_words(measured, recwarn):
     assert not recwarn
 
 
+@pytest.mark.parametrize("gaps", [False, True])
+def test_a_column_of_true_and_false(run, measured, tmp_path, gaps):
+    """It is no gene, and has no entry that spoils it."""
+    hits = pd.Series([True, False] * len(measured), dtype=object)[: len(measured)]
+    hits[0] = None if gaps else hits[0]
+    long_table(measured).assign(is_hit=hits.to_numpy()).to_csv(tmp_path / "a.csv")
+    words = ("--folds", 0, "--method", "mean_1d", "--out", tmp_path / "out")
+    code, _, err = run("complete", tmp_path / "a.csv", *words)
+    assert code == 0 and "not taken for genes" not in err
+    assert "is_hit" not in pd.read_csv(tmp_path / "out" / "profiles.csv")
+
+
 def test_a_layer_of_counts(run, screen, tmp_path):
     cells = ad.read_h5ad(screen)
     cells.layers["counts"], cells.X = cells.X.copy(), None
@@ -209,7 +223,13 @@ def test_tables_written(run, mdata, expected, tmp_path):
     words = ("--method", "mean_1d", "--folds", 0)
     code, _, err = run("complete", tmp_path / "out" / "profiles.csv", *words, "--out", tmp_path / "again")
     n = (table["measured"] == False).sum()  # noqa: E712
-    assert code == 0 and f"{n} of {len(table)} rows are predictions" in err
+    assert table.loc[table["measured"], "predicted_values"].sum() == 1
+    (warning,) = (line for line in err.splitlines() if "predictions" in line)
+    assert code == 0 and f"{n} of {len(table)} rows are predictions" in warning
+    assert "Measured rows hold 1 predicted value (`adata.obs['predicted_values']`)" in warning
+    with tensors.without_pulling():
+        again = mudata.read_h5mu(tmp_path / "again" / "profiles.h5mu")
+    assert not any("predicted_values" in adata.obs for adata in again.mod.values())
 
 
 def test_counts_of_cells(run, screen, tmp_path):
@@ -245,6 +265,51 @@ def test_effects_know_their_columns(run, screen, tmp_path):
     assert found[0] == found[1]
 
 
+def names_in(out, column: str) -> list[str]:
+    return sorted(pd.read_csv(out / "profiles.csv", dtype=str, keep_default_na=False)[column].unique())
+
+
+NAMES = ["001", "01", "1", "1E1", "NA", "None", "nan", "null"]  # that could be taken for numbers, or for missing ones
+
+
+def test_names_stay_what_they_are(run, measured, tmp_path):
+    """An empty one is missing; a value is missing where it is called so."""
+    called = dict(zip([f"drug{i}" for i in range(8)], NAMES, strict=True)) | {
+        f"line{i}": NAMES[i + 1] for i in range(4)
+    }
+    table = (
+        long_table(measured).replace(called).rename(columns={"gene0": "NA", "gene1": "01"}).astype({"gene2": object})
+    )
+    table.iloc[0, table.columns.get_loc("treatment")] = ""
+    table.iloc[1, table.columns.get_loc("gene2")] = "NA"
+    table.to_csv(tmp_path / "a.csv")
+    words = ("--method", "mean_1d", "--folds", 0)
+    assert run("complete", tmp_path / "a.csv", *words, "--out", tmp_path / "out")[0] == 0
+    assert names_in(tmp_path / "out", "treatment") == sorted([*NAMES, "drug10", "drug11", "drug8", "drug9"])
+    assert names_in(tmp_path / "out", "context") == NAMES[1:5]
+    found = pd.read_csv(tmp_path / "out" / "profiles.csv")
+    assert found["measured"].sum() == len(table) - 1
+    assert found["predicted_values"][found["measured"]].sum() == 1
+    assert {"NA", "01", "gene2"} <= set(found)
+
+
+def test_names_of_a_table_of_genes_stay_what_they_are(run, mdata, tmp_path):
+    wide = kx.get.wide(mdata, layer=None)
+    called = {f"gene{i}": NAMES[i] for i in range(6)} | {f"line{i}": NAMES[i + 4] for i in range(4)}
+    table = pd.concat([wide.obs.astype(str).replace(called), wide.to_df()], axis=1)
+    table = table.rename(columns={"drug0": "0001", "drug1": "NA"})
+    table.to_csv(tmp_path / "wide.csv", index=False)
+    words = ("--method", "mean_1d", "--folds", 0)
+    assert run("complete", tmp_path / "wide.csv", *words, "--out", tmp_path / "out")[0] == 0
+    assert names_in(tmp_path / "out", "context") == NAMES[4:]
+    assert {"0001", "NA"} <= set(names_in(tmp_path / "out", "treatment"))
+    assert set(NAMES[:6]) <= set(pd.read_csv(tmp_path / "out" / "profiles.csv"))
+    table.loc[3, "gene"] = ""
+    table.to_csv(tmp_path / "empty.csv", index=False)
+    code, _, err = run("complete", tmp_path / "empty.csv", *words, "--out", tmp_path / "empty")
+    assert code == 2 and "is missing in 1 rows" in err
+
+
 def test_rows_that_end_with_a_separator(run, measured, expected, tmp_path):
     header, *rows = long_table(measured).to_csv(index=False).splitlines()
     (tmp_path / "a.csv").write_text("\n".join([header, *(f"{row}," for row in rows)]) + "\n", encoding="utf-8")
@@ -273,6 +338,15 @@ def test_columns_of_one_name_are_refused(run, measured, tmp_path):
     pd.concat([table, table[["gene1"]]], axis=1).to_csv(tmp_path / "a.csv")
     code, _, err = run("complete", tmp_path / "a.csv", "--folds", 0, "--out", tmp_path / "out")
     assert code == 2 and "has several columns of one name: gene1. Rename or remove all but one." in err
+
+
+def test_names_that_look_alike_are_told_once(run, measured, tmp_path):
+    """Not once more because the first context lacks the first of them."""
+    table = long_table(measured).replace({"drug0": "Drug A", "drug2": "drug a"})
+    assert ((table["context"] == "line0") & (table["treatment"] == "drug a")).any()
+    table[(table["context"] != "line0") | (table["treatment"] != "Drug A")].to_csv(tmp_path / "a.csv")
+    _, _, err = run("complete", tmp_path / "a.csv", "--method", "mean_1d", "--folds", 0, "--out", tmp_path / "out")
+    assert err.count("differ by blanks or case only: 'Drug A' and 'drug a'") == err.count("by blanks or case") == 1
 
 
 def test_controls_are_pointed_out(run, measured, tmp_path):
@@ -328,7 +402,7 @@ def test_verdict(ours, mean, said):
         ("screen", (*SCREEN[:4], "--p-max", 0.1), "--p-max needs effects with a p-value"),
         ("a.h5mu", ("--treatment", "x", "--p-max", "1"), "already; leave --treatment and --p-max out"),
         ("a.csv", ("--layer", "x"), "is a table, and has no layers"),
-        ("a.csv", ("--treatment", "drug"), "Key 'drug' not found in `adata.obs`"),
+        ("a.csv", ("--treatment", "drug"), "There is no column 'drug' in"),
         ("texts.csv", (), "has no column of numbers that could be a gene"),
         ("wide.csv", (), "must hold the values of one treatment each, but 'b' holds texts"),
         ("wide.csv", ("--not-genes", "b"), "the columns of"),
@@ -337,6 +411,16 @@ def test_verdict(ours, mean, said):
         ("commas.csv", (), "'g' has numbers with commas, such as 0,25. Write them with a decimal point"),
         ("thousands.csv", (), "'g' has numbers with commas, such as 1,234.50. Write them"),
         ("header.csv", (), "has names in its first row and no row below"),
+        (
+            "slash.csv",
+            (),
+            "contexts name parts of the results, and 'x/y', '.' cannot. Write others in column 'context'",
+        ),
+        ("one.csv", (), "A tensor needs at least 2 contexts; column 'context' of"),
+        ("infinite.csv", (), "infinite.csv has 1 infinite values. Replace them; leave what is missing empty."),
+        ("control.csv", CONTROL, "No control (a) in y of column 'context' of"),
+        ("control.csv", CONTROL, "Leave these contexts out, or name their controls in --control."),
+        ("nameless.csv", (), "column 'gene' of"),
         ("a.xlsx", (), "a.xlsx is a spreadsheet; save it as .csv"),
         ("effects.csv", (), "Complete effects.h5ad, which python -m kronax effects writes too"),
         ("empty.csv", (), "empty.csv cannot be read as a table"),
@@ -356,12 +440,18 @@ def test_refused(run, mdata, measured, screen, tmp_path, file, words, message):
     pd.DataFrame(named | {"g": ["0,25", "1,5"]}).to_csv(tmp_path / "commas.csv")
     pd.DataFrame(named | {"g": ["12.00", "1,234.50"]}).to_csv(tmp_path / "thousands.csv")
     pd.DataFrame(named | {"n_cells": 3, "effect_size": 0.5}).to_csv(tmp_path / "effects.csv")
+    pd.DataFrame(named | {"context": ["x/y", "."], "g": 1.0}).to_csv(tmp_path / "slash.csv")
+    pd.DataFrame(named | {"context": "x", "g": 1.0}).to_csv(tmp_path / "one.csv")
+    pd.DataFrame(named | {"g": [1.0, np.inf]}).to_csv(tmp_path / "infinite.csv")
+    pd.concat([pd.DataFrame(named | {"g": [1, 2]})] * 10).to_csv(tmp_path / "control.csv")
+    pd.DataFrame({"context": ["x", "y"], "gene": ["g", ""], "a": 1.0}).to_csv(tmp_path / "nameless.csv")
     (tmp_path / "header.csv").write_text("treatment,context,g\n")
     (tmp_path / "a.xlsx").write_bytes(b"PK")
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\x00a")
     code, _, err = run("complete", path, *words, "--out", tmp_path / "out")
     assert code == 2 and message in err
+    assert path.suffix != ".csv" or "adata" not in err
     assert not (tmp_path / "out").exists()
 
 

@@ -310,6 +310,10 @@ def unmeasured(tmp_path_factory):
     lines = pd.DataFrame(np.eye(4) + 1, index=list(mdata.mod), columns=list(mdata.mod))
     lines.to_csv(folder / "lines.csv", sep="\t")
     doses.iloc[:2].to_csv(folder / "two.csv")
+    (folder / "empty.csv").write_text("")
+    doses[[]].to_csv(folder / "alone.csv")
+    doses.assign(dose=[1.0, np.nan, 4.0, 8.0]).to_csv(folder / "gap.csv")
+    similarity.where(np.tri(12, dtype=bool), 0).to_csv(folder / "skew.csv")
     with tensors.without_pulling():
         mdata.write(folder / "responses.h5mu")
     return folder
@@ -352,6 +356,27 @@ def test_scales_and_similarities_of_contexts(run, unmeasured, tmp_path):
     assert found["context_similarity"].shape == (4, 4)
 
 
+def test_names_in_tables_stay_what_they_are(run, tmp_path):
+    """They could be taken for numbers, or for missing ones; rows without a name are left out."""
+    mdata = kx.datasets.drug_response(n_treatments=8, n_contexts=4, n_genes=6, missing=0.25)
+    names, contexts = ["000", "01", "1", "NA", "None", "nan", "1E1", "drug"], ["01", "1", "1.0", "NA"]
+    for adata in mdata.mod.values():
+        adata.obs_names = names
+    with tensors.without_pulling():
+        mdata = mudata.MuData(dict(zip(contexts, mdata.mod.values(), strict=True)), axis=-1)
+        mdata.write(tmp_path / "a.h5mu")
+    names = list(mdata.obs_names)
+    pd.DataFrame(np.eye(8) + 1, index=names, columns=names).to_csv(tmp_path / "similarity.csv")
+    doses = pd.DataFrame({"dose": [1.0, 2.0, 4.0, 8.0, np.nan, np.nan]}, index=[*contexts, "", ""])
+    doses.to_csv(tmp_path / "doses.csv")
+    words = ("--similarity", tmp_path / "similarity.csv", "--contexts", tmp_path / "doses.csv", "--folds", 0, *GIVEN)
+    assert run("complete", tmp_path / "a.h5mu", *words, "--out", tmp_path / "out")[0] == 0
+    with tensors.without_pulling():
+        back = mudata.read_h5mu(tmp_path / "out" / "a.h5mu")
+    assert list(back.uns["contexts"].index) == contexts and list(back.uns["contexts"]["dose"]) == [1, 2, 4, 8]
+    np.testing.assert_array_equal(back.obsp["similarity"], np.eye(8) + 1)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -359,6 +384,13 @@ def test_scales_and_similarities_of_contexts(run, unmeasured, tmp_path):
         (["--contexts", "two.csv"], "two.csv has no rows for 2 contexts: line2, line3"),
         (["--similarity", "none.csv"], "none.csv cannot be read as a table"),
         (["--similarity", "doses.csv"], "doses.csv has no rows for 12 treatments"),
+        (["--similarity", "empty.csv"], "empty.csv cannot be read as a table"),
+        (["--contexts", "empty.csv"], "empty.csv cannot be read as a table"),
+        (["--similarity", "skew.csv"], "skew.csv` is not symmetric: "),
+        (["--similarity", "skew.csv"], "Take the mean of both if they mean the same."),
+        (["--contexts", "gap.csv"], "gap.csv['dose']` has no value for the contexts line1"),
+        (["--contexts", "doses.csv", "--option", "context_coordinates=time=log"], "Key 'time' not found in `"),
+        (["--contexts", "alone.csv"], "alone.csv has names in its first column and nothing beside them"),
         (["--similarity", "structure.csv", "--method", "dnpp"], "are for --method kronecker"),
         (["--contexts", "doses.csv", "--option", "context_coordinates=dose=exp"], "context_coordinates is"),
     ],
@@ -366,5 +398,5 @@ def test_scales_and_similarities_of_contexts(run, unmeasured, tmp_path):
 def test_tables_that_do_not_fit(run, unmeasured, tmp_path, words, message):
     words = [unmeasured / word if word.endswith(".csv") else word for word in words]
     code, _, err = run("complete", unmeasured / "responses.h5mu", *words, "--out", tmp_path / "out")
-    assert code == 2 and message in err
+    assert code == 2 and message in err and "mdata" not in err
     assert not (tmp_path / "out").exists()

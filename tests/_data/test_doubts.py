@@ -86,7 +86,7 @@ def test_names_that_look_alike_across_contexts(rng):
     mdata = together(values)
     mdata.mod["line1"].obs_names = ["Drug0", "drug1 ", *DRUGS[2:]]
     (text,) = told("complete_tensor", mdata)
-    assert "4 treatment names differ" in text and "'drug0' and 'Drug0', 'drug1' and 'drug1 '" in text
+    assert "4 treatment names differ" in text and "'Drug0' and 'drug0', 'drug1' and 'drug1 '" in text
     mdata.mod["line1"].obs_names = ["nan", *DRUGS[1:]]
     (text,) = told("complete_tensor", mdata)
     assert "'nan' among the names of treatments" in text

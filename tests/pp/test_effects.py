@@ -201,6 +201,16 @@ def test_bytes_are_the_texts_that_they_hold(screen):
     np.testing.assert_array_equal(found.X, plain.X)
 
 
+@pytest.mark.parametrize("control", [0, 0.0, "0", "0.0"])
+def test_whole_numbers_are_named_as_such_beside_a_gap(screen, control):
+    numbered = screen.copy()
+    names = ["control", *sorted(set(screen.obs["perturbation"]) - {"control"})]
+    numbered.obs["perturbation"] = screen.obs["perturbation"].astype(str).map(names.index).astype(float)
+    numbered.obs.iloc[0, numbered.obs.columns.get_loc("perturbation")] = np.nan
+    found = kx.pp.effects(numbered, **KEYS | {"control": control}, method="log_fold_change")
+    assert set(found.obs["perturbation"]) == set(map(str, range(1, len(names))))
+
+
 @pytest.mark.parametrize("control", ["control", "DMSO", "non-targeting"])
 def test_doses_as_the_guide_says(screen, control):
     """The code of docs/tensors.md, on columns called as those of pertpy and scPerturb."""

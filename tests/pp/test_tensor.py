@@ -89,6 +89,15 @@ def test_numbers_become_plain_names_that_can_be_saved(long, tmp_path):
     assert list(mudata.read_h5mu(tmp_path / "x.h5mu").mod) == ["0.5", "10.0"]
 
 
+@pytest.mark.parametrize("dtype", [float, np.float32, object, "category"])
+def test_whole_numbers_are_named_as_such_beside_a_gap(long, dtype):
+    number = long.obs["drug"].map({name: 1001.0 + i for i, name in enumerate(long.obs["drug"].unique())})
+    number.iloc[0] = np.nan
+    long.obs["number"] = number.astype(dtype)
+    found = kx.pp.tensor(long, obs_key="number", context_key="line")
+    assert set(found.obs_names) <= {"1001", "1002", "1003", "1004"} and "1002" in found.obs_names
+
+
 def test_bytes_become_the_texts_that_they_hold(long):
     plain = kx.pp.tensor(long, obs_key="drug", context_key="line")
     for key in ("drug", "line"):
@@ -375,6 +384,13 @@ def test_any_marker_of_measured_rows_counts(dtype):
     with pytest.warns(UserWarning, match="1 of 4 rows are predictions"):
         mdata = kx.pp.tensor(long, obs_key="drug", context_key="line")
     assert list(mdata.obs_names) == ["a", "c", "d"]
+
+
+def test_single_predictions_of_unknown_place_are_told():
+    long = of(list("abcd"), list("xxyy"), -np.eye(4), measured=True, predicted_values=[0, 1, 0, 2])
+    (text,) = told(long)
+    assert text.startswith("Measured rows hold 3 predicted values (`adata.obs['predicted_values']`)")
+    assert not told(of(list("abcd"), list("xxyy"), -np.eye(4), predicted_values=[0, 1, 0, 0]))
 
 
 def test_a_marker_that_says_something_else_is_told():

@@ -35,11 +35,11 @@ def in_words(error: BaseException) -> str:
 
 @contextmanager
 def refused(words: Mapping[str, str] = MappingProxyType({})) -> Iterator[None]:
-    """Turn kronax's errors about the data into an `InputError`; ``words`` say what Python's names are called here."""
+    """Turn kronax's errors about the data into an `InputError`; ``words``, patterns, say what Python's names are called here."""
     try:
         yield
     except (KeyError, ValueError, TypeError, MemoryError, FloatingPointError) as error:
         text = str(error.args[0]) if error.args else type(error).__name__
         for name, here in words.items():
-            text = text.replace(name, here)
+            text = re.sub(name, lambda _, here=here: here, text)
         raise InputError(text) from error

@@ -1,5 +1,6 @@
 """Similarities and coordinates from tables in files, for ``python -m kronax complete``."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import pandas as pd
 from mudata import MuData
 from pandas.api.types import is_numeric_dtype
 
+from kronax._cli import tables
 from kronax._cli.refusals import InputError, in_words, refused
 from kronax._cli.terminal import note
 from kronax._data import keys
@@ -33,6 +35,17 @@ def add(mdata: MuData, options: Options, similarities: Sequence[Path], contexts:
     for path in similarities:
         options = _add_similarity(mdata, options, path)
     return options if contexts is None else _add_contexts(mdata, options, contexts)
+
+
+def as_files(options: Options, similarities: Sequence[Path], contexts: Path | None) -> dict[str, str]:
+    """Name the file of what errors call by its place in the object, and leave code for such an object out."""
+    found: dict[str, Path] = {}
+    if similarities:
+        added = options.similarities[-len(similarities) :]
+        found |= {f"mdata.obsp[{key!r}]": path for key, path in zip(added, similarities, strict=True)}
+    if contexts is not None:
+        found |= {f"mdata.uns[{key!r}]": contexts for key in (keys.CONTEXTS, _CONTEXT_SIMILARITY)}
+    return {re.escape(place): str(path) for place, path in found.items()} | {", `[^`]* / 2`,": ""}
 
 
 def _add_similarity(mdata: MuData, options: KroneckerOptions, path: Path) -> KroneckerOptions:
@@ -68,12 +81,12 @@ def _add_contexts(mdata: MuData, options: KroneckerOptions, path: Path) -> Krone
 
 def _table(path: Path) -> pd.DataFrame:
     """Read a table whose first column holds names."""
-    try:
-        table = pd.read_csv(path, index_col=0, sep=None, engine="python")
-    except (OSError, ValueError, UnicodeDecodeError) as error:
-        msg = f"{path} cannot be read as a table with commas, names in its first column: {in_words(error)}."
-        raise InputError(msg) from error
-    table = table.set_axis(table.index.astype(str)).set_axis(table.columns.astype(str), axis=1)
+    table = tables.read(path, of_names={0})
+    if table.shape[1] == 1:
+        msg = f"{path} has names in its first column and nothing beside them; commas, semicolons or tabs separate columns."
+        raise InputError(msg)
+    table = table.set_index(table.columns[0]).rename_axis(None)
+    table = table[table.index.notna()]
     if not table.index.is_unique:
         msg = f"{path} has more than one row for {checks.listed(list(table.index[table.index.duplicated()].unique()))}."
         raise InputError(msg)

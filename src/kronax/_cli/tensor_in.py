@@ -1,7 +1,6 @@
 """The tensor that ``python -m kronax complete`` starts from: a file of it, of profiles, or of counts of cells."""
 
 import argparse
-import gzip
 import re
 import shlex
 from pathlib import Path
@@ -12,8 +11,8 @@ from anndata import AnnData
 from mudata import MuData
 
 from kronax import pp
-from kronax._cli import effects, files
-from kronax._cli.refusals import InputError, in_words, refused
+from kronax._cli import effects, files, tables
+from kronax._cli.refusals import InputError, refused
 from kronax._cli.terminal import note
 from kronax._data import doubts, keys, objects
 from kronax._logging import logger, warn
@@ -21,8 +20,7 @@ from kronax.solvers import checks
 
 TEXT = (".csv", ".tsv", ".txt")
 _SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods")
-PREDICTED_VALUES = "predicted_values"  # a column of our own tables
-_OURS = (*keys.OF_PROFILES, keys.N_PROFILES, PREDICTED_VALUES, *keys.OF_EFFECTS)
+_OURS = (*keys.OF_PROFILES, keys.N_PROFILES, keys.PREDICTED_VALUES, *keys.OF_EFFECTS)
 _TREATMENT, _CONTEXT, _GENE = "treatment", "context", "gene"  # columns of tables, unless others are named
 _ABOUT = re.compile(
     r"(^|[\W_])(dose|dosage|conc|concentration|time|timepoint|hours?|days?|duration|plate|batch|replicate|well|row|donor|passage|age|"
@@ -64,14 +62,16 @@ def read(args: argparse.Namespace) -> tuple[MuData, str | None, AnnData | None]:
             msg = f"{args.file} has one modality per context, treatments x genes, already; leave {' and '.join(named)} out."
             raise InputError(msg)
         return files.read_h5mu(args.file), args.layer, None
-    return _of_rows(files.read_cells(args.file), args)
+    return _of_rows(files.read_cells(args.file), args, _AS_OPTIONS)
 
 
-def _of_rows(adata: AnnData, args: argparse.Namespace) -> tuple[MuData, str | None, AnnData | None]:
-    """Arrange profiles, or the effects in counts of cells."""
+def _of_rows(
+    adata: AnnData, args: argparse.Namespace, words: dict[str, str]
+) -> tuple[MuData, str | None, AnnData | None]:
+    """Arrange profiles, or the effects in counts of cells; ``words`` say what Python's names are called here."""
     found = None
     if args.control:
-        adata = found = effects.compute(adata, args, words=_AS_OPTIONS)
+        adata = found = effects.compute(adata, args, words=words)
     treatment, context = _columns(adata, args)
     if found is None and effects.KEY not in adata.uns:
         _tell_of_controls(adata, treatment)
@@ -80,7 +80,7 @@ def _of_rows(adata: AnnData, args: argparse.Namespace) -> tuple[MuData, str | No
             msg = "--p-max needs effects with a p-value: obs['p_value'], as python -m kronax effects writes it."
             raise InputError(msg)
         adata = effects.sure(adata, args.p_max)
-    with refused(_AS_OPTIONS):
+    with refused(words):
         mdata = pp.tensor(adata, obs_key=treatment, context_key=context, layer=None if args.control else args.layer)
     return mdata, None, found
 
@@ -116,50 +116,54 @@ def _of_table(args: argparse.Namespace) -> tuple[MuData, str | None, AnnData | N
     if args.layer is not None:
         msg = f"--layer: {args.file} is a table, and has no layers."
         raise InputError(msg)
-    table = _read(args.file)
+    table = _read(args)
     context = args.context or _CONTEXT
+    if context in table:
+        _require_savable(table[context], args.file)
+    words = _AS_OPTIONS | _as_in_table(args)
     if args.treatment is None and {_GENE, context} <= set(table):
         if args.not_genes:
             msg = f"--not-genes: the columns of {args.file} are treatments, for it has the columns {context!r} and {_GENE!r}."
             raise InputError(msg)
-        return _by_gene(table, context, args.file), None, None
-    return _of_rows(_profiles(table, args), args)
+        return _by_gene(table, context, args.file, words), None, None
+    return _of_rows(_profiles(table, args), args, words)
 
 
-def _read(path: Path) -> pd.DataFrame:
-    """Read a table with commas, semicolons or tabs; names in an unnamed first column are left out."""
-    try:
-        opened = gzip.open if path.suffix == ".gz" else open
-        with opened(path, "rt", encoding="utf-8-sig") as file:
-            header, first = file.readline(), file.readline()
-        separator = max(",;\t", key=header.count)
-        decimal = "," if separator == ";" and re.search(r";-?\d+,\d+(;|$)", first) else "."  # as spreadsheets write
-        form = {"sep": separator, "decimal": decimal, "encoding": "utf-8-sig", "low_memory": False}
-        names = pd.read_csv(path, **form, header=None, nrows=1, dtype=str).iloc[0]
-        table = pd.read_csv(path, **form)
-        if (
-            first.rstrip("\r\n").endswith(separator)
-            and not isinstance(table.index, pd.RangeIndex)
-            and table.iloc[:, -1].isna().all()
-        ):
-            # every row ends with a separator, so that its first entry was taken for a name
-            table = table.reset_index().iloc[:, : table.shape[1]].set_axis(table.columns, axis=1)
-    except (OSError, ValueError, EOFError) as error:
-        msg = f"{path} cannot be read as a table with names in its first row: {in_words(error)}."
-        raise InputError(msg) from error
-    if table.empty:
-        msg = f"{path} has names in its first row and no row below."
-        raise InputError(msg)
-    if repeated := list(names[names.duplicated() & names.notna()].unique()):
-        msg = f"{path} has several columns of one name: {checks.listed(repeated)}. Rename or remove all but one."
-        raise InputError(msg)
-    table.columns = table.columns.astype(str)
-    if table.shape[1] and table.columns[0].startswith("Unnamed: 0"):
+def _read(args: argparse.Namespace) -> pd.DataFrame:
+    """Read a table, without the names of rows that an unnamed first column holds."""
+    table = tables.read(args.file, _of_names(args))
+    if table.columns[0].startswith(tables.UNNAMED.format(0)):
         table = table.iloc[:, 1:]
+    with refused():
+        for name in filter(None, (args.treatment, args.context, args.replicate, *args.not_genes)):
+            checks.known(name, table.columns, "column", where=str(args.file))
     return table
 
 
-def _by_gene(table: pd.DataFrame, context: str, path: Path) -> MuData:
+def _of_names(args: argparse.Namespace) -> set[str]:
+    """Name the columns that hold names; where treatments have one, a column with the name of the genes' may be a gene."""
+    named = {args.treatment or _TREATMENT, args.context or _CONTEXT}
+    return named | {args.replicate} - {None} | (set() if args.treatment else {_GENE})
+
+
+def _require_savable(contexts: pd.Series, path: Path) -> None:
+    """Require contexts that can name parts of the file of results."""
+    if spoilt := [repr(name) for name in contexts.dropna().unique() if not checks.savable(name)]:
+        msg = f"{path}: contexts name parts of the results, and {checks.listed(spoilt)} cannot."
+        msg += f" Write others in column {contexts.name!r}, without '/' or a backslash, and neither '.' nor '..'."
+        raise InputError(msg)
+
+
+def _as_in_table(args: argparse.Namespace) -> dict[str, str]:
+    """Say what Python's names of parts of an object are called in a table, and leave code for such an object out."""
+    return {re.escape(f"`adata.obs[{name!r}]`"): f"column {name!r} of {args.file}" for name in _of_names(args)} | {
+        "`adata.X`": str(args.file),
+        "a missing value is NaN": "leave what is missing empty",
+        ", `adata = [^`]*`": "",
+    }
+
+
+def _by_gene(table: pd.DataFrame, context: str, path: Path, words: dict[str, str]) -> MuData:
     """Convert a row for each context and gene, a column for each treatment."""
     values = table.drop(columns=[context, _GENE])
     texts = [name for name in values if not _is_number(values[name])]
@@ -167,18 +171,15 @@ def _by_gene(table: pd.DataFrame, context: str, path: Path) -> MuData:
         msg = f"{path} has the columns {context!r} and {_GENE!r}; the others must hold the values of one treatment each"
         msg += f", but {texts[0]!r} holds texts." if texts else ", but there is none."
         raise InputError(msg)
-    names = table[[context, _GENE]].astype(str).set_axis(values.index.astype(str))
+    names = table[[context, _GENE]].set_axis(values.index.astype(str))
     adata = AnnData(values.to_numpy(np.float64), obs=names, var=pd.DataFrame(index=values.columns))
-    with refused():
+    with refused(words):
         return pp.from_wide(adata, context_key=context, gene_key=_GENE)
 
 
 def _profiles(table: pd.DataFrame, args: argparse.Namespace) -> AnnData:
     """Convert a row for each profile or cell: columns with numbers are genes, except those that are named, and our own."""
-    with refused():
-        for name in args.not_genes:
-            checks.known(name, table.columns, "column", where=str(args.file))
-    named = {args.treatment or _TREATMENT, args.context or _CONTEXT, args.replicate, *args.not_genes}
+    named = _of_names(args) | set(args.not_genes)
     about = [name for name in table if name in named or name in _OURS or not _is_number(table[name])]
     genes = [name for name in table if name not in about]
     texts = [name for name in about if name not in named and name not in _OURS]
@@ -192,7 +193,8 @@ def _profiles(table: pd.DataFrame, args: argparse.Namespace) -> AnnData:
         ", ".join(about),
     )
     _tell_of_columns(table, genes, texts)
-    obs = table[about].set_axis(table.index.astype(str))
+    obs = table[about].convert_dtypes(convert_string=False, convert_integer=False, convert_floating=False)
+    obs = obs.set_axis(table.index.astype(str))  # true, false and missing in one column that can be written
     return AnnData(table[genes].to_numpy(np.float64), obs=obs, var=pd.DataFrame(index=genes))
 
 
@@ -218,7 +220,9 @@ def _tell_of_columns(table: pd.DataFrame, genes: list[str], texts: list[str]) ->
             f"{checks.listed(about)} may be no gene{'s' if len(about) > 1 else ''}, but what a row is about: {options} leaves {'them' if len(about) > 1 else 'it'} out."
         )
     found = {name: _not_numbers(table[name]) for name in texts}
-    if spoilt := [name for name, entries in found.items() if len(entries) <= _MOST_TEXTS * table[name].notna().sum()]:
+    if spoilt := [
+        name for name, entries in found.items() if 0 < len(entries) <= _MOST_TEXTS * table[name].notna().sum()
+    ]:
         first = spoilt[0]
         warn(
             f"{checks.listed(spoilt)} {'is' if len(spoilt) == 1 else 'are'} not taken for genes: {checks.number(len(found[first]), 'value')} "

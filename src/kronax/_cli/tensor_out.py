@@ -7,7 +7,6 @@ from mudata import MuData
 
 from kronax import get
 from kronax._cli.results import Results
-from kronax._cli.tensor_in import PREDICTED_VALUES
 from kronax._data import keys
 from kronax._logging import logger
 
@@ -31,7 +30,7 @@ def profiles(found: AnnData) -> pd.DataFrame:
     """Return one row for each treatment in each context; a column for each gene stands behind those that describe it."""
     about = found.obs[["treatment", "context", keys.MEASURED, keys.CONFIDENCE]].copy()
     measured = found.layers.get(keys.MEASURED, np.broadcast_to(about[[keys.MEASURED]], found.shape))
-    about[PREDICTED_VALUES] = (~measured & ~np.isnan(found.X)).sum(axis=1)
+    about[keys.PREDICTED_VALUES] = (~measured & ~np.isnan(found.X)).sum(axis=1)
     return pd.concat([about, found.to_df()], axis=1)
 
 

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace, results: Results) -> None:
     del trial
     results.require_room(_n_bytes(mdata))
     start = time.perf_counter()
-    with refused():
+    with refused(side_information.as_files(options, args.similarity, args.contexts)):
         tl.complete_tensor(mdata, method=args.method, layer=layer, options=options)
     text = f"kronax {__version__} on {args.file}\n\n{report(mdata, time.perf_counter() - start, args.option)}"
     logger.info("writing")

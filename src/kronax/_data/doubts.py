@@ -131,7 +131,7 @@ def _of_mixed(tensor: Tensor) -> None:
 
 def of_names(names: Iterable[str], what: str) -> None:
     """Warn of names that stand for missing ones, and of those that differ by blanks or case only, with the pairs."""
-    names = list(dict.fromkeys(map(str, names)))
+    names = sorted(set(map(str, names)))  # in whatever order they come, the same text, which is told once
     if nameless := [name for name in names if name.strip().casefold() in _NAMELESS]:
         warn(
             f"{checks.listed([repr(name) for name in nameless])} among the names of {what}: is the name missing there?"

@@ -18,6 +18,7 @@ COMPLETED = "completed"  # layers
 COMPLETION = "completion"  # uns of a MuData
 N_PROFILES = "n_profiles"  # obs
 MEASURED = "measured"  # obs
+PREDICTED_VALUES = "predicted_values"  # of tables that the command line writes: how many of a row's values are
 CONFIDENCE = "completion_confidence"  # obs
 VARIANCE = "completion_variance"  # obs
 FALLBACK = "completion_fallback"  # obs

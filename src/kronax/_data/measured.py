@@ -107,6 +107,13 @@ def predicted_profiles(adata: AnnData, of: str = "adata") -> np.ndarray:
     return ~known
 
 
+def n_not_told(obs: pd.DataFrame) -> int:
+    """Count the single predictions in rows of a table that the command line wrote: it says how many, not which."""
+    if not {keys.MEASURED, keys.PREDICTED_VALUES} <= set(obs):
+        return 0
+    return int(pd.to_numeric(obs[keys.PREDICTED_VALUES], errors="coerce").sum())
+
+
 def predicted_of(mdata: MuData, context: str, layer: str | None) -> np.ndarray | None:
     """Mark the entries of a modality that are predictions, `(n, p)` or `(n, 1)`; None if nothing says so.
 

@@ -112,8 +112,13 @@ def text(name: Any) -> str:
 
 
 def texts(names: Iterable) -> list[str]:
-    """Return names as text: an index may also hold NaN, dates or numbers."""
-    return [text(name) for name in names]
+    """Return names as text: an index may also hold NaN, dates or numbers.
+
+    Floats that are all whole are written as the integers that they were before pandas marked a gap among them.
+    """
+    names = list(names)
+    whole = all(isinstance(name, float | np.floating) and name.is_integer() for name in names)
+    return [text(int(name) if whole else name) for name in names]
 
 
 def key_in(key: str, mapping: Mapping, name: str, remedy: str = "") -> None:

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, NamedTuple, get_args
@@ -225,7 +225,7 @@ def _samples(
     labels = {argument: _labels(adata, key) for argument, key in given.items()}
     treatment, context = labels["treatment_key"], labels["context_key"]
     controls = [control] if isinstance(control, str | Real) else checks.items(control, "control", "values")
-    controls = list(map(str, controls))
+    controls = [_in_names(str(name), treatment.categories) for name in controls]
     if not controls:
         msg = "`control` is empty; name the value of `treatment_key` that marks the controls."
         raise ValueError(msg)
@@ -266,11 +266,17 @@ def _samples(
     )
 
 
+def _in_names(name: str, names: Collection[str]) -> str:
+    """Return a name as it stands among others: a whole number may have been given as a float."""
+    return name if name in names else name.removesuffix(".0")
+
+
 def _labels(adata: AnnData, key: str) -> pd.Categorical:
     """Return a column of obs with the values as text."""
     objects.key_in(key, adata.obs, "adata.obs")
-    column = adata.obs[key]
-    return pd.Categorical(column.astype(object).where(column.notna(), None).map(objects.text, na_action="ignore"))
+    column = adata.obs[key].astype(object)
+    distinct = column.dropna().unique()
+    return pd.Categorical(column.map(dict(zip(distinct, objects.texts(distinct), strict=True))))
 
 
 def _numbered(table: pd.DataFrame, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

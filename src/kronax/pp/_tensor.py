@@ -38,6 +38,7 @@ def tensor(
     obs_key
         Column of ``obs`` with the treatments: drugs, donors, whatever is repeated in each context. With a list, such as
         ``["drug", "dose"]``, every combination is a treatment; its name joins the values with ``"_"``.
+        Floats that are all whole have the names of integers, as in a column of numbers with a gap.
     context_key
         Column of ``obs`` with the contexts: cell lines, tissues, doses. A list as for `obs_key`, such as ``["cell_line", "dose"]``,
         is also written to ``mdata.uns["contexts"]``.
@@ -175,15 +176,24 @@ def _measured(
         matrix = np.where(entries, np.nan, matrix)
         rows |= single & np.isnan(matrix).all(axis=1)
         single &= ~rows
+    told = []
     if rows.any() or single.any():
         columns = [f"`adata.obs[{keys.MEASURED!r}]`"] * (keys.MEASURED in adata.obs)
         columns += [f"`adata.layers[{measured.mark(layer)!r}]`"] * (entries is not None)
         more = f", and so are {int(entries[~rows].sum()):,} values of others" if single.any() else ""
         what = "column" if len(columns) == 1 and entries is None else "marker" if len(columns) == 1 else "pair"
-        warn(
+        told.append(
             f"{int(rows.sum()):,} of {adata.n_obs:,} rows are predictions ({' and '.join(columns)}: False) and are left out{more}. "
             f"To use them as if they had been measured, delete that {what}."
         )
+    unknown = measured.n_not_told(adata.obs[~rows]) if layer is None and entries is None else 0
+    if unknown:
+        told.append(
+            f"Measured rows hold {checks.number(unknown, 'predicted value')} (`adata.obs[{keys.PREDICTED_VALUES!r}]`). Nothing says which, "
+            "so they count as measured; the .h5mu file that was written with such a table says it."
+        )
+    if told:
+        warn(" ".join(told))
     return matrix[~rows] if rows.any() else matrix, ~rows
 
 
@@ -203,7 +213,9 @@ def _tell(matrix, treatments: pd.Categorical, contexts: pd.Categorical, obs_key,
 
 def _alike(table: pd.DataFrame, first: np.ndarray, group: np.ndarray) -> pd.DataFrame:
     """Return the columns that do not vary within any group of rows; one row, its ``first``, for each."""
-    table = table.drop(columns=[keys.N_PROFILES, *keys.OF_PROFILES], errors="ignore").reset_index(drop=True)
+    table = table.drop(
+        columns=[keys.N_PROFILES, keys.PREDICTED_VALUES, *keys.OF_PROFILES], errors="ignore"
+    ).reset_index(drop=True)
     alike = table.iloc[first[group]].reset_index(drop=True)
     return table.iloc[first][[key for key in table if table[key].equals(alike[key])]]
 
