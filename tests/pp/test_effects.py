@@ -84,7 +84,7 @@ def test_scaling_cells_of_a_sample_together_changes_nothing_but_depth(screen):
     assert np.corrcoef(before.X.ravel(), after.X.ravel())[0, 1] > 0.99
 
 
-@pytest.mark.parametrize("kind", ["dense", "csc", "layer", "int", "view", "dask", "backed"])
+@pytest.mark.parametrize("kind", ["dense", "csc", "layer", "int", "half", "long", "view", "dask", "backed"])
 def test_every_kind_of_matrix(screen, kind, tmp_path):
     wanted = kx.pp.effects(screen, **KEYS).X
     adata, more = screen.copy(), {}
@@ -94,6 +94,8 @@ def test_every_kind_of_matrix(screen, kind, tmp_path):
         adata.X = adata.X.tocsc()
     elif kind == "int":
         adata.X = adata.X.astype(np.int32)
+    elif kind in ("half", "long"):
+        adata.X = adata.X.toarray().astype(np.float16 if kind == "half" else np.longdouble)
     elif kind == "layer":
         adata.layers["counts"], adata.X, more = adata.X.copy(), sparse.csr_matrix(adata.shape), {"layer": "counts"}
     elif kind == "view":
