@@ -9,6 +9,7 @@ import scanpy as sc
 from scipy import sparse
 
 import kronax as kx
+from kronax._data import pseudobulk
 from kronax.solvers.effects import contrasts
 
 KEYS = {"treatment_key": "perturbation", "control": "control", "context_key": "cell_line", "replicate_key": "plate"}
@@ -384,6 +385,57 @@ def test_controls_may_be_numbers(screen):
     control = int(adata.obs["perturbation"][(screen.obs["perturbation"] == "control").to_numpy()].iloc[0])
     found = kx.pp.effects(adata, **{**KEYS, "control": control})
     np.testing.assert_allclose(np.sort(found.X.ravel()), np.sort(kx.pp.effects(screen, **KEYS).X.ravel()))
+
+
+def test_effects_have_names_of_their_own(screen):
+    adata = screen.copy()
+    drugs = {"drug1": "a", "drug2": "a|b"}
+    adata.obs["perturbation"] = [drugs.get(name, name) for name in adata.obs["perturbation"]]
+    adata.obs["cell_line"] = ["b|x" if line == "line1" else "x" for line in adata.obs["cell_line"]]
+    found, wanted = (kx.pp.effects(data, **KEYS, method="log_fold_change") for data in (adata, screen))
+    assert found.obs_names.is_unique and {"a|b|x", "a|b|x-1"} < set(found.obs_names)
+    for drug, line, before in (("a", "b|x", "drug1|line1"), ("a|b", "x", "drug2|line2")):
+        here = (found.obs["perturbation"] == drug) & (found.obs["cell_line"] == line)
+        np.testing.assert_allclose(found[here.to_numpy()].X, wanted[before].X)
+
+
+@pytest.mark.parametrize("argument", ["treatment_key", "context_key"])
+@pytest.mark.parametrize("name", ["n_cells", "n_replicates", "effect_size", "acd", "p_value"])
+def test_a_column_called_like_a_result_is_refused_before_the_work(screen, argument, name, monkeypatch):
+    adata = screen.copy()
+    adata.obs[name] = adata.obs[KEYS[argument]]
+    monkeypatch.setattr(pseudobulk, "sums", None)
+    with pytest.raises(ValueError, match=f"`{argument}` names the column '{name}'") as refusal:
+        kx.pp.effects(adata, **{**KEYS, argument: name})
+    monkeypatch.undo()
+    (code,) = re.findall("`(adata.obs = .*)`", str(refusal.value))
+    exec(code, {"adata": adata})
+    found = kx.pp.effects(adata, **{**KEYS, argument: f"{name}_before"}, method="log_fold_change")
+    assert list(found.obs_names) == list(kx.pp.effects(screen, **KEYS, method="log_fold_change").obs_names)
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "words"),
+    [
+        (lambda name: 1 if name == "drug1" else "1" if name == "drug2" else name, ValueError, "same name as text: 1"),
+        (lambda name: [name], TypeError, "must hold names, found list"),
+    ],
+)
+@pytest.mark.parametrize("key", ["treatment_key", "context_key", "replicate_key"])
+def test_values_without_names_of_their_own(screen, key, values, error, words):
+    """As in kx.pp.tensor."""
+    adata = screen.copy()
+    adata.obs[KEYS[key]] = pd.Series([values(n) for n in adata.obs["perturbation"]], adata.obs_names, dtype=object)
+    with pytest.raises(error, match=words):
+        kx.pp.effects(adata, **KEYS)
+
+
+def test_the_order_of_categories_changes_nothing(screen):
+    adata = screen.copy()
+    adata.obs["perturbation"] = adata.obs["perturbation"].cat.reorder_categories(
+        adata.obs["perturbation"].cat.categories[::-1]
+    )
+    pd.testing.assert_frame_equal(kx.pp.effects(adata, **KEYS).obs, kx.pp.effects(screen, **KEYS).obs)
 
 
 def test_a_key_is_one_column(screen):

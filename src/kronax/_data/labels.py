@@ -1,4 +1,4 @@
-"""A column of ``obs`` that says which group every cell belongs to: its batch, or its type."""
+"""A column of ``obs`` that says which group every row belongs to: the batch or type of a cell, the treatment or context of a profile."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from mudata import MuData
+from pandas.api.types import is_hashable
 
 from kronax._data import objects
 from kronax._data.graph_in import modalities
@@ -57,3 +58,25 @@ def categories(column: Column, cells: np.ndarray, kind: str) -> tuple[np.ndarray
         msg = f"{where} has different values that are written alike ({checks.listed(repeated, 3)}): make them one, or rename them."
         raise ValueError(msg)
     return found.codes.to_numpy().astype(np.intp), names
+
+
+def named(column: pd.Series) -> pd.Categorical:
+    """Return a column of ``adata.obs`` as categories with plain names: those in use, in their order, or sorted."""
+    where = f"`adata.obs[{column.name!r}]`"
+    try:
+        found = pd.Categorical(column).remove_unused_categories()
+    except TypeError as error:
+        odd = next(value for value in column if not is_hashable(value))
+        msg = f"{where} must hold names, found {checks.type_of(odd)}. Make texts of its values, e.g. with `.map(str)`."
+        raise TypeError(msg) from error
+    names = objects.texts(found.categories.to_numpy())  # of its own precision: 0.1, not 0.10000000149011612
+    require_distinct(names, where)
+    return found.rename_categories(names)
+
+
+def require_distinct(names: list[str], where: str) -> None:
+    """Require different names for different values."""
+    if len(set(names)) < len(names):
+        same = sorted({name for name in names if names.count(name) > 1})
+        msg = f"Different values in {where} have the same name as text: {checks.listed(same)}."
+        raise ValueError(msg)

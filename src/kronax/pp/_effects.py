@@ -6,9 +6,12 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from anndata.utils import make_index_unique
 from scipy import sparse
 
-from kronax._data import doubts, objects, pseudobulk
+from kronax._data import doubts, keys, objects, pseudobulk
+from kronax._data.aside import free_name
+from kronax._data.labels import named
 from kronax._data.written import without_none
 from kronax._logging import logger, warn
 from kronax.solvers import checks
@@ -108,10 +111,11 @@ def effects(
     KeyError
         If there is no such column or layer, or no such control.
     TypeError
-        If the matrix is not numeric and real.
+        If the matrix is not numeric and real, or a column holds values such as lists.
     ValueError
         If a context has no controls, or too few for the method; if nothing is left; if values are not finite, or are negative or
-        logarithms where counts are needed; or a parameter is out of range.
+        logarithms where counts are needed; if different values of a column have the same name as text, or a column is called like
+        one of the result; or a parameter is out of range.
 
     See Also
     --------
@@ -222,6 +226,8 @@ def _samples(
     if len(set(given.values())) < len(given):
         msg = f"{', '.join(f'`{argument}`' for argument in given)} must name different columns, found {list(given.values())}."
         raise ValueError(msg)
+    for argument in ("treatment_key", "context_key"):
+        _require_free(names[argument], argument, adata.obs)
     labels = {argument: _labels(adata, key) for argument, key in given.items()}
     treatment, context = labels["treatment_key"], labels["context_key"]
     controls = [control] if isinstance(control, str | Real) else checks.items(control, "control", "values")
@@ -266,11 +272,21 @@ def _samples(
     )
 
 
+def _require_free(key: str, argument: str, table: pd.DataFrame) -> None:
+    """Require a name under which nothing else is written."""
+    if key in keys.OF_EFFECTS:
+        msg = (
+            f"`{argument}` names the column {key!r}, and effects have another one of that name. Rename yours, "
+            f"`adata.obs = adata.obs.rename(columns={{{key!r}: {free_name(key, table)!r}}})`."
+        )
+        raise ValueError(msg)
+
+
 def _labels(adata: AnnData, key: str) -> pd.Categorical:
-    """Return a column of obs with the values as text."""
+    """Return a column of obs as categories, sorted: draws are the same whatever their order."""
     objects.key_in(key, adata.obs, "adata.obs")
-    column = adata.obs[key]
-    return pd.Categorical(column.astype(object).where(column.notna(), None).map(objects.text, na_action="ignore"))
+    found = named(adata.obs[key])
+    return found.reorder_categories(sorted(found.categories))
 
 
 def _numbered(table: pd.DataFrame, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -413,6 +429,7 @@ def _assembled(
     """Put the contexts together."""
     context = np.repeat(np.arange(len(found)), [len(part.treatments) for part in found])
     treatment = np.concatenate([part.treatments for part in found])
+    names = [f"{samples.treatments[t]}|{samples.contexts[c]}" for t, c in zip(treatment, context, strict=True)]
     obs = pd.DataFrame(
         {
             treatment_key: pd.Categorical(samples.treatments[treatment]),
@@ -421,7 +438,7 @@ def _assembled(
             "n_replicates": [len(m) for part in found for m in part.members],
             "effect_size": np.concatenate([part.size for part in found]),
         },
-        index=[f"{samples.treatments[t]}|{samples.contexts[c]}" for t, c in zip(treatment, context, strict=True)],
+        index=make_index_unique(pd.Index(names)),  # "a|b" in "c" and "a" in "b|c"
     )
     obs = obs.join(pd.concat(sure, ignore_index=True).set_index(obs.index))
     _tell(samples, obs)

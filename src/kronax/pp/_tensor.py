@@ -7,7 +7,7 @@ from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
-from kronax._data import doubts, keys, measured, objects
+from kronax._data import doubts, keys, labels, measured, objects
 from kronax._data import tensor as tensors
 from kronax._logging import logger, warn
 from kronax.solvers import checks
@@ -210,32 +210,17 @@ def _alike(table: pd.DataFrame, first: np.ndarray, group: np.ndarray) -> pd.Data
 
 def _categories(table: pd.DataFrame, columns: list[str]) -> pd.Categorical:
     """Return columns as categories with plain names: those in use, in their order, or sorted; of several, the combinations."""
-    parts = [_of_column(table[key]) for key in columns]
+    parts = [labels.named(table[key]) for key in columns]
     if len(parts) == 1:
         return parts[0]
     codes = np.stack([part.codes for part in parts], axis=1)
     known = (codes >= 0).all(axis=1)
     distinct, number = np.unique(codes[known], axis=0, return_inverse=True)
     names = [_BETWEEN.join(part.categories[code] for part, code in zip(parts, row, strict=True)) for row in distinct]
-    _require_distinct(names, f"`adata.obs[{columns!r}]`")
+    labels.require_distinct(names, f"`adata.obs[{columns!r}]`")
     joined = np.full(len(table), -1)
     joined[known] = number.ravel()
     return pd.Categorical.from_codes(joined, names)
-
-
-def _of_column(column: pd.Series) -> pd.Categorical:
-    found = pd.Categorical(column).remove_unused_categories()
-    names = objects.texts(found.categories.to_numpy())  # of its own precision: 0.1, not 0.10000000149011612
-    _require_distinct(names, f"`adata.obs[{column.name!r}]`")
-    return found.rename_categories(names)
-
-
-def _require_distinct(names: list[str], where: str) -> None:
-    """Require different names for different values."""
-    if len(set(names)) < len(names):
-        same = sorted({name for name in names if names.count(name) > 1})
-        msg = f"Different values in {where} have the same name as text: {checks.listed(same)}."
-        raise ValueError(msg)
 
 
 def _aggregated(
