@@ -387,6 +387,63 @@ def test_controls_may_be_numbers(screen):
     np.testing.assert_allclose(np.sort(found.X.ravel()), np.sort(kx.pp.effects(screen, **KEYS).X.ravel()))
 
 
+def completed_profiles(*, single: bool = False) -> ad.AnnData:
+    """Profiles of four lines, some of them or some of their values predicted; the control was measured in all lines."""
+    mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=10, random_state=0)
+    control = mdata.obs_names[0]
+    for line in mdata.mod:
+        mdata[line].X[mdata[line].obs_names == control] = np.linspace(-1, 1, 10)
+        if single:
+            mdata[line].X[np.flatnonzero(mdata[line].obs["measured"])[-1], 3] = np.nan
+    kx.tl.complete_tensor(mdata, method="mean_2d")
+    profiles = kx.get.profiles(mdata)
+    profiles.uns["control"] = control
+    return profiles
+
+
+def effects_of_profiles(profiles, **more):
+    keys = {"treatment_key": "treatment", "context_key": "context", "control": profiles.uns["control"]}
+    return kx.pp.effects(profiles, **keys, rows="replicates", log=False, method="log_fold_change", **more)
+
+
+@pytest.mark.parametrize("kind", ["column", "words", "layer", "missing"])
+def test_predictions_are_left_out(kind):
+    profiles = completed_profiles()
+    measured = profiles.obs["measured"].to_numpy()
+    wanted = effects_of_profiles(profiles[measured].copy())
+    if kind == "words":
+        profiles.obs["measured"] = np.where(measured, "yes", "no")
+    elif kind == "layer":
+        profiles.layers["new"] = profiles.X.copy()
+        profiles.layers["new_measured"] = np.broadcast_to(measured[:, None], profiles.shape).copy()
+        del profiles.obs["measured"]
+    elif kind == "missing":
+        profiles.X[~measured] = np.nan
+    n = int((~measured).sum())
+    with pytest.warns(
+        UserWarning, match=f"{n} of {len(profiles)} rows are predictions or missing .*delete that"
+    ) as told:
+        found = effects_of_profiles(profiles, layer="new" if kind == "layer" else None)
+    assert [w.filename for w in told if "predictions" in str(w.message)] == [__file__]
+    np.testing.assert_array_equal(found.X, wanted.X)
+    pd.testing.assert_frame_equal(found.obs, wanted.obs)
+
+
+def test_single_predictions_are_refused_before_the_work(monkeypatch):
+    profiles = completed_profiles(single=True)
+    monkeypatch.setattr(pseudobulk, "sums", None)
+    with pytest.raises(ValueError, match="`adata.X` has 4 predicted values in rows that were measured otherwise"):
+        effects_of_profiles(profiles)
+    monkeypatch.undo()
+    measured = profiles.layers["measured"]
+    whole = profiles[measured.all(axis=1) | ~measured.any(axis=1)].copy()
+    with pytest.warns(UserWarning, match="rows are predictions or missing .*delete that pair"):
+        effects_of_profiles(whole)
+    del profiles.layers["measured"]
+    with pytest.warns(UserWarning, match="delete that column"):
+        effects_of_profiles(profiles)
+
+
 def test_effects_have_names_of_their_own(screen):
     adata = screen.copy()
     drugs = {"drug1": "a", "drug2": "a|b"}

@@ -9,9 +9,10 @@ from anndata import AnnData
 from anndata.utils import make_index_unique
 from scipy import sparse
 
-from kronax._data import doubts, keys, objects, pseudobulk
+from kronax._data import doubts, keys, measured, objects, pseudobulk
 from kronax._data.aside import free_name
 from kronax._data.labels import named
+from kronax._data.matrix import place
 from kronax._data.written import without_none
 from kronax._logging import logger, warn
 from kronax.solvers import checks
@@ -49,6 +50,8 @@ def effects(
     All effects of a context contain the noise of its controls with the same sign. Even treatments that do nothing therefore have
     effects that resemble each other, the more so the fewer controls there are, and a completion predicts this resemblance. Contexts
     in which several treatments share fewer than 5 control samples are logged; see :doc:`/tensors`, "What effects share".
+
+    Predictions, as in the result of :func:`kronax.get.profiles`, are left out, with a warning.
 
     Parameters
     ----------
@@ -113,8 +116,8 @@ def effects(
     TypeError
         If the matrix is not numeric and real, or a column holds values such as lists.
     ValueError
-        If a context has no controls, or too few for the method; if nothing is left; if values are not finite, or are negative or
-        logarithms where counts are needed; if different values of a column have the same name as text, or a column is called like
+        If a context has no controls, or too few for the method; if nothing is left; if values are not finite, are negative or
+        logarithms where counts are needed, or are single predictions among measured ones; if different values of a column have the same name as text, or a column is called like
         one of the result; or a parameter is out of range.
 
     See Also
@@ -142,7 +145,8 @@ def effects(
     checks.integer(min_cells, "min_cells", low=1)
     checks.integer(n_permutations, "n_permutations", low=1)
     checks.integer(random_state, "random_state", low=0)
-    samples = _samples(adata, treatment_key, control, context_key, replicate_key, rows, min_cells)
+    predicted = _predicted(adata, layer)
+    samples = _samples(adata, treatment_key, control, context_key, replicate_key, rows, min_cells, predicted)
     _require_controls(samples, context_key, method, rows)
     levels = _levels(adata, layer, samples, log=log)
     found = [_of_context(samples, levels, context, method) for context in range(len(samples.contexts))]
@@ -207,6 +211,23 @@ class _Found(NamedTuple):
     size: np.ndarray
 
 
+def _predicted(adata: AnnData, layer: str | None) -> np.ndarray:
+    """Mark the rows that were not measured, with a warning; the others must be measured in every gene."""
+    rows, entries = measured.predictions(adata, layer)
+    if entries is not None:
+        rows |= entries.all(axis=1)
+        if n := int(entries[~rows].sum()):
+            msg = (
+                f"{place(layer)} has {checks.number(n, 'predicted value')} in rows that were measured otherwise "
+                f"(`adata.layers[{measured.mark(layer)!r}]`: False). Leave out the rows or genes that hold them; or, to use them as if "
+                "they had been measured, delete that layer."
+            )
+            raise ValueError(msg)
+    if rows.any():
+        measured.warn_of_left_out(adata, layer, rows, entries, "predictions or missing")
+    return rows
+
+
 def _samples(
     adata: AnnData,
     treatment_key: str,
@@ -215,6 +236,7 @@ def _samples(
     replicate_key: str | None,
     rows: str,
     min_cells: int,
+    predicted: np.ndarray,
 ) -> _Samples:
     """Put rows together to samples."""
     for argument, key in (("treatment_key", treatment_key), ("context_key", context_key)):
@@ -244,6 +266,7 @@ def _samples(
     if not known.all():
         what = "a treatment, a context or a replicate" if replicate_key else "a treatment or a context"
         logger.info("effects: %d of %d rows without %s are left out", (~known).sum(), len(known), what)
+    known &= ~predicted
     if rows == "replicates":
         number, first = np.where(known, np.cumsum(known) - 1, -1), np.flatnonzero(known)
     else:

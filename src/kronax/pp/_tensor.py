@@ -163,27 +163,15 @@ def _measured(
     adata: AnnData, layer: str | None, matrix: np.ndarray | sparse.csr_matrix | sparse.csr_array
 ) -> tuple[np.ndarray | sparse.csr_matrix | sparse.csr_array, np.ndarray]:
     """Return the rows that hold measured values, with NaN where one is marked as a prediction, and which rows they are."""
-    entries = measured.predicted(adata, layer)
-    rows = np.zeros(adata.n_obs, bool)
-    if layer is None or not measured.completed(adata):
-        rows = measured.predicted_profiles(adata) & tensors.has_value(matrix)
-    single = np.zeros(adata.n_obs, bool)
+    rows, entries = measured.predictions(adata, layer)
+    rows &= tensors.has_value(matrix)
     if entries is not None:
         matrix = matrix.toarray() if sparse.issparse(matrix) else matrix
         entries &= ~np.isnan(matrix)
-        single = entries.any(axis=1)
         matrix = np.where(entries, np.nan, matrix)
-        rows |= single & np.isnan(matrix).all(axis=1)
-        single &= ~rows
-    if rows.any() or single.any():
-        columns = [f"`adata.obs[{keys.MEASURED!r}]`"] * (keys.MEASURED in adata.obs)
-        columns += [f"`adata.layers[{measured.mark(layer)!r}]`"] * (entries is not None)
-        more = f", and so are {int(entries[~rows].sum()):,} values of others" if single.any() else ""
-        what = "column" if len(columns) == 1 and entries is None else "marker" if len(columns) == 1 else "pair"
-        warn(
-            f"{int(rows.sum()):,} of {adata.n_obs:,} rows are predictions ({' and '.join(columns)}: False) and are left out{more}. "
-            f"To use them as if they had been measured, delete that {what}."
-        )
+        rows |= entries.any(axis=1) & np.isnan(matrix).all(axis=1)
+    if rows.any() or entries is not None and entries.any():
+        measured.warn_of_left_out(adata, layer, rows, entries)
     return matrix[~rows] if rows.any() else matrix, ~rows
 
 
