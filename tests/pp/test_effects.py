@@ -1,4 +1,5 @@
 import re
+import warnings
 from pathlib import Path
 
 import anndata as ad
@@ -385,6 +386,57 @@ def test_controls_may_be_numbers(screen):
     control = int(adata.obs["perturbation"][(screen.obs["perturbation"] == "control").to_numpy()].iloc[0])
     found = kx.pp.effects(adata, **{**KEYS, "control": control})
     np.testing.assert_allclose(np.sort(found.X.ravel()), np.sort(kx.pp.effects(screen, **KEYS).X.ravel()))
+
+
+def told_of_combined(adata, **more) -> list[str]:
+    """What is told of doses, times and tissues."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        kx.pp.effects(adata, **KEYS | more, method="log_fold_change")
+    told = [w for w in caught if "differs between rows" in str(w.message)]
+    assert {w.filename for w in told} <= {__file__}
+    return [str(w.message) for w in told]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "of_controls", "key"),
+    [
+        ("dose", [0.1, 10.0], [0.0], "treatment_key"),
+        ("dose", [0.1, 10.0], [np.nan], "treatment_key"),
+        ("time_h", [6, 24], [6, 24], "context_key"),  # every time has its controls
+        ("tissue", ["lung", "liver"], ["lung", "liver"], "context_key"),
+    ],
+)
+def test_doses_and_times_that_are_combined_are_told(screen, name, values, of_controls, key):
+    adata = screen.copy()
+    is_control = (adata.obs["perturbation"] == "control").to_numpy()
+    adata.obs[name] = np.where(is_control, np.resize(of_controls, len(adata)), np.resize(values, len(adata)))
+    adata.obs["perturbation"] = adata.obs["perturbation"].cat.add_categories("unused")
+    adata.obs.loc[adata.obs_names[:2], ["perturbation", "cell_line"]] = np.nan
+    (text,) = told_of_combined(adata)
+    shown = ", ".join(sorted(map(str, values)))
+    assert (
+        f"`adata.obs['{name}']` differs between rows of 24 of 24 pairs of a treatment and a context (in one: " in text
+    )
+    assert sorted(re.findall(r"in one: (.*?)\)", text)[0].split(", ")) == shown.split(", ")
+    (code,), (new,) = re.findall("`(names = .*?)`", text), re.findall(f"then {key}='(.*?)'", text)
+    assert f"on the command line --{key.removesuffix('_key')} '{new}'" in text
+    exec(code, {"adata": adata})
+    assert told_of_combined(adata, **{key: new, "min_cells": 5}) == []
+    found = kx.pp.effects(adata, **KEYS | {key: new}, min_cells=5, method="log_fold_change")
+    parts = {f"{found_name}_{value}" for found_name in screen.obs[KEYS[key]].unique() for value in values}
+    assert set(found.obs[new]) == {part for part in parts if not part.startswith("control")} and found.n_obs == 48
+
+
+def test_what_does_not_differ_within_an_effect_is_not_told(screen):
+    adata = screen.copy()
+    adata.obs["dose"] = np.where(adata.obs["perturbation"] == "control", 0.0, adata.obs["perturbation"].cat.codes)
+    adata.obs["time"] = np.where(adata.obs["perturbation"] == "control", np.arange(len(adata)) % 2, 1)
+    adata.obs["pseudotime"] = np.arange(len(adata)) / len(adata)
+    adata.obs["doses"] = [[1.0], *[[10.0]] * (len(adata) - 1)]
+    assert told_of_combined(adata) == []
+    adata.obs["plate_day"] = adata.obs["plate"]
+    assert told_of_combined(adata, replicate_key="plate_day") == []
 
 
 def completed_profiles(*, single: bool = False) -> ad.AnnData:

@@ -282,6 +282,27 @@ def test_doses_and_times_that_are_averaged_are_told(name):
     assert told(long) == []
 
 
+@pytest.mark.parametrize("kind", [list, np.array, set])
+@pytest.mark.parametrize("name", ["targets", "doses"])
+def test_columns_of_lists_do_not_matter(name, kind, caplog):
+    long = of(list("aabb"), list("xxxy"), -np.eye(4), plate=list("pqpp"))
+    with caplog.at_level("INFO"):
+        plain = kx.pp.tensor(long, obs_key="drug", context_key="line")
+        long.obs[name] = [kind(["A"]), kind(["B"]), kind(["A"]), kind(["A"])]
+        found = kx.pp.tensor(long, obs_key="drug", context_key="line")
+    assert told(long) == [] and name not in caplog.text
+    for context, adata in found.mod.items():
+        pd.testing.assert_frame_equal(adata.to_df(), plain[context].to_df())
+    with pytest.raises(
+        TypeError, match=f"`adata.obs\\['{name}'\\]` must hold names, found {kind([]).__class__.__name__}"
+    ):
+        kx.pp.tensor(long, obs_key=name, context_key="line")
+
+
+def test_times_on_a_trajectory_are_no_design():
+    assert told(of(list("aabb"), list("xxxy"), -np.eye(4), latent_time=[0.1, 0.2, 0.3, 0.4])) == []
+
+
 @pytest.mark.parametrize(
     ("name", "is_control"),
     [

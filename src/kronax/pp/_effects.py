@@ -51,7 +51,8 @@ def effects(
     effects that resemble each other, the more so the fewer controls there are, and a completion predicts this resemblance. Contexts
     in which several treatments share fewer than 5 control samples are logged; see :doc:`/tensors`, "What effects share".
 
-    Predictions, as in the result of :func:`kronax.get.profiles`, are left out, with a warning.
+    Predictions, as in the result of :func:`kronax.get.profiles`, are left out, with a warning. There are also warnings of doses, times
+    and tissues that differ between rows of one treatment and context, with code that keeps them apart.
 
     Parameters
     ----------
@@ -148,6 +149,7 @@ def effects(
     predicted = _predicted(adata, layer)
     samples = _samples(adata, treatment_key, control, context_key, replicate_key, rows, min_cells, predicted)
     _require_controls(samples, context_key, method, rows)
+    _tell_of_combined(adata.obs, samples, treatment_key, context_key, replicate_key)
     levels = _levels(adata, layer, samples, log=log)
     found = [_of_context(samples, levels, context, method) for context in range(len(samples.contexts))]
     rng = np.random.default_rng(random_state)
@@ -346,6 +348,34 @@ def _require_controls(samples: _Samples, context_key: str, method: str, rows: st
             "use method='log_fold_change'."
         )
         raise ValueError(msg)
+
+
+def _tell_of_combined(
+    table: pd.DataFrame, samples: _Samples, treatment_key: str, context_key: str, replicate_key: str | None
+) -> None:
+    """Warn of doses, times and tissues that vary between the rows of an effect."""
+    of, in_sample = samples.rows, samples.rows >= 0
+    control, treated = in_sample & samples.control[of], in_sample & ~samples.control[of]
+    number = samples.context[of].astype(np.int64) * len(samples.treatments) + samples.treatment[of]
+
+    def apart(column: str, of_context: bool) -> str:
+        has_controls = table[column][treated].isin(table[column][control].unique()).all()
+        if of_context or has_controls:
+            return _joined(context_key, column, "context", "names.isna()")
+        kept = f"names.isna() | names.astype(str).isin({samples.controls!r})"
+        return _joined(treatment_key, column, "treatment", kept)
+
+    others = table.drop(columns=[treatment_key, context_key, replicate_key], errors="ignore")
+    doubts.of_combined(others, np.where(treated, number, np.nan), "combined to one effect", apart)
+
+
+def _joined(key: str, column: str, what: str, kept: str) -> str:
+    """Write how to join a column to that of the treatments or contexts, of which some names are kept."""
+    new = f"{key}_{column}"
+    return (
+        f"`names = adata.obs[{key!r}].astype(object); adata.obs[{new!r}] = names.where({kept}, names.astype(str) + '_' + "
+        f"adata.obs[{column!r}].astype(str))`, then {what}_key={new!r} (on the command line --{what} {new!r})"
+    )
 
 
 def _levels(adata: AnnData, layer: str | None, samples: _Samples, *, log: bool) -> np.ndarray:
