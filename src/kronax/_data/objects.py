@@ -128,6 +128,18 @@ def key_in(key: str, mapping: Mapping, name: str, remedy: str = "") -> None:
         raise KeyError(msg)
 
 
+def unique_columns(table: pd.DataFrame, where: str) -> None:
+    """Require a name of its own for every column of a table, such as ``adata.obs``."""
+    columns = table.columns
+    if not columns.is_unique:
+        repeated = checks.listed([repr(name) for name in columns[columns.duplicated()].unique()])
+        msg = (
+            f"`{where}` has more than one column called {repeated}. Rename all but one or, to keep the first, run "
+            f"`{where} = {where}.loc[:, ~{where}.columns.duplicated()]`."
+        )
+        raise ValueError(msg)
+
+
 def entry(data: Any, key: str, field: str | None, remedy: str) -> Mapping:
     """Return what a function wrote under a key of uns; ``field`` is a name that all of its results have."""
     where = f"{called(data)}.uns"

@@ -118,8 +118,8 @@ def effects(
         If the matrix is not numeric and real, or a column holds values such as lists.
     ValueError
         If a context has no controls, or too few for the method; if nothing is left; if values are not finite, are negative or
-        logarithms where counts are needed, or are single predictions among measured ones; if different values of a column have the same name as text, or a column is called like
-        one of the result; or a parameter is out of range.
+        logarithms where counts are needed, or are single predictions among measured ones; if columns are not unique, one of them is
+        called like a column of the result, or different values have the same name as text; or a parameter is out of range.
 
     See Also
     --------
@@ -140,6 +140,7 @@ def effects(
     >>> mdata = kx.pp.tensor(sure, obs_key="perturbation", context_key="cell_line")
     """
     objects.is_anndata(adata, backed=True)
+    objects.unique_columns(adata.obs, "adata.obs")
     checks.one_of(method, get_args(Method), "method")
     checks.one_of(rows, get_args(Rows), "rows")
     checks.boolean(log, "log")

@@ -70,10 +70,10 @@ def tensor(
     KeyError
         If there is no such column or layer.
     TypeError
-        If a key is neither a str nor a list of them, or the matrix is not numeric and real, or not in memory.
+        If a key is neither a str nor a list of them, or its column holds values such as lists, or the matrix is not numeric and real, or not in memory.
     ValueError
-        If `adata` is backed, a value is infinite, genes are not unique, a column is named twice, different values have
-        the same name, there are fewer than two contexts, or one whose name cannot be saved.
+        If `adata` is backed, a value is infinite, genes or columns are not unique, a key names a column twice, different values
+        have the same name, there are fewer than two contexts, or one whose name cannot be saved.
 
     References
     ----------
@@ -94,6 +94,8 @@ def tensor(
     b  5.0  6.0
     """
     objects.is_anndata(adata)
+    objects.unique_columns(adata.obs, "adata.obs")
+    objects.unique_columns(adata.var, "adata.var")
     checks.one_of(aggregate, get_args(Aggregate), "aggregate")
     by_treatment, by_context = (_columns(adata, *key) for key in ((obs_key, "obs_key"), (context_key, "context_key")))
     if both := [key for key in by_treatment if key in by_context]:
