@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_hashable, is_object_dtype
+from pandas.api.types import infer_dtype, is_hashable
 from scipy import sparse
 
 from kronax._data.tensor import Tensor
@@ -226,4 +226,4 @@ def _n_values(column: pd.Series, pair: np.ndarray) -> pd.Series:
 
 def _is_plain(column: pd.Series) -> bool:
     """Return whether a column holds values that can be told apart: no lists."""
-    return not is_object_dtype(column) or column.map(is_hashable).all()
+    return infer_dtype(column) != "mixed" or column.map(is_hashable).all()

@@ -70,7 +70,8 @@ def tensor(
     KeyError
         If there is no such column or layer.
     TypeError
-        If a key is neither a str nor a list of them, or its column holds values such as lists, or the matrix is not numeric and real, or not in memory.
+        If a key is neither a str nor a list of them, or its column holds values such as lists, or the matrix is not numeric and
+        real, or not in memory.
     ValueError
         If `adata` is backed, a value is infinite, genes or columns are not unique, a key names a column twice, different values
         have the same name, there are fewer than two contexts, or one whose name cannot be saved.
