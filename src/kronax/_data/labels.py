@@ -25,12 +25,15 @@ def columns(data: AnnData | MuData, key: str) -> dict[str, Column]:
         objects.key_in(key, data.obs, "adata.obs")
         return {"": (data.obs[key], f"`adata.obs[{key!r}]`")}
     if isinstance(key, str) and key in data.obs:
+        objects.key_in(key, data.obs, "mdata.obs")
         column, where = data.obs[key], f"`mdata.obs[{key!r}]`"
         return {name: (column.iloc[data.obs_names.get_indexer(part.obs_names)], where) for name, part in parts.items()}
     lacking = [name for name, part in parts.items() if key not in part.obs]
     if lacking:
         remedy = f"It is neither there nor in the `obs` of {checks.listed([repr(name) for name in lacking])}."
         objects.key_in(key, data.obs, "mdata.obs", remedy)
+    for name, part in parts.items():
+        objects.key_in(key, part.obs, f"mdata[{name!r}].obs")
     return {name: (part.obs[key], f"`mdata[{name!r}].obs[{key!r}]`") for name, part in parts.items()}
 
 
@@ -40,9 +43,6 @@ def categories(column: Column, cells: np.ndarray, kind: str) -> tuple[np.ndarray
     ``kind`` is what a group is, such as a batch. The column may be one that is read lazily.
     """
     values, where = column
-    if isinstance(values, pd.DataFrame):
-        msg = f"{where} are {values.shape[1]} columns of one name; rename all but one."
-        raise ValueError(msg)
     values = (values if isinstance(values, pd.Series) else pd.Series(values.to_numpy())).iloc[cells]
     missing = values.isna() | (values.astype(str) == "")
     if n_missing := int(missing.sum()):

@@ -26,6 +26,26 @@ def cells() -> ad.AnnData:
     return kx.datasets.screen(n_treatments=4, n_contexts=2, n_genes=20, n_cells=20, random_state=0)
 
 
+def graphs() -> ad.AnnData:
+    adata = cells()
+    adata.var["symbol"] = adata.var_names
+    kx.tl.med_magma(adata)
+    kx.tl.gene_modules(adata)
+    return adata
+
+
+def of_two_kinds() -> mudata.MuData:
+    rna = cells()
+    return mudata.MuData({"rna": rna, "atac": rna[:, ::2].copy()})
+
+
+def labelled() -> mudata.MuData:
+    mdata = tensor()
+    for adata in mdata.mod.values():
+        adata.obs["moa"] = "x"
+    return mdata
+
+
 def wide() -> ad.AnnData:
     return kx.get.wide(tensor(), layer=None)
 
@@ -58,3 +78,26 @@ def test_repeated_columns_are_refused_in_words(made, place, function):
     exec(code, names)
     assert set(eval(place, names)["moa"]) == {"x"}
     function(data)
+
+
+@pytest.mark.parametrize(
+    ("made", "place", "key", "function"),
+    [
+        (graphs, "adata.obs", "plate", lambda adata: kx.tl.med_magma(adata, batch_key="plate")),
+        (graphs, "adata.obs", "plate", lambda adata: kx.tl.module_activity(adata, groupby="plate")),
+        (graphs, "adata.var", "gene_module", kx.tl.module_activity),
+        (graphs, "adata.var", "gene_module", kx.get.modules),
+        (graphs, "adata.var", "symbol", lambda adata: kx.get.edges(adata, gene_symbols="symbol")),
+        (of_two_kinds, "mdata.obs", "plate", lambda mdata: kx.tl.med_magma(mdata, batch_key="plate")),
+        (of_two_kinds, "mdata['atac'].obs", "plate", lambda mdata: kx.tl.med_magma(mdata, batch_key="plate")),
+        (labelled, "mdata.obs", "moa", lambda mdata: kx.pp.treatment_similarity(mdata, labels="moa")),
+    ],
+)
+def test_a_key_names_one_column(made, place, key, function):
+    data = made()
+    names = {"adata": data, "mdata": data, "pd": pd, "key": key}
+    if place == "mdata.obs":
+        data.obs[key] = "x"
+    exec(f"{place} = pd.concat([{place}, {place}[[key]]], axis=1)", names)
+    with pytest.raises(ValueError, match=re.escape(f"`{place}` has more than one column called '{key}'.")):
+        function(data)
