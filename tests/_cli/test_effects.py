@@ -130,6 +130,22 @@ def test_bulk_data(run, screen, tmp_path):
     np.testing.assert_array_equal(ad.read_h5ad(tmp_path / "out" / "effects.h5ad").X, expected.X)
 
 
+def test_doses_that_are_combined_are_told(run, screen, tmp_path):
+    cells, words = screen.copy(), dict(zip(SCREEN[::2], SCREEN[1::2], strict=True))
+    is_control = (cells.obs["perturbation"] == "control").to_numpy()
+    cells.obs["dose"] = np.where(is_control, 0.0, np.resize([0.1, 10.0], len(cells)))
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    code, _, err = run("effects", tmp_path / "cells.h5ad", *SCREEN, "--out", tmp_path / "together")
+    assert code == 0 and "warning: `adata.obs['dose']` differs between rows of 27 of 27 pairs" in err
+    exec(re.findall("`(names = .*?)`", err)[0], {"adata": cells})
+    option, column = re.findall("on the command line (--[a-z]*) '(.*?)'", err)[0]
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    words = [word for pair in (words | {option: column}).items() for word in pair]
+    code, _, err = run("effects", tmp_path / "cells.h5ad", *words, "--min-cells", 5, "--out", tmp_path / "apart")
+    assert code == 0 and "differs between rows" not in err
+    assert len(pd.read_csv(tmp_path / "apart" / "effects.csv")) == 54
+
+
 def _logarithms(adata):
     sc.pp.normalize_total(adata)
     sc.pp.log1p(adata)

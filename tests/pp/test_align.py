@@ -251,6 +251,20 @@ def test_columns_of_two_kinds_are_left_as_they_are():
         assert (adata.obs[["weight", "class"]].notna().sum() == len(tables[context])).all()
 
 
+def test_arrays_in_a_column_describe_treatments_too():
+    """As in a table that was read from Parquet."""
+    whole = kx.datasets.drug_response(n_treatments=12, n_contexts=3, n_genes=8, random_state=0)
+    targets = pd.Series([np.array(["A", "B"][: 1 + i % 2]) for i in range(12)], whole.obs_names)
+    parts = {}
+    for number, (context, adata) in enumerate(whole.mod.items()):
+        parts[context] = ad.AnnData(adata.X, pd.DataFrame({"targets": targets.map(np.copy)}))[
+            np.arange(12) != number
+        ].copy()
+    found = kx.pp.align(mudata.MuData(parts, axis=-1), copy=True)
+    for adata in found.mod.values():
+        assert adata.obs["targets"].equals(targets[adata.obs_names])
+
+
 def test_an_order_of_categories_is_kept():
     tables, phases = described(), pd.CategoricalDtype(["I", "II", "III"], ordered=True)
     for table in tables.values():

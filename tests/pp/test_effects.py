@@ -1,4 +1,5 @@
 import re
+import warnings
 from pathlib import Path
 
 import anndata as ad
@@ -9,6 +10,7 @@ import scanpy as sc
 from scipy import sparse
 
 import kronax as kx
+from kronax._data import pseudobulk
 from kronax.solvers.effects import contrasts
 
 KEYS = {"treatment_key": "perturbation", "control": "control", "context_key": "cell_line", "replicate_key": "plate"}
@@ -84,7 +86,7 @@ def test_scaling_cells_of_a_sample_together_changes_nothing_but_depth(screen):
     assert np.corrcoef(before.X.ravel(), after.X.ravel())[0, 1] > 0.99
 
 
-@pytest.mark.parametrize("kind", ["dense", "csc", "layer", "int", "view", "dask", "backed"])
+@pytest.mark.parametrize("kind", ["dense", "csc", "layer", "int", "half", "long", "view", "dask", "backed"])
 def test_every_kind_of_matrix(screen, kind, tmp_path):
     wanted = kx.pp.effects(screen, **KEYS).X
     adata, more = screen.copy(), {}
@@ -94,6 +96,8 @@ def test_every_kind_of_matrix(screen, kind, tmp_path):
         adata.X = adata.X.tocsc()
     elif kind == "int":
         adata.X = adata.X.astype(np.int32)
+    elif kind in ("half", "long"):
+        adata.X = adata.X.toarray().astype(np.float16 if kind == "half" else np.longdouble)
     elif kind == "layer":
         adata.layers["counts"], adata.X, more = adata.X.copy(), sparse.csr_matrix(adata.shape), {"layer": "counts"}
     elif kind == "view":
@@ -392,6 +396,165 @@ def test_controls_may_be_numbers(screen):
     control = int(adata.obs["perturbation"][(screen.obs["perturbation"] == "control").to_numpy()].iloc[0])
     found = kx.pp.effects(adata, **{**KEYS, "control": control})
     np.testing.assert_allclose(np.sort(found.X.ravel()), np.sort(kx.pp.effects(screen, **KEYS).X.ravel()))
+
+
+def told_of_combined(adata, **more) -> list[str]:
+    """What is told of doses, times and tissues."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        kx.pp.effects(adata, **KEYS | more, method="log_fold_change")
+    told = [w for w in caught if "differs between rows" in str(w.message)]
+    assert {w.filename for w in told} <= {__file__}
+    return [str(w.message) for w in told]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "of_controls", "key"),
+    [
+        ("dose", [0.1, 10.0], [0.0], "treatment_key"),
+        ("dose", [0.1, 10.0], [np.nan], "treatment_key"),
+        ("time_h", [6, 24], [6, 24], "context_key"),  # every time has its controls
+        ("tissue", ["lung", "liver"], ["lung", "liver"], "context_key"),
+    ],
+)
+def test_doses_and_times_that_are_combined_are_told(screen, name, values, of_controls, key):
+    adata = screen.copy()
+    is_control = (adata.obs["perturbation"] == "control").to_numpy()
+    adata.obs[name] = np.where(is_control, np.resize(of_controls, len(adata)), np.resize(values, len(adata)))
+    adata.obs["perturbation"] = adata.obs["perturbation"].cat.add_categories("unused")
+    adata.obs.loc[adata.obs_names[:2], ["perturbation", "cell_line"]] = np.nan
+    (text,) = told_of_combined(adata)
+    shown = ", ".join(sorted(map(str, values)))
+    assert (
+        f"`adata.obs['{name}']` differs between rows of 24 of 24 pairs of a treatment and a context (in one: " in text
+    )
+    assert sorted(re.findall(r"in one: (.*?)\)", text)[0].split(", ")) == shown.split(", ")
+    (code,), (new,) = re.findall("`(names = .*?)`", text), re.findall(f"then {key}='(.*?)'", text)
+    assert f"on the command line --{key.removesuffix('_key')} '{new}'" in text
+    exec(code, {"adata": adata})
+    assert told_of_combined(adata, **{key: new, "min_cells": 5}) == []
+    found = kx.pp.effects(adata, **KEYS | {key: new}, min_cells=5, method="log_fold_change")
+    parts = {f"{found_name}_{value}" for found_name in screen.obs[KEYS[key]].unique() for value in values}
+    assert set(found.obs[new]) == {part for part in parts if not part.startswith("control")} and found.n_obs == 48
+
+
+def test_what_does_not_differ_within_an_effect_is_not_told(screen):
+    adata = screen.copy()
+    adata.obs["dose"] = np.where(adata.obs["perturbation"] == "control", 0.0, adata.obs["perturbation"].cat.codes)
+    adata.obs["time"] = np.where(adata.obs["perturbation"] == "control", np.arange(len(adata)) % 2, 1)
+    adata.obs["pseudotime"] = np.arange(len(adata)) / len(adata)
+    adata.obs["doses"] = [[1.0], *[[10.0]] * (len(adata) - 1)]
+    assert told_of_combined(adata) == []
+    adata.obs["plate_day"] = adata.obs["plate"]
+    assert told_of_combined(adata, replicate_key="plate_day") == []
+
+
+def completed_profiles(*, single: bool = False) -> ad.AnnData:
+    """Profiles of four lines, some of them or some of their values predicted; the control was measured in all lines."""
+    mdata = kx.datasets.drug_response(n_treatments=20, n_contexts=4, n_genes=10, random_state=0)
+    control = mdata.obs_names[0]
+    for line in mdata.mod:
+        mdata[line].X[mdata[line].obs_names == control] = np.linspace(-1, 1, 10)
+        if single:
+            mdata[line].X[np.flatnonzero(mdata[line].obs["measured"])[-1], 3] = np.nan
+    kx.tl.complete_tensor(mdata, method="mean_2d")
+    profiles = kx.get.profiles(mdata)
+    profiles.uns["control"] = control
+    return profiles
+
+
+def effects_of_profiles(profiles, **more):
+    keys = {"treatment_key": "treatment", "context_key": "context", "control": profiles.uns["control"]}
+    return kx.pp.effects(profiles, **keys, rows="replicates", log=False, method="log_fold_change", **more)
+
+
+@pytest.mark.parametrize("kind", ["column", "words", "layer", "missing"])
+def test_predictions_are_left_out(kind):
+    profiles = completed_profiles()
+    measured = profiles.obs["measured"].to_numpy()
+    wanted = effects_of_profiles(profiles[measured].copy())
+    if kind == "words":
+        profiles.obs["measured"] = np.where(measured, "yes", "no")
+    elif kind == "layer":
+        profiles.layers["new"] = profiles.X.copy()
+        profiles.layers["new_measured"] = np.broadcast_to(measured[:, None], profiles.shape).copy()
+        del profiles.obs["measured"]
+    elif kind == "missing":
+        profiles.X[~measured] = np.nan
+    n = int((~measured).sum())
+    with pytest.warns(
+        UserWarning, match=f"{n} of {len(profiles)} rows are predictions or missing .*delete that"
+    ) as told:
+        found = effects_of_profiles(profiles, layer="new" if kind == "layer" else None)
+    assert [w.filename for w in told if "predictions" in str(w.message)] == [__file__]
+    np.testing.assert_array_equal(found.X, wanted.X)
+    pd.testing.assert_frame_equal(found.obs, wanted.obs)
+
+
+def test_single_predictions_are_refused_before_the_work(monkeypatch):
+    profiles = completed_profiles(single=True)
+    monkeypatch.setattr(pseudobulk, "sums", None)
+    with pytest.raises(ValueError, match="`adata.X` has 4 predicted values in rows that were measured otherwise"):
+        effects_of_profiles(profiles)
+    monkeypatch.undo()
+    measured = profiles.layers["measured"]
+    whole = profiles[measured.all(axis=1) | ~measured.any(axis=1)].copy()
+    with pytest.warns(UserWarning, match="rows are predictions or missing .*delete that pair"):
+        effects_of_profiles(whole)
+    del profiles.layers["measured"]
+    with pytest.warns(UserWarning, match="delete that column"):
+        effects_of_profiles(profiles)
+
+
+def test_effects_have_names_of_their_own(screen):
+    adata = screen.copy()
+    drugs = {"drug1": "a", "drug2": "a|b"}
+    adata.obs["perturbation"] = [drugs.get(name, name) for name in adata.obs["perturbation"]]
+    adata.obs["cell_line"] = ["b|x" if line == "line1" else "x" for line in adata.obs["cell_line"]]
+    found, wanted = (kx.pp.effects(data, **KEYS, method="log_fold_change") for data in (adata, screen))
+    assert found.obs_names.is_unique and {"a|b|x", "a|b|x-1"} < set(found.obs_names)
+    for drug, line, before in (("a", "b|x", "drug1|line1"), ("a|b", "x", "drug2|line2")):
+        here = (found.obs["perturbation"] == drug) & (found.obs["cell_line"] == line)
+        np.testing.assert_allclose(found[here.to_numpy()].X, wanted[before].X)
+
+
+@pytest.mark.parametrize("argument", ["treatment_key", "context_key"])
+@pytest.mark.parametrize("name", ["n_cells", "n_replicates", "effect_size", "acd", "p_value"])
+def test_a_column_called_like_a_result_is_refused_before_the_work(screen, argument, name, monkeypatch):
+    adata = screen.copy()
+    adata.obs[name] = adata.obs[KEYS[argument]]
+    monkeypatch.setattr(pseudobulk, "sums", None)
+    with pytest.raises(ValueError, match=f"`{argument}` names the column '{name}'") as refusal:
+        kx.pp.effects(adata, **{**KEYS, argument: name})
+    monkeypatch.undo()
+    (code,) = re.findall("`(adata.obs = .*)`", str(refusal.value))
+    exec(code, {"adata": adata})
+    found = kx.pp.effects(adata, **{**KEYS, argument: f"{name}_before"}, method="log_fold_change")
+    assert list(found.obs_names) == list(kx.pp.effects(screen, **KEYS, method="log_fold_change").obs_names)
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "words"),
+    [
+        (lambda name: 1 if name == "drug1" else "1" if name == "drug2" else name, ValueError, r"written alike \(1\)"),
+        (lambda name: [name], TypeError, "must hold names, found list"),
+    ],
+)
+@pytest.mark.parametrize("key", ["treatment_key", "context_key", "replicate_key"])
+def test_values_without_names_of_their_own(screen, key, values, error, words):
+    """As in kx.pp.tensor."""
+    adata = screen.copy()
+    adata.obs[KEYS[key]] = pd.Series([values(n) for n in adata.obs["perturbation"]], adata.obs_names, dtype=object)
+    with pytest.raises(error, match=words):
+        kx.pp.effects(adata, **KEYS)
+
+
+def test_the_order_of_categories_changes_nothing(screen):
+    adata = screen.copy()
+    adata.obs["perturbation"] = adata.obs["perturbation"].cat.reorder_categories(
+        adata.obs["perturbation"].cat.categories[::-1]
+    )
+    pd.testing.assert_frame_equal(kx.pp.effects(adata, **KEYS).obs, kx.pp.effects(screen, **KEYS).obs)
 
 
 def test_a_key_is_one_column(screen):

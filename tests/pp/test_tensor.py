@@ -209,7 +209,7 @@ def twice(adata):
         (slash, {}, ValueError, "cannot be saved in a file: 'b_c/1'"),
         (slash, {}, ValueError, "Run `adata.obs['line'] = adata.obs['line'].str.replace('/', '_')`."),
         (infinite, {}, ValueError, "1 infinite values"),
-        (same_name, {}, ValueError, "same name as text"),
+        (same_name, {}, ValueError, "written alike"),
         (twice, {}, ValueError, "1 repeated genes (var_names): g"),
     ],
 )
@@ -250,7 +250,7 @@ def test_several_columns_make_a_key(tmp_path):
     long.obs.loc["0", "dose"] = np.nan
     assert list(kx.pp.tensor(long, obs_key=["drug", "dose"], context_key="line")["x"].obs_names) == ["a_0.5"]
     same = of(["a_b", "a", "a"], ["x", "x", "y"], -np.eye(3), dose=["c", "b_c", "b_c"])
-    with pytest.raises(ValueError, match="have the same name as text: a_b_c"):
+    with pytest.raises(ValueError, match=r"written alike \(a_b_c\)"):
         kx.pp.tensor(same, obs_key=["drug", "dose"], context_key="line")
 
 
@@ -289,6 +289,27 @@ def test_doses_and_times_that_are_averaged_are_told(name):
     assert sum(adata.n_obs for adata in mdata.mod.values()) == 4
     long.obs[name] = [1, 1, 10, 10]
     assert told(long) == []
+
+
+@pytest.mark.parametrize("kind", [list, np.array, set])
+@pytest.mark.parametrize("name", ["targets", "doses"])
+def test_columns_of_lists_do_not_matter(name, kind, caplog):
+    long = of(list("aabb"), list("xxxy"), -np.eye(4), plate=list("pqpp"))
+    with caplog.at_level("INFO"):
+        plain = kx.pp.tensor(long, obs_key="drug", context_key="line")
+        long.obs[name] = [kind(["A"]), kind(["B"]), kind(["A"]), kind(["A"])]
+        found = kx.pp.tensor(long, obs_key="drug", context_key="line")
+    assert told(long) == [] and name not in caplog.text
+    for context, adata in found.mod.items():
+        pd.testing.assert_frame_equal(adata.to_df(), plain[context].to_df())
+    with pytest.raises(
+        TypeError, match=f"`adata.obs\\['{name}'\\]` must hold names, found {kind([]).__class__.__name__}"
+    ):
+        kx.pp.tensor(long, obs_key=name, context_key="line")
+
+
+def test_times_on_a_trajectory_are_no_design():
+    assert told(of(list("aabb"), list("xxxy"), -np.eye(4), latent_time=[0.1, 0.2, 0.3, 0.4])) == []
 
 
 @pytest.mark.parametrize(

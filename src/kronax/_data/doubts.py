@@ -1,10 +1,11 @@
 """Warnings of doubtful values and names in a tensor that can still be used, each with the remedy."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import infer_dtype, is_hashable
 from scipy import sparse
 
 from kronax._data.tensor import Tensor
@@ -33,7 +34,10 @@ _BESIDE_CONTROL = (
 _NAMELESS = ("", "nan", "none", "na", "n/a", "<na>", "nat", "null")
 _OF_LEVELS = 0.5  # of the variance between genes' means; of levels it is .7 to .99, of responses a few hundredths
 _ENOUGH = 50  # values: with fewer, a context may lack negative ones by chance
-_DESIGN = re.compile(r"dose|dosage|conc|time|hour|duration|(^|_)(days?|hrs?|h|um|nm|mm|mins?)(_|$)", re.IGNORECASE)
+_DESIGN = re.compile(
+    r"dose|dosage|conc|(?<!pseudo)(?<!pseudo_)(?<!latent_)time|hour|duration|(^|_)(days?|hrs?|h|um|nm|mm|mins?)(_|$)",
+    re.IGNORECASE,
+)
 _PLACE = re.compile(r"cell_?(line|type)|tissue|organ", re.IGNORECASE)
 _DIFFERENCES = "`mdata = mudata.MuData({{c: anndata.AnnData(a.X - {level}, obs=a.obs, var=a.var){rest} for c, a in mdata.mod.items()}}, axis=-1)`"
 
@@ -183,20 +187,43 @@ def of_averaged(
     table: pd.DataFrame, pair: np.ndarray, obs_key: list[str], context_key: list[str], aggregate: str
 ) -> None:
     """Warn of doses, times and tissues that vary between rows of one treatment and context; log what else does."""
-    groups = table.groupby(pair, sort=False)
-    varying = [key for key in table if table[key].notna().any() and (groups[key].nunique() > 1).any()]
-    design = [key for key in varying if _DESIGN.search(str(key)) or _PLACE.search(str(key))]
-    for key in design:
-        first = groups[key].nunique().idxmax()
-        values = checks.listed([str(value) for value in table[key][pair == first].dropna().unique()])
-        n = int((groups[key].nunique() > 1).sum())
-        by = ([*obs_key, key], context_key) if _DESIGN.search(str(key)) else (obs_key, [*context_key, key])
+
+    def apart(key: str, of_context: bool) -> str:
+        by = (obs_key, [*context_key, key]) if of_context else ([*obs_key, key], context_key)
         by_treatment, by_context = (columns[0] if len(columns) == 1 else columns for columns in by)
-        warn(
-            f"`adata.obs[{key!r}]` differs between rows of {n:,} of {groups.ngroups:,} pairs of a treatment and a context (in one: "
-            f"{values}), which are combined by {aggregate}. To keep them apart: kx.pp.tensor(adata, "
-            f"obs_key={by_treatment!r}, context_key={by_context!r}); or choose one of them first."
-        )
-    others = [str(key) for key in varying if key not in design and 2 * table[key].nunique() < len(table)]
-    if others:
-        logger.info("tensor: rows that are combined by %s differ in %s", aggregate, checks.listed(others))
+        return f"kx.pp.tensor(adata, obs_key={by_treatment!r}, context_key={by_context!r})"
+
+    told = of_combined(table, pair, f"combined by {aggregate}", apart)
+    others = [key for key in table if key not in told and _is_plain(table[key])]
+    few = [key for key in others if 2 * table[key].nunique() < len(table)]
+    if varying := [str(key) for key in few if (_n_values(table[key], pair) > 1).any()]:
+        logger.info("tensor: rows that are combined by %s differ in %s", aggregate, checks.listed(varying))
+
+
+def of_combined(table: pd.DataFrame, pair: np.ndarray, how: str, apart: Callable[[str, bool], str]) -> list[str]:
+    """Warn of doses, times and tissues that vary between rows of one treatment and context, and return their columns.
+
+    ``apart`` writes how to keep a column's values apart; it is told whether they are places, which belong to the context.
+    """
+    named = [key for key in table if _DESIGN.search(str(key)) or _PLACE.search(str(key))]
+    told = []
+    for key in filter(lambda key: _is_plain(table[key]), named):
+        n_values = _n_values(table[key], pair)
+        if n := int((n_values > 1).sum()):
+            told.append(key)
+            values = checks.listed([str(value) for value in table[key][pair == n_values.idxmax()].dropna().unique()])
+            warn(
+                f"`adata.obs[{key!r}]` differs between rows of {n:,} of {len(n_values):,} pairs of a treatment and a context (in one: "
+                f"{values}), which are {how}. To keep them apart: {apart(key, not _DESIGN.search(str(key)))}; or choose one of them first."
+            )
+    return told
+
+
+def _n_values(column: pd.Series, pair: np.ndarray) -> pd.Series:
+    """Count the different values of a column for every pair."""
+    return column.groupby(pair, sort=False).nunique()
+
+
+def _is_plain(column: pd.Series) -> bool:
+    """Return whether a column holds values that can be told apart: no lists."""
+    return infer_dtype(column) != "mixed" or column.map(is_hashable).all()

@@ -114,6 +114,28 @@ def n_not_told(obs: pd.DataFrame) -> int:
     return int(pd.to_numeric(obs[keys.PREDICTED_VALUES], errors="coerce").sum())
 
 
+def predictions(adata: AnnData, layer: str | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Mark the rows of a long table that are not measured, and the entries of X or a layer, if another layer says which."""
+    of_another = layer is not None and completed(adata)  # then the column is that of the completed layers
+    rows = np.zeros(adata.n_obs, bool) if of_another else predicted_profiles(adata)
+    return rows, predicted(adata, layer)
+
+
+def warn_of_left_out(
+    adata: AnnData, layer: str | None, rows: np.ndarray, entries: np.ndarray | None, kind: str = "predictions"
+) -> None:
+    """Warn of rows that are left out because they were not measured, and of the entries of others."""
+    columns = [f"`adata.obs[{keys.MEASURED!r}]`"] * (keys.MEASURED in adata.obs)
+    columns += [f"`adata.layers[{mark(layer)!r}]`"] * (entries is not None)
+    n_single = 0 if entries is None else int(entries[~rows].sum())
+    more = f", and so are {n_single:,} values of others" if n_single else ""
+    what = "column" if len(columns) == 1 and entries is None else "marker" if len(columns) == 1 else "pair"
+    warn(
+        f"{int(rows.sum()):,} of {adata.n_obs:,} rows are {kind} ({' and '.join(columns)}: False) and are left out{more}. "
+        f"To use them as if they had been measured, delete that {what}."
+    )
+
+
 def predicted_of(mdata: MuData, context: str, layer: str | None) -> np.ndarray | None:
     """Mark the entries of a modality that are predictions, `(n, p)` or `(n, 1)`; None if nothing says so.
 

@@ -122,7 +122,7 @@ def texts(names: Iterable) -> list[str]:
 
 
 def key_in(key: str, mapping: Mapping, name: str, remedy: str = "") -> None:
-    """Require a key in a part of an AnnData object, such as ``adata.layers``."""
+    """Require a key in a part of an AnnData object, such as ``adata.layers``; in a table, one column of that name."""
     if not isinstance(key, str):
         msg = f"A key of `{name}` must be a str, found {checks.type_of(key)}."
         raise TypeError(msg)
@@ -131,6 +131,20 @@ def key_in(key: str, mapping: Mapping, name: str, remedy: str = "") -> None:
         hint = checks.did_you_mean(key, available)
         msg = f"Key {key!r} not found in `{name}`.{hint} Available keys: {available}. {remedy}".rstrip()
         raise KeyError(msg)
+    if isinstance(mapping, pd.DataFrame) and isinstance(mapping[key], pd.DataFrame):
+        unique_columns(mapping, name)
+
+
+def unique_columns(table: pd.DataFrame, where: str) -> None:
+    """Require a name of its own for every column of a table, such as ``adata.obs``."""
+    columns = table.columns
+    if not columns.is_unique:
+        repeated = checks.listed([repr(name) for name in columns[columns.duplicated()].unique()])
+        msg = (
+            f"`{where}` has more than one column called {repeated}. Rename all but one or, to keep the first, run "
+            f"`{where} = {where}.loc[:, ~{where}.columns.duplicated()]`."
+        )
+        raise ValueError(msg)
 
 
 def entry(data: Any, key: str, field: str | None, remedy: str) -> Mapping:

@@ -68,7 +68,7 @@ def _total(found: Any, codes: np.ndarray, n_groups: int, *, chunked: bool) -> Ar
 
 def _of_rows(rows: Any, codes: np.ndarray, n_groups: int) -> Arrays:
     """Sum rows, (G, p), and count values: NaN or infinite ones, negative ones, broken ones, and large ones; rows without group are skipped."""
-    matrix = sparse.csr_array(rows)
+    matrix = sparse.csr_array(rows, dtype=np.float64 if rows.dtype.kind == "f" else rows.dtype)
     if (codes < 0).any():
         matrix, codes = matrix[codes >= 0], codes[codes >= 0]
     values, p = matrix.data, matrix.shape[1]

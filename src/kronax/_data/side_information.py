@@ -130,6 +130,7 @@ def _table(mdata: MuData, key: str, contexts: Sequence[str]) -> pd.DataFrame:
     if not isinstance(table, pd.DataFrame):
         msg = f"`mdata.uns[{key!r}]` must be a pandas.DataFrame with the contexts as index, found {checks.type_of(table)}."
         raise TypeError(msg)
+    objects.unique_columns(table, f"mdata.uns[{key!r}]")
     table = table.set_axis(objects.texts(table.index.to_numpy()))
     if missing := [c for c in contexts if c not in table.index]:
         msg = f"`mdata.uns[{key!r}]` has no rows for the contexts {checks.listed(missing)}; its index: {checks.listed(list(table.index))}."

@@ -156,6 +156,8 @@ def check(mdata: Any) -> tuple[str, ...]:
         require_unique(
             adata.var_names, "genes (var_names)", "Run `.var_names_make_unique()` on it.", f"Modality {context!r}"
         )
+        for axis, table in (("obs", adata.obs), ("var", adata.var)):
+            objects.unique_columns(table, f"mdata[{context!r}].{axis}")
         if 0 in adata.shape:
             msg = f"Modality {context!r} has {adata.n_obs} treatments and {adata.n_vars} genes; remove it."
             raise ValueError(msg)

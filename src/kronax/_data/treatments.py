@@ -49,7 +49,7 @@ def _description(columns: list[pd.Series], treatments: pd.Index) -> Description 
     for column in plain:
         own = column.dropna().astype(object)
         both = own.index.intersection(values.index[values.notna()])
-        if (own[both] != values[both]).any():
+        if not own[both].equals(values[both]):  # arrays, too
             return None
         shared |= len(both) > 0
         values[own.index] = own

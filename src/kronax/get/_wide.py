@@ -47,7 +47,7 @@ def wide(mdata: MuData, *, layer: str | None = keys.COMPLETED) -> AnnData:
         If `mdata` is not a MuData object of numeric AnnData objects in memory.
     ValueError
         If `mdata` is backed; there are fewer than two modalities, or one whose name cannot be saved; a modality is
-        empty or its treatments or genes are not unique; the modalities share no gene; or a value is infinite.
+        empty or its treatments, genes or columns are not unique; the modalities share no gene; or a value is infinite.
 
     References
     ----------

@@ -60,7 +60,7 @@ def align(
         If `mdata` is not a MuData object of AnnData objects, or a name no text.
     ValueError
         If `mdata` is backed or a view; there are fewer than two modalities, or one whose name cannot be saved; or a
-        modality is empty or its treatments or genes are not unique.
+        modality is empty or its treatments, genes or columns are not unique.
 
     References
     ----------

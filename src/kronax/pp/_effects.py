@@ -6,9 +6,13 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from anndata.utils import make_index_unique
 from scipy import sparse
 
-from kronax._data import doubts, objects, pseudobulk
+from kronax._data import doubts, keys, measured, objects, pseudobulk
+from kronax._data.aside import free_name
+from kronax._data.labels import named
+from kronax._data.matrix import place
 from kronax._data.written import without_none
 from kronax._logging import logger, warn
 from kronax.solvers import checks
@@ -46,6 +50,9 @@ def effects(
     All effects of a context contain the noise of its controls with the same sign. Even treatments that do nothing therefore have
     effects that resemble each other, the more so the fewer controls there are, and a completion predicts this resemblance. Contexts
     in which several treatments share fewer than 5 control samples are logged; see :doc:`/tensors`, "What effects share".
+
+    Predictions, as in the result of :func:`kronax.get.profiles`, are left out, with a warning. There are also warnings of doses, times
+    and tissues that differ between rows of one treatment and context, with code that keeps them apart.
 
     Parameters
     ----------
@@ -108,10 +115,11 @@ def effects(
     KeyError
         If there is no such column or layer, or no such control.
     TypeError
-        If the matrix is not numeric and real.
+        If the matrix is not numeric and real, or a column holds values such as lists.
     ValueError
-        If a context has no controls, or too few for the method; if nothing is left; if values are not finite, or are negative or
-        logarithms where counts are needed; or a parameter is out of range.
+        If a context has no controls, or too few for the method; if nothing is left; if values are not finite, are negative or
+        logarithms where counts are needed, or are single predictions among measured ones; if columns are not unique, one of them is
+        called like a column of the result, or different values are written alike; or a parameter is out of range.
 
     See Also
     --------
@@ -132,14 +140,17 @@ def effects(
     >>> mdata = kx.pp.tensor(sure, obs_key="perturbation", context_key="cell_line")
     """
     objects.is_anndata(adata, backed=True)
+    objects.unique_columns(adata.obs, "adata.obs")
     checks.one_of(method, get_args(Method), "method")
     checks.one_of(rows, get_args(Rows), "rows")
     checks.boolean(log, "log")
     checks.integer(min_cells, "min_cells", low=1)
     checks.integer(n_permutations, "n_permutations", low=1)
     checks.integer(random_state, "random_state", low=0)
-    samples = _samples(adata, treatment_key, control, context_key, replicate_key, rows, min_cells)
+    predicted = _predicted(adata, layer)
+    samples = _samples(adata, treatment_key, control, context_key, replicate_key, rows, min_cells, predicted)
     _require_controls(samples, context_key, method, rows)
+    _tell_of_combined(adata.obs, samples, treatment_key, context_key, replicate_key)
     levels = _levels(adata, layer, samples, log=log)
     found = [_of_context(samples, levels, context, method) for context in range(len(samples.contexts))]
     rng = np.random.default_rng(random_state)
@@ -203,6 +214,23 @@ class _Found(NamedTuple):
     size: np.ndarray
 
 
+def _predicted(adata: AnnData, layer: str | None) -> np.ndarray:
+    """Mark the rows that were not measured, with a warning; the others must be measured in every gene."""
+    rows, entries = measured.predictions(adata, layer)
+    if entries is not None:
+        rows |= entries.all(axis=1)
+        if n := int(entries[~rows].sum()):
+            msg = (
+                f"{place(layer)} has {checks.number(n, 'predicted value')} in rows that were measured otherwise "
+                f"(`adata.layers[{measured.mark(layer)!r}]`: False). Leave out the rows or genes that hold them; or, to use them as if "
+                "they had been measured, delete that layer."
+            )
+            raise ValueError(msg)
+    if rows.any():
+        measured.warn_of_left_out(adata, layer, rows, entries, "predictions or missing")
+    return rows
+
+
 def _samples(
     adata: AnnData,
     treatment_key: str,
@@ -211,6 +239,7 @@ def _samples(
     replicate_key: str | None,
     rows: str,
     min_cells: int,
+    predicted: np.ndarray,
 ) -> _Samples:
     """Put rows together to samples."""
     for argument, key in (("treatment_key", treatment_key), ("context_key", context_key)):
@@ -222,6 +251,8 @@ def _samples(
     if len(set(given.values())) < len(given):
         msg = f"{', '.join(f'`{argument}`' for argument in given)} must name different columns, found {list(given.values())}."
         raise ValueError(msg)
+    for argument in ("treatment_key", "context_key"):
+        _require_free(names[argument], argument, adata.obs)
     labels = {argument: _labels(adata, key) for argument, key in given.items()}
     treatment, context = labels["treatment_key"], labels["context_key"]
     controls = [control] if isinstance(control, str | Real) else checks.items(control, "control", "values")
@@ -238,6 +269,7 @@ def _samples(
     if not known.all():
         what = "a treatment, a context or a replicate" if replicate_key else "a treatment or a context"
         logger.info("effects: %d of %d rows without %s are left out", (~known).sum(), len(known), what)
+    known &= ~predicted
     if rows == "replicates":
         number, first = np.where(known, np.cumsum(known) - 1, -1), np.flatnonzero(known)
     else:
@@ -271,12 +303,21 @@ def _in_names(name: str, names: Collection[str]) -> str:
     return name if name in names else name.removesuffix(".0")
 
 
+def _require_free(key: str, argument: str, table: pd.DataFrame) -> None:
+    """Require a name under which nothing else is written."""
+    if key in keys.OF_EFFECTS:
+        msg = (
+            f"`{argument}` names the column {key!r}, and effects have another one of that name. Rename yours, "
+            f"`adata.obs = adata.obs.rename(columns={{{key!r}: {free_name(key, table)!r}}})`."
+        )
+        raise ValueError(msg)
+
+
 def _labels(adata: AnnData, key: str) -> pd.Categorical:
-    """Return a column of obs with the values as text."""
+    """Return a column of obs as categories, sorted: draws are the same whatever their order."""
     objects.key_in(key, adata.obs, "adata.obs")
-    column = adata.obs[key].astype(object)
-    distinct = column.dropna().unique()
-    return pd.Categorical(column.map(dict(zip(distinct, objects.texts(distinct), strict=True))))
+    found = named(adata.obs[key])
+    return found.reorder_categories(sorted(found.categories))
 
 
 def _numbered(table: pd.DataFrame, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -313,6 +354,34 @@ def _require_controls(samples: _Samples, context_key: str, method: str, rows: st
             "use method='log_fold_change'."
         )
         raise ValueError(msg)
+
+
+def _tell_of_combined(
+    table: pd.DataFrame, samples: _Samples, treatment_key: str, context_key: str, replicate_key: str | None
+) -> None:
+    """Warn of doses, times and tissues that vary between the rows of an effect."""
+    of, in_sample = samples.rows, samples.rows >= 0
+    control, treated = in_sample & samples.control[of], in_sample & ~samples.control[of]
+    number = samples.context[of].astype(np.int64) * len(samples.treatments) + samples.treatment[of]
+
+    def apart(column: str, of_context: bool) -> str:
+        has_controls = table[column][treated].isin(table[column][control].unique()).all()
+        if of_context or has_controls:
+            return _joined(context_key, column, "context", "names.isna()")
+        kept = f"names.isna() | names.astype(str).isin({samples.controls!r})"
+        return _joined(treatment_key, column, "treatment", kept)
+
+    others = table.drop(columns=[treatment_key, context_key, replicate_key], errors="ignore")
+    doubts.of_combined(others, np.where(treated, number, np.nan), "combined to one effect", apart)
+
+
+def _joined(key: str, column: str, what: str, kept: str) -> str:
+    """Write how to join a column to that of the treatments or contexts, of which some names are kept."""
+    new = f"{key}_{column}"
+    return (
+        f"`names = adata.obs[{key!r}].astype(object); adata.obs[{new!r}] = names.where({kept}, names.astype(str) + '_' + "
+        f"adata.obs[{column!r}].astype(str))`, then {what}_key={new!r} (on the command line --{what} {new!r})"
+    )
 
 
 def _levels(adata: AnnData, layer: str | None, samples: _Samples, *, log: bool) -> np.ndarray:
@@ -419,6 +488,7 @@ def _assembled(
     """Put the contexts together."""
     context = np.repeat(np.arange(len(found)), [len(part.treatments) for part in found])
     treatment = np.concatenate([part.treatments for part in found])
+    names = [f"{samples.treatments[t]}|{samples.contexts[c]}" for t, c in zip(treatment, context, strict=True)]
     obs = pd.DataFrame(
         {
             treatment_key: pd.Categorical(samples.treatments[treatment]),
@@ -427,7 +497,7 @@ def _assembled(
             "n_replicates": [len(m) for part in found for m in part.members],
             "effect_size": np.concatenate([part.size for part in found]),
         },
-        index=[f"{samples.treatments[t]}|{samples.contexts[c]}" for t, c in zip(treatment, context, strict=True)],
+        index=make_index_unique(pd.Index(names)),  # "a|b" in "c" and "a" in "b|c"
     )
     obs = obs.join(pd.concat(sure, ignore_index=True).set_index(obs.index))
     _tell(samples, obs)

@@ -54,8 +54,8 @@ def from_wide(
     TypeError
         If `adata` is not a numeric AnnData object in memory.
     ValueError
-        If a row has no context or gene, a gene occurs twice in a context, there are fewer than two contexts, or one
-        whose name cannot be saved.
+        If columns are not unique, a row has no context or gene, a gene occurs twice in a context, there are fewer than two
+        contexts, or one whose name cannot be saved.
 
     References
     ----------
@@ -74,6 +74,8 @@ def from_wide(
     made_by = f"of the values and a table of what rows are, with columns {context_key!r} and {gene_key!r}: "
     made_by += "`anndata.AnnData(values, obs=rows, var=treatments)`"
     objects.is_anndata(adata, "an AnnData object, (context × gene) × treatments", made_by)
+    objects.unique_columns(adata.obs, "adata.obs")
+    objects.unique_columns(adata.var, "adata.var")
     for key, argument in ((context_key, "context_key"), (gene_key, "gene_key")):
         checks.text(key, argument, "a column of `adata.obs`")
         objects.key_in(key, adata.obs, "adata.obs")

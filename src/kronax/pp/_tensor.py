@@ -7,7 +7,7 @@ from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
-from kronax._data import doubts, keys, measured, objects
+from kronax._data import doubts, keys, labels, measured, objects
 from kronax._data import tensor as tensors
 from kronax._logging import logger, warn
 from kronax.solvers import checks
@@ -71,10 +71,11 @@ def tensor(
     KeyError
         If there is no such column or layer.
     TypeError
-        If a key is neither a str nor a list of them, or the matrix is not numeric and real, or not in memory.
+        If a key is neither a str nor a list of them, or its column holds values such as lists, or the matrix is not numeric and
+        real, or not in memory.
     ValueError
-        If `adata` is backed, a value is infinite, genes are not unique, a column is named twice, different values have
-        the same name, there are fewer than two contexts, or one whose name cannot be saved.
+        If `adata` is backed, a value is infinite, genes or columns are not unique, a key names a column twice, different values
+        have the same name, there are fewer than two contexts, or one whose name cannot be saved.
 
     References
     ----------
@@ -95,6 +96,8 @@ def tensor(
     b  5.0  6.0
     """
     objects.is_anndata(adata)
+    objects.unique_columns(adata.obs, "adata.obs")
+    objects.unique_columns(adata.var, "adata.var")
     checks.one_of(aggregate, get_args(Aggregate), "aggregate")
     by_treatment, by_context = (_columns(adata, *key) for key in ((obs_key, "obs_key"), (context_key, "context_key")))
     if both := [key for key in by_treatment if key in by_context]:
@@ -164,36 +167,20 @@ def _measured(
     adata: AnnData, layer: str | None, matrix: np.ndarray | sparse.csr_matrix | sparse.csr_array
 ) -> tuple[np.ndarray | sparse.csr_matrix | sparse.csr_array, np.ndarray]:
     """Return the rows that hold measured values, with NaN where one is marked as a prediction, and which rows they are."""
-    entries = measured.predicted(adata, layer)
-    rows = np.zeros(adata.n_obs, bool)
-    if layer is None or not measured.completed(adata):
-        rows = measured.predicted_profiles(adata) & tensors.has_value(matrix)
-    single = np.zeros(adata.n_obs, bool)
+    rows, entries = measured.predictions(adata, layer)
+    rows &= tensors.has_value(matrix)
     if entries is not None:
         matrix = matrix.toarray() if sparse.issparse(matrix) else matrix
         entries &= ~np.isnan(matrix)
-        single = entries.any(axis=1)
         matrix = np.where(entries, np.nan, matrix)
-        rows |= single & np.isnan(matrix).all(axis=1)
-        single &= ~rows
-    told = []
-    if rows.any() or single.any():
-        columns = [f"`adata.obs[{keys.MEASURED!r}]`"] * (keys.MEASURED in adata.obs)
-        columns += [f"`adata.layers[{measured.mark(layer)!r}]`"] * (entries is not None)
-        more = f", and so are {int(entries[~rows].sum()):,} values of others" if single.any() else ""
-        what = "column" if len(columns) == 1 and entries is None else "marker" if len(columns) == 1 else "pair"
-        told.append(
-            f"{int(rows.sum()):,} of {adata.n_obs:,} rows are predictions ({' and '.join(columns)}: False) and are left out{more}. "
-            f"To use them as if they had been measured, delete that {what}."
-        )
-    unknown = measured.n_not_told(adata.obs[~rows]) if layer is None and entries is None else 0
-    if unknown:
-        told.append(
+        rows |= entries.any(axis=1) & np.isnan(matrix).all(axis=1)
+    if rows.any() or entries is not None and entries.any():
+        measured.warn_of_left_out(adata, layer, rows, entries)
+    if layer is None and entries is None and (unknown := measured.n_not_told(adata.obs[~rows])):
+        warn(
             f"Measured rows hold {checks.number(unknown, 'predicted value')} (`adata.obs[{keys.PREDICTED_VALUES!r}]`). Nothing says which, "
             "so they count as measured; the .h5mu file that was written with such a table says it."
         )
-    if told:
-        warn(" ".join(told))
     return matrix[~rows] if rows.any() else matrix, ~rows
 
 
@@ -222,32 +209,17 @@ def _alike(table: pd.DataFrame, first: np.ndarray, group: np.ndarray) -> pd.Data
 
 def _categories(table: pd.DataFrame, columns: list[str]) -> pd.Categorical:
     """Return columns as categories with plain names: those in use, in their order, or sorted; of several, the combinations."""
-    parts = [_of_column(table[key]) for key in columns]
+    parts = [labels.named(table[key]) for key in columns]
     if len(parts) == 1:
         return parts[0]
     codes = np.stack([part.codes for part in parts], axis=1)
     known = (codes >= 0).all(axis=1)
     distinct, number = np.unique(codes[known], axis=0, return_inverse=True)
     names = [_BETWEEN.join(part.categories[code] for part, code in zip(parts, row, strict=True)) for row in distinct]
-    _require_distinct(names, f"`adata.obs[{columns!r}]`")
+    labels.different(names, f"`adata.obs[{columns!r}]`")
     joined = np.full(len(table), -1)
     joined[known] = number.ravel()
     return pd.Categorical.from_codes(joined, names)
-
-
-def _of_column(column: pd.Series) -> pd.Categorical:
-    found = pd.Categorical(column).remove_unused_categories()
-    names = objects.texts(found.categories.to_numpy())  # of its own precision: 0.1, not 0.10000000149011612
-    _require_distinct(names, f"`adata.obs[{column.name!r}]`")
-    return found.rename_categories(names)
-
-
-def _require_distinct(names: list[str], where: str) -> None:
-    """Require different names for different values."""
-    if len(set(names)) < len(names):
-        same = sorted({name for name in names if names.count(name) > 1})
-        msg = f"Different values in {where} have the same name as text: {checks.listed(same)}."
-        raise ValueError(msg)
 
 
 def _aggregated(

@@ -109,6 +109,7 @@ def _incidence(mdata: MuData, column: str, sep: str | None, treatments: pd.Index
     """Mark which labels a treatment has, treatments × labels."""
     tables = [adata.obs for adata in mdata.mod.values() if column in adata.obs]
     if column in mdata.obs:
+        objects.key_in(column, mdata.obs, "mdata.obs")
         tables.append(mdata.obs)
     if not tables:
         available = {key: None for adata in mdata.mod.values() for key in adata.obs}

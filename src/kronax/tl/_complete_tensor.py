@@ -141,7 +141,7 @@ def complete_tensor(
     ValueError
         If an option is out of range; a similarity is not symmetric, not finite, or lacks a context, coordinates lack a value, or
         precisions are not positive; the layer, or X, holds predictions of a completion; `mdata` is backed or a view; there are fewer than two modalities, or one whose
-        name cannot be saved; a modality is empty or its treatments or genes are not unique; the modalities share no
+        name cannot be saved; a modality is empty or its treatments, genes or columns are not unique; the modalities share no
         gene; a value is infinite; everything is missing; or, with a trace norm, nothing was measured of a treatment, a
         context or a gene.
 
