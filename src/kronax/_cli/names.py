@@ -8,7 +8,7 @@ from mudata import MuData
 
 from kronax._cli.terminal import note
 from kronax._data import completion_out, keys
-from kronax._data.aside import Place, set_aside
+from kronax._data.aside import Place, called, set_aside
 from kronax._data.written import of_cells, of_genes, of_modules
 
 GRAPH_RESULTS: dict[str, list[Place]] = {  # by the entry of uns that comes with them
@@ -59,5 +59,5 @@ def _is_record(found: Any, *fields: str) -> bool:
 
 
 def _tell(moved: Mapping[Place, Place]) -> None:
-    for (part, old), (_, new) in moved.items():
-        note(f"kept: {part}[{old!r}] of the file is now {part}[{new!r}]; results have the old name.")
+    for old, new in moved.items():
+        note(f"kept: {called(old)} of the file is now {called(new)}; results have the old name.")

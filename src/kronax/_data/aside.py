@@ -49,11 +49,12 @@ def _rename(data: Any, part: str, old: str, new: str) -> None:
 def tell(moved: Mapping[Place, Place]) -> None:
     """Warn of what was set aside, all of it at once."""
     if moved:
-        new = [f"`{_called(old)}` was your own, and is now `{_called(name)}`" for old, name in moved.items()]
+        new = [f"`{called(old)}` was your own, and is now `{called(name)}`" for old, name in moved.items()]
         names = "that name" if len(new) == 1 else "those names"
         warn(f"{'; '.join(new)}: kronax writes its results under {names}.")
 
 
-def _called(place: Place) -> str:
+def called(place: Place) -> str:
+    """Name a place as code does."""
     part, name = place
     return f"{part}.name = {name!r}" if part.endswith(".index") else f"{part}[{name!r}]"
