@@ -67,8 +67,10 @@ def different(values: Iterable[Any], where: str) -> tuple[str, ...]:
 
 
 def series(column: Any) -> pd.Series:
-    """Return a column of a table, which may be one that is read lazily."""
-    return column if isinstance(column, pd.Series) else pd.Series(column.to_numpy())
+    """Return a list or a column of a table, which may be one that is read lazily."""
+    return (
+        column if isinstance(column, pd.Series) else pd.Series(column.to_numpy() if hasattr(column, "dims") else column)
+    )
 
 
 def texts(column: Any) -> np.ndarray:
