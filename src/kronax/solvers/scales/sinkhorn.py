@@ -55,11 +55,11 @@ def scale(rows: Rows, tol: float, *, progress: bool = False) -> Scaling:
         cols = np.exp(np.clip(log_c, -_LARGEST, _LARGEST))
         (sums,) = rows.sums(col_energies, cols, title=f"scales, pass {n_passes + 1}", progress=progress)
         n_passes += 1
-        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            energies = cols * to_host(sums) / rows.col_counts
-            found, step = float(np.abs(energies - 1.0).max()), -np.log(energies)  # Sinkhorn's
-        too_far = found > residual or not np.isfinite(step).all()
-        if too_far and len(history):  # extrapolated: go on from the best, with the plain step
+        energies = cols * to_host(sums) / rows.col_counts
+        found = float(np.abs(energies - 1.0).max())
+        with np.errstate(divide="ignore"):  # of an extrapolation that is dropped
+            step = -np.log(energies)  # Sinkhorn's
+        if found > residual and len(history):  # extrapolated too far: go on from the best, with the plain step
             log_c, history = best + best_step, _History()
             continue
         best, best_step, residual = log_c, step, found
