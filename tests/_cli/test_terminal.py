@@ -155,6 +155,16 @@ def test_help_in_ascii(stdout_to, words, shown):
     assert shown in stream.buffer.getvalue().decode("ascii")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_a_report_that_cannot_be_written_is_told():
+    code = "from kronax._cli import terminal\nwith terminal.plain(): print('a report')"
+    with open("/dev/full", "w") as full:
+        found = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, check=True, timeout=200
+        )
+    assert found.stderr.decode().splitlines() == ["the report cannot be written: No space left on device"]
+
+
 def test_the_program_in_a_batch_job():
     """No terminal, no home, nothing but ASCII, and a figure backend that is not there."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONIOENCODING": "ascii"}

@@ -84,6 +84,24 @@ def test_what_a_mudata_has_not(multimodal):
         kx.tl.graph_robustness([1])
 
 
+def test_a_graph_of_scanpy_without_names_is_where_scanpy_looks(multimodal):
+    adata = AnnData(obs=multimodal.obs, obsp={"connectivities": multimodal.obsp["g"]})
+    adata.uns["neighbors"] = {"params": {"n_neighbors": 9, "method": "umap"}}
+    assert kx.metrics.assortativity(adata, labels="group", neighbors_key="neighbors") == pytest.approx(1)
+    with pytest.raises(KeyError, match="'precision_key' not found"):
+        kx.pl.precision(adata, groupby="group", neighbors_key="neighbors")
+
+
+def test_the_cells_of_a_modality_are_in_the_object():
+    mdata = kx.datasets.kronecker_sum(60, 40)
+    mdata.X = np.abs(mdata.X)
+    mdata = MuData({"a": mdata})
+    kx.tl.med_magma(mdata)
+    assert not {"p_value_key", "q_value_key", "n_tested_key"} & set(mdata.uns["med_magma"])
+    with pytest.raises(KeyError, match="learnt from a MuData object is in that one: pass it"):
+        kx.get.edges(mdata["a"], "cells")
+
+
 def test_graphs_that_are_there_are_named(multimodal):
     adata = AnnData(obs=multimodal.obs, obsp=dict(multimodal.obsp))
     with pytest.raises(KeyError, match=r"'med_magma' not found in `adata\.uns`.*Run kx\.tl\.med_magma first\."):

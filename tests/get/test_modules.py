@@ -23,7 +23,7 @@ def adata() -> ad.AnnData:
     found.uns["med_magma"] = {"connectivities_key": "c"}
     found.var["gene_module"] = pd.Categorical(["0"] * 10 + ["1"] * 2 + [None])
     found.var["gene_module_stability"] = np.linspace(0, 1, 13)
-    table = pd.DataFrame({"noise": [False, True]}, index=pd.Index(["0", "1"], name="module"))
+    table = pd.DataFrame({"n_genes": [10, 2], "noise": [False, True]}, index=pd.Index(["0", "1"], name="module"))
     found.uns["gene_module"] = {"table": table, "params": {"neighbors_key": "med_magma"}}
     return found
 
@@ -83,6 +83,20 @@ def test_modules_of_others(adata):
     adata.var["mine"] = pd.Series([1, "1"] + [1] * 11, adata.var_names, dtype=object)
     with pytest.raises(ValueError, match=r"`adata.var\['mine'\]` has different values that are written alike \(1\)"):
         kx.get.modules(adata, modules="mine", neighbors_key="med_magma")
+
+
+def test_marks_of_noise_are_those_of_the_modules_that_were_described(adata):
+    """Of some of their genes as well; not of modules that have other names."""
+    assert set(kx.get.modules(adata)["noise"]) == {False, True}
+    some = kx.get.modules(adata[:, 5:].copy()).set_index("module")["noise"]
+    assert not some["0"].any() and some["1"].all()
+    for renamed in ({"0": "M0", "1": "M1"}, {"0": "1", "1": "0"}):
+        other = adata.copy()
+        other.var["gene_module"] = other.var["gene_module"].cat.rename_categories(renamed)
+        with pytest.warns(UserWarning, match="holds other modules than .* rename the rows of the table too"):
+            assert "noise" not in kx.get.modules(other)
+        other.uns["gene_module"]["table"] = other.uns["gene_module"]["table"].rename(renamed)
+        assert set(kx.get.modules(other)["noise"]) == {False, True}
 
 
 def test_a_module_without_an_edge(adata):

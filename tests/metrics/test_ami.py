@@ -69,6 +69,8 @@ def test_what_is_refused(adata):
         kx.metrics.ami_sweep(adata, labels="type", resolutions=[0])
     with pytest.raises(ValueError, match="at least one, found"):
         kx.metrics.ami_sweep(adata, labels="type", resolutions=[])
+    with pytest.raises(TypeError, match=r"`resolutions` must be a list of numbers, found 1"):
+        kx.metrics.ami_sweep(adata, labels="type", resolutions=1)
     with pytest.raises(ValueError, match="no edges"):
         kx.metrics.ami_sweep(np.eye(4), labels=[0, 0, 1, 1])
     with pytest.raises(ValueError, match="`n_seeds` must be an integer"):

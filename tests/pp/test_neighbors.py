@@ -1,5 +1,7 @@
 """kx.pp.neighbors: a graph of any embedding, as scanpy reads it."""
 
+import re
+
 import anndata as ad
 import mudata
 import numpy as np
@@ -121,4 +123,11 @@ def test_refuses(adata, rng):
         kx.pp.neighbors(adata, "X_bad")
     with pytest.raises(ValueError, match="`n_neighbors`"):
         kx.pp.neighbors(adata, "X_med_magma", n_neighbors=N)
+    adata.obsm["X_zero"] = np.zeros((N, 4))
+    for n_there, there in enumerate(
+        ("0 cells of `obsm['X_zero']` have", "1 cell of `obsm['X_zero']` has", "2 cells of")
+    ):
+        adata.obsm["X_zero"][:n_there] = 1.0
+        with pytest.raises(ValueError, match=f"^{re.escape(there)}.* at least 3 are needed"):
+            kx.pp.neighbors(adata, "X_zero", n_neighbors=2)
     assert "embedding" not in adata.uns

@@ -1,13 +1,14 @@
 """Standard output and error as batch jobs have them: ASCII, closed, or a pipe whose reader has gone."""
 
 import codecs
+import errno
 import os
 import signal
 import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, Any, NoReturn
 
 _AGAIN = 0.1  # seconds before a signal that was not heard is sent once more
@@ -57,18 +58,21 @@ class _Lenient:
     def write(self, text: str) -> int:
         try:
             return self._stream.write(text)
-        except OSError:
-            self._fall_silent()
+        except OSError as error:
+            self._fall_silent(error)
             return len(text)
 
     def flush(self) -> None:
         try:
             self._stream.flush()
-        except OSError:
-            self._fall_silent()
+        except OSError as error:
+            self._fall_silent(error)
 
-    def _fall_silent(self) -> None:
-        """Discard what is still in the buffer, and all that follows."""
+    def _fall_silent(self, error: OSError) -> None:
+        """Discard what is still in the buffer, and all that follows; say so, unless nobody is there to read it."""
+        if error.errno != errno.EPIPE and self._stream is sys.__stdout__ and sys.__stderr__ is not None:
+            with suppress(OSError):
+                print(f"the report cannot be written: {error.strerror}", file=sys.__stderr__, flush=True)
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)

@@ -226,7 +226,8 @@ def write(
             | of_batches
         )
     if isinstance(data, MuData):
-        data.uns[names.uns] = common | {
+        of_features = {f"{kind}_key" for kind in (*TESTS, "n_tested", *({"precision"} - set(cells)))}
+        data.uns[names.uns] = {key: value for key, value in common.items() if key not in of_features} | {
             **learnt.status.stored(),
             "strength": np.array(learnt.strength),
             "modalities": np.array(list(learnt.parts), dtype=str),

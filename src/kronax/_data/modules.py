@@ -12,6 +12,7 @@ from kronax._data.edges import known
 from kronax._data.matrix import Counts
 from kronax._data.stored_graph import Graph
 from kronax._data.written import params_of
+from kronax._logging import warn
 from kronax.solvers.rows.block import Block
 
 MOST_GROUPS = 100  # in a figure
@@ -108,17 +109,26 @@ def hubs(graph: Graph, module_of: pd.Categorical, names: np.ndarray, n_hubs: int
 
 def noise_among(adata: AnnData, modules: str, module_of: pd.Categorical) -> set[str]:
     """Name the modules that :func:`kronax.tl.gene_modules` took for noise; none where it did not say."""
-    table = table_of(adata, modules)
-    if table is None:
-        return set()
-    return set(table.index[table["noise"].to_numpy(bool)].astype(str)) & set(module_of.categories)
+    table = table_of(adata, modules, module_of)
+    return set() if table is None else set(table.index[table["noise"]]) & set(module_of.categories)
 
 
-def table_of(adata: AnnData, modules: str) -> pd.DataFrame | None:
-    """Return what :func:`kronax.tl.gene_modules` wrote of each module; None where it wrote nothing."""
+def table_of(adata: AnnData, modules: str, module_of: pd.Categorical) -> pd.DataFrame | None:
+    """Return what :func:`kronax.tl.gene_modules` wrote of each module; None where it wrote nothing, or of others, which is told."""
     entry = adata.uns.get(modules)
     table = entry.get("table") if isinstance(entry, Mapping) else None
-    return table if isinstance(table, pd.DataFrame) and "noise" in table else None
+    if not isinstance(table, pd.DataFrame) or "noise" not in table:
+        return None
+    table = table.set_axis(table.index.astype(str)).astype({"noise": bool})
+    n_genes = module_of.value_counts()  # fewer where some genes were left out
+    described = table.get("n_genes", pd.Series(np.inf, table.index)).reindex(n_genes.index)
+    if not (n_genes <= described).all():
+        warn(
+            f"`adata.var[{modules!r}]` holds other modules than `adata.uns[{modules!r}]['table']`: which of them are noise is not known. "
+            "If they were renamed, rename the rows of the table too; otherwise run kx.tl.gene_modules."
+        )
+        return None
+    return table
 
 
 def gene_names(adata: AnnData, gene_symbols: str | None) -> np.ndarray:

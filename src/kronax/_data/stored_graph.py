@@ -29,8 +29,15 @@ def stored_matrix(data: AnnData | MuData, neighbors_key: str, axis: Axis, what: 
         remedy = f"This graph has no precision; only kx.tl.med_magma and kx.tl.gmgm write one. {remedy}"
     elif what in _SIGNIFICANCE and "connectivities_key" in graph:
         remedy = f"This graph has no {what.replace('_', '-')}s. {_way_to_significance(axis)}"
-    objects.key_in(f"{what}_key", graph, f"{of}.uns[{neighbors_key!r}]", remedy)
-    key = graph[f"{what}_key"]
+    if f"{what}_key" not in graph and axis == "obs" and "params" in graph and what in stored:
+        key = what  # scanpy takes it from there where the entry has no names
+    else:
+        objects.key_in(f"{what}_key", graph, f"{of}.uns[{neighbors_key!r}]", remedy)
+        key = graph[f"{what}_key"]
+    if key not in stored and axis == "obs" and "version" in graph:
+        remedy = (
+            f"A graph of the cells that was learnt from a MuData object is in that one: pass it. Otherwise: {remedy}"
+        )
     objects.key_in(key, stored, name, remedy)
     matrix = sparse.csr_matrix(stored[key], dtype=np.float64, copy=True)
     matrix.eliminate_zeros()

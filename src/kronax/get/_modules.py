@@ -64,7 +64,7 @@ def modules(
     ``rare`` : bool
         Whether these are fewer than `min_cells`.
     ``noise`` : bool
-        Whether the module is taken for noise; if :func:`kronax.tl.gene_modules` found it.
+        Whether the module is taken for noise; if :func:`kronax.tl.gene_modules` found it, and under this name.
     ``source``, ``target`` : str
         The module and the gene once more, and
     ``weight`` : float64
@@ -118,8 +118,8 @@ def modules(
     if (stability := keys.stability(modules)) in adata.var:
         table["stability"] = adata.var[stability].to_numpy()[order]
     table = table.assign(share_of_cells=n_cells[order] / adata.n_obs, rare=n_cells[order] < min_cells)
-    if of.table_of(adata, modules) is not None:
-        table["noise"] = table["module"].isin(of.noise_among(adata, modules, module_of)).to_numpy()
+    if (described := of.table_of(adata, modules, module_of)) is not None:
+        table["noise"] = described["noise"].reindex(table["module"]).to_numpy()
     return table.assign(
         source=module.astype(str).astype(object),
         target=table["gene"],

@@ -77,7 +77,7 @@ def ami_sweep(
     """
     from sklearn.metrics import adjusted_mutual_info_score
 
-    resolutions = [float(resolution) for resolution in resolutions]
+    resolutions = checks.numbers(resolutions, "resolutions")
     if not resolutions or not all(0 < resolution < np.inf for resolution in resolutions):
         msg = f"`resolutions` must hold positive numbers, at least one, found {resolutions}."
         raise ValueError(msg)

@@ -84,7 +84,7 @@ def tail_dependence(
     >>> bool((table["excess"] > 0.05).all())
     True
     """
-    quantiles = [float(q) for q in quantiles]
+    quantiles = checks.numbers(quantiles, "quantiles")
     if not quantiles or not all(0.5 <= q < 1 for q in quantiles):
         msg = f"`quantiles` must hold numbers from 0.5 to less than 1, at least one, found {quantiles}."
         raise ValueError(msg)

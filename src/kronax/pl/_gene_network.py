@@ -74,7 +74,8 @@ def gene_network(
         Seed of the layout.
     ax
         Axes to draw into; if None, a figure is made whose size fits. As many hubs are drawn as the axes have room
-        for. Give their figure ``layout="constrained"``.
+        for. Give their figure ``layout="constrained"``, and draw the other panels first: what needs more room later makes
+        these axes smaller, and names lie on one another.
     save
         File to write, in a folder that is made if need be; its ending chooses the format.
     show

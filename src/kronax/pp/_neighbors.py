@@ -108,13 +108,11 @@ def neighbors(
         )
         raise ValueError(msg)
     cells = np.flatnonzero((embedding != 0).any(axis=1))
-    checks.integer(
-        n_neighbors,
-        "n_neighbors",
-        low=FEWEST_NEIGHBORS,
-        high=max(FEWEST_NEIGHBORS, len(cells) - 1),
-        why=f" ({len(cells)} cells have coordinates other than 0)",
-    )
+    there = f"{checks.number(len(cells), 'cell')} of `obsm[{use_rep!r}]` {'has' if len(cells) == 1 else 'have'} coordinates other than 0"
+    if len(cells) <= FEWEST_NEIGHBORS:
+        msg = f"{there}; at least {FEWEST_NEIGHBORS + 1} are needed for {FEWEST_NEIGHBORS} neighbours of each."
+        raise ValueError(msg)
+    checks.integer(n_neighbors, "n_neighbors", low=FEWEST_NEIGHBORS, high=len(cells) - 1, why=f" ({there})")
     progress = shows_progress()
     with device.computing():
         search = neighbours.search(recall, transformer, random_state, progress=progress)

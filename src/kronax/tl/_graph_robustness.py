@@ -140,7 +140,7 @@ def graph_robustness(
     if key_added == neighbors_key:
         msg = f"`key_added` must differ from `neighbors_key`, {neighbors_key!r}, whose entry in `{objects.called(data)}.uns` would be lost."
         raise ValueError(msg)
-    shares = np.array([float(share) for share in shares])
+    shares = np.array(checks.numbers(shares, "shares"))
     if len(shares) < 2 or not (np.diff(shares) > 0).all() or shares[0] < 0 or not shares[-1] < 1:
         msg = f"`shares` must ascend from at least 0 to less than 1, two of them or more, found {shares.tolist()}."
         raise ValueError(msg)
