@@ -226,7 +226,7 @@ def write(
             | of_batches
         )
     if isinstance(data, MuData):
-        of_features = {f"{kind}_key" for kind in (*TESTS, "n_tested", *({"precision"} - set(cells)))}
+        of_features = {f"{kind}_key" for kind in (*TESTS, "n_tested")}
         data.uns[names.uns] = {key: value for key, value in common.items() if key not in of_features} | {
             **learnt.status.stored(),
             "strength": np.array(learnt.strength),
