@@ -1,5 +1,8 @@
 """What ``python -m kronax complete`` starts from, besides an .h5mu file: profiles, counts of cells, tables."""
 
+import contextlib
+import re
+
 import anndata as ad
 import mudata
 import numpy as np
@@ -85,6 +88,24 @@ def test_table_of_profiles(run, measured, expected, tmp_path, caplog, name, sepa
     assert "6 columns with numbers are genes (gene0 to gene5); of the others: treatment, context" in caplog.text
     found = read(tmp_path / "out", "profiles.csv")[list(expected.var_names)]
     np.testing.assert_allclose(found.loc[rows_of(expected)].to_numpy(), expected.X, rtol=1e-4, atol=1e-5)
+
+
+def test_a_row_for_every_gene_is_refused_with_what_to_do(run, tmp_path):
+    """Values of different genes would be averaged."""
+    table = pd.DataFrame([(f"0{t}", c, g, t + 0.5 * g) for t in range(4) for c in "ab" for g in range(3)])
+    table = table.set_axis(["drug", "line", "gene", "value"], axis=1).astype({"gene": str})
+    table["gene"] = "g" + table["gene"]
+    table.to_csv(tmp_path / "long.csv", index=False)
+    words = ("--treatment", "drug", "--context", "line", "--method", "mean_1d", "--folds", 0)
+    code, _, err = run("complete", tmp_path / "long.csv", *words, "--out", tmp_path / "out")
+    assert code == 2 and "has a row for every gene of a profile, with its value in column 'value'" in err
+    (remedy,) = re.findall("`(pd.*)`", err)
+    with contextlib.chdir(tmp_path):
+        exec(remedy, {"pd": pd})
+    assert pd.read_csv(tmp_path / "profiles.csv", dtype={"drug": str}).shape == (8, 5)
+    code, _, err = run("complete", tmp_path / "profiles.csv", *words, "--out", tmp_path / "out")
+    assert code == 0 and not err.count("error")
+    assert len(pd.read_csv(tmp_path / "out" / "profiles.csv")) == 8
 
 
 def test_columns_that_are_no_genes(run, measured, tmp_path):
@@ -382,6 +403,7 @@ def test_report_on_held_out_profiles(run, tmp_path):
         (0.5, 0.4, "cp predicts better than means do, by 0.100."),
         (0.3, 0.4, "mean_1d predicts better here, by 0.100: use --method mean_1d"),
         (0.4, 0.401, "cp predicts no better than mean_1d"),
+        (-0.001, -0.048, "cp predicts nothing here"),
         (np.nan, 0.4, "Nothing can be said"),
         (0.4, np.nan, "Nothing can be said"),
     ],

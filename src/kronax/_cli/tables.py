@@ -52,18 +52,27 @@ def _form(path: Path) -> tuple[list[str], dict[str, Any]]:
     """Return the names of columns, empty where there is none, and what stands between columns and before decimals."""
     with _opened(path) as file:
         lines = (line for line in file if line.strip())
-        start = next(lines, "")
-        separator = max(",;\t", key=start.count)
-        rows = csv.reader(itertools.chain([start], lines), delimiter=separator)
+        start, second = next(lines, ""), next(lines, "")
+        separator = _separator(start, second)
+        rows = csv.reader(itertools.chain([start, second], lines), delimiter=separator)
         header, first = next(rows, []), next(rows, [])
         if len(first) > len(header) + 1:
             msg = f"the first row has {len(header)} names, the second {len(first)} entries"
             raise ValueError(msg)
         if len(first) == len(header) + 1:
-            ends_with_separator = all(not row[-1] for row in itertools.chain([first], rows))
+            full = (row for row in itertools.chain([first], rows) if len(row) == len(first))
+            ends_with_separator = all(not row[-1] for row in full)
             header = [*header, ""] if ends_with_separator else ["", *header]  # the latter as R writes row names
     commas = separator == ";" and any(_DECIMAL_COMMA.fullmatch(entry) for entry in first[1:])  # as spreadsheets write
     return header, {"sep": separator, "decimal": "," if commas else "."}
+
+
+def _separator(first: str, second: str) -> str:
+    """Return what stands between columns; the last two where nothing else does, a blank as R writes by default."""
+    for line, signs in ((first, ",;\t"), (second, ",;\t"), (first, "|"), (first, " ")):
+        if (sign := max(signs, key=line.count)) in line:
+            return sign
+    return ","
 
 
 def _opened(path: Path) -> IO[str]:

@@ -182,6 +182,14 @@ def _profiles(table: pd.DataFrame, args: argparse.Namespace) -> AnnData:
     named = _of_names(args) | set(args.not_genes)
     about = [name for name in table if name in named or name in _OURS or not _is_number(table[name])]
     genes = [name for name in table if name not in about]
+    if _GENE in about and len(genes) == 1:
+        pair = [args.treatment or _TREATMENT, args.context or _CONTEXT]
+        msg = (
+            f"{args.file} has a row for every gene of a profile, with its value in column {genes[0]!r}; rows must be profiles, and columns "
+            f"genes. With pandas: `pd.read_csv({args.file.name!r}, dtype=dict.fromkeys({pair!r}, str)).pivot(index={pair!r}, columns={_GENE!r}, "
+            f"values={genes[0]!r}).reset_index().to_csv('profiles.csv', index=False)`."
+        )
+        raise InputError(msg)
     texts = [name for name in about if name not in named and name not in _OURS]
     if not genes:
         raise InputError(_no_genes(table, texts, args.file))

@@ -42,6 +42,8 @@ def _verdict(correlation: pd.Series, method: str) -> str:
     others = correlation.drop(method).dropna()
     if not len(others) or np.isnan(correlation[method]):
         return "Nothing can be said: a prediction that does not vary has no correlation."
+    if correlation[method] < _SAME:
+        return f"{method} predicts nothing here: held-out values do not go with what is predicted for them."
     best = others.idxmax()
     gain = correlation[method] - others[best]
     if gain > _SAME:

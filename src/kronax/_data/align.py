@@ -70,6 +70,7 @@ def other_meanings(parts: Iterable[AnnData], *markers: Place) -> list[Place]:
     """Name the markers of what was measured that mean something else in some modality."""
     found = [(part, key, getattr(adata, part)) for adata in parts for part, key in markers]
     other = {(part, key) for part, key, content in found if key in content and flags(content[key]) is None}
+    other |= {(part, key) for part, key, content in found if part == "obs" and content.index.name == key}
     return [place for place in markers if place in other]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import infer_dtype, is_hashable
+from pandas.api.types import infer_dtype, is_float_dtype, is_hashable
 from scipy import sparse
 
 from kronax._data.tensor import Tensor
@@ -35,7 +35,8 @@ _NAMELESS = ("", "nan", "none", "na", "n/a", "<na>", "nat", "null")
 _OF_LEVELS = 0.5  # of the variance between genes' means; of levels it is .7 to .99, of responses a few hundredths
 _ENOUGH = 50  # values: with fewer, a context may lack negative ones by chance
 _DESIGN = re.compile(
-    r"dose|dosage|conc|(?<!pseudo)(?<!pseudo_)(?<!latent_)time|hour|duration|(^|_)(days?|hrs?|h|um|nm|mm|mins?)(_|$)",
+    r"dose|dosage|conc(entration)?(s?$|_|\d)|(?<!pseudo)(?<!pseudo[_-])(?<!latent_)(?<!life)(?<!sen)time(?!stamp)|hour|duration|"
+    r"(^|_)(days?|hrs?|h|um|nm|mm|mins?)(_|$)",
     re.IGNORECASE,
 )
 _PLACE = re.compile(r"cell_?(line|type)|tissue|organ", re.IGNORECASE)
@@ -205,7 +206,9 @@ def of_combined(table: pd.DataFrame, pair: np.ndarray, how: str, apart: Callable
 
     ``apart`` writes how to keep a column's values apart; it is told whether they are places, which belong to the context.
     """
-    named = [key for key in table if _DESIGN.search(str(key)) or _PLACE.search(str(key))]
+    named = [
+        key for key in table if _DESIGN.search(str(key)) or _PLACE.search(str(key)) and not is_float_dtype(table[key])
+    ]
     told = []
     for key in filter(lambda key: _is_plain(table[key]), named):
         n_values = _n_values(table[key], pair)

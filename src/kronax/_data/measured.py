@@ -18,7 +18,7 @@ from kronax._data import keys
 from kronax._logging import warn
 from kronax.solvers import checks
 
-_ROUNDED = 0.01  # standard deviations by which a prediction that was rounded may differ
+_ROUNDED = 0.01  # of its profile's root mean square, by which a prediction that was rounded may differ
 _FEW = 3  # values of a profile that may agree by chance: then only equal ones are copies
 _TRUE, _FALSE = ("true", "yes", "1", "1.0"), ("false", "no", "0", "0.0")  # as files bring them
 
@@ -162,14 +162,12 @@ def require_measured(mdata: MuData, layer: str | None, matrices: Mapping[str, An
     n_rows = (
         0 if layer is not None or n else sum(_n_marked(mdata, context, found) for context, found in matrices.items())
     )
-    parts = mdata.mod.values()
-    ours = all(keys.CONFIDENCE in adata.obs for adata in parts) and not any(completed(adata) for adata in parts)
-    if n_rows and not ours:
+    if n_rows and not all(keys.CONFIDENCE in adata.obs for adata in mdata.mod.values()):
         warn(
             f"{n_rows:,} values of `X` are in profiles of which `obs[{keys.MEASURED!r}]` is False. They count as measured. If they "
             "are predictions, set them to NaN first."
         )
-        n_rows = 0  # the column may be the user's own, or the profiles measured since
+        n_rows = 0  # the column may be the user's own
     if n + n_rows:
         where = "`X`" if layer is None else f"`layers[{layer!r}]`"
         msg = (
@@ -189,9 +187,9 @@ def _marked(mdata: MuData, context: str) -> np.ndarray | None:
 
 
 def _n_marked(mdata: MuData, context: str, found: Any) -> int:
-    """Count the values of X in such rows."""
-    if not description(mdata) and completed(mdata.mod[context]):
-        return 0  # of which layer the column is, nothing says
+    """Count the values of X in such rows, unless the completed layer is there: what X has of it is known, and the rest was measured since."""
+    if completed(mdata.mod[context]):
+        return 0
     gaps = _marked(mdata, context)
     return 0 if gaps is None else int((gaps & ~np.isnan(_dense(found))).sum())
 
@@ -217,15 +215,24 @@ def _copied(adata: AnnData, found: Any) -> np.ndarray | None:
 
 
 def _copied_from(adata: AnnData, key: str, found: np.ndarray) -> np.ndarray | None:
-    """Mark the predictions of one layer, in profiles of which all stand in what was found; None if the layer has none."""
+    """Mark the predictions of one layer, in profiles of which all stand in what was found; None if the layer has none.
+
+    Predictions of no effect may be measured as well: profiles of nothing else are copies only if all profiles are.
+    """
     gaps = predicted(adata, key)
     if gaps is None:
         return None
-    whole = _dense(adata.layers[key])
+    whole = _dense(adata.layers[key]).astype(np.float64)
     gaps &= ~np.isnan(whole)
-    rounded = _ROUNDED * whole[gaps].std() if gaps.any() else 0.0
-    off = np.abs(found - whole.astype(found.dtype)) > np.where(gaps.sum(axis=1) < _FEW, 0.0, rounded)[:, None]
-    return gaps & ~(gaps & (off | np.isnan(found))).any(axis=1)[:, None]
+    n, own = gaps.sum(axis=1), np.where(gaps, whole, 0.0)
+    size = np.sqrt((own**2).sum(axis=1) / np.maximum(n, 1))
+    tolerance = np.where(n < _FEW, 0.0, _ROUNDED * size)
+    expected = whole.astype(found.dtype) if found.dtype.kind == "f" else whole
+    copied = ~(gaps & ~(np.abs(found - expected) <= tolerance[:, None])).any(axis=1)
+    if not copied[n > 0].all():
+        varies = (np.where(gaps, whole, -np.inf).max(axis=1) > np.where(gaps, whole, np.inf).min(axis=1)) | (n < _FEW)
+        copied &= varies & (size > 0)
+    return gaps & copied[:, None]
 
 
 def _dense(found: Any) -> np.ndarray:

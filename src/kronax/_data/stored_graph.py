@@ -34,7 +34,7 @@ def stored_matrix(data: AnnData | MuData, neighbors_key: str, axis: Axis, what: 
     else:
         objects.key_in(f"{what}_key", graph, f"{of}.uns[{neighbors_key!r}]", remedy)
         key = graph[f"{what}_key"]
-    if key not in stored and axis == "obs" and "version" in graph:
+    if key not in stored and axis == "obs" and "version" in graph and not left_out:
         remedy = (
             f"A graph of the cells that was learnt from a MuData object is in that one: pass it. Otherwise: {remedy}"
         )

@@ -22,6 +22,7 @@ Method = Literal["characteristic_direction", "log_fold_change", "z_score"]
 Rows = Literal["cells", "replicates"]
 KEY = "effects"
 _MOST_SAMPLES = 5_000  # of a context from which null sets are drawn
+_MOST_DOSES = 50  # different values of a column that may be doses or times of all cells
 _FEW_CONTROLS = 5  # control samples: with fewer, their noise is a good part of every effect
 
 
@@ -300,7 +301,7 @@ def _samples(
 
 def _in_names(name: str, names: Collection[str]) -> str:
     """Return a name as it stands among others: a whole number may have been given as a float."""
-    return name if name in names else name.removesuffix(".0")
+    return next((other for other in (name, name.removesuffix(".0"), f"{name}.0") if other in names), name)
 
 
 def _require_free(key: str, argument: str, table: pd.DataFrame) -> None:
@@ -368,11 +369,19 @@ def _tell_of_combined(
         has_controls = table[column][treated].isin(table[column][control].unique()).all()
         if of_context or has_controls:
             return _joined(context_key, column, "context", "names.isna()")
-        kept = f"names.isna() | names.astype(str).isin({samples.controls!r})"
+        kept = (
+            f"names.isna() | names.astype(str).isin({list(dict.fromkeys(table[treatment_key][control].astype(str)))!r})"
+        )
         return _joined(treatment_key, column, "treatment", kept)
 
     others = table.drop(columns=[treatment_key, context_key, replicate_key], errors="ignore")
+    others = others[[column for column in others if not _of_each_cell(others[column])]]
     doubts.of_combined(others, np.where(treated, number, np.nan), "combined to one effect", apart)
+
+
+def _of_each_cell(column: pd.Series) -> bool:
+    """Return whether a column has a value of its own for most cells, as a score has."""
+    return pd.api.types.is_float_dtype(column) and column.nunique() > max(_MOST_DOSES, len(column) / 2)
 
 
 def _joined(key: str, column: str, what: str, kept: str) -> str:

@@ -86,12 +86,12 @@ def find(
     of_others = 1.0 - of_some.sizes[:, None] / len(chosen)
     beyond, spread, n_pairs = np.zeros_like(start), np.zeros(batches.n), 0
     rounds = range(_ROUNDS + 1)
-    for _ in tqdm(rounds, desc="matching cells", unit="round", delay=2, leave=False, disable=not progress):
+    for number in tqdm(rounds, desc="matching cells", unit="round", delay=2, leave=False, disable=not progress):
         seen = see(divided(some, of_some.codes, start + beyond))
         pairs = matches(seen.embedding, of_some)
         found = difference(seen.sizes, pairs, of_some)
         last, n_pairs = n_pairs, pairs.nnz
-        if n_pairs <= _GROWTH * last:
+        if n_pairs <= _GROWTH * last or number == _ROUNDS:
             break
         # ρ is relative to the others; with δ of mean 0 over all rows, a batch has the share of the others in it
         estimates = beyond + of_others * found.logs / seen.power
