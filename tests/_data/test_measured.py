@@ -174,6 +174,16 @@ def test_what_the_user_has_under_our_names_is_kept_and_told(mdata, tmp_path):
         pass
 
 
+def test_an_index_named_like_our_marker(mdata, tmp_path):
+    for adata in mdata.mod.values():
+        del adata.obs["measured"]
+        adata.obs.index.name = "measured"
+    with pytest.warns(UserWarning, match="`obs.index.name = 'measured'` was your own"):
+        kx.tl.complete_tensor(mdata, method="mean_2d")
+    for _ in files(mdata, tmp_path):
+        pass
+
+
 def test_columns_and_factors_of_the_user_are_kept_and_told_once(mdata, recwarn):
     for adata in mdata.mod.values():
         adata.obs["completion_confidence"], adata.obs["completion_variance"] = "sure", 1.0

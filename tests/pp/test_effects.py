@@ -438,11 +438,26 @@ def test_doses_and_times_that_are_combined_are_told(screen, name, values, of_con
     assert set(found.obs[new]) == {part for part in parts if not part.startswith("control")} and found.n_obs == 48
 
 
+def test_the_advice_for_doses_of_treatments_that_are_numbers(screen):
+    """Whole floats are named as integers, and written as floats where they are joined."""
+    adata = screen.copy()
+    is_control = (adata.obs["perturbation"] == "control").to_numpy()
+    adata.obs["perturbation"] = np.where(is_control, 0.0, adata.obs["perturbation"].cat.codes + 1.0)
+    adata.obs["dose"] = np.where(is_control, "0", np.resize(["low", "high"], len(adata)))
+    (text,) = told_of_combined(adata, control=0)
+    (code,) = re.findall("`(names = .*?)`", text)
+    exec(code, {"adata": adata})
+    more = {"treatment_key": "perturbation_dose", "min_cells": 5}
+    assert told_of_combined(adata, control=0, **more) == []
+
+
 def test_what_does_not_differ_within_an_effect_is_not_told(screen):
     adata = screen.copy()
     adata.obs["dose"] = np.where(adata.obs["perturbation"] == "control", 0.0, adata.obs["perturbation"].cat.codes)
     adata.obs["time"] = np.where(adata.obs["perturbation"] == "control", np.arange(len(adata)) % 2, 1)
     adata.obs["pseudotime"] = np.arange(len(adata)) / len(adata)
+    adata.obs["celltype_prob"] = adata.obs["lifetime"] = adata.obs["concordance"] = adata.obs["pseudotime"]
+    adata.obs["dose_score"] = adata.obs["pseudotime"]  # of each cell
     adata.obs["doses"] = [[1.0], *[[10.0]] * (len(adata) - 1)]
     assert told_of_combined(adata) == []
     adata.obs["plate_day"] = adata.obs["plate"]
