@@ -15,6 +15,7 @@ from kronax._cli.refusals import InputError, in_words
 from kronax.solvers import checks
 
 UNNAMED = "Unnamed: {}"  # as pandas calls such columns
+_MARK = "="  # before texts while pandas reads them, which would take some, such as NA, for missing
 _DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 
 
@@ -31,9 +32,12 @@ def read(path: Path, of_names: Collection[str | int]) -> pd.DataFrame:
             header=0,
             names=range(len(names)),
             index_col=False,
-            converters=dict.fromkeys(as_text, _text),
+            converters=dict.fromkeys(as_text, _MARK.__add__),
             low_memory=False,
         )
+        for place in as_text:
+            entries = table[place].astype(object).str.removeprefix(_MARK)
+            table[place] = entries.where(entries != "")
     except (OSError, ValueError, EOFError, csv.Error, zlib.error) as error:
         msg = f"{path} cannot be read as a table with names in its first row: {in_words(error)}."
         raise InputError(msg) from error
@@ -77,7 +81,3 @@ def _separator(first: str, second: str) -> str:
 
 def _opened(path: Path) -> IO[str]:
     return (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="")
-
-
-def _text(entry: str) -> str | None:
-    return entry or None

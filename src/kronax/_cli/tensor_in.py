@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from mudata import MuData
+from pandas.api.types import is_object_dtype
 
 from kronax import pp
 from kronax._cli import effects, files, tables
@@ -201,8 +202,10 @@ def _profiles(table: pd.DataFrame, args: argparse.Namespace) -> AnnData:
         ", ".join(about),
     )
     _tell_of_columns(table, genes, texts)
-    obs = table[about].convert_dtypes(convert_string=False, convert_integer=False, convert_floating=False)
-    obs = obs.set_axis(table.index.astype(str))  # true, false and missing in one column that can be written
+    obs = table[about].set_axis(table.index.astype(str))
+    obs = obs.astype(
+        {name: "boolean" for name in obs if _is_flag(obs[name])}
+    )  # with missing ones, objects cannot be written
     return AnnData(table[genes].to_numpy(np.float64), obs=obs, var=pd.DataFrame(index=genes))
 
 
@@ -218,6 +221,12 @@ def _no_genes(table: pd.DataFrame, texts: list[str], path: Path) -> str:
             )
     columns = checks.listed(list(table.columns), most=8)
     return f"{path} has no column of numbers that could be a gene; its columns: {columns}"
+
+
+def _is_flag(column: pd.Series) -> bool:
+    """Return whether a column holds true, false and missing values."""
+    there = column.dropna()
+    return is_object_dtype(column) and len(there) > 0 and all(isinstance(value, bool) for value in there)
 
 
 def _tell_of_columns(table: pd.DataFrame, genes: list[str], texts: list[str]) -> None:

@@ -270,7 +270,7 @@ def _samples(
     if not known.all():
         what = "a treatment, a context or a replicate" if replicate_key else "a treatment or a context"
         logger.info("effects: %d of %d rows without %s are left out", (~known).sum(), len(known), what)
-    known &= ~predicted
+    known = known & ~predicted
     if rows == "replicates":
         number, first = np.where(known, np.cumsum(known) - 1, -1), np.flatnonzero(known)
     else:
