@@ -140,7 +140,7 @@ def predicted_of(mdata: MuData, context: str, layer: str | None) -> np.ndarray |
     """Mark the entries of a modality that are predictions, `(n, p)` or `(n, 1)`; None if nothing says so.
 
     The layer's mark decides; without one, as earlier versions wrote, the latest completion if it wrote the layer. Elsewhere, profiles that
-    are those of a completed layer are predictions; where there is no such layer any more, those that ``obs["measured"]`` says are none.
+    equal those of a completed layer are predictions; where no such layer is left, those of which ``obs["measured"]`` is False.
     """
     adata, of = mdata.mod[context], f"mdata[{context!r}]"
     if mark(layer) in adata.layers:

@@ -69,14 +69,13 @@ def wide(mdata: MuData, *, layer: str | None = keys.COMPLETED) -> AnnData:
     )
     layers = {} if measured[~np.isnan(values)].all() else {keys.MEASURED: measured}
     labels = pd.MultiIndex.from_product([contexts, genes], names=["context", "gene"])
+    names = [f"{context}:{gene}" for context, gene in labels]
     obs = pd.DataFrame(
         {
             "context": pd.Categorical(labels.get_level_values(0), categories=contexts),
             "gene": pd.Categorical(labels.get_level_values(1), categories=genes),
         },
-        index=make_index_unique(
-            pd.Index([f"{context}:{gene}" for context, gene in labels])
-        ),  # "a:b" of "c" and "a" of "b:c"
+        index=make_index_unique(pd.Index(names)),  # "a:b" of "c" and "a" of "b:c"
     )
     return AnnData(values, obs=obs, var=_common(mdata, treatments), layers=layers)
 
