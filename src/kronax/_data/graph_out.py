@@ -21,7 +21,7 @@ from kronax._data.isolated import expand, expand_square, warn_of_isolated
 from kronax._data.matrix import Counts, place
 from kronax._data.whole import whole_or_nothing
 from kronax._data.written import clear, of_cells, of_genes, params_of, without_none
-from kronax._logging import warn
+from kronax._logging import logger, warn
 from kronax.solvers import checks
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.precision import Precision, Sparse, mean_diagonal
@@ -145,7 +145,7 @@ def feature_graph(
     test = tests[0] if len(tests) == 1 else JointTest(tests)
     if q_max is not None:
         pairs = test.edges(q_max)
-        shown = to_test[0] if len(to_test) == 1 else precision
+        shown = precision if part.spectrum.within else to_test[0]
         graph = graph_of_pairs(shown, shift, pairs, absolute=weights == "absolute")
         graphs = _matrices(graph, None, complete=False) | {"precision": on_pairs(shown, pairs)}
         where = graphs["precision"]
@@ -321,7 +321,27 @@ def _write_batches(
 def _report(fit: em.Structure) -> dict[str, Any]:
     """Return what ``uns`` holds of one fit."""
     tails = asdict(fit.tails) if isinstance(fit, em.Fit) else {}
-    return {**fit.status.stored(), "rank": fit.rank, "noise": fit.noise, **tails}
+    return {**fit.status.stored(), "rank": fit.rank, "noise": fit.noise, **tails, **_cells_counted(fit)}
+
+
+def _cells_counted(fit: em.Structure) -> dict[str, Any]:
+    """Return how many independent cells the genes have seen and, if they were looked at within groups, of how many."""
+    found = fit.spectrum
+    if found is None or found.units is None:
+        return {}
+    counted = {"n_effective": found.independent[1] * len(fit.rows.embedding)}
+    return counted | ({"n_groups": len(found.within.between)} if found.within else {})
+
+
+def _tell_of_cells(method: str, learnt: Learnt) -> None:
+    """Log what was found out about the cells as samples of the genes."""
+    for name, part in learnt.parts.items():
+        found, n = _cells_counted(part), len(part.rows.embedding)
+        of = f"{method}:{f' {name}:' if name else ''}"
+        if found.get("n_effective", n) < n:
+            logger.info("%s many cells are nearly alike: for the genes, %d count as %.0f", of, n, found["n_effective"])
+        if "n_groups" in found:
+            logger.info("%s genes are looked at within %d groups of cells too", of, found["n_groups"])
 
 
 def finish(
@@ -383,6 +403,8 @@ def finish(
             if named.get(name):
                 batches.warn_of(named[name], parts[name].offsets, name)
         _warn(data, params, matrices, learnt, cells, features, penalty)
+    if graphs != "cells":
+        _tell_of_cells(method, learnt)
     return data if copy else None
 
 

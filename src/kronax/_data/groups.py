@@ -23,13 +23,13 @@ def check(groupby: str | None, **others: tuple[object, tuple[object, ...]]) -> N
 
 
 def read(data: AnnData | MuData, groupby: str | None, matrices: Matrices) -> dict[str, Groups | None]:
-    """Read the groups of the cells of every matrix; None without a key."""
+    """Read the groups of the cells of every matrix; None without a key, or where there is one alone."""
     if groupby is None:
         return dict.fromkeys(matrices.counts)
     return {name: _read_one(column, matrices, name) for name, column in labels.columns(data, groupby).items()}
 
 
-def _read_one(column: labels.Column, matrices: Matrices, name: str) -> Groups:
+def _read_one(column: labels.Column, matrices: Matrices, name: str) -> Groups | None:
     cells = matrices.counts[name].cells
     codes, names = labels.categories(column, cells, "group")
     if 2 * len(names) > len(cells):
@@ -42,4 +42,5 @@ def _read_one(column: labels.Column, matrices: Matrices, name: str) -> Groups:
         warn(
             f"All cells of {column[1]} are of one group ({names[0]}): the gene graph is the same as without `groupby`."
         )
+        return None
     return Groups(codes, len(names))

@@ -98,9 +98,10 @@ def med_magma(
     groupby
         Column of ``obs`` with a group of every cell, such as its type or cluster. The precision of the genes is then the sum of two: of
         all cells, and within groups, of deviations from the means of the cell's own group. Edges of genes that are only high and low in the same
-        groups become weaker. An edge is significant if it is so in all cells and within groups. In simulated regulation fewer edges are then false,
-        and true ones rank higher: see :doc:`/judging`. The graph of the cells does not change. Of a MuData object, a column as for `batch_key`. It needs the default `penalty`, `joint`, `laplace` and `center`, and
-        takes 1.3 to 2 times as long.
+        groups become weaker, and an edge is significant only if it is so in all cells and within groups: see :doc:`/judging`. If None and there are at
+        least five cells per gene, the sum is formed with up to sixteen groups of its own, clusters of the cells' coordinates, and edges are tested in all
+        cells. The graph of the cells does not change. Of a MuData object, a column as for `batch_key`. Groups need the default `penalty`, `joint`,
+        `laplace` and `center`, and take 1.3 to 1.7 times as long.
     n_neighbors
         Number of neighbours of every cell and of every gene, itself not counted; from 2 to one less than the number of
         cells. Genes get as many, or all others if there are fewer. None connects all pairs with a positive affinity or
@@ -231,7 +232,8 @@ def med_magma(
         (number of directions beyond the edge of the noise, and the standard deviation of the white noise that the coordinates
         were denoised for), ``power``, ``dispersion``, ``n_near_zero``
         (values taken for zeros), ``n_sampled`` (cells from which ``power`` and ``dispersion`` were found: all, or evenly spread
-        ones if there are more than 20,000), ``version``. With `batch_key`, also the names of the ``batches``, ``batch_spread`` (standard
+        ones if there are more than 20,000), ``n_effective`` (how many independent cells they count as for the genes, fewer if many are nearly alike) and
+        ``n_groups`` (of cells, within which genes were looked at too), ``version``. With `batch_key`, also the names of the ``batches``, ``batch_spread`` (standard
         deviation, over the genes, of the difference between their log scales in a batch and the common ones; with
         ``batch_scales="separate"``, of what cells that match add to it) and ``batch_matched`` (share of the cells of a batch that match
         cells of others; of up to 10,000 cells, evenly spread over the batches). ``params`` leaves out arguments that are None. Where no precision
@@ -375,6 +377,7 @@ def med_magma(
                 batches=named[name] and named[name].batches,
                 separate=batch_scales == "separate",
                 groups=of_groups[name],
+                own=graphs != "cells" and of_groups[name] is None,
                 whole=graph_in.needs_precision(graphs, weights, cell_precision),
                 progress=progress,
             )
@@ -389,6 +392,7 @@ def med_magma(
                 batches=named[name] and named[name].batches,
                 separate=batch_scales == "separate",
                 groups=of_groups[name],
+                own=graphs != "cells" and of_groups[name] is None,
                 whole=graph_in.needs_precision(graphs, weights, cell_precision),
                 progress=progress,
             )

@@ -5,7 +5,8 @@ import pytest
 from scipy import sparse
 
 from kronax.solvers import device
-from kronax.solvers.gaussian import spectral
+from kronax.solvers.gaussian import m_step, spectral
+from kronax.solvers.gaussian.precision import dense
 from kronax.solvers.gaussian.within import Within
 from kronax.solvers.rows.groups import Groups
 from kronax.solvers.rows.noise_free import Factors, NoiseFree
@@ -77,9 +78,41 @@ def test_moments_are_those_of_the_deviations(case, variables, on, x64):
     assert (found.side.dim, found.side.n_samples) == (z.shape[1], len(z) - N_GROUPS)
     assert found.side.eigenvalues.sum() == pytest.approx((z.shape[1] - 1) * found.side.n_samples)
     np.testing.assert_array_equal(np.flatnonzero(found.side.vectors.still), [7])
-    assert found.units[7] == 1.0
+    assert found.units[7] == pytest.approx(oriented(z, 1)[:, 7].std(ddof=1))
     vectors = found.side.vectors.array()
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(vectors.shape[1]), atol=1e-8)
+
+
+def test_between_groups_is_the_rest(case, variables):
+    """Second moments within groups and those between them are those of the deviations from the mean."""
+    z, groups = case
+    found = within(oriented(z, variables), groups, variables)
+    deviations = (z - z.mean(axis=0)) / found.units
+    both = square(found) + found.between.T @ found.between
+    np.testing.assert_allclose(both, deviations.T @ deviations, atol=1e-7)
+
+
+def test_both_sides_of_the_groups(case, variables):
+    """Eq. 20."""
+    z, groups = case
+    found = within(oriented(z, variables), groups, variables)
+    p = np.linalg.inv(dense(m_step.alone(found.side).inverse))
+    with_all = np.linalg.inv(p + found.between.T @ found.between)
+    expected = (len(z) - N_GROUPS) * np.linalg.inv(p) + (len(z) - 1) * with_all
+    got = dense(found.with_between(m_step.alone(found.side).inverse))
+    np.testing.assert_allclose(got, expected, rtol=1e-7, atol=1e-9 * np.abs(expected).max())
+    assert np.linalg.eigvalsh(got)[0] > 0
+
+
+def test_units_of_variables_do_not_matter(case, variables, rng):
+    """Neither to what is found within groups nor to what is between them."""
+    z, groups = case
+    one, other = (
+        within(oriented(values, variables), groups, variables) for values in (z, z * rng.lognormal(size=z.shape[1]))
+    )
+    np.testing.assert_allclose(one.between, other.between, atol=1e-9)
+    both = (dense(found.with_between(m_step.alone(found.side).inverse)) for found in (one, other))
+    np.testing.assert_allclose(*both, rtol=1e-6, atol=1e-9 * np.abs(one.between).max())
 
 
 def test_means_of_groups_do_not_matter(case, variables, rng):
@@ -105,6 +138,10 @@ def test_one_group_is_all_samples(case, variables):
     np.testing.assert_allclose(found.within.side.eigenvalues, side.eigenvalues * (n - 1) / n, rtol=1e-9)
     np.testing.assert_allclose(found.within.units, found.units * (n / (n - 1)) ** 0.5, rtol=1e-9)
     assert (found.within.side.dim, found.within.side.n_samples) == (side.dim, side.n_samples)
+    np.testing.assert_allclose(found.within.between, 0.0, atol=1e-9)
+    inverse = m_step.alone(side).inverse
+    twice = dense(found.within.with_between(m_step.alone(found.within.side).inverse))
+    np.testing.assert_allclose(twice, 2 * n * dense(inverse), rtol=1e-7, atol=1e-9 * twice.max())
 
 
 def test_factors(case, variables, rng):

@@ -280,7 +280,9 @@ def _sample(side: Side) -> np.ndarray:
 def _held_out(sides: Sequence[Side]) -> list[np.ndarray]:
     """Shrink the spectrum of every axis; the null eigenvalues, if there are any, stand behind the others as one."""
     size = max(len(side.eigenvalues) for side in sides)
-    return on_each(lambda side: leave_one_out(side.eigenvalues, side.dim, side.n_samples), sides, size)
+    return on_each(
+        lambda side: leave_one_out(side.eigenvalues, side.dim, side.n_samples, side.independent), sides, size
+    )
 
 
 def _beyond_the_mode(values: np.ndarray, side: Side) -> np.ndarray:

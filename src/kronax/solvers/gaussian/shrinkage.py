@@ -13,7 +13,7 @@ _GROUPS = 512  # of rows or columns with about the same energy
 _NEAR, _NEAREST = 1e-10, 1e-15  # how close to 0 and to a pole
 
 
-def leave_one_out(eigenvalues: np.ndarray, dim: int, n_samples: int) -> np.ndarray:
+def leave_one_out(eigenvalues: np.ndarray, dim: int, n_samples: int, independent: float = 1.0) -> np.ndarray:
     """Compute the variances that a left-out sample shows along the eigenvectors of the others.
 
     For eigenvectors ``u_i`` of a sample covariance matrix the best eigenvalues are ``u_iᵀΣu_i``, and a sample that had no
@@ -46,6 +46,8 @@ def leave_one_out(eigenvalues: np.ndarray, dim: int, n_samples: int) -> np.ndarr
     n_samples
         Number of samples ``n ≥ m``. If ``m`` is less than both ``n`` and ``p``, some variables or samples are combinations of
         others; as many of both are not counted. Directions without variance get the least of the others' values.
+    independent
+        Share of the samples that are worth an independent one: ``n`` is taken to be so much less, down to ``m``.
 
     Returns
     -------
@@ -53,7 +55,7 @@ def leave_one_out(eigenvalues: np.ndarray, dim: int, n_samples: int) -> np.ndarr
     multiplicities, is the sum of the eigenvalues.
     """
     m = len(eigenvalues)
-    n = n_samples + m - min(dim, n_samples)
+    n = max(independent * (n_samples + m - min(dim, n_samples)), m)
     n_null = max(dim - n_samples, 0)
     points, counts = eigenvalues, np.ones(m)
     if n_null:
@@ -73,7 +75,7 @@ def leave_one_out(eigenvalues: np.ndarray, dim: int, n_samples: int) -> np.ndarr
     return found * (eigenvalues.sum() / trace)
 
 
-def _around(points: np.ndarray, width: np.ndarray, e: np.ndarray, n: int, n_null: int) -> np.ndarray:
+def _around(points: np.ndarray, width: np.ndarray, e: np.ndarray, n: float, n_null: int) -> np.ndarray:
     """Evaluate Eq. 10 at every point."""
     z = points + 1j * width
     poles, weighted = _sums_of_poles(points, width, e)

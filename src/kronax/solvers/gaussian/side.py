@@ -24,6 +24,8 @@ class Side:
         Degrees of freedom of the axis and of its samples.
     beyond
         What an E-step adds to the second moments of the mode, or None.
+    independent
+        Share of the samples that are worth an independent one: Eq. 21.
     """
 
     vectors: Vectors
@@ -31,6 +33,7 @@ class Side:
     dim: int
     n_samples: int
     beyond: np.ndarray | None = None
+    independent: float = 1.0
 
 
 def require_variance(there: bool) -> None:

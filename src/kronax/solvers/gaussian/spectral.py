@@ -1,5 +1,6 @@
 """Spectra of a noise-free matrix ``Z``, tall: ``n × m``, ``n ≥ m``. Only ``m × m`` eigenproblems are solved."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -8,6 +9,7 @@ from numpy.typing import DTypeLike
 
 from kronax.solvers.device import Matrix, beside, eigh_all, leading_and_whole, leading_eigh, to_host
 from kronax.solvers.gaussian import rank_one
+from kronax.solvers.gaussian.independence import MOST, directions, independent_share
 from kronax.solvers.gaussian.shrinkage import noise_edge, noise_level, shrink_singular_values
 from kronax.solvers.gaussian.side import (
     Side,
@@ -25,6 +27,8 @@ from kronax.solvers.rows.noise_free import NoiseFree
 
 # eigenvalues below this share of the largest count as zero; the second for blocks that are multiplied in float32
 _ROUNDING, _ROUNDING_SINGLE = 1e-12, 1e-8
+_STRUCTURE = 2  # directions beyond the edge of the noise, with which there may be groups
+Clustering = Callable[[np.ndarray], Groups | None]
 _SEEN = 50  # directions, at least, that the energies of the noise leave out where they are signal
 _PROFILES = 8  # times that these energies are found
 _BELOW_EDGE = 0.75  # of the edge of the noise, at which weights reach zero at the lowest: measured
@@ -48,6 +52,8 @@ class Spectrum:
         What the deviations of the variables were divided by, 1 where nothing varies; None if they are as they are.
     within
         The variables within groups of samples, or None.
+    independent
+        Shares of the samples of rows and of columns that are worth an independent one.
     """
 
     rows: Vectors
@@ -57,19 +63,26 @@ class Spectrum:
     beyond: tuple[np.ndarray, np.ndarray | None] | None = None
     units: np.ndarray | None = None
     within: Within | None = None
+    independent: tuple[float, float] = (1.0, 1.0)
 
     def of_rows(self) -> Side:
         """Return the second moments of the rows."""
-        return Side(self.rows, self.eigenvalues, *self.dims, self.beyond and self.beyond[0])
+        return Side(self.rows, self.eigenvalues, *self.dims, self.beyond and self.beyond[0], self.independent[0])
 
     def of_cols(self) -> Side:
         """Return the second moments of the columns."""
-        return Side(self.cols, self.eigenvalues, *self.dims[::-1], self.beyond and self.beyond[1])
+        return Side(self.cols, self.eigenvalues, *self.dims[::-1], self.beyond and self.beyond[1], self.independent[1])
 
     def transposed(self) -> "Spectrum":
         """Return the spectrum of ``Zᵀ``."""
-        beyond = self.beyond and self.beyond[::-1]
-        return Spectrum(self.cols, self.rows, self.eigenvalues, self.dims[::-1], beyond, self.units, self.within)
+        return replace(
+            self,
+            rows=self.cols,
+            cols=self.rows,
+            dims=self.dims[::-1],
+            beyond=self.beyond and self.beyond[::-1],
+            independent=self.independent[::-1],
+        )
 
 
 @dataclass(frozen=True)
@@ -103,7 +116,7 @@ def decompose(
     n_comps: int,
     whole: bool = True,
     variables: int | None = None,
-    groups: Groups | None = None,
+    groups: Groups | Clustering | None = None,
 ) -> tuple[Leading, Spectrum | None]:
     """Find the directions of ``Z`` above the noise, and the spectrum of its deviations from its means.
 
@@ -122,7 +135,7 @@ def decompose(
         The axis, 1 for the columns, whose deviations are divided by their standard deviations for the spectrum; None to leave them as they
         are.
     groups
-        Of the samples of these variables, within which they are looked at too.
+        Of the samples of these variables, within which they are looked at too; or what finds groups of rows by their coordinates, if there are any.
     """
     square, energies, sums = z.moments()
     rounding, seen = rounding_of(z.rows.dtype), max(n_comps, _SEEN)
@@ -139,12 +152,28 @@ def decompose(
         if variables is not None:
             found = _with_equal_columns(found) if variables == 1 else _with_equal_rows(found)
         lead, (values, vectors) = leading_and_whole(square, seen, found.square)
-    spectrum = _spectrum(found, values, vectors, rounding)
-    if groups and variables == 1:
-        spectrum = replace(spectrum, within=columns_within(z, groups, square, energies, rounding))
-    elif groups:
-        spectrum = replace(spectrum, within=rows_within(z, groups, rounding))
-    return _leading(z, energies, *lead, n_comps, rounding), spectrum
+    spectrum, lead = _spectrum(found, values, vectors, rounding), _leading(z, energies, *lead, n_comps, rounding)
+    if variables is None:
+        return lead, spectrum
+    share = _independent_share(spectrum, variables)
+    spectrum = replace(spectrum, independent=(1.0, share) if variables == 1 else (share, 1.0))
+    named = isinstance(groups, Groups)
+    if groups and not named:
+        groups = groups(lead.rows * lead.shrunk) if lead.rank >= _STRUCTURE else None
+    if groups is None:
+        return lead, spectrum
+    if variables == 1:
+        within = columns_within(z, groups, square, energies, rounding, share)
+    else:
+        within = rows_within(z, groups, rounding, share)
+    return lead, replace(spectrum, within=replace(within, named=named))
+
+
+def _independent_share(spectrum: Spectrum, variables: int) -> float:
+    """Return which share of the samples of the variables is worth an independent one."""
+    samples = spectrum.rows if variables == 1 else spectrum.cols
+    n, rank = samples.shape
+    return independent_share(samples.some(directions(rank, n))) if n <= MOST else 1.0
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,10 @@ class Vectors(ABC):
         """Return ``U``."""
 
     @abstractmethod
+    def some(self, columns: np.ndarray) -> np.ndarray:
+        """Return some columns of ``U``."""
+
+    @abstractmethod
     def forms(self, weights: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Compute ``Σ_r w_r u_ir u_kr`` for ``k = i``, (n,), and for some pairs, float64."""
 
@@ -82,6 +86,10 @@ class Held(Vectors):
     def array(self) -> np.ndarray:
         """Return ``U``."""
         return self.values
+
+    def some(self, columns: np.ndarray) -> np.ndarray:
+        """Return some columns of ``U``."""
+        return self.values[:, columns]
 
     def forms(self, weights: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Compute ``Σ_r w_r u_ir u_kr``."""
@@ -134,6 +142,10 @@ class Projected(Vectors):
         values = self.z.products(self.right, self.offset, self._dtype())
         values[self.still] = 0.0
         return values
+
+    def some(self, columns: np.ndarray) -> np.ndarray:
+        """Return some columns of ``U``."""
+        return replace(self, right=self.right[:, columns], offset=self.offset[columns]).array()
 
     def forms(self, weights: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Compute ``Σ_r w_r u_ir u_kr``."""

@@ -1,11 +1,16 @@
-"""Second moments of variables within groups of samples, such as types of cells.
+"""Variables within groups of samples, such as types of cells: their second moments, and a precision that has both sides of the groups.
 
 What two variables share because both differ between groups is not dependence within them. With ``μ_g`` the means of group ``g``, of ``n_g`` samples,
 the deviations from the means of their own groups have
 
     ``Σ_g Σ_{i ∈ g} (z_i − μ_g)(z_i − μ_g)ᵀ = Σ_i z_i z_iᵀ − Σ_g n_g μ_g μ_gᵀ``                                       (19)
 
-and ``n − G`` degrees of freedom, ``G`` the number of groups.
+and ``n − G`` degrees of freedom, ``G`` the number of groups. With ``P`` the inverse of these second moments, shrunken, and ``b_g = √n_g (μ_g − μ)`` the rows of
+``B``, those of the deviations from the mean of all samples have the inverse ``(P⁻¹ + BᵀB)⁻¹``. The precision is the sum of both, times their degrees of freedom, in
+units ``s`` in which variables have equal variance within groups,
+
+    ``diag(1/s) [(n − G) P + (n − 1)(P⁻¹ + BᵀB)⁻¹] diag(1/s)``,
+    ``(P⁻¹ + BᵀB)⁻¹ = P − PBᵀ(I + BPBᵀ)⁻¹BP``.                                                                        (20)
 """
 
 from dataclasses import dataclass, replace
@@ -13,6 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kronax.solvers.device import Matrix, beside, eigh_all
+from kronax.solvers.gaussian.precision import LowRank
 from kronax.solvers.gaussian.side import Side, factors_of, n_above_rounding, scaled, units_of, without_variance
 from kronax.solvers.gaussian.vectors import Held, Projected
 from kronax.solvers.rows.groups import Groups
@@ -28,14 +34,34 @@ class Within:
     side
         The variables, with ``n − G`` samples.
     units
-        What their deviations were divided by, (p,); 1 where nothing varies within groups.
+        What their deviations were divided by, (p,); the standard deviation in all samples where nothing varies within groups.
+    between
+        ``B`` in these units, (groups, p).
+    named
+        Whether the groups are known, or were found.
     """
 
     side: Side
     units: np.ndarray
+    between: np.ndarray
+    named: bool = True
+
+    def with_between(self, inverse: LowRank) -> LowRank:
+        """Return the precision of Eq. 20, up to ``diag(1/s)``, from ``P``."""
+        vectors, n_samples, n_groups = inverse.vectors.array(), self.side.n_samples, len(self.between)
+        outer = self.between.T * np.reshape(inverse.base, (-1, 1)) + vectors @ (
+            inverse.weights[:, None] * (vectors.T @ self.between.T)
+        )  # PBᵀ
+        inner = np.linalg.inv(np.linalg.cholesky(np.eye(n_groups) + self.between @ outer))
+        n_all = n_samples + n_groups - 1
+        taken = (outer @ inner.T).astype(vectors.dtype)
+        weights = np.append((n_samples + n_all) * inverse.weights, np.full(n_groups, -float(n_all)))
+        return LowRank((n_samples + n_all) * inverse.base, Held(np.hstack([vectors, taken])), weights)
 
 
-def columns_within(z: NoiseFree, groups: Groups, square: Matrix, energies: np.ndarray, rounding: float) -> Within:
+def columns_within(
+    z: NoiseFree, groups: Groups, square: Matrix, energies: np.ndarray, rounding: float, independent: float = 1.0
+) -> Within:
     """Return those of the columns, of which rows are samples.
 
     Parameters
@@ -46,33 +72,47 @@ def columns_within(z: NoiseFree, groups: Groups, square: Matrix, energies: np.nd
         ``ZᵀZ`` and its diagonal.
     rounding
         Share of the largest eigenvalue below which others count as zero.
+    independent
+        Share of the samples that are worth an independent one.
     """
     n, m = z.shape
-    between = z.sums_of(groups, 0) / np.sqrt(groups.sizes)[:, None]
-    variances, n_samples = energies - (between**2).sum(axis=0), n - groups.n
+    sums = z.sums_of(groups, 0)
+    means = sums / np.sqrt(groups.sizes)[:, None]
+    variances, n_samples = energies - (means**2).sum(axis=0), n - groups.n
     still = _still(variances, energies, n)
     to_unit, units = units_of(variances / n_samples, still, z.rows.col_counts)
-    between = beside(between, square)
-    ((values, cols),) = eigh_all([scaled(square - between.T @ between, to_unit)])
+    between, units = _between(sums, groups, units, still)
+    means = beside(means, square)
+    ((values, cols),) = eigh_all([scaled(square - means.T @ means, to_unit)])
     kept = min(n_samples, n_above_rounding(values, energies @ to_unit**2, rounding))
     cols = np.where(still[:, None], 0.0, cols[:, :kept])
-    return Within(Side(Held(cols), values[:kept], m, n_samples), units)
+    return Within(Side(Held(cols), values[:kept], m, n_samples, independent=independent), units, between)
 
 
-def rows_within(z: NoiseFree, groups: Groups, rounding: float) -> Within:
+def rows_within(z: NoiseFree, groups: Groups, rounding: float, independent: float = 1.0) -> Within:
     """Return those of the rows, of which columns are samples, in two passes; parameters as above."""
     n, m = z.shape
-    energies = _energies(z)
-    variances = energies - (z.sums_of(groups, 1) ** 2 / groups.sizes).sum(axis=1)
+    energies, sums = _energies(z), z.sums_of(groups, 1)
+    variances = energies - (sums**2 / groups.sizes).sum(axis=1)
     still, n_samples = _still(variances, energies, m), m - groups.n
     to_unit, units = units_of(variances / n_samples, still, z.row_counts())
+    between, units = _between(sums.T, groups, units, still)
     z = replace(z, factors=factors_of(z)._replace(rows=z.row_factors() * to_unit**2))
     ((values, cols),) = eigh_all([_centred(z.moments()[0], groups)])
     kept = min(n_samples, n_above_rounding(values, energies @ to_unit**2, rounding))
     to_rows = cols[:, :kept] / np.sqrt(values[:kept])
     to_rows -= _means(to_rows, groups)  # rounding aside, there are none
     rows = Projected(z, to_rows, np.zeros(kept), _not_zero)
-    return Within(Side(rows, values[:kept], n, n_samples), units)
+    return Within(Side(rows, values[:kept], n, n_samples, independent=independent), units, between)
+
+
+def _between(sums: np.ndarray, groups: Groups, units: np.ndarray, still: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``B`` and its units, given the sums of the groups, (groups, p)."""
+    roots = np.sqrt(groups.sizes)[:, None]
+    between = sums / roots - roots * (sums.sum(axis=0) / groups.sizes.sum())
+    sizes = np.sqrt((between**2).sum(axis=0) / (groups.sizes.sum() - 1))
+    units = np.where(still & (sizes > 0), sizes, units)
+    return between / units, units
 
 
 def _still(variances: np.ndarray, energies: np.ndarray, n: int) -> np.ndarray:

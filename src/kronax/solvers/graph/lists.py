@@ -77,7 +77,7 @@ def _in_lists(rows: np.ndarray) -> _Lists:
     n, n_lists = len(rows), int(_LISTS * np.sqrt(len(rows)))
     n_sampled = min(n, _SAMPLED * n_lists)
     sample = rows[np.arange(n_sampled) * n // n_sampled].astype(np.float32)
-    parts = _halved(sample, np.arange(len(sample)), _UNEVEN * len(sample) / n_lists)
+    parts = halved(sample, np.arange(len(sample)), _UNEVEN * len(sample) / n_lists)
     centres = np.stack([sample[part].mean(axis=0) for part in parts])
     beyond = 0.5 * np.einsum("ij,ij->i", centres, centres)
     label = np.empty(n, np.int64)
@@ -88,7 +88,7 @@ def _in_lists(rows: np.ndarray) -> _Lists:
 
     in_blocks(assign, range(0, n, _ROWS), progress=False)
     found = np.split(np.argsort(label, kind="stable"), np.cumsum(np.bincount(label))[:-1])
-    members = [part for of_list in found for part in _halved(rows, of_list, _LONGEST * n / n_lists) if len(part)]
+    members = [part for of_list in found for part in halved(rows, of_list, _LONGEST * n / n_lists) if len(part)]
     order, starts = np.concatenate(members, dtype=np.int32), np.cumsum([0, *map(len, members)])
     label[order] = np.repeat(np.arange(len(members)), np.diff(starts))
     # the matrix that adds up the rows of every list
@@ -98,7 +98,7 @@ def _in_lists(rows: np.ndarray) -> _Lists:
     return _Lists(order, starts, label, centres, np.argsort(-closeness, axis=1, kind="stable"))
 
 
-def _halved(rows: np.ndarray, members: np.ndarray, longest: float) -> Iterator[np.ndarray]:
+def halved(rows: np.ndarray, members: np.ndarray, longest: float) -> Iterator[np.ndarray]:
     """Halve a list across its longest direction, and the halves, until none has more than so many members."""
     waiting = [members]
     while waiting:

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from kronax.solvers.device import to_host
 from kronax.solvers.gaussian import m_step
+from kronax.solvers.gaussian.own_groups import own_groups
 from kronax.solvers.gaussian.precision import Precision
 from kronax.solvers.gaussian.spectral import Spectrum
 from kronax.solvers.medmagma.batches import Offsets, Seen
@@ -36,6 +37,8 @@ from kronax.solvers.scales.laplace import Laplace
 from kronax.solvers.scales.powered import SAMPLE, Powered, Tails, powered, powered_chunks
 from kronax.solvers.scales.quotient import pattern_counts
 from kronax.solvers.status import Status, ended
+
+_ROWS_PER_COLUMN = 5  # with fewer, what is lost within groups outweighs what is won: measured
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,7 @@ def fit(
     batches: Groups | None = None,
     separate: bool = False,
     groups: Groups | None = None,
+    own: bool = False,
     whole: bool = True,
     progress: bool = False,
 ) -> Fit:
@@ -158,6 +162,8 @@ def fit(
         :mod:`kronax.solvers.medmagma.batches`.
     groups
         Of the rows, within which dependence of the columns is looked at too; for axes that are fitted apart, with a location.
+    own
+        Whether such groups are found, where there are rows enough and none are given.
     whole
         Whether precisions are wanted, or embeddings alone.
     progress
@@ -177,12 +183,17 @@ def fit(
         equal = penalty.apart and laplace is None if equal is None else equal
         options = {
             "variables": int(not transposed) if equal else None,
-            "groups": groups,
+            "groups": own_groups if own and equal and center and _has_many(matrix.shape) else groups,
             "whole": whole or kind is Penalised,
         }
         steps = kind(rows, n_comps, axis, penalty, laplace, **options, progress=progress)
         run = _iterate(steps, max_iter, tol, progress)
     return _fit(run, rows, found, offsets, transposed, whole=whole)
+
+
+def _has_many(shape: tuple[int, int]) -> bool:
+    """Return whether there are rows enough for groups of them to be of use."""
+    return shape[0] >= _ROWS_PER_COLUMN * shape[1]
 
 
 def _seen(matrix: sparse.csr_array, *, power: float | None, n_comps: int) -> Seen:
@@ -207,6 +218,7 @@ def fit_chunks(
     batches: Groups | None = None,
     separate: bool = False,
     groups: Groups | None = None,
+    own: bool = False,
     whole: bool = True,
     progress: bool = False,
 ) -> Fit:
@@ -220,7 +232,7 @@ def fit_chunks(
         Some of its rows, from which ``γ`` is chosen.
     signed
         Whether ``X`` has negative values.
-    power, center, n_comps, batches, separate, groups, whole, progress
+    power, center, n_comps, batches, separate, groups, own, whole, progress
         As in :func:`fit`.
     """
     offsets = None
@@ -232,6 +244,7 @@ def fit_chunks(
     found = powered_chunks(rows, some, power, signed=signed)
     with jax.enable_x64(True):
         axis = 0 if center else None
+        groups = own_groups if own and center and _has_many(rows.shape) else groups
         options = {"variables": 1, "groups": groups, "whole": whole}
         steps = Steps(found.rows, n_comps, axis, m_step.Penalty(), **options, progress=progress)
         run = _iterate(steps, 1, 0.0, progress)
@@ -311,10 +324,10 @@ def _oriented(penalty: m_step.Penalty, transposed: bool) -> m_step.Penalty:
 def bytes_needed(n: int, p: int, n_entries: int, *, complete: bool, within: bool = False) -> int:
     """Estimate the peak memory of a fit and its graphs, in bytes, beyond the input; the factors were measured.
 
-    ``n_entries`` is 0 where the matrix is read in chunks; ``within`` tells that there are groups.
+    ``n_entries`` is 0 where the matrix is read in chunks; ``within`` tells that groups are given.
     """
     entries = 40 * n_entries  # the matrix, its powers, and what one pass holds
-    square = 8 * (24 if within else 12) * min(n, p) ** 2  # Gram matrices, eigenvectors
+    square = 8 * (24 if within or _has_many((n, p)) else 12) * min(n, p) ** 2  # Gram matrices, eigenvectors
     embeddings = 8 * 200 * (n + p)  # directions, coordinates, and the search for neighbours
     graphs = 140 * (n**2 + p**2) if complete else 0
     graphs += 3 * p**2  # a third of the scores of all pairs, to be ranked

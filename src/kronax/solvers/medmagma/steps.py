@@ -14,7 +14,7 @@ import numpy as np
 from kronax.solvers.blocks import Blocks, from_csr
 from kronax.solvers.device import to_host
 from kronax.solvers.gaussian import m_step
-from kronax.solvers.gaussian.spectral import Leading, Spectrum, decompose
+from kronax.solvers.gaussian.spectral import Clustering, Leading, Spectrum, decompose
 from kronax.solvers.rows.groups import Groups
 from kronax.solvers.rows.noise_free import Factors, NoiseFree
 from kronax.solvers.rows.on_devices import spread
@@ -59,7 +59,7 @@ class Steps:
     """One tall matrix and the steps of EM on it, of which only the first can do without the matrix in memory.
 
     ``center`` is the axis along which ``m`` is constant; ``variables`` that of the columns of ``X``, if each is to have the same variance in
-    the spectrum, and ``groups`` those of their samples; ``whole`` is False if directions above the noise are all that is wanted.
+    the spectrum, and ``groups`` those of their samples, or what finds them; ``whole`` is False if directions above the noise are all that is wanted.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Steps:
         laplace: Laplace | None = None,
         *,
         variables: int | None = None,
-        groups: Groups | None = None,
+        groups: Groups | Clustering | None = None,
         whole: bool = True,
         progress: bool,
     ) -> None:

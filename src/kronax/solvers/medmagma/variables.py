@@ -1,14 +1,13 @@
 """The precision of the variables as graphs use it, and those that are tested.
 
 What errors of the samples' scales add is taken away (Eq. 13), and where there is little structure a ridge is tested
-(:mod:`kronax.solvers.gaussian.breadth`). With groups of samples, deviations from the mean and from the means of groups each have a
-precision, ``K`` and ``K_W``, of variables in units ``s`` and ``s_W`` of their own. The estimate is their sum in one unit,
+(:mod:`kronax.solvers.gaussian.breadth`). With groups of samples, the estimate is the sum of a precision within groups and one of all samples
+(:mod:`kronax.solvers.gaussian.within`). What differs between groups is evidence, and all there is where samples are noise within groups; but it hides
+dependence, since the directions between groups have most of the variance, of which a precision has hardly anything.
 
-    ``diag(1/s) K diag(1/s) + diag(1/s_W) K_W diag(1/s_W)``.                                                          (20)
-
-What differs between groups is evidence for ``K``, and all there is where samples are noise within groups; but it hides dependence, since the directions
-between groups, in which variables have most of their variance, are lost to ``K``. Each of both is tested: a few groups are high or low by chance together, which
-``K`` takes for dependence; and variables that vary in one group alone are seen there alone, by fewer samples than ``K_W`` was found from.
+The test is that of the estimate without groups. With groups that were named, that of the precision within them is another, and both have to be passed: a few groups are high or low
+by chance together, which the former takes for dependence; and variables that vary in one group alone are seen there alone, by fewer samples
+than the latter was found from.
 """
 
 from collections.abc import Callable
@@ -18,7 +17,7 @@ import numpy as np
 
 from kronax.solvers import checks
 from kronax.solvers.gaussian import breadth, m_step
-from kronax.solvers.gaussian.precision import Partial, Precision, added, diagonal, held
+from kronax.solvers.gaussian.precision import Partial, Precision, diagonal, held
 from kronax.solvers.gaussian.scale_errors import N_TERMS, without_scale_errors
 from kronax.solvers.gaussian.side import Side
 from kronax.solvers.gaussian.spectral import Spectrum
@@ -44,10 +43,8 @@ def _both(precision: Partial, spectrum: Spectrum, means: np.ndarray | None) -> t
     if within is None:
         return found, [to_test]
     of_groups, to_test_too = _with_test(m_step.alone(within.side), within.side, _cleaning(means, within.units))
-    varies = ~within.side.vectors.still
-    sizes = np.sqrt(side.n_samples) / units, np.where(varies, np.sqrt(within.side.n_samples) / within.units, 0.0)
-    both = Partial(added([(found.inverse, sizes[0]), (of_groups.inverse, sizes[1])]))
-    return both, [to_test, to_test_too]
+    both = Partial(within.with_between(of_groups.inverse))
+    return both, [to_test, to_test_too] if within.named else [to_test]
 
 
 Cleaning = Callable[[Partial], Partial]
@@ -58,7 +55,7 @@ def _with_test(precision: Partial, side: Side, cleaned: Cleaning | None) -> tupl
     n_terms = N_TERMS if cleaned else 0
     cleaned = cleaned or (lambda estimate: estimate)
     found = cleaned(precision)
-    if breadth.is_broad(found.inverse, side.n_samples, n_terms):
+    if breadth.is_broad(found.inverse, side.independent * side.n_samples, n_terms):
         return found, found
     return found, cleaned(breadth.ridge(side))
 

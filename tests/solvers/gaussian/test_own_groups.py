@@ -1,0 +1,52 @@
+"""Groups of samples that nobody named."""
+
+import numpy as np
+import pytest
+
+from kronax.solvers.gaussian.own_groups import own_groups
+
+
+def types(n: int, n_types: int, rng, distance: float = 12.0) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates of samples of some types, and the types."""
+    kind = rng.permuted(np.arange(n) % n_types)
+    return rng.normal(size=(n, 8)) + distance * np.linalg.qr(rng.normal(size=(8, 8)))[0][kind], kind
+
+
+def partition(codes: np.ndarray) -> np.ndarray:
+    """Which rows are together."""
+    return codes[:, None] == codes
+
+
+@pytest.mark.parametrize("n", [400, 25_000])
+def test_no_group_has_two_types(n, rng):
+    coordinates, kind = types(n, 5, rng)
+    found = own_groups(coordinates)
+    assert 5 <= found.n <= 16
+    assert found.codes.shape == (n,) and set(found.codes) == set(range(found.n))
+    assert all(len(set(kind[found.codes == group])) == 1 for group in range(found.n))
+
+
+def test_order_does_not_matter(rng):
+    coordinates = rng.normal(size=(300, 5)) * [3.0, 2.0, 1.0, 1.0, 1.0]
+    order = rng.permutation(300)
+    one, other = own_groups(coordinates), own_groups(coordinates[order])
+    np.testing.assert_array_equal(partition(one.codes)[np.ix_(order, order)], partition(other.codes))
+
+
+def test_twice_the_same(rng):
+    coordinates = rng.normal(size=(500, 10))
+    np.testing.assert_array_equal(own_groups(coordinates).codes, own_groups(coordinates.copy()).codes)
+
+
+@pytest.mark.parametrize(("n", "n_groups"), [(39, None), (40, 2), (80, 4), (320, 16), (5000, 16)])
+def test_twenty_for_a_group_to_start_with(n, n_groups, rng):
+    found = own_groups(rng.normal(size=(n, 3)))
+    assert (found and found.n) == n_groups
+
+
+def test_equal_rows(rng):
+    """They are fewer than groups; all of one value are no groups."""
+    assert own_groups(np.ones((100, 2))) is None
+    found = own_groups(np.repeat(np.eye(3), 50, axis=0))
+    assert found.n == 3
+    np.testing.assert_array_equal(partition(found.codes), partition(np.repeat(np.arange(3), 50)))
