@@ -20,7 +20,7 @@ import pandas as pd
 import scanpy as sc
 from anndata import AnnData
 from peers import log_normalized, variable_genes
-from regulation import Cells, Network, random_network, sequenced, simulate
+from regulation import Cells, Network, random_network, sequenced, simulate, simulate_by_sergio
 from report import header, progress, table
 from scipy import sparse, stats
 from sklearn.metrics import average_precision_score
@@ -532,7 +532,9 @@ def methods(args: argparse.Namespace) -> dict[str, Method]:
 def regulated_sets(args: argparse.Namespace) -> Iterator[Regulated]:
     """Those of ``--grn``, and simulated ones."""
     yield from stored_sets(args.grn) if args.grn else ()
-    yield from () if args.stored_only else simulated_sets()
+    if not args.stored_only:
+        yield from simulated_sets()
+        yield from sergio_sets() if find_spec("sergio_rs") else ()
 
 
 def simulated_sets() -> Iterator[Regulated]:
@@ -553,6 +555,21 @@ def simulated_sets() -> Iterator[Regulated]:
             name = f"{n_regulators} regulators, 6 × 300 cells, noise 0.2, {apart} steps apart"
             yield regulated(name, cells, network)
             yield regulated(f"{name}, sequenced", sequenced(cells, rng), network)
+
+
+def sergio_sets() -> Iterator[Regulated]:
+    """Draw some by SERGIO itself, whose cells of a type are from one history too."""
+    number = 0
+    for n_regulators in (8, 25):
+        network = random_network(100, n_regulators, np.random.default_rng(100 + n_regulators))
+        for n_types in (3, 6):
+            for apart in (10, 50):
+                number += 1
+                cells = simulate_by_sergio(network, n_types, 300, apart, number)
+                name = f"SERGIO, {n_regulators} regulators, {n_types} × 300 cells, {apart} steps apart"
+                yield regulated(name, cells, network)
+                counts = sequenced(cells, np.random.default_rng(number))
+                yield regulated(f"{name}, sequenced", counts, network)
 
 
 def regulated(name: str, cells: Cells, network: Network) -> Regulated:

@@ -88,6 +88,25 @@ def simulate(
     return Cells(cells.reshape(len(types), -1), types)
 
 
+def simulate_by_sergio(network: Network, n_types: int, n_each: int, apart: int, seed: int) -> Cells:
+    """Let SERGIO itself (the package sergio-rs) draw concentrations, as this many times ``n_each`` steps of 0.01 hold them."""
+    import sergio_rs
+
+    rng, graph = np.random.default_rng(seed), sergio_rs.GRN()
+    genes = [sergio_rs.Gene(name=str(number), decay=DECAY) for number in range(network.n_genes)]
+    for source, target in network.edges:
+        strength = float(rng.uniform(1, 5) * (-1 if rng.random() < 0.4 else 1))
+        graph.add_interaction(reg=genes[source], tar=genes[target], k=strength, h=None, n=2)
+    graph.set_mrs()
+    levels = {"low_range": (0.5, 2), "high_range": (3, 5)}
+    types = sergio_rs.MrProfile.from_random(graph, num_cell_types=n_types, seed=seed, **levels)
+    sampling = {"num_cells": n_each, "safety_iter": 150, "scale_iter": apart, "dt": 0.01, "noise_s": 1, "seed": seed}
+    drawn = sergio_rs.Sim(grn=graph, **sampling).simulate(types)
+    counts = np.zeros((n_types * n_each, network.n_genes))
+    counts[:, drawn[:, 0].cast(int).to_numpy()] = drawn[:, 1:].to_numpy().T
+    return Cells(counts, np.repeat(np.arange(n_types), n_each))
+
+
 def sequenced(cells: Cells, rng: np.random.Generator) -> Cells:
     """Draw counts: Poisson, of cells with unequal depth and genes that are caught unequally often."""
     n, p = cells.counts.shape
