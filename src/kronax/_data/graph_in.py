@@ -154,8 +154,9 @@ def require(
     laplace: Laplace | None = None,
     *,
     within: bool = False,
+    own: bool = False,
 ) -> None:
-    """Require a number of neighbours that the cells allow, and the memory that the work needs."""
+    """Require a number of neighbours that the cells allow, and the memory that the work needs, also within groups, or such of its own."""
     n = len(matrices.cells)
     if n_neighbors is not None:
         if n <= FEWEST_NEIGHBORS:
@@ -167,9 +168,13 @@ def require(
         why = f" ({n} cells have non-zero values)"
         checks.integer(n_neighbors, "n_neighbors", low=FEWEST_NEIGHBORS, high=n - 1, why=why)
     shapes = [found.rows.shape for found in matrices.counts.values()]
-    options = {"complete": n_neighbors is None, "within": within}
     needed = max(
-        em.bytes_needed(*found.rows.shape, found.rows.n_entries if found.in_memory else 0, **options)
+        em.bytes_needed(
+            *found.rows.shape,
+            found.rows.n_entries if found.in_memory else 0,
+            complete=n_neighbors is None,
+            within=within or (own and em.groups_help(found.rows.shape)),
+        )
         for found in matrices.counts.values()
     )
     if len(shapes) > 1:

@@ -222,7 +222,7 @@ def write(
         part.uns[names.uns] = (
             common
             | {"params": without_none(params | {"layer": layers[name]}), "strength": np.array(learnt.strength)}
-            | _report(fit)
+            | _report(fit, with_genes=bool(features[name]))
             | of_batches
         )
     if isinstance(data, MuData):
@@ -318,10 +318,14 @@ def _write_batches(
     return batches.report(named, fit.offsets)
 
 
-def _report(fit: em.Structure) -> dict[str, Any]:
+def _report(fit: em.Structure, *, with_genes: bool) -> dict[str, Any]:
     """Return what ``uns`` holds of one fit."""
     tails = asdict(fit.tails) if isinstance(fit, em.Fit) else {}
-    return {**fit.status.stored(), "rank": fit.rank, "noise": fit.noise, **tails, **_cells_counted(fit)}
+    return (
+        {**fit.status.stored(), "rank": fit.rank, "noise": fit.noise}
+        | tails
+        | (_cells_counted(fit) if with_genes else {})
+    )
 
 
 def _cells_counted(fit: em.Structure) -> dict[str, Any]:
@@ -329,7 +333,7 @@ def _cells_counted(fit: em.Structure) -> dict[str, Any]:
     found = fit.spectrum
     if found is None or found.units is None:
         return {}
-    counted = {"n_effective": found.independent[1] * len(fit.rows.embedding)}
+    counted = {"n_effective": found.independent * len(fit.rows.embedding)}
     return counted | ({"n_groups": len(found.within.between)} if found.within else {})
 
 
@@ -339,7 +343,7 @@ def _tell_of_cells(method: str, learnt: Learnt) -> None:
         found, n = _cells_counted(part), len(part.rows.embedding)
         of = f"{method}:{f' {name}:' if name else ''}"
         if found.get("n_effective", n) < n:
-            logger.info("%s many cells are nearly alike: for the genes, %d count as %.0f", of, n, found["n_effective"])
+            logger.info("%s many cells are alike: for the genes, %d count as %.0f", of, n, found["n_effective"])
         if "n_groups" in found:
             logger.info("%s genes are looked at within %d groups of cells too", of, found["n_groups"])
 

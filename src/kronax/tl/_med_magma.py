@@ -99,7 +99,7 @@ def med_magma(
         Column of ``obs`` with a group of every cell, such as its type or cluster. The precision of the genes is then the sum of two: of
         all cells, and within groups, of deviations from the means of the cell's own group. Edges of genes that are only high and low in the same
         groups become weaker, and an edge is significant only if it is so in all cells and within groups: see :doc:`/judging`. If None and there are at
-        least five cells per gene, the sum is formed with up to sixteen groups of its own, clusters of the cells' coordinates, and edges are tested in all
+        least fifty genes and five cells per gene, the sum is formed with up to sixteen groups of its own, clusters of the cells' coordinates, and edges are tested in all
         cells. The graph of the cells does not change. Of a MuData object, a column as for `batch_key`. Groups need the default `penalty`, `joint`,
         `laplace` and `center`, and take 1.3 to 1.7 times as long.
     n_neighbors
@@ -333,7 +333,8 @@ def med_magma(
         max_iter=max_iter > 1,
         cell_precision=cell_precision is True,
     )
-    graph_in.require(matrices, n_neighbors, chosen, beyond, within=groupby is not None)
+    looks_for_groups = graphs != "cells" and chosen.apart and beyond is None and center
+    graph_in.require(matrices, n_neighbors, chosen, beyond, within=groupby is not None, own=looks_for_groups)
     named = batches.read(data, batch_key, matrices)
     of_groups = groups.read(data, groupby, matrices)
     graph_in.log_start("med_magma", matrices)
@@ -377,7 +378,7 @@ def med_magma(
                 batches=named[name] and named[name].batches,
                 separate=batch_scales == "separate",
                 groups=of_groups[name],
-                own=graphs != "cells" and of_groups[name] is None,
+                own=looks_for_groups and of_groups[name] is None,
                 whole=graph_in.needs_precision(graphs, weights, cell_precision),
                 progress=progress,
             )
@@ -392,7 +393,7 @@ def med_magma(
                 batches=named[name] and named[name].batches,
                 separate=batch_scales == "separate",
                 groups=of_groups[name],
-                own=graphs != "cells" and of_groups[name] is None,
+                own=looks_for_groups and of_groups[name] is None,
                 whole=graph_in.needs_precision(graphs, weights, cell_precision),
                 progress=progress,
             )

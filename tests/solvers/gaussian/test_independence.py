@@ -69,8 +69,9 @@ def test_the_more_alike_the_fewer(rng):
     assert found[0] == 1.0
 
 
-def test_order_does_not_matter(rng):
-    z = history(900, P, 0.85, rng)
+@pytest.mark.parametrize("n", [900, 4500])
+def test_order_does_not_matter(n, rng):
+    z = history(n, P, 0.85, rng)
     assert share(z) == pytest.approx(share(z[rng.permutation(len(z))]), rel=1e-5)
 
 

@@ -20,7 +20,7 @@ def partition(codes: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("n", [400, 25_000])
 def test_no_group_has_two_types(n, rng):
     coordinates, kind = types(n, 5, rng)
-    found = own_groups(coordinates)
+    found = own_groups(coordinates, 8)
     assert 5 <= found.n <= 16
     assert found.codes.shape == (n,) and set(found.codes) == set(range(found.n))
     assert all(len(set(kind[found.codes == group])) == 1 for group in range(found.n))
@@ -29,24 +29,33 @@ def test_no_group_has_two_types(n, rng):
 def test_order_does_not_matter(rng):
     coordinates = rng.normal(size=(300, 5)) * [3.0, 2.0, 1.0, 1.0, 1.0]
     order = rng.permutation(300)
-    one, other = own_groups(coordinates), own_groups(coordinates[order])
+    one, other = own_groups(coordinates, 5), own_groups(coordinates[order], 5)
     np.testing.assert_array_equal(partition(one.codes)[np.ix_(order, order)], partition(other.codes))
 
 
 def test_twice_the_same(rng):
     coordinates = rng.normal(size=(500, 10))
-    np.testing.assert_array_equal(own_groups(coordinates).codes, own_groups(coordinates.copy()).codes)
+    np.testing.assert_array_equal(own_groups(coordinates, 10).codes, own_groups(coordinates.copy(), 10).codes)
 
 
 @pytest.mark.parametrize(("n", "n_groups"), [(39, None), (40, 2), (80, 4), (320, 16), (5000, 16)])
 def test_twenty_for_a_group_to_start_with(n, n_groups, rng):
-    found = own_groups(rng.normal(size=(n, 3)))
+    found = own_groups(rng.normal(size=(n, 3)), 8)
+    assert (found and found.n) == n_groups
+
+
+@pytest.mark.parametrize(
+    ("rank", "n_groups"), [(0, None), (1, None), (2, 4), (3, 4), (4, 8), (7, 8), (8, 16), (50, 16)]
+)
+def test_up_to_two_for_every_direction(rank, n_groups, rng):
+    """Halves of halves, so that their number is a power of two."""
+    found = own_groups(rng.normal(size=(2000, 5)), rank)
     assert (found and found.n) == n_groups
 
 
 def test_equal_rows(rng):
     """They are fewer than groups; all of one value are no groups."""
-    assert own_groups(np.ones((100, 2))) is None
-    found = own_groups(np.repeat(np.eye(3), 50, axis=0))
+    assert own_groups(np.ones((100, 2)), 8) is None
+    found = own_groups(np.repeat(np.eye(3), 50, axis=0), 8)
     assert found.n == 3
     np.testing.assert_array_equal(partition(found.codes), partition(np.repeat(np.arange(3), 50)))

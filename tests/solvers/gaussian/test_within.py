@@ -154,9 +154,52 @@ def test_factors(case, variables, rng):
     np.testing.assert_allclose(square(found), expected(oriented(behind, variables), groups), atol=1e-8)
 
 
+def alike(groups: Groups, p: int) -> np.ndarray:
+    """Samples of three groups, within which they differ by factors alone."""
+    z = np.array([[1.0, 2.0], [2.0, 1.0], [4.0, 3.0]])[groups.codes] @ np.ones((2, p))
+    return z * np.arange(1, p + 1) ** groups.codes[:, None]
+
+
 def test_refuses_groups_within_which_nothing_varies(variables):
     groups = Groups(np.arange(N if variables else M) % 3, 3)
-    z = np.array([[1.0, 2.0], [2.0, 1.0], [4.0, 3.0]])[groups.codes] @ np.ones((2, N + M - len(groups.codes)))
-    z *= np.arange(1, z.shape[1] + 1) ** groups.codes[:, None]
     with pytest.raises(ValueError, match="Nothing varies within groups"):
-        within(oriented(z, variables), groups, variables)
+        within(oriented(alike(groups, N + M - len(groups.codes)), variables), groups, variables)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5])
+def test_groups_that_are_found_may_have_nothing_within(noise, rng):
+    """All rounding and nearly so: then there are none."""
+    groups = Groups(np.arange(120) % 3, 3)
+    z = alike(groups, 30) * (1.0 + noise * rng.normal(size=(120, 30)))
+    rows = NoiseFree(InMemory(sparse.csr_array(z)))
+    _, found = spectral.decompose(rows, center=0, n_comps=50, variables=1, groups=lambda coordinates, rank: groups)
+    if noise <= 1e-9:
+        assert found.within is None
+    elif noise >= 1e-5:
+        assert not found.within.named and len(found.within.side.eigenvalues) > 0
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-3, 1e6])
+def test_a_constant_variable_is_not_between_groups_either(size, rng):
+    """The means of unequal groups differ by rounding."""
+    groups = Groups(rng.permuted(np.minimum(np.arange(400) // 37, 6)), 7)
+    z = rng.normal(size=(400, 12)) + groups.codes[:, None]
+    z[:, 5] = size / 3.0
+    found = within(z, groups, 1)
+    assert not found.between[:, 5].any() and found.between[:, 4].all()
+    assert not np.delete(dense(found.with_between(m_step.alone(found.side).inverse))[5], 5).any()
+
+
+def test_many_samples_tell_the_covariances(rng):
+    """With hardly anything to shrink, the sum is that of the inverses of both covariances, in units of equal variance within groups."""
+    n, p = 20_000, 8
+    groups = Groups(np.arange(n) % 3, 3)
+    mixed = rng.normal(size=(p, p)) + 2.0 * np.eye(p)
+    means = rng.normal(0.0, 2.0, (3, p))
+    z = rng.normal(size=(n, p)) @ mixed + means[groups.codes]
+    inside, between = mixed.T @ mixed, np.cov(means.T, bias=True)
+    sd = np.sqrt(np.diag(inside))
+    expected = sd * (np.linalg.inv(inside) + np.linalg.inv(inside + between)) * sd[:, None]
+    found = within(z, groups, 1)
+    got = dense(found.with_between(m_step.alone(found.side).inverse))
+    np.testing.assert_allclose(got, expected, atol=0.03 * np.abs(expected).max())

@@ -84,7 +84,7 @@ def own(x: np.ndarray) -> em.Fit:
 
 
 def test_own_groups_are_in_the_estimate_and_not_in_the_test(rng):
-    x = rng.lognormal(rng.normal(0.0, 1.0, (4, 20))[np.arange(400) % 4], 0.5)
+    x = rng.lognormal(rng.normal(0.0, 1.0, (4, 60))[np.arange(400) % 4], 0.5)
     fit, without = own(x), fitted(x, None)
     assert fit.spectrum.within is not None and not fit.spectrum.within.named
     found, (tested,), _ = variables.estimates(fit.cols.precision, fit)
@@ -93,7 +93,15 @@ def test_own_groups_are_in_the_estimate_and_not_in_the_test(rng):
     assert not np.allclose(dense(found), dense(other), atol=0.01)
 
 
-@pytest.mark.parametrize("shape", [(99, 20), (39, 5)])
-def test_no_own_groups_of_few(shape, rng):
-    """Fewer than five rows for a column, or too few for two groups."""
-    assert own(rng.lognormal(0.0, 0.5, shape)).spectrum.within is None
+@pytest.mark.parametrize(
+    ("shape", "found"), [((300, 60), True), ((299, 60), False), ((250, 50), True), ((2000, 49), False)]
+)
+def test_own_groups_of_many(shape, found, rng):
+    """With five rows for a column, and fifty columns."""
+    n, p = shape
+    x = rng.lognormal(rng.normal(0.0, 1.0, (4, p))[np.arange(n) % 4], 0.5)
+    assert (own(x).spectrum.within is not None) == found
+
+
+def test_no_own_groups_without_structure(rng):
+    assert own(rng.lognormal(0.0, 0.5, (300, 60))).spectrum.within is None

@@ -41,7 +41,8 @@ def independent_share(u: np.ndarray) -> float:
     if not _FEWEST <= n <= MOST or u.shape[1] < 4:
         return 1.0
     a, b = u[:, ::2], u[:, 1::2]
-    queries = np.linspace(0, n - 1, min(n, _PAIRS // n)).astype(int)
+    by_size = np.argsort((u**2).sum(axis=1), kind="stable")  # which does not depend on the order of the samples
+    queries = by_size[np.linspace(0, n - 1, min(n, _PAIRS // n)).astype(int)]
     own = np.arange(len(queries)), queries
     share = b.shape[1] / (n - a.shape[1])
     along, also, sizes, other_sizes = a[queries] @ a.T, b[queries] @ b.T, (a**2).sum(axis=1), (b**2).sum(axis=1)

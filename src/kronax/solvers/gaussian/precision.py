@@ -1,6 +1,5 @@
 """The precision matrix of one axis: a diagonal and a low-rank part, the same scaled to partial correlations, whole, or sparse."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -82,13 +81,6 @@ class Sparse:
 
 
 Precision = LowRank | Partial | Whole | Sparse
-
-
-def added(parts: Sequence[tuple[LowRank, np.ndarray]]) -> LowRank:
-    """Return ``Σ_k D_k K_k D_k``, of ``K`` and the diagonals of ``D``, (n,)."""
-    vectors = [(values := part.vectors.array()) * sizes[:, None].astype(values.dtype) for part, sizes in parts]
-    base = sum(part.base * sizes**2 for part, sizes in parts)
-    return LowRank(base, Held(np.hstack(vectors)), np.concatenate([part.weights for part, _ in parts]))
 
 
 def held(precision: LowRank | Partial) -> LowRank | Partial | Whole:

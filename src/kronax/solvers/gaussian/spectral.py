@@ -1,6 +1,7 @@
 """Spectra of a noise-free matrix ``Z``, tall: ``n × m``, ``n ≥ m``. Only ``m × m`` eigenproblems are solved."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -21,14 +22,13 @@ from kronax.solvers.gaussian.side import (
     without_variance,
 )
 from kronax.solvers.gaussian.vectors import Held, Projected, Vectors
-from kronax.solvers.gaussian.within import Within, columns_within, rows_within
+from kronax.solvers.gaussian.within import NothingVariesError, Within, columns_within, rows_within
 from kronax.solvers.rows.groups import Groups
 from kronax.solvers.rows.noise_free import NoiseFree
 
 # eigenvalues below this share of the largest count as zero; the second for blocks that are multiplied in float32
 _ROUNDING, _ROUNDING_SINGLE = 1e-12, 1e-8
-_STRUCTURE = 2  # directions beyond the edge of the noise, with which there may be groups
-Clustering = Callable[[np.ndarray], Groups | None]
+Clustering = Callable[[np.ndarray, int], Groups | None]
 _SEEN = 50  # directions, at least, that the energies of the noise leave out where they are signal
 _PROFILES = 8  # times that these energies are found
 _BELOW_EDGE = 0.75  # of the edge of the noise, at which weights reach zero at the lowest: measured
@@ -53,7 +53,7 @@ class Spectrum:
     within
         The variables within groups of samples, or None.
     independent
-        Shares of the samples of rows and of columns that are worth an independent one.
+        Share of the rows that, as samples of the columns, are worth an independent one.
     """
 
     rows: Vectors
@@ -63,15 +63,15 @@ class Spectrum:
     beyond: tuple[np.ndarray, np.ndarray | None] | None = None
     units: np.ndarray | None = None
     within: Within | None = None
-    independent: tuple[float, float] = (1.0, 1.0)
+    independent: float = 1.0
 
     def of_rows(self) -> Side:
         """Return the second moments of the rows."""
-        return Side(self.rows, self.eigenvalues, *self.dims, self.beyond and self.beyond[0], self.independent[0])
+        return Side(self.rows, self.eigenvalues, *self.dims, self.beyond and self.beyond[0])
 
     def of_cols(self) -> Side:
         """Return the second moments of the columns."""
-        return Side(self.cols, self.eigenvalues, *self.dims[::-1], self.beyond and self.beyond[1], self.independent[1])
+        return Side(self.cols, self.eigenvalues, *self.dims[::-1], self.beyond and self.beyond[1], self.independent)
 
     def transposed(self) -> "Spectrum":
         """Return the spectrum of ``Zᵀ``."""
@@ -81,7 +81,6 @@ class Spectrum:
             cols=self.rows,
             dims=self.dims[::-1],
             beyond=self.beyond and self.beyond[::-1],
-            independent=self.independent[::-1],
         )
 
 
@@ -135,7 +134,8 @@ def decompose(
         The axis, 1 for the columns, whose deviations are divided by their standard deviations for the spectrum; None to leave them as they
         are.
     groups
-        Of the samples of these variables, within which they are looked at too; or what finds groups of rows by their coordinates, if there are any.
+        Of the samples of these variables, within which they are looked at too; or what finds groups of rows, if there are any, by their
+        coordinates and the number of directions above the noise.
     """
     square, energies, sums = z.moments()
     rounding, seen = rounding_of(z.rows.dtype), max(n_comps, _SEEN)
@@ -155,23 +155,22 @@ def decompose(
     spectrum, lead = _spectrum(found, values, vectors, rounding), _leading(z, energies, *lead, n_comps, rounding)
     if variables is None:
         return lead, spectrum
-    share = _independent_share(spectrum, variables)
-    spectrum = replace(spectrum, independent=(1.0, share) if variables == 1 else (share, 1.0))
-    named = isinstance(groups, Groups)
-    if groups and not named:
-        groups = groups(lead.rows * lead.shrunk) if lead.rank >= _STRUCTURE else None
-    if groups is None:
-        return lead, spectrum
     if variables == 1:
-        within = columns_within(z, groups, square, energies, rounding, share)
-    else:
-        within = rows_within(z, groups, rounding, share)
-    return lead, replace(spectrum, within=replace(within, named=named))
+        spectrum = replace(spectrum, independent=_independent_share(spectrum.rows))
+    if isinstance(groups, Groups) and variables == 0:
+        spectrum = replace(spectrum, within=rows_within(z, groups, rounding))
+    elif isinstance(groups, Groups):
+        within = columns_within(z, groups, square, energies, rounding, spectrum.independent)
+        spectrum = replace(spectrum, within=within)
+    elif groups and (found := groups(lead.rows * lead.shrunk, lead.rank)):
+        with suppress(NothingVariesError):
+            within = columns_within(z, found, square, energies, rounding, spectrum.independent)
+            spectrum = replace(spectrum, within=replace(within, named=False))
+    return lead, spectrum
 
 
-def _independent_share(spectrum: Spectrum, variables: int) -> float:
-    """Return which share of the samples of the variables is worth an independent one."""
-    samples = spectrum.rows if variables == 1 else spectrum.cols
+def _independent_share(samples: Vectors) -> float:
+    """Return which share of the samples is worth an independent one."""
     n, rank = samples.shape
     return independent_share(samples.some(directions(rank, n))) if n <= MOST else 1.0
 

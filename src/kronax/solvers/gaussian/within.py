@@ -25,6 +25,16 @@ from kronax.solvers.rows.groups import Groups
 from kronax.solvers.rows.noise_free import NoiseFree
 
 
+class NothingVariesError(ValueError):
+    """Within groups, there is nothing to look at."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Nothing varies within groups: but for their scales, all rows of a group are alike. Partial correlations within groups need "
+            "deviations from their means."
+        )
+
+
 @dataclass(frozen=True)
 class Within:
     """Second moments of deviations from the means of groups, every variable with equal variance.
@@ -81,37 +91,41 @@ def columns_within(
     variances, n_samples = energies - (means**2).sum(axis=0), n - groups.n
     still = _still(variances, energies, n)
     to_unit, units = units_of(variances / n_samples, still, z.rows.col_counts)
-    between, units = _between(sums, groups, units, still)
+    between, units = _between(sums, groups, units, still, energies)
     means = beside(means, square)
     ((values, cols),) = eigh_all([scaled(square - means.T @ means, to_unit)])
-    kept = min(n_samples, n_above_rounding(values, energies @ to_unit**2, rounding))
+    kept = _kept(values, energies @ to_unit**2, rounding, n_samples)
     cols = np.where(still[:, None], 0.0, cols[:, :kept])
     return Within(Side(Held(cols), values[:kept], m, n_samples, independent=independent), units, between)
 
 
-def rows_within(z: NoiseFree, groups: Groups, rounding: float, independent: float = 1.0) -> Within:
+def rows_within(z: NoiseFree, groups: Groups, rounding: float) -> Within:
     """Return those of the rows, of which columns are samples, in two passes; parameters as above."""
     n, m = z.shape
     energies, sums = _energies(z), z.sums_of(groups, 1)
     variances = energies - (sums**2 / groups.sizes).sum(axis=1)
     still, n_samples = _still(variances, energies, m), m - groups.n
     to_unit, units = units_of(variances / n_samples, still, z.row_counts())
-    between, units = _between(sums.T, groups, units, still)
+    between, units = _between(sums.T, groups, units, still, energies)
     z = replace(z, factors=factors_of(z)._replace(rows=z.row_factors() * to_unit**2))
     ((values, cols),) = eigh_all([_centred(z.moments()[0], groups)])
-    kept = min(n_samples, n_above_rounding(values, energies @ to_unit**2, rounding))
+    kept = _kept(values, energies @ to_unit**2, rounding, n_samples)
     to_rows = cols[:, :kept] / np.sqrt(values[:kept])
     to_rows -= _means(to_rows, groups)  # rounding aside, there are none
     rows = Projected(z, to_rows, np.zeros(kept), _not_zero)
-    return Within(Side(rows, values[:kept], n, n_samples, independent=independent), units, between)
+    return Within(Side(rows, values[:kept], n, n_samples), units, between)
 
 
-def _between(sums: np.ndarray, groups: Groups, units: np.ndarray, still: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return ``B`` and its units, given the sums of the groups, (groups, p)."""
-    roots = np.sqrt(groups.sizes)[:, None]
-    between = sums / roots - roots * (sums.sum(axis=0) / groups.sizes.sum())
-    sizes = np.sqrt((between**2).sum(axis=0) / (groups.sizes.sum() - 1))
-    units = np.where(still & (sizes > 0), sizes, units)
+def _between(
+    sums: np.ndarray, groups: Groups, units: np.ndarray, still: np.ndarray, energies: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``B`` and its units, given the sums of the groups, (groups, p), and of all squares; 0 where only rounding is left."""
+    n, roots = groups.sizes.sum(), np.sqrt(groups.sizes)[:, None]
+    between = sums / roots - roots * (sums.sum(axis=0) / n)
+    squares = (between**2).sum(axis=0)
+    constant = still & without_variance(squares, energies, n * np.finfo(np.float64).eps)
+    between[:, constant] = 0.0
+    units = np.where(still & ~constant, np.sqrt(squares / (n - 1)), units)
     return between / units, units
 
 
@@ -119,12 +133,16 @@ def _still(variances: np.ndarray, energies: np.ndarray, n: int) -> np.ndarray:
     """Mark the variables that do not vary within groups; some must."""
     still = without_variance(variances, energies, n * np.finfo(np.float64).eps)
     if still.all():
-        msg = (
-            "Nothing varies within groups: but for their scales, all rows of a group are alike. Partial correlations within groups need "
-            "deviations from their means."
-        )
-        raise ValueError(msg)
+        raise NothingVariesError
     return still
+
+
+def _kept(values: np.ndarray, squares: float, rounding: float, n_samples: int) -> int:
+    """Count the directions that are more than rounding; there must be some."""
+    kept = min(n_samples, n_above_rounding(values, squares, rounding))
+    if not kept:
+        raise NothingVariesError
+    return kept
 
 
 def _centred(square: Matrix, groups: Groups) -> Matrix:

@@ -38,7 +38,8 @@ from kronax.solvers.scales.powered import SAMPLE, Powered, Tails, powered, power
 from kronax.solvers.scales.quotient import pattern_counts
 from kronax.solvers.status import Status, ended
 
-_ROWS_PER_COLUMN = 5  # with fewer, what is lost within groups outweighs what is won: measured
+# Groups of their own are of use with so many rows for a column, and columns of which no single one decides what the groups are: measured
+_ROWS_PER_COLUMN, _COLUMNS = 5, 50
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def fit(
     groups
         Of the rows, within which dependence of the columns is looked at too; for axes that are fitted apart, with a location.
     own
-        Whether such groups are found, where there are rows enough and none are given.
+        Whether such groups are found, where that helps; then none are given.
     whole
         Whether precisions are wanted, or embeddings alone.
     progress
@@ -183,7 +184,7 @@ def fit(
         equal = penalty.apart and laplace is None if equal is None else equal
         options = {
             "variables": int(not transposed) if equal else None,
-            "groups": own_groups if own and equal and center and _has_many(matrix.shape) else groups,
+            "groups": own_groups if own and groups_help(matrix.shape) else groups,
             "whole": whole or kind is Penalised,
         }
         steps = kind(rows, n_comps, axis, penalty, laplace, **options, progress=progress)
@@ -191,9 +192,9 @@ def fit(
     return _fit(run, rows, found, offsets, transposed, whole=whole)
 
 
-def _has_many(shape: tuple[int, int]) -> bool:
-    """Return whether there are rows enough for groups of them to be of use."""
-    return shape[0] >= _ROWS_PER_COLUMN * shape[1]
+def groups_help(shape: tuple[int, int]) -> bool:
+    """Return whether there are rows and columns enough for groups of rows to be of use."""
+    return shape[0] >= _ROWS_PER_COLUMN * shape[1] and shape[1] >= _COLUMNS
 
 
 def _seen(matrix: sparse.csr_array, *, power: float | None, n_comps: int) -> Seen:
@@ -244,7 +245,7 @@ def fit_chunks(
     found = powered_chunks(rows, some, power, signed=signed)
     with jax.enable_x64(True):
         axis = 0 if center else None
-        groups = own_groups if own and center and _has_many(rows.shape) else groups
+        groups = own_groups if own and groups_help(rows.shape) else groups
         options = {"variables": 1, "groups": groups, "whole": whole}
         steps = Steps(found.rows, n_comps, axis, m_step.Penalty(), **options, progress=progress)
         run = _iterate(steps, 1, 0.0, progress)
@@ -324,10 +325,10 @@ def _oriented(penalty: m_step.Penalty, transposed: bool) -> m_step.Penalty:
 def bytes_needed(n: int, p: int, n_entries: int, *, complete: bool, within: bool = False) -> int:
     """Estimate the peak memory of a fit and its graphs, in bytes, beyond the input; the factors were measured.
 
-    ``n_entries`` is 0 where the matrix is read in chunks; ``within`` tells that groups are given.
+    ``n_entries`` is 0 where the matrix is read in chunks; ``within`` tells that there are groups.
     """
     entries = 40 * n_entries  # the matrix, its powers, and what one pass holds
-    square = 8 * (24 if within or _has_many((n, p)) else 12) * min(n, p) ** 2  # Gram matrices, eigenvectors
+    square = 8 * (24 if within else 12) * min(n, p) ** 2  # Gram matrices, eigenvectors
     embeddings = 8 * 200 * (n + p)  # directions, coordinates, and the search for neighbours
     graphs = 140 * (n**2 + p**2) if complete else 0
     graphs += 3 * p**2  # a third of the scores of all pairs, to be ranked
