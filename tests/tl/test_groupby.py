@@ -209,3 +209,83 @@ def test_markers_of_one_type_are_no_edges():
     n_edges = {groupby: len(kx.get.edges(result)) for groupby, result in found.items()}
     assert n_edges[None] > 20
     assert n_edges["type"] < 5
+
+
+# Groups that nobody named: with fifty genes and five cells per gene
+
+
+@pytest.fixture
+def many() -> ad.AnnData:
+    return simulated(0, p=60)
+
+
+def test_found_groups_and_how_many_cells_count_are_told(many, caplog):
+    found = learnt(many, graphs="genes").uns["med_magma"]
+    assert 2 <= found["n_groups"] <= 16 and found["n_effective"] == N
+    assert f"genes are looked at within {found['n_groups']} groups of cells too" in caplog.text
+    assert learnt(many, groupby="type").uns["med_magma"]["n_groups"] == N_TYPES
+    for arguments in ({"joint": True}, {"penalty": "ridge", "strength": 0.1}):
+        assert "n_groups" not in learnt(many, graphs="genes", **arguments).uns["med_magma"]
+    assert not {"n_groups", "n_effective"} & set(learnt(many, graphs="cells").uns["med_magma"])
+
+
+def test_significance_is_that_of_all_cells(many, monkeypatch):
+    one = learnt(many, graphs="genes", n_neighbors=None)
+    monkeypatch.setattr(em, "_ROWS_PER_COLUMN", np.inf)
+    other = learnt(many, graphs="genes", n_neighbors=None)
+    for kind in ("p_value", "q_value"):
+        np.testing.assert_array_equal(*(a.varp[f"med_magma_{kind}"].toarray() for a in (one, other)))
+    assert not np.allclose(correlations(one), correlations(other), atol=0.01)
+
+
+def test_order_and_scales_change_nothing(many, rng):
+    cells, genes = rng.permutation(N), rng.permutation(60)
+    other = many[cells][:, genes].copy()
+    other.X = sparse.csr_matrix(other.X.toarray() * rng.lognormal(size=(N, 1)) * rng.lognormal(size=60))
+    np.testing.assert_allclose(complete(many)[np.ix_(genes, genes)], complete(other), atol=1e-6)
+
+
+def test_copies_of_cells_add_little(many):
+    """They make more directions rise above the noise, and so more groups."""
+    copied = ad.AnnData(sparse.vstack([many.X, many.X, many.X], format="csr"), var=many.var)
+    one, other = (learnt(adata, graphs="genes", n_neighbors=None) for adata in (many, copied))
+    assert other.uns["med_magma"]["n_effective"] == pytest.approx(N, rel=1e-3)
+    np.testing.assert_allclose(correlations(one), correlations(other), atol=0.05)
+    assert np.corrcoef(correlations(one).ravel(), correlations(other).ravel())[0, 1] > 0.95
+
+
+def test_found_groups_may_have_nothing_within(rng):
+    """Then there are none, and no more is said."""
+    x = rng.lognormal(0.0, 1.0, (4, 60))[np.arange(400) % 4]
+    adata = learnt(ad.AnnData(x), graphs="genes", n_neighbors=5)
+    assert "n_groups" not in adata.uns["med_magma"]
+
+
+def test_a_constant_gene_has_no_edge(rng):
+    x = np.sign(rng.normal(size=(400, 60)) + 1.5 * np.sign(rng.normal(size=(4, 60)))[np.arange(400) % 4])
+    x[:, 5] = 1.0
+    with pytest.warns(UserWarning, match="has no edge"):
+        adata = learnt(ad.AnnData(x), graphs="genes")
+    assert "n_groups" in adata.uns["med_magma"]
+    assert not adata.varp["med_magma_connectivities"].toarray()[5].any()
+
+
+def test_not_in_memory(many, tmp_path):
+    da = pytest.importorskip("dask.array")
+    lazy = ad.AnnData(da.from_array(many.X.toarray(), chunks=(100, -1)), many.obs, many.var)
+    one, other = (learnt(adata, graphs="genes") for adata in (many, lazy))
+    assert one.uns["med_magma"]["n_groups"] == other.uns["med_magma"]["n_groups"]
+    np.testing.assert_allclose(*(a.varp["med_magma_connectivities"].toarray() for a in (one, other)), atol=1e-6)
+
+
+def test_only_wide_modalities_go_without(many, rng):
+    """Every modality has groups of its own, or none."""
+    wide = ad.AnnData(sparse.csr_matrix(rng.poisson(2.0, (N, 150)).astype(float)), obs=many.obs)
+    mdata = mudata.MuData({"narrow": many, "wide": wide})
+    kx.tl.med_magma(mdata, graphs="genes")
+    assert "n_groups" in mdata["narrow"].uns["med_magma"] and "n_groups" not in mdata["wide"].uns["med_magma"]
+    np.testing.assert_allclose(
+        mdata["narrow"].varp["med_magma_connectivities"].toarray(),
+        learnt(many, graphs="genes").varp["med_magma_connectivities"].toarray(),
+        atol=1e-6,
+    )

@@ -169,7 +169,7 @@ def med_magma(
         A ridge and an l1 penalty are always fitted jointly.
     n_comps
         Maximum number of embedding coordinates. Directions of the noise fade out below its edge, at the latest where the
-        maximum is reached.
+        maximum is reached. Groups that are found (see `groupby`) are clusters of these coordinates.
     max_iter
         Maximum number of steps of expectation maximisation (EM). The default is the first one, matrix scaling and one
         fit of the model, because more steps did not give better graphs in our benchmarks. With a ridge of a given
@@ -232,7 +232,7 @@ def med_magma(
         (number of directions beyond the edge of the noise, and the standard deviation of the white noise that the coordinates
         were denoised for), ``power``, ``dispersion``, ``n_near_zero``
         (values taken for zeros), ``n_sampled`` (cells from which ``power`` and ``dispersion`` were found: all, or evenly spread
-        ones if there are more than 20,000), ``n_effective`` (how many independent cells they count as for the genes, fewer if many are nearly alike) and
+        ones if there are more than 20,000), ``n_effective`` (how many independent cells they count as for the genes, fewer if many are alike) and
         ``n_groups`` (of cells, within which genes were looked at too), ``version``. With `batch_key`, also the names of the ``batches``, ``batch_spread`` (standard
         deviation, over the genes, of the difference between their log scales in a batch and the common ones; with
         ``batch_scales="separate"``, of what cells that match add to it) and ``batch_matched`` (share of the cells of a batch that match

@@ -36,19 +36,6 @@ def test_independent_samples_all_count(n, kind, rng):
     assert share(z) == 1.0
 
 
-def test_alike_by_chance_as_orthogonal_directions_are(rng):
-    """Eq. 22, over uniformly distributed directions."""
-    n, a, b, found = 40, 6, 5, []
-    for _ in range(4000):
-        u = np.linalg.qr(rng.normal(size=(n, a + b)))[0]
-        along, also = u[:, :a] @ u[:, :a].T, u[:, a:] @ u[:, a:].T
-        found.append(np.array([along[0, 1] * also[0, 1], along[0, 1] ** 2]))
-    products, squares = np.mean(found, axis=0)
-    error = np.std([f[0] for f in found]) / len(found) ** 0.5
-    assert products == pytest.approx(-b / (n - a) * squares, abs=4 * error)
-    assert abs(products) > 4 * error
-
-
 @pytest.mark.parametrize("n_copies", [2, 3, 5])
 def test_copies_count_once(n_copies, rng):
     z = np.repeat(rng.normal(size=(400, P)), n_copies, axis=0)
