@@ -62,9 +62,11 @@ def test_order_does_not_matter(n, rng):
     assert share(z) == pytest.approx(share(z[rng.permutation(len(z))]), rel=1e-5)
 
 
-@pytest.mark.parametrize("n", [30, MOST + 1])
-def test_few_and_very_many_all_count(n, rng):
-    assert independent_share(np.repeat(rng.normal(size=(-(-n // 2), 6)), 2, axis=0)[:n]) == 1.0
+@pytest.mark.parametrize(("n", "p", "share"), [(30, 30, 1.0), (MOST + 2, 30, 1.0), (400, 19, 1.0), (400, 20, 0.5)])
+def test_few_and_very_many_all_count(n, p, share, rng):
+    """And those of few directions, as of a panel of few genes."""
+    found = independent_share(np.repeat(rng.normal(size=(n // 2, p)), 2, axis=0))
+    assert found == pytest.approx(share, abs=0.02)
 
 
 def test_rare_values_that_few_samples_share_are_not_copies(rng):

@@ -21,7 +21,7 @@ import numpy as np
 
 MOST = 10_000  # samples: more are enough, alike or not
 _FEWEST = 40  # samples, of which ten have a nearest tenth
-_DIRECTIONS = 80  # in A and B together
+_DIRECTIONS, _FEWEST_DIRECTIONS = 80, 20  # in A and B together: among few, those in which types differ are not few
 _STRUCTURE = 0.25  # of the directions, the first, in which cell types differ
 _PAIRS = 2**22  # of samples, of which the nearest are found: all of two thousand
 _NEAREST = 250  # others
@@ -38,7 +38,7 @@ def directions(rank: int, n_samples: int) -> np.ndarray:
 def independent_share(u: np.ndarray) -> float:
     """Return ``n_eff/n`` for the rows of some columns of ``U``, (n, k), as :func:`directions` chooses them."""
     n, u = len(u), u.astype(np.float32)
-    if not _FEWEST <= n <= MOST or u.shape[1] < 4:
+    if not _FEWEST <= n <= MOST or u.shape[1] < _FEWEST_DIRECTIONS:
         return 1.0
     a, b = u[:, ::2], u[:, 1::2]
     by_size = np.argsort((u**2).sum(axis=1), kind="stable")  # which does not depend on the order of the samples
