@@ -229,13 +229,25 @@ def test_found_groups_and_how_many_cells_count_are_told(many, caplog):
     assert not {"n_groups", "n_effective"} & set(learnt(many, graphs="cells").uns["med_magma"])
 
 
-def test_significance_is_that_of_all_cells(many, monkeypatch):
-    one = learnt(many, graphs="genes", n_neighbors=None)
+def test_cells_alike_by_their_zeros_all_count(rng):
+    """In a small panel with few counts, most cells have the same in nearly all genes."""
+    counts = rng.poisson(0.1 * rng.lognormal(0.0, 1.0, 60) * rng.lognormal(0.0, 0.5, (600, 1))).astype(float)
+    counts = counts[counts.any(axis=1)]
+    panel = ad.AnnData(sparse.csr_matrix(counts[:, counts.any(axis=0)]))
+    assert learnt(panel, graphs="genes").uns["med_magma"]["n_effective"] == panel.n_obs
+
+
+@pytest.mark.parametrize("arguments", [{}, {"n_neighbors": None}, {"q_max": 0.2}, {"weights": "absolute"}], ids=str)
+def test_graph_and_significance_are_those_of_all_cells(many, arguments, monkeypatch):
+    """Partial correlations alone look within groups, so that modules of what differs between types stay."""
+    one = learnt(many, graphs="genes", **arguments)
     monkeypatch.setattr(em, "_ROWS_PER_COLUMN", np.inf)
-    other = learnt(many, graphs="genes", n_neighbors=None)
-    for kind in ("p_value", "q_value"):
+    other = learnt(many, graphs="genes", **arguments)
+    for kind in ("connectivities", "distances", "p_value", "q_value"):
         np.testing.assert_array_equal(*(a.varp[f"med_magma_{kind}"].toarray() for a in (one, other)))
     assert not np.allclose(correlations(one), correlations(other), atol=0.01)
+    pattern = [(a.varp["med_magma_precision"] != 0).toarray() for a in (one, other)]
+    np.testing.assert_array_equal(*pattern)
 
 
 def test_order_and_scales_change_nothing(many, rng):
@@ -275,7 +287,8 @@ def test_not_in_memory(many, tmp_path):
     lazy = ad.AnnData(da.from_array(many.X.toarray(), chunks=(100, -1)), many.obs, many.var)
     one, other = (learnt(adata, graphs="genes") for adata in (many, lazy))
     assert one.uns["med_magma"]["n_groups"] == other.uns["med_magma"]["n_groups"]
-    np.testing.assert_allclose(*(a.varp["med_magma_connectivities"].toarray() for a in (one, other)), atol=1e-6)
+    for kind in ("connectivities", "precision"):
+        np.testing.assert_allclose(*(a.varp[f"med_magma_{kind}"].toarray() for a in (one, other)), atol=1e-6)
 
 
 def test_only_wide_modalities_go_without(many, rng):
@@ -285,7 +298,7 @@ def test_only_wide_modalities_go_without(many, rng):
     kx.tl.med_magma(mdata, graphs="genes")
     assert "n_groups" in mdata["narrow"].uns["med_magma"] and "n_groups" not in mdata["wide"].uns["med_magma"]
     np.testing.assert_allclose(
-        mdata["narrow"].varp["med_magma_connectivities"].toarray(),
-        learnt(many, graphs="genes").varp["med_magma_connectivities"].toarray(),
+        mdata["narrow"].varp["med_magma_precision"].toarray(),
+        learnt(many, graphs="genes").varp["med_magma_precision"].toarray(),
         atol=1e-6,
     )

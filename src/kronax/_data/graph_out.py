@@ -139,22 +139,23 @@ def feature_graph(
         graph = _precision_graph(precision, shift, min(n_neighbors or p, p - 1), weights, progress)
         return _matrices(graph, precision, complete=n_neighbors is None), None
     part = learnt.parts[name]
-    precision, to_test, along = variables.estimates(precision, part)
-    samples = Samples(part.margins.skewness, part.margins.counts, found.rows.shape[0], along)
-    tests = [PairTest(estimate, shift, samples) for estimate in to_test]
+    estimates = variables.estimates(precision, part)
+    samples = Samples(part.margins.skewness, part.margins.counts, found.rows.shape[0], estimates.along)
+    tests = [PairTest(estimate, shift, samples) for estimate in estimates.to_test]
     test = tests[0] if len(tests) == 1 else JointTest(tests)
     if q_max is not None:
-        pairs = test.edges(q_max)
-        shown = precision if part.spectrum.within else to_test[0]
-        graph = graph_of_pairs(shown, shift, pairs, absolute=weights == "absolute")
+        pairs, within = test.edges(q_max), part.spectrum.within
+        joining = estimates.joining if within and within.named else estimates.to_test[0]
+        shown = estimates.shown if within else joining
+        graph = graph_of_pairs(joining, shift, pairs, absolute=weights == "absolute")
         graphs = _matrices(graph, None, complete=False) | {"precision": on_pairs(shown, pairs)}
         where = graphs["precision"]
     else:
         complete = n_neighbors is None
         k = p - 1 if complete else min(n_neighbors, p - 1)
-        graph = _precision_graph(precision, shift, k, weights, progress)
-        graphs = _matrices(graph, precision, complete=complete)
-        where = sum(abs(all_entries(estimate)) for estimate in to_test) if complete else graphs["precision"]
+        graph = _precision_graph(estimates.joining, shift, k, weights, progress)
+        graphs = _matrices(graph, estimates.shown, complete=complete)
+        where = sum(abs(all_entries(some)) for some in estimates.to_test) if complete else graphs["precision"]
     return graphs | _values(test, where), test.n_tested
 
 

@@ -98,9 +98,9 @@ def med_magma(
     groupby
         Column of ``obs`` with a group of every cell, such as its type or cluster. The precision of the genes is then the sum of two: of
         all cells, and within groups, of deviations from the means of the cell's own group. Edges of genes that are only high and low in the same
-        groups become weaker, and an edge is significant only if it is so in all cells and within groups: see :doc:`/judging`. If None and there are at
-        least fifty genes and five cells per gene, the sum is formed with up to sixteen groups of its own, clusters of the cells' coordinates, and edges are tested in all
-        cells. The graph of the cells does not change. Of a MuData object, a column as for `batch_key`. Groups need the default `penalty`, `joint`,
+        groups become weaker, and an edge is significant only if it is so in all cells and within groups: see :doc:`/judging`. If None, there may still be such a
+        sum: with at least fifty genes and five cells per gene, up to sixteen clusters of the cells' coordinates serve as groups. Then the precision of the genes
+        alone is changed; which genes are connected, weights, p- and q-values are those of all cells. The graph of the cells never changes. Of a MuData object, a column as for `batch_key`. Groups need the default `penalty`, `joint`,
         `laplace` and `center`, and take 1.3 to 1.7 times as long.
     n_neighbors
         Number of neighbours of every cell and of every gene, itself not counted; from 2 to one less than the number of
@@ -195,7 +195,7 @@ def med_magma(
 
     ``key_connectivities`` : CSR matrix, float64
         Edge weights in (0, 1], symmetric, no diagonal. Cells: as set by `weights`. Genes: the largest positive partial
-        correlations. With ``weights="absolute"``, for both: :math:`|Φ_{jl}| / \max_j (Φ_{jj} + \bar ψ)`, where
+        correlations, of all cells unless `groupby` is given. With ``weights="absolute"``, for both: :math:`|Φ_{jl}| / \max_j (Φ_{jj} + \bar ψ)`, where
         :math:`\bar ψ` is the mean diagonal of the other axis.
     ``key_distances`` : CSR matrix, float64
         On the same edges: the distance of the denoised profiles scaled to unit length; for all other weights,
@@ -210,7 +210,8 @@ def med_magma(
         On the edges: the p-value of the partial correlation, never below 2e-308, and its q-value, the smallest false discovery
         rate (Benjamini and Hochberg) at which the edge would be among those found in all pairs of genes. The null hypothesis keeps
         scales, the spectrum of the cells and how rare genes are; where the data have little structure, the entry of a ridge
-        estimate is tested in its place: see :doc:`/methods`. With `groupby`, the larger of two p-values, of all cells and within groups. Both are 1 for pairs that are expected together
+        estimate is tested in its place: see :doc:`/methods`. Where `med_magma` finds groups of cells, it is the partial correlation of all cells that is tested; with `groupby`, the larger of two p-values, of all cells and
+        within groups. Both are 1 for pairs that are expected together
         in fewer than 10 cells, which are not tested, and q is 1 where p is above 0.3. Not with an l1 penalty.
     ``adata.var["key_n_tested"]`` : int64
         With how many other genes every gene was tested. Not with an l1 penalty.
@@ -232,8 +233,8 @@ def med_magma(
         (number of directions beyond the edge of the noise, and the standard deviation of the white noise that the coordinates
         were denoised for), ``power``, ``dispersion``, ``n_near_zero``
         (values taken for zeros), ``n_sampled`` (cells from which ``power`` and ``dispersion`` were found: all, or evenly spread
-        ones if there are more than 20,000), ``n_effective`` (how many independent cells they count as for the genes, fewer if many are alike) and
-        ``n_groups`` (of cells, within which genes were looked at too), ``version``. With `batch_key`, also the names of the ``batches``, ``batch_spread`` (standard
+        ones if there are more than 20,000), ``n_effective`` (how many independent cells they count as for the genes, fewer if many are alike),
+        ``n_groups`` (of cells, within which genes were looked at too; missing where there were none), ``version``. With `batch_key`, also the names of the ``batches``, ``batch_spread`` (standard
         deviation, over the genes, of the difference between their log scales in a batch and the common ones; with
         ``batch_scales="separate"``, of what cells that match add to it) and ``batch_matched`` (share of the cells of a batch that match
         cells of others; of up to 10,000 cells, evenly spread over the batches). ``params`` leaves out arguments that are None. Where no precision

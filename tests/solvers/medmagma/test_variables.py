@@ -32,7 +32,7 @@ def test_both_sides_of_the_groups(shape, rng):
     groups = Groups(rng.permuted(np.arange(n) % 3), 3)
     x = rng.lognormal(rng.normal(0.0, 1.0, (3, p))[groups.codes], 0.5)
     fit = fitted(x, groups)
-    found, _, _ = variables.estimates(fit.cols.precision, fit)
+    found = variables.estimates(fit.cols.precision, fit).shown
     within = fit.spectrum.within
     inside = dense(without_scale_errors(m_step.alone(within.side).inverse, fit.margins.mean, within.units))
     across = np.linalg.inv(np.linalg.inv(inside) + within.between.T @ within.between)
@@ -45,8 +45,9 @@ def test_each_estimate_is_tested(rng):
     groups = Groups(np.arange(200) % 2, 2)
     fit = fitted(rng.lognormal(rng.normal(0.0, 1.0, (2, 60))[groups.codes], 0.5), groups)
     without = replace(fit, spectrum=replace(fit.spectrum, within=None))
-    _, (alone,), _ = variables.estimates(fit.cols.precision, without)
-    found, (all_samples, within), _ = variables.estimates(fit.cols.precision, fit)
+    (alone,) = variables.estimates(fit.cols.precision, without).to_test
+    found, joining, (all_samples, within), _ = variables.estimates(fit.cols.precision, fit)
+    assert joining is found
     np.testing.assert_array_equal(dense(all_samples), dense(alone))
     assert not np.allclose(dense(within), dense(all_samples)) and not np.allclose(dense(found), dense(within))
 
@@ -68,7 +69,7 @@ def test_a_variable_that_varies_between_groups_alone(rng):
     matrix = sparse.csr_array(z)
     _, spectrum = decompose(NoiseFree(InMemory(matrix)), center=0, n_comps=10, variables=1, groups=groups)
     part = replace(em.fit_without_noise(matrix), spectrum=spectrum)
-    found, _, _ = variables.estimates(part.cols.precision, part)
+    found = variables.estimates(part.cols.precision, part).shown
     within = spectrum.within
     inside = dense(m_step.alone(within.side).inverse)
     assert not np.delete(inside[4], 4).any()
@@ -87,9 +88,11 @@ def test_own_groups_are_in_the_estimate_and_not_in_the_test(rng):
     x = rng.lognormal(rng.normal(0.0, 1.0, (4, 60))[np.arange(400) % 4], 0.5)
     fit, without = own(x), fitted(x, None)
     assert fit.spectrum.within is not None and not fit.spectrum.within.named
-    found, (tested,), _ = variables.estimates(fit.cols.precision, fit)
-    other, (also,), _ = variables.estimates(without.cols.precision, without)
-    np.testing.assert_array_equal(dense(tested), dense(also))
+    found, joining, (tested,), _ = variables.estimates(fit.cols.precision, fit)
+    other, alone, (also,), _ = variables.estimates(without.cols.precision, without)
+    assert alone is other
+    for one, same in ((tested, also), (joining, other)):
+        np.testing.assert_array_equal(dense(one), dense(same))
     assert not np.allclose(dense(found), dense(other), atol=0.01)
 
 

@@ -28,6 +28,7 @@ from kronax.solvers.rows.noise_free import NoiseFree
 
 # eigenvalues below this share of the largest count as zero; the second for blocks that are multiplied in float32
 _ROUNDING, _ROUNDING_SINGLE = 1e-12, 1e-8
+_DENSE = 0.5  # share of non-zero values from which rows that are alike are not so by their zeros
 Clustering = Callable[[np.ndarray, int], Groups | None]
 _SEEN = 50  # directions, at least, that the energies of the noise leave out where they are signal
 _PROFILES = 8  # times that these energies are found
@@ -155,7 +156,7 @@ def decompose(
     spectrum, lead = _spectrum(found, values, vectors, rounding), _leading(z, energies, *lead, n_comps, rounding)
     if variables is None:
         return lead, spectrum
-    if variables == 1:
+    if variables == 1 and z.rows.n_entries >= _DENSE * np.prod(z.shape):
         spectrum = replace(spectrum, independent=_independent_share(spectrum.rows))
     if isinstance(groups, Groups) and variables == 0:
         spectrum = replace(spectrum, within=rows_within(z, groups, rounding))

@@ -12,6 +12,7 @@ than the latter was found from.
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,27 +25,50 @@ from kronax.solvers.gaussian.spectral import Spectrum
 from kronax.solvers.medmagma import em
 
 
-def estimates(precision: Precision, part: em.Structure) -> tuple[Precision, list[Precision], np.ndarray]:
-    """Return a precision, those to test, of which it may be one, and directions that all variables share, (k, p)."""
+class Estimates(NamedTuple):
+    """Precisions of the variables.
+
+    Attributes
+    ----------
+    shown
+        The estimate.
+    joining
+        The one whose largest entries make the graph, and by which they count: of all samples, unless groups were named.
+    to_test
+        Those to test.
+    along
+        Directions that all variables share, (k, p).
+    """
+
+    shown: Precision
+    joining: Precision
+    to_test: list[Precision]
+    along: np.ndarray
+
+
+def estimates(precision: Precision, part: em.Structure) -> Estimates:
+    """Return what graphs and tests use of a precision; each is held once."""
     margins, scaled = part.margins, isinstance(part, em.Fit)
     if not isinstance(precision, Partial):
         found = held(precision)
-        return found, [found], np.stack([margins.along, margins.level])
+        return Estimates(found, found, [found], np.stack([margins.along, margins.level]))
     along = margins.along[None] if scaled else np.stack([margins.along, margins.level])
-    found, to_test = _both(precision, part.spectrum, margins.mean if scaled else None)
-    shown = held(found)
-    return shown, [shown if estimate is found else held(estimate) for estimate in to_test], along
+    found, joining, to_test = _both(precision, part.spectrum, margins.mean if scaled else None)
+    kept = {id(estimate): held(estimate) for estimate in (found, joining, *to_test)}
+    return Estimates(kept[id(found)], kept[id(joining)], [kept[id(estimate)] for estimate in to_test], along)
 
 
-def _both(precision: Partial, spectrum: Spectrum, means: np.ndarray | None) -> tuple[Partial, list[Partial]]:
-    """Return the estimate and those to test; without ``means``, samples have no scales."""
+def _both(precision: Partial, spectrum: Spectrum, means: np.ndarray | None) -> tuple[Partial, Partial, list[Partial]]:
+    """Return the estimate, the one for the graph, and those to test; without ``means``, samples have no scales."""
     side, units, within = spectrum.of_cols(), spectrum.units, spectrum.within
     found, to_test = _with_test(precision, side, _cleaning(means, units))
     if within is None:
-        return found, [to_test]
+        return found, found, [to_test]
     of_groups, to_test_too = _with_test(m_step.alone(within.side), within.side, _cleaning(means, within.units))
     both = Partial(within.with_between(of_groups.inverse))
-    return both, [to_test, to_test_too] if within.named else [to_test]
+    if within.named:
+        return both, both, [to_test, to_test_too]
+    return both, found, [to_test]
 
 
 Cleaning = Callable[[Partial], Partial]
