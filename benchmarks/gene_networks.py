@@ -162,34 +162,35 @@ def gaussian_discoveries(args: argparse.Namespace) -> Table:
 def marker_discoveries(args: argparse.Namespace) -> Table:
     """Edges among genes that depend on nothing but the type of the cell, without and with groups: all are false."""
     rows = []
-    for n, p, share, fold, depth in (
-        (2000, 200, 0.3, 20, 20),
-        (1600, 160, 1.0, 10, 5),
-        (2000, 500, 0.2, 20, 5),
-        (3000, 1500, 0.2, 20, 1),
+    for n, p, share, fold, depth, n_types in (
+        (2000, 200, 0.3, 20, 20, 8),
+        (1600, 160, 1.0, 10, 5, 8),
+        (2000, 500, 0.2, 20, 5, 8),
+        (3000, 1500, 0.2, 20, 1, 8),
+        (2000, 200, 0.5, 10, 5, 12),
     ):
         found = []
         for seed in range(args.seeds):
             progress(f"discoveries: markers, {n} × {p}, seed {seed}")
-            counts, types = markers(n, p, share, fold, depth, np.random.default_rng(seed))
+            counts, types = markers(n, p, share, fold, depth, n_types, np.random.default_rng(seed))
             given = Regulated("", counts, types, np.zeros((counts.shape[1],) * 2, dtype=bool))
             groups = None, types, own_clusters(given)
             found.append([len(kx.get.edges(fitted(counts, of, q_max=LEVELS[0]))) for of in groups])
-        name = f"{n:,} × {p:,}, {share:.0%} markers, {fold} times as high, mean {depth}"
+        name = f"{n:,} × {p:,}, {n_types} types, {share:.0%} markers, {fold} times as high, mean {depth}"
         rows.append([name, *(f"{mean:.1f}" for mean in np.mean(found, axis=0))])
     return (
-        "Markers of 8 types, independent within them: edges at q ≤ 0.05",
+        "Markers of types, independent within them: edges at q ≤ 0.05",
         ["data", "all cells", "types", "clusters"],
         rows,
     )
 
 
 def markers(
-    n: int, p: int, share: float, fold: float, depth: float, rng: np.random.Generator
+    n: int, p: int, share: float, fold: float, depth: float, n_types: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw counts of genes of which some are higher in one type of cells, and the types."""
-    types = np.arange(n) % 8
-    of = np.where(rng.random(p) < share, rng.integers(8, size=p), -1)
+    types = np.arange(n) % n_types
+    of = np.where(rng.random(p) < share, rng.integers(n_types, size=p), -1)
     logs = np.log(fold) * (types[:, None] == of) + rng.normal(0, 0.4, (n, p))
     counts = rng.poisson(depth * np.exp(logs) * rng.lognormal(0, 0.3, (n, 1)) * rng.lognormal(0, 1, p))
     return counts[:, np.count_nonzero(counts, axis=0) > 2].astype(float), types
