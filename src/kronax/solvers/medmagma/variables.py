@@ -54,7 +54,8 @@ def estimates(precision: Precision, part: em.Structure) -> Estimates:
         return Estimates(found, found, [found], np.stack([margins.along, margins.level]))
     along = margins.along[None] if scaled else np.stack([margins.along, margins.level])
     found, joining, to_test = _both(precision, part.spectrum, margins.mean if scaled else None)
-    kept = {id(estimate): held(estimate) for estimate in (found, joining, *to_test)}
+    distinct = {id(estimate): estimate for estimate in (found, joining, *to_test)}
+    kept = {key: held(estimate) for key, estimate in distinct.items()}
     return Estimates(kept[id(found)], kept[id(joining)], [kept[id(estimate)] for estimate in to_test], along)
 
 
