@@ -224,7 +224,7 @@ def test_found_groups_and_how_many_cells_count_are_told(many, caplog):
     assert 2 <= found["n_groups"] <= 16 and found["n_effective"] == N
     assert f"genes are looked at within {found['n_groups']} groups of cells too" in caplog.text
     assert learnt(many, groupby="type").uns["med_magma"]["n_groups"] == N_TYPES
-    for arguments in ({"joint": True}, {"penalty": "ridge", "strength": 0.1}):
+    for arguments in ({"joint": True}, {"penalty": "ridge", "strength": 0.1}, {"center": False}):
         assert "n_groups" not in learnt(many, graphs="genes", **arguments).uns["med_magma"]
     assert not {"n_groups", "n_effective"} & set(learnt(many, graphs="cells").uns["med_magma"])
 
@@ -235,6 +235,14 @@ def test_cells_alike_by_their_zeros_all_count(rng):
     counts = counts[counts.any(axis=1)]
     panel = ad.AnnData(sparse.csr_matrix(counts[:, counts.any(axis=0)]))
     assert learnt(panel, graphs="genes").uns["med_magma"]["n_effective"] == panel.n_obs
+
+
+def test_one_group_is_none(many):
+    """With many cells, groups are then found."""
+    many.obs["one"] = "all"
+    with pytest.warns(UserWarning, match="of one group"):
+        found = complete(many, groupby="one")
+    np.testing.assert_array_equal(found, complete(many))
 
 
 @pytest.mark.parametrize("arguments", [{}, {"n_neighbors": None}, {"q_max": 0.2}, {"weights": "absolute"}], ids=str)

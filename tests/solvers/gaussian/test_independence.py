@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 
 import kronax as kx
-from kronax.solvers.gaussian.independence import MOST, directions, independent_share
+from kronax.solvers.gaussian.independence import MOST, directions, independent_share, nearest_alike
 from kronax.solvers.gaussian.shrinkage import leave_one_out
 
 P = 60
@@ -34,6 +34,14 @@ def test_independent_samples_all_count(n, kind, rng):
     if kind == "types":  # alike along the few directions in which these differ
         z += rng.normal(0.0, 5.0, (6, P))[np.arange(n) % 6]
     assert share(z) == 1.0
+
+
+def test_independent_samples_are_not_alike(rng):
+    """Eq. 22: those that are near along some directions would else be less alike along others, which are orthogonal."""
+    found = [nearest_alike(np.linalg.qr(rng.normal(size=(90, 40)))[0])[:5] for _ in range(60)]
+    error = np.std(np.mean(found, axis=1)) / len(found) ** 0.5
+    assert np.mean(found) == pytest.approx(0.0, abs=3 * error)
+    assert error < 0.01
 
 
 @pytest.mark.parametrize("n_copies", [2, 3, 5])

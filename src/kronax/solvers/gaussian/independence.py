@@ -37,9 +37,15 @@ def directions(rank: int, n_samples: int) -> np.ndarray:
 
 def independent_share(u: np.ndarray) -> float:
     """Return ``n_eff/n`` for the rows of some columns of ``U``, (n, k), as :func:`directions` chooses them."""
-    n, u = len(u), u.astype(np.float32)
-    if not _FEWEST <= n <= MOST or u.shape[1] < _FEWEST_DIRECTIONS:
+    if not _FEWEST <= len(u) <= MOST or u.shape[1] < _FEWEST_DIRECTIONS:
         return 1.0
+    alike = nearest_alike(u)
+    return float(1.0 / (1.0 + (alike[alike >= _ALIKE] ** 2).sum()))
+
+
+def nearest_alike(u: np.ndarray) -> np.ndarray:
+    """Return how alike samples are to their nearest, second nearest and so on, in the mean: 0 for independent ones."""
+    n, u = len(u), u.astype(np.float32)
     a, b = u[:, ::2], u[:, 1::2]
     by_size = np.argsort((u**2).sum(axis=1), kind="stable")  # which does not depend on the order of the samples
     queries = by_size[np.linspace(0, n - 1, min(n, _PAIRS // n)).astype(int)]
@@ -52,8 +58,7 @@ def independent_share(u: np.ndarray) -> float:
     k = min(_NEAREST, n // 10)
     nearest = np.argpartition(-near, k, axis=1)[:, :k]
     nearest = np.take_along_axis(nearest, np.argsort(-np.take_along_axis(near, nearest, 1), axis=1, kind="stable"), 1)
-    means = np.take_along_axis(alike, nearest, 1).mean(axis=0)
-    return float(1.0 / (1.0 + (means[means >= _ALIKE] ** 2).sum()))
+    return np.take_along_axis(alike, nearest, 1).mean(axis=0)
 
 
 def _cosines(products: np.ndarray, squares: np.ndarray, queries: np.ndarray) -> np.ndarray:
