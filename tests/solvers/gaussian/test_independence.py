@@ -39,7 +39,7 @@ def test_independent_samples_all_count(n, kind, rng):
 def test_independent_samples_are_not_alike(rng):
     """Eq. 22: those that are near along some directions would else be less alike along others, which are orthogonal."""
     found = [nearest_alike(np.linalg.qr(rng.normal(size=(90, 40)))[0])[:5] for _ in range(60)]
-    error = np.std(np.mean(found, axis=1)) / len(found) ** 0.5
+    error = float(np.std(np.mean(found, axis=1)) / len(found) ** 0.5)
     assert np.mean(found) == pytest.approx(0.0, abs=3 * error)
     assert error < 0.01
 
