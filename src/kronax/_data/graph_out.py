@@ -144,11 +144,9 @@ def feature_graph(
     tests = [PairTest(estimate, shift, samples) for estimate in estimates.to_test]
     test = tests[0] if len(tests) == 1 else JointTest(tests)
     if q_max is not None:
-        pairs, within = test.edges(q_max), part.spectrum.within
-        joining = estimates.joining if within and within.named else estimates.to_test[0]
-        shown = estimates.shown if within else joining
-        graph = graph_of_pairs(joining, shift, pairs, absolute=weights == "absolute")
-        graphs = _matrices(graph, None, complete=False) | {"precision": on_pairs(shown, pairs)}
+        pairs, estimates = test.edges(q_max), estimates.of_tested()
+        graph = graph_of_pairs(estimates.joining, shift, pairs, absolute=weights == "absolute")
+        graphs = _matrices(graph, None, complete=False) | {"precision": on_pairs(estimates.shown, pairs)}
         where = graphs["precision"]
     else:
         complete = n_neighbors is None

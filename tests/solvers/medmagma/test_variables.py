@@ -1,6 +1,7 @@
 """The precision of the variables with groups of samples: within them and across."""
 
 from dataclasses import replace
+from functools import partial as partial_of
 
 import numpy as np
 import pytest
@@ -82,6 +83,18 @@ def test_a_variable_that_varies_between_groups_alone(rng):
 
 def own(x: np.ndarray) -> em.Fit:
     return em.fit(sparse.csr_array(x), own=True)
+
+
+def test_what_a_graph_of_tested_edges_weighs():
+    """What was tested: a ridge, where there is little structure; the estimate with groups is shown, and with named ones weighs."""
+    estimates = partial_of(variables.Estimates, along=None)
+    for shown, joining, to_test, expected in (
+        ("found", "found", ["ridge"], ("ridge", "ridge")),
+        ("both", "found", ["ridge"], ("both", "ridge")),
+        ("both", "both", ["ridge", "within"], ("both", "both")),
+    ):
+        found = estimates(shown=shown, joining=joining, to_test=to_test).of_tested()
+        assert (found.shown, found.joining, found.to_test) == (*expected, to_test)
 
 
 def test_own_groups_are_in_the_estimate_and_not_in_the_test(rng):

@@ -45,6 +45,11 @@ class Estimates(NamedTuple):
     to_test: list[Precision]
     along: np.ndarray
 
+    def of_tested(self) -> "Estimates":
+        """Return the same for a graph of the pairs that pass the tests: edges count by what was tested, unless groups were named."""
+        joining = self.joining if len(self.to_test) > 1 else self.to_test[0]
+        return self._replace(joining=joining, shown=joining if self.shown is self.joining else self.shown)
+
 
 def estimates(precision: Precision, part: em.Structure) -> Estimates:
     """Return what graphs and tests use of a precision; each is held once."""
