@@ -22,6 +22,7 @@ from kronax._cli import graphs
 from kronax._cli.refusals import InputError
 
 FIGURES = {"gene_modules.png", "umap.png"}
+TABLES = {"edges.csv", "genes.csv"}
 
 
 def number(report: str, name: str, column: int = 0) -> str:
@@ -123,11 +124,11 @@ def test_room(room, file, from_file, tmp_path):
     assert room(size - 1, file, *arguments) <= 4 * size + 2**20
 
 
-def test_example_writes_three_files(example):
+def test_example_writes_five_files(example):
     folder, out = example
     assert names(folder) == {"kronax-quickstart"}
-    assert names(folder / "kronax-quickstart") == FIGURES | {"quickstart.h5ad"}
-    assert "\nWritten to kronax-quickstart: quickstart.h5ad, umap.png, gene_modules.png.\n" in out
+    assert names(folder / "kronax-quickstart") == FIGURES | TABLES | {"quickstart.h5ad"}
+    assert "\nWritten to kronax-quickstart: quickstart.h5ad, umap.png, gene_modules.png, edges.csv, genes.csv.\n" in out
     assert "FILE.h5ad" in out.strip().split("\n")[-1]
 
 
@@ -218,6 +219,21 @@ def test_example_says_what_is_gained(example):
     assert hubs["CD19+ B"] & {"CD79A", "CD79B", "MS4A1"}
 
 
+def test_example_tables(example):
+    """They are those of ``kx.get``, and the report counts the edges that are more than noise."""
+    folder, out = example
+    adata = ad.read_h5ad(folder / "kronax-quickstart" / "quickstart.h5ad")
+    path = folder / "kronax-quickstart"
+    for name, expected in (("edges.csv", kx.get.edges(adata)), ("genes.csv", kx.get.modules(adata))):
+        texts = dict.fromkeys([column for column in expected if "module" in column or column == "source"], str)
+        found = pd.read_csv(path / name, dtype=texts)
+        pd.testing.assert_frame_equal(found, expected.astype(texts), check_dtype=False, rtol=1e-5)
+    edges = kx.get.edges(adata)
+    n = int((edges["q_value"] <= 0.05).sum())
+    assert n > 50
+    assert re.search(rf"gene edges +{n}   more than noise \(q ≤ 0.05\), of {len(edges):,} between nearest neighb", out)
+
+
 def test_large_data_are_spared(from_file, tmp_path, monkeypatch):
     adata = ad.read_h5ad(from_file[0] / "cells.h5ad")
     results, chosen = graphs.Results(tmp_path / "results"), graphs.Chosen(adata, "counts", adata, 60, 2, 0)
@@ -240,7 +256,7 @@ def test_nothing_is_overwritten(run, example):
 
 def test_what_the_file_had_is_still_there(from_file, simulated):
     folder, _, err = from_file
-    assert names(folder) == FIGURES | {"cells.h5ad"}
+    assert names(folder) == FIGURES | TABLES | {"cells.h5ad"}
     adata = ad.read_h5ad(folder / "cells.h5ad")
     assert adata.uns["med_magma"]["params"]["n_neighbors"] == 10
     assert adata.uns["med_magma"]["params"]["layer"] == "counts"
@@ -511,7 +527,7 @@ def test_what_fails_after_the_graphs_costs_nothing_else(run, file, tmp_path, mon
     arguments = ("--layer", "counts", "--n-neighbors", 10, "--n-top-genes", 40, "--label", "type")
     code, out, err = run(file, *arguments, "--out", tmp_path / "results")
     assert code == 3
-    assert names(tmp_path / "results") == {"cells.h5ad"}
+    assert names(tmp_path / "results") == {"cells.h5ad", "edges.csv"}
     assert "med_magma_connectivities" in ad.read_h5ad(tmp_path / "results" / "cells.h5ad").obsp
     assert "warning: a UMAP cannot be made: of another library.\n" in err
     assert err.endswith(
@@ -543,7 +559,7 @@ def test_cells_without_counts_are_in_no_cluster(run, simulated, tmp_path, monkey
     arguments = ("--layer", "counts", "--n-neighbors", 5, "--min-cells", 1, "--label", "type")
     code, out, err = run(tmp_path / "empty.h5ad", *arguments, "--out", tmp_path / "results")
     assert code == 0, err
-    assert names(tmp_path / "results") == FIGURES | {"empty.h5ad"}
+    assert names(tmp_path / "results") == FIGURES | TABLES | {"empty.h5ad"}
     found = ad.read_h5ad(tmp_path / "results" / "empty.h5ad")
     clusters = found.obs["med_magma_leiden"]
     assert clusters[20:].isna().all() and clusters[:20].notna().all()

@@ -87,7 +87,13 @@ def out_of_core(request, run, stored, tmp_path_factory):
 
 def test_writes_what_it_writes_in_memory(out_of_core, in_memory):
     folder, _ = out_of_core
-    assert {path.name for path in folder.iterdir()} == {"cells.h5ad", "umap.png", "gene_modules.png"}
+    assert {path.name for path in folder.iterdir()} == {
+        "cells.h5ad",
+        "umap.png",
+        "gene_modules.png",
+        "edges.csv",
+        "genes.csv",
+    }
     assert {path.name for path in folder.parent.iterdir()} == {"results"}
     found, expected = ad.read_h5ad(folder / "cells.h5ad"), in_memory[0]
     assert list(found.var_names) == list(expected.var_names)

@@ -3,7 +3,7 @@
 import argparse
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from kronax import __version__, metrics, pl, tl
+from kronax import __version__, get, metrics, pl, tl
 from kronax._cli import files, multiplied, named_modules, names
 from kronax._cli.refusals import InputError, refused
 from kronax._cli.report import aligned, next_lines
@@ -29,6 +29,8 @@ from kronax.pl._cell_panels import cell_panels
 
 CLUSTERS, UMAP = keys.QUICKSTART_CLUSTERS, keys.QUICKSTART_UMAP
 RESOLUTIONS = [step / 10 for step in range(1, 21)]
+SIGNIFICANT = 0.05  # q value of the gene edges that the report counts
+_BYTES_PER_ROW = 200  # of a table of edges or genes
 _SAMPLE = 2_000  # cells of a matrix that is not in memory, which show whether it holds counts
 MOST_COMPARED = 20_000  # cells, beyond which forty clusterings and a second graph take longer than the work itself
 EXAMPLE, EXAMPLE_LABEL = "pbmc68k_reduced, which comes with scanpy", "bulk_labels"
@@ -101,6 +103,7 @@ def run(args: argparse.Namespace, results: Results) -> None:
         print(f"\nkronax {__version__} on {args.file or EXAMPLE}\n")
         print(report(chosen, seconds, args, label, agreement, more))
         draw(chosen.adata, results, label, symbols)
+        tabulate(chosen, results, symbols)
     print(f"\nWritten to {results.folder}: {', '.join(results.names)}.")
     print(following(chosen.adata, results.folder / results.names[0], args.layer, symbols))
     if args.file is None:
@@ -255,7 +258,8 @@ def _n_bytes(chosen: Chosen, args: argparse.Namespace) -> int:
         there += 2 * min(files.n_bytes(args.file), sum(value.nbytes for value in lazy))
     of_each = 3 * 2 * args.n_neighbors * 12 + 60 * 8  # three sparse matrices, and coordinates
     scales = adata.n_vars * 8 * (0 if chosen.batch is None else adata.obs[chosen.batch].nunique())
-    return there + sum(adata.shape) * of_each + scales + 2**20  # and the overhead of any file
+    tables = adata.n_vars * (args.n_neighbors + 1) * _BYTES_PER_ROW
+    return there + sum(adata.shape) * of_each + scales + tables + 2**20  # and the overhead of any file
 
 
 @contextmanager
@@ -431,6 +435,7 @@ def report(
         ("converged", "yes" if fit["converged"] else "no", goals),
         ("seconds", f"{seconds:.1f}", "for both graphs, compilation included"),
         ("clusters", *_n_groups(adata.obs, CLUSTERS, f"Leiden, resolution {args.resolution:g}{_in_none(adata)}")),
+        ("gene edges", *_n_significant(adata)),
         ("gene modules", *_n_groups(adata.var, keys.GENE_MODULE, f"Leiden, resolution 1{_of_noise(adata)}")),
     ]
     lines = [aligned(rows)]
@@ -458,6 +463,16 @@ def _n_groups(table: pd.DataFrame, column: str, how: str) -> tuple[str, str]:
     if column in table:
         return f"{table[column].nunique():,}", how
     return "none", "the gene graph has no edges" if column == keys.GENE_MODULE else ""
+
+
+def _n_significant(adata: AnnData) -> tuple[str, str]:
+    """Count the edges between genes that are more than noise."""
+    q_values = adata.varp[adata.uns[keys.MED_MAGMA]["q_value_key"]]
+    n_edges = q_values.nnz // 2
+    if not n_edges:
+        return "none", ""
+    n = int((q_values.data <= SIGNIFICANT).sum()) // 2
+    return f"{n:,}", f"more than noise (q ≤ {SIGNIFICANT:g}), of {n_edges:,} between nearest neighbours"
 
 
 def _of_noise(adata: AnnData) -> str:
@@ -535,6 +550,20 @@ def draw(adata: AnnData, results: Results, label: str | None, gene_symbols: str 
             "gene_modules.png",
             lambda path: pl.gene_modules(adata, groupby=groupby, gene_symbols=gene_symbols, save=path),
         )
+
+
+def tabulate(chosen: Chosen, results: Results, gene_symbols: str | None) -> None:
+    """Write the gene graph and the gene modules as tables."""
+    adata = chosen.adata
+    if not adata.varp[adata.uns[keys.MED_MAGMA]["connectivities_key"]].nnz:
+        return
+    _add_table(results, "edges.csv", lambda: get.edges(adata, gene_symbols=gene_symbols))
+    if keys.GENE_MODULE in adata.var:
+        _add_table(results, "genes.csv", lambda: get.modules(adata, layer=chosen.layer, gene_symbols=gene_symbols))
+
+
+def _add_table(results: Results, name: str, table: Callable[[], pd.DataFrame]) -> None:
+    results.add(name, lambda path: table().to_csv(path, index=False, float_format="%.6g"))
 
 
 def following(adata: AnnData, path: Path, layer: str | None = None, gene_symbols: str | None = None) -> str:

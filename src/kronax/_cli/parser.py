@@ -33,8 +33,9 @@ modules, draw both and report. FILE is an .h5ad file or a .zarr store. Without F
 that come with scanpy.
 """
 _MORE_ON_GRAPHS = f"""\
-Written to DIR, which must not exist yet: first the annotated data (.h5ad), whole or not at all, then umap.png and
-gene_modules.png. The data have the chosen genes; all genes of FILE, as they were read, are in raw, for marker genes (not
+Written to DIR, which must not exist yet: first the annotated data (.h5ad), whole or not at all, then umap.png,
+gene_modules.png, edges.csv (the edges between genes, the strongest first, with their q values) and genes.csv (the genes of
+every module, hubs first). The data have the chosen genes; all genes of FILE, as they were read, are in raw, for marker genes (not
 with --out-of-core, nor if FILE has a raw of its own, which is kept). What the file has under the names of results is kept
 under other names. The report says how well clusters agree with the labels, how well batches mix, what random factors change
 (up to 5,000 cells) and what the gene modules are.
