@@ -334,6 +334,42 @@ def test_false_discoveries_are_as_few_as_promised(graph, power, q_max):
     assert np.mean(powers) >= power
 
 
+def expression(n: int, regulators: np.ndarray, strength: np.ndarray, rng) -> np.ndarray:
+    """Cells × genes, of which the first eight regulate the others by Hill functions."""
+    x = rng.lognormal(0.0, 0.5, (n, len(regulators)))
+    for gene in range(8, len(regulators)):
+        active = x[:, regulators[gene]] ** 2 / (1.0 + x[:, regulators[gene]] ** 2)
+        activity = np.where(strength[gene] > 0, active, 1.0 - active)
+        x[:, gene] = activity @ np.abs(strength[gene]) * rng.lognormal(0.0, 0.4, n)
+    return x
+
+
+def signs_of_dependence(x: np.ndarray) -> np.ndarray:
+    """Signs of the partial correlations of many samples, 0 below five standard errors."""
+    inverse = np.linalg.inv(np.corrcoef(x, rowvar=False))
+    size = np.sqrt(np.diag(inverse))
+    return np.where(np.abs(inverse) > 5.0 * np.outer(size, size) / np.sqrt(len(x)), -np.sign(inverse), 0.0)
+
+
+def test_discoveries_among_genes_that_regulate_each_other():
+    """They are of genes that depend on each other in the distribution, whatever regulates what, and their signs are right."""
+    p, n_edges, n_false = 100, 0, 0
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        regulators = np.array([rng.choice(8, 2, replace=False) for _ in range(p)])
+        strength = rng.uniform(1.0, 5.0, (p, 2)) * np.where(rng.random((p, 2)) < 0.4, -1.0, 1.0)
+        truth = signs_of_dependence(expression(40_000, regulators, strength, rng))
+        assert np.mean(truth == 0) > 0.8
+        x = expression(900, regulators, strength, rng) * rng.lognormal(size=(900, 1)) * rng.lognormal(size=p)
+        adata = AnnData(x)
+        kx.tl.med_magma(adata, graphs="genes", q_max=0.05)
+        edges = kx.get.edges(adata)
+        ends = adata.var_names.get_indexer(edges["source"]), adata.var_names.get_indexer(edges["target"])
+        n_edges += len(edges)
+        n_false += int((truth[ends] != np.sign(edges["partial_correlation"])).sum())
+    assert n_edges > 50 and n_false <= 0.05 * n_edges
+
+
 def test_scales_that_a_model_does_not_know(rng):
     """kx.tl.gmgm leaves the dependence by scales of the cells in the precision, but does not take it for that of two genes."""
     n, p = 400, 60

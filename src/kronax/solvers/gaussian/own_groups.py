@@ -1,7 +1,7 @@
 """Groups of samples that nobody named: clusters of their coordinates.
 
-A sample of the rows is halved across its longest direction, and the halves again, into parts of twenty or more: up to two for every direction above
-the noise, and sixteen at most. From their means Lloyd's algorithm (k-means) starts. Nothing is drawn at random.
+A sample of the rows is halved across its longest direction, and the halves again, into parts worth forty independent rows or more: up to three for every
+direction above the noise, and sixteen at most. From their means Lloyd's algorithm (k-means) starts. Nothing is drawn at random.
 """
 
 import warnings
@@ -12,18 +12,34 @@ from scipy.cluster.vq import kmeans2, vq
 from kronax.solvers.graph.lists import halved
 from kronax.solvers.rows.groups import Groups
 
-_MOST, _PER_DIRECTION, _SMALLEST = 16, 2, 20  # groups, and rows in a part
+_MOST, _PER_DIRECTION, _SMALLEST = 16, 3, 40  # groups, and independent rows in a part
 _SAMPLED = 20_000  # rows from which they are found
 _ROUNDS = 20  # of Lloyd's algorithm: what moves later are single rows
 
 
-def own_groups(coordinates: np.ndarray, rank: int) -> Groups | None:
-    """Group rows by their coordinates, (n, k), of which so many directions are above the noise; None with fewer than two, or too few rows."""
+def own_groups(coordinates: np.ndarray, rank: int, independent: float = 1.0) -> Groups | None:
+    """Group rows by their coordinates, (n, k).
+
+    Parameters
+    ----------
+    coordinates
+        Of every row.
+    rank
+        Number of directions above the noise.
+    independent
+        Share of the rows that are worth an independent one.
+
+    Returns
+    -------
+    The groups; None with fewer than two directions, or too few rows.
+    """
     if rank < 2:
         return None
     sample = coordinates[:: -(-len(coordinates) // _SAMPLED)]
     most = min(_MOST, _PER_DIRECTION * rank)
-    longest = max(2 * len(sample) / (most + 1) + 1, 2 * _SMALLEST - 1)  # halves of which are no more than `most`
+    longest = max(
+        2 * len(sample) / (most + 1) + 1, 2 * _SMALLEST / independent - 1
+    )  # halves of which are no more than `most`
     means = np.stack([sample[part].mean(axis=0) for part in halved(sample, np.arange(len(sample)), longest)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that a group is empty: it stays where it is

@@ -29,7 +29,7 @@ from kronax.solvers.rows.noise_free import NoiseFree
 # eigenvalues below this share of the largest count as zero; the second for blocks that are multiplied in float32
 _ROUNDING, _ROUNDING_SINGLE = 1e-12, 1e-8
 _DENSE = 0.5  # share of non-zero values from which rows that are alike are not so by their zeros
-Clustering = Callable[[np.ndarray, int], Groups | None]
+Clustering = Callable[[np.ndarray, int, float], Groups | None]
 _SEEN = 50  # directions, at least, that the energies of the noise leave out where they are signal
 _PROFILES = 8  # times that these energies are found
 _BELOW_EDGE = 0.75  # of the edge of the noise, at which weights reach zero at the lowest: measured
@@ -136,7 +136,7 @@ def decompose(
         are.
     groups
         Of the samples of these variables, within which they are looked at too; or what finds groups of rows, if there are any, by their
-        coordinates and the number of directions above the noise.
+        coordinates, the number of directions above the noise, and the share of rows that are worth an independent one.
     """
     square, energies, sums = z.moments()
     rounding, seen = rounding_of(z.rows.dtype), max(n_comps, _SEEN)
@@ -163,10 +163,10 @@ def decompose(
     elif isinstance(groups, Groups):
         within = columns_within(z, groups, square, energies, rounding, spectrum.independent)
         spectrum = replace(spectrum, within=within)
-    elif groups and (found := groups(lead.rows * lead.shrunk, lead.rank)):
+    elif groups and (found := groups(lead.rows * lead.shrunk, lead.rank, spectrum.independent)):
         with suppress(NothingVariesError):
-            within = columns_within(z, found, square, energies, rounding, spectrum.independent)
-            spectrum = replace(spectrum, within=replace(within, named=False))
+            within = columns_within(z, found, square, energies, rounding, spectrum.independent, named=False)
+            spectrum = replace(spectrum, within=within)
     return lead, spectrum
 
 

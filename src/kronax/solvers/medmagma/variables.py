@@ -10,8 +10,7 @@ by chance together, which the former takes for dependence; and variables that va
 than the latter was found from.
 """
 
-from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -66,37 +65,41 @@ def estimates(precision: Precision, part: em.Structure) -> Estimates:
 
 def _both(precision: Partial, spectrum: Spectrum, means: np.ndarray | None) -> tuple[Partial, Partial, list[Partial]]:
     """Return the estimate, the one for the graph, and those to test; without ``means``, samples have no scales."""
-    side, units, within = spectrum.of_cols(), spectrum.units, spectrum.within
-    found, to_test = _with_test(precision, side, _cleaning(means, units))
+    within, cleaned = spectrum.within, _Cleaning(means, spectrum.units)
+    found = cleaned(precision)
+    to_test = _tested(found, spectrum.of_cols(), cleaned)
     if within is None:
         return found, found, [to_test]
-    of_groups, to_test_too = _with_test(m_step.alone(within.side), within.side, _cleaning(means, within.units))
-    both = Partial(within.with_between(of_groups.inverse))
-    if within.named:
-        return both, both, [to_test, to_test_too]
-    return both, found, [to_test]
+    cleaned, with_groups = _Cleaning(means, within.units), m_step.with_groups(within)
+    n_added = len(with_groups.weights) - within.whole.vectors.shape[1]
+    both = cleaned(Partial(with_groups), n_added)
+    if within.side is None:
+        return both, found, [to_test]
+    return both, both, [to_test, _tested(cleaned(m_step.alone(within.side)), within.side, cleaned)]
 
 
-Cleaning = Callable[[Partial], Partial]
+def _tested(found: Partial, side: Side, cleaned: "_Cleaning") -> Partial:
+    """Return the estimate to test, given one from some samples."""
+    broad = breadth.is_broad(found.inverse, side.independent * side.n_samples, cleaned.n_terms)
+    return found if broad else cleaned(breadth.ridge(side))
 
 
-def _with_test(precision: Partial, side: Side, cleaned: Cleaning | None) -> tuple[Partial, Partial]:
-    """Return the estimate from some samples and the one to test."""
-    n_terms = N_TERMS if cleaned else 0
-    cleaned = cleaned or (lambda estimate: estimate)
-    found = cleaned(precision)
-    if breadth.is_broad(found.inverse, side.independent * side.n_samples, n_terms):
-        return found, found
-    return found, cleaned(breadth.ridge(side))
+@dataclass(frozen=True)
+class _Cleaning:
+    """Takes away what errors of the samples' scales add; nothing without ``means``, where samples have no scales."""
 
+    means: np.ndarray | None
+    units: np.ndarray | None
 
-def _cleaning(means: np.ndarray | None, units: np.ndarray | None) -> Cleaning | None:
-    if means is None:
-        return None
-    return partial(_without_scale_errors, means=means, units=np.ones_like(means) if units is None else units)
+    @property
+    def n_terms(self) -> int:
+        """Number of terms that are added to a precision."""
+        return 0 if self.means is None else N_TERMS
 
-
-def _without_scale_errors(precision: Partial, means: np.ndarray, units: np.ndarray) -> Partial:
-    size = diagonal(precision.inverse)
-    checks.finite(np.where(size > 0, size, np.nan))
-    return Partial(without_scale_errors(precision.inverse, means, units))
+    def __call__(self, precision: Partial, n_free: int = 0) -> Partial:
+        if self.means is None:
+            return precision
+        size = diagonal(precision.inverse)
+        checks.finite(np.where(size > 0, size, np.nan))
+        units = np.ones_like(self.means) if self.units is None else self.units
+        return Partial(without_scale_errors(precision.inverse, self.means, units, n_free))
