@@ -20,7 +20,18 @@ import pandas as pd
 import scanpy as sc
 from anndata import AnnData
 from peers import log_normalized, variable_genes
-from regulation import Cells, Network, random_network, sequenced, simulate, simulate_by_sergio
+from regulation import (
+    FAR,
+    N_MANY,
+    Cells,
+    Network,
+    random_network,
+    random_regulation,
+    sequenced,
+    simulate,
+    simulate_by_sergio,
+    simulate_many,
+)
 from report import header, progress, table
 from scipy import sparse, stats
 from sklearn.metrics import average_precision_score
@@ -28,10 +39,11 @@ from sklearn.metrics import average_precision_score
 import kronax as kx
 from kronax.solvers.graph.significance import FEWEST_TOGETHER
 
-PARTS = ("null", "discoveries", "precision", "models", "curated", "replication")
+PARTS = ("null", "discoveries", "dependence", "precision", "models", "curated", "replication")
 LEVELS = (0.05, 0.2)
 N_PAIRS = 100_000
 APART = (5, 25, 100)  # steps between the cells of one history, of which 62 are the memory of a gene
+CLEAR, LARGE = 5, 0.1  # standard errors from which a partial correlation of many cells is one, and those that are large
 DEPTHS = 50  # cells of about equal depth, between which values are exchanged
 
 
@@ -259,6 +271,72 @@ def of_chosen(adata: AnnData, given: "Regulated", kinds: Sequence[str] = CHOSEN)
         ends = adata.var_names.get_indexer(found["source"]), adata.var_names.get_indexer(found["target"])
         q_values[ends] = q_values[ends[::-1]] = 0.0
         yield at_each_level(q_values, given.joined())[:3]
+
+
+# How many discoveries are false, where it is known which genes depend on each other?
+
+
+def dependence_tables(args: argparse.Namespace) -> Iterator[Table]:
+    """False: between genes without a partial correlation of this sign in the distribution that the cells are drawn from."""
+    rows = []
+    for name, draws, many in dependence_draws(args.seeds):
+        progress(f"dependence: {name}")
+        truth = dependence(many)
+        n_edges, n_false, power = np.mean([at_each_level_of(x, truth) for x in draws], axis=0)
+        at_levels = zip(n_edges, n_false / np.maximum(n_edges, 1e-300), power, strict=True)
+        pairs = np.triu_indices(len(truth), k=1)
+        shown = (f"{edges:.1f} {false:.3f} {found:.3f}".split() for edges, false, found in at_levels)
+        rows.append([name, f"{(truth != 0)[pairs].mean():.3f}", *chain.from_iterable(shown)])
+    columns = ["data", "pairs that depend", *AT_LEVELS]
+    yield f"Discoveries in simulated regulation: the truth is dependence, {args.seeds} draws", columns, rows
+
+
+def dependence_draws(n_draws: int) -> Iterator[tuple[str, list[np.ndarray], np.ndarray]]:
+    """Yield draws of each simulation, and very many cells, nearly independent, from its distribution."""
+    for at in settings():
+        regulation = random_regulation(at.network, at.n_types, np.random.default_rng(at.seed))
+        generators = (np.random.default_rng([at.seed, number]) for number in range(n_draws))
+        draws = [simulate(regulation, at.n_each, at.noise, rng, at.apart) for rng in generators]
+        yield from as_they_are_and_sequenced(at, draws, simulate_many(regulation, at.noise, at.seed))
+    for at in sergio_settings() if find_spec("sergio_rs") else ():
+        sized = at.network, at.n_types
+        seeds = (at.seed + 1000 * (number + 1) for number in range(n_draws))
+        draws = [simulate_by_sergio(*sized, at.n_each, at.apart, at.seed, seed) for seed in seeds]
+        many = simulate_by_sergio(*sized, N_MANY // at.n_types, FAR, at.seed).counts
+        yield from as_they_are_and_sequenced(at, draws, many)
+
+
+def as_they_are_and_sequenced(
+    at: "Setting", draws: list[Cells], many: np.ndarray
+) -> Iterator[tuple[str, list[np.ndarray], np.ndarray]]:
+    """Sequence the draws too; what depends on what is a matter of concentrations."""
+    yield at.name, [cells.counts for cells in draws], many
+    rng = np.random.default_rng([at.seed, N_MANY])
+    yield f"{at.name}, sequenced", [sequenced(cells, rng).counts for cells in draws], many
+
+
+def dependence(many: np.ndarray) -> np.ndarray:
+    """Return the partial correlations of many cells, (genes, genes), 0 where they are not clear."""
+    vary = np.flatnonzero(many.std(axis=0) > 0)
+    inverse = np.linalg.inv(np.corrcoef(many[:, vary], rowvar=False))
+    size = np.sqrt(np.diag(inverse))
+    found = np.zeros((many.shape[1],) * 2)
+    found[np.ix_(vary, vary)] = -inverse / size / size[:, None]
+    return np.where(np.abs(found) > CLEAR / N_MANY**0.5, found, 0.0)
+
+
+def at_each_level_of(x: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return the numbers of edges, of false ones, and the share of the large partial correlations that are found, at every level."""
+    genes = np.count_nonzero(x, axis=0) > 2
+    adata = fitted(x[x[:, genes].any(axis=1)][:, genes], n_neighbors=None)
+    adata.var_names = np.flatnonzero(genes).astype(str)
+    n_large, found = np.count_nonzero(np.triu(np.abs(truth) >= LARGE, k=1)), []
+    for level in LEVELS:
+        edges = kx.get.edges(adata, q_max=level)
+        true = truth[edges["source"].astype(int), edges["target"].astype(int)]
+        right = np.sign(true) == np.sign(edges["partial_correlation"].to_numpy())
+        found.append((len(edges), (~right).sum(), (right & (np.abs(true) >= LARGE)).sum() / max(1, n_large)))
+    return np.transpose(found)
 
 
 def gaussian_draws() -> Iterator[tuple[str, Callable[[int], tuple[np.ndarray, np.ndarray]]]]:
@@ -538,39 +616,58 @@ def regulated_sets(args: argparse.Namespace) -> Iterator[Regulated]:
         yield from sergio_sets() if find_spec("sergio_rs") else ()
 
 
-def simulated_sets() -> Iterator[Regulated]:
+class Setting(NamedTuple):
+    """How cells are simulated: so many types, of each so many; every one with a history of its own, or so many steps apart."""
+
+    name: str
+    network: Network
+    seed: int
+    n_types: int
+    n_each: int
+    noise: float
+    apart: int | None = None
+
+
+def settings() -> Iterator[Setting]:
     number = 0
     for n_regulators in (8, 25):
         network = random_network(100, n_regulators, np.random.default_rng(n_regulators))
         for n_types, n_each in ((1, 900), (3, 300), (6, 300), (12, 150)):
             for noise in (0.2, 1.0):
                 number += 1
-                rng = np.random.default_rng(number)
-                cells = simulate(network, n_types, n_each, noise, rng)
                 name = f"{n_regulators} regulators, {n_types} × {n_each} cells, noise {noise:g}"
-                yield regulated(name, cells, network)
-                yield regulated(f"{name}, sequenced", sequenced(cells, rng), network)
+                yield Setting(name, network, number, n_types, n_each, noise)
         for apart in APART:
-            rng = np.random.default_rng(apart)
-            cells = simulate(network, 6, 300, 0.2, rng, apart)
             name = f"{n_regulators} regulators, 6 × 300 cells, noise 0.2, {apart} steps apart"
-            yield regulated(name, cells, network)
-            yield regulated(f"{name}, sequenced", sequenced(cells, rng), network)
+            yield Setting(name, network, apart, 6, 300, 0.2, apart)
 
 
-def sergio_sets() -> Iterator[Regulated]:
-    """Draw some by SERGIO itself, whose cells of a type are from one history too."""
+def simulated_sets() -> Iterator[Regulated]:
+    for at in settings():
+        rng = np.random.default_rng(at.seed)
+        cells = simulate(random_regulation(at.network, at.n_types, rng), at.n_each, at.noise, rng, at.apart)
+        yield regulated(at.name, cells, at.network)
+        yield regulated(f"{at.name}, sequenced", sequenced(cells, rng), at.network)
+
+
+def sergio_settings() -> Iterator[Setting]:
     number = 0
     for n_regulators in (8, 25):
         network = random_network(100, n_regulators, np.random.default_rng(100 + n_regulators))
         for n_types in (3, 6):
             for apart in (10, 50):
                 number += 1
-                cells = simulate_by_sergio(network, n_types, 300, apart, number)
                 name = f"SERGIO, {n_regulators} regulators, {n_types} × 300 cells, {apart} steps apart"
-                yield regulated(name, cells, network)
-                counts = sequenced(cells, np.random.default_rng(number))
-                yield regulated(f"{name}, sequenced", counts, network)
+                yield Setting(name, network, number, n_types, 300, 1.0, apart)
+
+
+def sergio_sets() -> Iterator[Regulated]:
+    """Draw some by SERGIO itself, whose cells of a type are from one history too."""
+    for at in sergio_settings():
+        cells = simulate_by_sergio(at.network, at.n_types, at.n_each, at.apart, at.seed)
+        yield regulated(at.name, cells, at.network)
+        counts = sequenced(cells, np.random.default_rng(at.seed))
+        yield regulated(f"{at.name}, sequenced", counts, at.network)
 
 
 def regulated(name: str, cells: Cells, network: Network) -> Regulated:
@@ -753,6 +850,7 @@ def variable_counts(path: Path) -> AnnData:
 TABLES = {
     "null": null_tables,
     "discoveries": discovery_tables,
+    "dependence": dependence_tables,
     "precision": precision_tables,
     "models": model_tables,
     "curated": curated_tables,

@@ -14,6 +14,7 @@ import numpy as np
 
 DECAY = 0.8
 STEP, STEPS = 0.02, 750
+N_MANY, HISTORIES, FAR = 30_000, 1_200, 100  # cells, from so many histories, and steps between those of one
 
 
 @dataclass(frozen=True)
@@ -55,41 +56,84 @@ def random_network(n_genes: int, n_regulators: int, rng: np.random.Generator) ->
     return Network(np.array(edges), n_genes)
 
 
-def simulate(
-    network: Network, n_types: int, n_each: int, noise: float, rng: np.random.Generator, apart: int | None = None
-) -> Cells:
-    """Draw concentrations of cells in the steady state of their type.
+@dataclass(frozen=True)
+class Regulation:
+    """Who regulates whom, and how strongly.
 
-    Each has a history of its own; or all cells of a type are taken from one history, so many steps apart, as SERGIO does.
+    Attributes
+    ----------
+    network
+        Regulators and their targets.
+    strength, half
+        ``k``, negative of those that repress, and ``h`` of every edge.
+    production, steady
+        Of genes that nothing regulates, and the concentrations of all genes without noise, (types, genes).
     """
+
+    network: Network
+    strength: np.ndarray
+    half: np.ndarray
+    production: np.ndarray
+    steady: np.ndarray
+
+    def later(self, x: np.ndarray, types: np.ndarray, steps: int, noise: float, rng: np.random.Generator) -> np.ndarray:
+        """Return concentrations so many steps later."""
+        production = self.production[types]
+        for _ in range(steps):
+            made, lost = production + _regulated(x, self.network, self.strength, self.half), DECAY * x
+            drift = (made - lost) * STEP
+            x = np.maximum(x + drift + noise * np.sqrt(STEP * (made + lost)) * rng.standard_normal(x.shape), 0)
+        return x
+
+
+def random_regulation(network: Network, n_types: int, rng: np.random.Generator) -> Regulation:
+    """Draw strengths, and the production in every type of the genes that nothing regulates."""
     sources, targets = network.edges.T
     strength = rng.uniform(1, 5, len(sources)) * np.where(rng.random(len(sources)) < 0.4, -1, 1)
     shape = n_types, network.n_genes
     production = np.where(rng.random(shape) < 0.5, rng.uniform(0.5, 2, shape), rng.uniform(3, 5, shape))
     production[:, targets] = 0.0
     steady, half = _steady(network, production, strength)
+    return Regulation(network, strength, half, production, steady)
+
+
+def simulate(
+    regulation: Regulation, n_each: int, noise: float, rng: np.random.Generator, apart: int | None = None
+) -> Cells:
+    """Draw concentrations of cells in the steady state of their type.
+
+    Each has a history of its own; or all cells of a type are taken from one history, so many steps apart, as SERGIO does.
+    """
+    n_types, n_genes = regulation.steady.shape
     types = np.repeat(np.arange(n_types), n_each)
     histories = types if apart is None else np.arange(n_types)
-    x, production = steady[histories], production[histories]
-
-    def later(x: np.ndarray, steps: int) -> np.ndarray:
-        for _ in range(steps):
-            made, lost = production + _regulated(x, network, strength, half), DECAY * x
-            drift = (made - lost) * STEP
-            x = np.maximum(x + drift + noise * np.sqrt(STEP * (made + lost)) * rng.standard_normal(x.shape), 0)
-        return x
-
-    x = later(x, STEPS)
+    x = regulation.later(regulation.steady[histories], histories, STEPS, noise, rng)
     if apart is None:
         return Cells(x, types)
-    cells = np.empty((n_types, n_each, network.n_genes))
+    cells = np.empty((n_types, n_each, n_genes))
     for number in range(n_each):
-        x = cells[:, number] = later(x, apart)
+        x = cells[:, number] = regulation.later(x, histories, apart, noise, rng)
     return Cells(cells.reshape(len(types), -1), types)
 
 
-def simulate_by_sergio(network: Network, n_types: int, n_each: int, apart: int, seed: int) -> Cells:
-    """Let SERGIO itself (the package sergio-rs) draw concentrations, as this many times ``n_each`` steps of 0.01 hold them."""
+def simulate_many(regulation: Regulation, noise: float, seed: int) -> np.ndarray:
+    """Draw the concentrations of tens of thousands of cells, as many of every type; those of one history are nearly independent."""
+    n_types, n_genes = regulation.steady.shape
+    rng, histories = np.random.default_rng([seed, N_MANY]), np.repeat(np.arange(n_types), HISTORIES // n_types)
+    x, cells = regulation.steady[histories], np.empty((N_MANY // len(histories), len(histories), n_genes))
+    x = regulation.later(x, histories, STEPS, noise, rng)
+    for drawn in cells:
+        x = drawn[:] = regulation.later(x, histories, FAR, noise, rng)
+    return cells.reshape(-1, n_genes)
+
+
+def simulate_by_sergio(
+    network: Network, n_types: int, n_each: int, apart: int, seed: int, of_noise: int | None = None
+) -> Cells:
+    """Let SERGIO itself (the package sergio-rs) draw concentrations, as this many times ``n_each`` steps of 0.01 hold them.
+
+    ``seed`` is that of the regulation and, unless they have one, of the histories.
+    """
     import sergio_rs
 
     rng, graph = np.random.default_rng(seed), sergio_rs.GRN()
@@ -100,7 +144,15 @@ def simulate_by_sergio(network: Network, n_types: int, n_each: int, apart: int, 
     graph.set_mrs()
     levels = {"low_range": (0.5, 2), "high_range": (3, 5)}
     types = sergio_rs.MrProfile.from_random(graph, num_cell_types=n_types, seed=seed, **levels)
-    sampling = {"num_cells": n_each, "safety_iter": 150, "scale_iter": apart, "dt": 0.01, "noise_s": 1, "seed": seed}
+    of_noise = seed if of_noise is None else of_noise
+    sampling = {
+        "num_cells": n_each,
+        "safety_iter": 150,
+        "scale_iter": apart,
+        "dt": 0.01,
+        "noise_s": 1,
+        "seed": of_noise,
+    }
     drawn = sergio_rs.Sim(grn=graph, **sampling).simulate(types)
     counts = np.zeros((n_types * n_each, network.n_genes))
     counts[:, drawn[:, 0].cast(int).to_numpy()] = drawn[:, 1:].to_numpy().T
