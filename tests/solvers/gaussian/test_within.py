@@ -217,7 +217,8 @@ def test_a_constant_variable_is_not_between_groups_either(size, rng):
     assert not np.delete(dense(m_step.with_groups(found))[5], 5).any()
 
 
-def test_many_samples_tell_the_covariances(rng):
+@pytest.mark.parametrize("constant", [False, True])
+def test_many_samples_tell_the_covariances(constant, rng):
     """With hardly anything to shrink, the sum is that of the inverses of both covariances, in units of equal variance within groups."""
     n, p = 20_000, 8
     groups = Groups(np.arange(n) % 3, 3)
@@ -227,6 +228,8 @@ def test_many_samples_tell_the_covariances(rng):
     inside, between = mixed.T @ mixed, np.cov(means.T, bias=True)
     sd = np.sqrt(np.diag(inside))
     expected = sd * (np.linalg.inv(inside) + np.linalg.inv(inside + between)) * sd[:, None]
-    found = within(z, groups, 1)
-    got = n * dense(m_step.with_groups(found))
+    found = within(np.column_stack([z, np.ones(n)]) if constant else z, groups, 1)
+    got = n * dense(m_step.with_groups(found))[:p, :p]
+    if constant:  # it has its share of the variance
+        got *= np.trace(expected) / np.trace(got)
     np.testing.assert_allclose(got, expected, atol=0.03 * np.abs(expected).max())

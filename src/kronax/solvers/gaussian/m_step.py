@@ -138,8 +138,8 @@ def with_groups(within: Within) -> LowRank:
     side = within.whole
     (shrunk,), vectors = _shrunk([side]), side.vectors.array()
     inverse = of_side(replace(side, vectors=Held(vectors)), 1.0 / shrunk).inverse
-    # where some directions are null, f of those that variables have alone within groups is finite as it is
-    alone = within.alone if len(shrunk) == len(side.eigenvalues) else within.alone[:0]
+    # with fewer samples than variables, f of the null eigenvalues that these have within groups is known
+    alone = within.alone if side.n_samples >= side.dim else within.alone[:0]
     rows = np.vstack([within.between @ vectors, np.sqrt(side.n_samples) * vectors[alone]])
     signs = np.repeat([-1.0, 1.0], [len(within.between), len(alone)])
     added, weights = low_rank_change.change(partial(_inverted, side, shrunk), side.eigenvalues, rows, signs)
@@ -148,9 +148,9 @@ def with_groups(within: Within) -> LowRank:
 
 
 def _inverted(side: Side, shrunk: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Shrink and invert any eigenvalues as a side's own were; those below its least one as that."""
-    known = np.append(side.eigenvalues, 0.0)[: len(shrunk)]
-    found = np.interp(values, known[::-1], shrunk[::-1])
+    """Shrink and invert any eigenvalues as a side's own were; those below its least one, unless that is null for want of samples, as that."""
+    known = side.eigenvalues if side.n_samples >= side.dim else np.append(side.eigenvalues, 0.0)
+    found = np.interp(values, known[::-1], shrunk[: len(known)][::-1])
     return 1.0 / (found * np.clip(values / known[-1], _LEAST_WITHIN, 1.0) if known[-1] > 0 else found)
 
 
