@@ -282,16 +282,17 @@ def dependence_tables(args: argparse.Namespace) -> Iterator[Table]:
     for name, draws, many in dependence_draws(args.seeds):
         progress(f"dependence: {name}")
         truth = dependence(many)
-        n_edges, n_false, power = np.mean([at_each_level_of(x, truth) for x in draws], axis=0)
-        at_levels = zip(n_edges, n_false / np.maximum(n_edges, 1e-300), power, strict=True)
+        found = np.mean(
+            [np.vstack([of_dependence(cells, truth), of_dependence(cells, truth, True)[:1]]) for cells in draws], axis=0
+        )
         pairs = np.triu_indices(len(truth), k=1)
-        shown = (f"{edges:.1f} {false:.3f} {found:.3f}".split() for edges, false, found in at_levels)
+        shown = (f"{n:.1f} {n_false / max(n, 1e-300):.3f} {power:.3f}".split() for n, n_false, power in found)
         rows.append([name, f"{(truth != 0)[pairs].mean():.3f}", *chain.from_iterable(shown)])
-    columns = ["data", "pairs that depend", *AT_LEVELS]
+    columns = ["data", "pairs that depend", *AT_LEVELS, *(f"types: {what}" for what in AT_LEVELS[:3])]
     yield f"Discoveries in simulated regulation: the truth is dependence, {args.seeds} draws", columns, rows
 
 
-def dependence_draws(n_draws: int) -> Iterator[tuple[str, list[np.ndarray], np.ndarray]]:
+def dependence_draws(n_draws: int) -> Iterator[tuple[str, list[Cells], np.ndarray]]:
     """Yield draws of each simulation, and very many cells, nearly independent, from its distribution."""
     for at in settings():
         regulation = random_regulation(at.network, at.n_types, np.random.default_rng(at.seed))
@@ -308,11 +309,11 @@ def dependence_draws(n_draws: int) -> Iterator[tuple[str, list[np.ndarray], np.n
 
 def as_they_are_and_sequenced(
     at: "Setting", draws: list[Cells], many: np.ndarray
-) -> Iterator[tuple[str, list[np.ndarray], np.ndarray]]:
+) -> Iterator[tuple[str, list[Cells], np.ndarray]]:
     """Sequence the draws too; what depends on what is a matter of concentrations."""
-    yield at.name, [cells.counts for cells in draws], many
+    yield at.name, draws, many
     rng = np.random.default_rng([at.seed, N_MANY])
-    yield f"{at.name}, sequenced", [sequenced(cells, rng).counts for cells in draws], many
+    yield f"{at.name}, sequenced", [sequenced(cells, rng) for cells in draws], many
 
 
 def dependence(many: np.ndarray) -> np.ndarray:
@@ -325,10 +326,11 @@ def dependence(many: np.ndarray) -> np.ndarray:
     return np.where(np.abs(found) > CLEAR / N_MANY**0.5, found, 0.0)
 
 
-def at_each_level_of(x: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return the numbers of edges, of false ones, and the share of the large partial correlations that are found, at every level."""
-    genes = np.count_nonzero(x, axis=0) > 2
-    adata = fitted(x[x[:, genes].any(axis=1)][:, genes], n_neighbors=None)
+def of_dependence(drawn: Cells, truth: np.ndarray, with_types: bool = False) -> np.ndarray:
+    """Return the numbers of edges, of false ones, and the share of the large partial correlations that are found, (levels, 3)."""
+    genes = np.count_nonzero(drawn.counts, axis=0) > 2
+    cells = drawn.counts[:, genes].any(axis=1)
+    adata = fitted(drawn.counts[cells][:, genes], drawn.types[cells] if with_types else None, n_neighbors=None)
     adata.var_names = np.flatnonzero(genes).astype(str)
     n_large, found = np.count_nonzero(np.triu(np.abs(truth) >= LARGE, k=1)), []
     for level in LEVELS:
@@ -336,7 +338,7 @@ def at_each_level_of(x: np.ndarray, truth: np.ndarray) -> np.ndarray:
         true = truth[edges["source"].astype(int), edges["target"].astype(int)]
         right = np.sign(true) == np.sign(edges["partial_correlation"].to_numpy())
         found.append((len(edges), (~right).sum(), (right & (np.abs(true) >= LARGE)).sum() / max(1, n_large)))
-    return np.transpose(found)
+    return np.array(found)
 
 
 def gaussian_draws() -> Iterator[tuple[str, Callable[[int], tuple[np.ndarray, np.ndarray]]]]:
