@@ -119,25 +119,6 @@ def test_slopes_do_not_depend_on_the_units_of_directions(rng):
     np.testing.assert_allclose(found * units, slopes(values, products), rtol=1e-9)
 
 
-@pytest.mark.parametrize("b", [None, (-90.0, 0.0), (0.0, -90.0), (2.0, 3.0)])
-def test_vectors_that_are_not_orthogonal(b, own, means, deviations, rng, monkeypatch):
-    """A precision is the same whatever vectors it is made of; what can be taken away is bounded by the least of the first."""
-    if b:
-        fitted_as(b, monkeypatch)
-    inverse, free = low_rank(own), rng.normal(size=(P, 7))
-    both = LowRank(
-        inverse.base, Held(np.hstack([inverse.vectors.array(), free])), np.append(inverse.weights, np.full(7, 0.1))
-    )
-    found = dense(without_scale_errors(both, means, deviations, 7))
-    whole = own + 0.1 * free @ free.T
-    if b and min(b) > 0:
-        np.testing.assert_allclose(found, dense(without_scale_errors(low_rank(whole), means, deviations)), rtol=1e-9)
-    u = means * deviations if b and b[1] else np.linalg.solve(whole, whole.diagonal() * means / deviations)
-    left, least = u @ found @ u / (u @ u), np.linalg.eigvalsh(own)[0]
-    assert np.linalg.eigvalsh(found)[0] > 0
-    assert left == pytest.approx(0.5 * least) if b and min(b) < 0 else left > 0.5 * least
-
-
 def fitted_as(b: tuple[float, float], monkeypatch) -> None:
     monkeypatch.setattr(scale_errors, "slopes", lambda _, products: np.array(b[: len(products)]))
 

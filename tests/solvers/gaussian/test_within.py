@@ -7,8 +7,6 @@ from scipy import sparse
 from kronax.solvers import device
 from kronax.solvers.gaussian import m_step, spectral
 from kronax.solvers.gaussian.precision import dense
-from kronax.solvers.gaussian.shrinkage import leave_one_out
-from kronax.solvers.gaussian.side import Side
 from kronax.solvers.gaussian.within import Within
 from kronax.solvers.rows.groups import Groups
 from kronax.solvers.rows.noise_free import Factors, NoiseFree
@@ -30,9 +28,9 @@ def within(z: np.ndarray, groups: Groups, variables: int, factors: Factors = Fac
     return found.within
 
 
-def square(side: Side) -> np.ndarray:
-    vectors = side.vectors.array()
-    return (vectors * side.eigenvalues) @ vectors.T
+def square(found: Within) -> np.ndarray:
+    vectors = found.side.vectors.array()
+    return (vectors * found.side.eigenvalues) @ vectors.T
 
 
 def expected(z: np.ndarray, groups: Groups) -> np.ndarray:
@@ -76,7 +74,7 @@ def test_moments_are_those_of_the_deviations(case, variables, on, x64):
     z, groups = case
     with device.as_if_on(on):
         found = within(oriented(z, variables), groups, variables)
-        np.testing.assert_allclose(square(found.side), expected(z, groups), atol=1e-8)
+        np.testing.assert_allclose(square(found), expected(z, groups), atol=1e-8)
     assert (found.side.dim, found.side.n_samples) == (z.shape[1], len(z) - N_GROUPS)
     assert found.side.eigenvalues.sum() == pytest.approx((z.shape[1] - 1) * found.side.n_samples)
     np.testing.assert_array_equal(np.flatnonzero(found.side.vectors.still), [7])
@@ -86,50 +84,24 @@ def test_moments_are_those_of_the_deviations(case, variables, on, x64):
 
 
 def test_between_groups_is_the_rest(case, variables):
-    """Second moments within groups and those between them are those of the deviations from the mean, all in the same units."""
+    """Second moments within groups and those between them are those of the deviations from the mean."""
     z, groups = case
     found = within(oriented(z, variables), groups, variables)
     deviations = (z - z.mean(axis=0)) / found.units
-    for both in (square(found.side) + found.between.T @ found.between, square(found.whole)):
-        np.testing.assert_allclose(both, deviations.T @ deviations, atol=1e-7)
-    assert (found.whole.dim, found.whole.n_samples) == (z.shape[1], len(z) - 1)
+    both = square(found) + found.between.T @ found.between
+    np.testing.assert_allclose(both, deviations.T @ deviations, atol=1e-7)
 
 
 def test_both_sides_of_the_groups(case, variables):
     """Eq. 20."""
     z, groups = case
     found = within(oriented(z, variables), groups, variables)
-    deviations = (z - z.mean(axis=0)) / found.units
-    total = deviations.T @ deviations
-    e = found.whole.eigenvalues
-    shrunk = leave_one_out(e, z.shape[1], len(z) - 1)
-    e = np.append(e, 0.0)[: len(shrunk)]
-
-    def f(matrix: np.ndarray) -> np.ndarray:
-        values, vectors = np.linalg.eigh(matrix)
-        below = np.clip(values / e[-1], 1e-3, 1.0) if e[-1] > 0 else 1.0
-        return (vectors / (below * np.interp(values, e[::-1], shrunk[::-1]))) @ vectors.T
-
-    inside = total - found.between.T @ found.between
-    np.testing.assert_allclose(inside[7], 0.0, atol=1e-9)
-    assert found.alone == [7]
-    inside[7, 7] = len(z) - 1 if variables else 0.0
-    expected = f(total) + f(inside)
-    got = dense(m_step.with_groups(found))
-    np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-8 * np.abs(expected).max())
+    p = np.linalg.inv(dense(m_step.alone(found.side).inverse))
+    with_all = np.linalg.inv(p + found.between.T @ found.between)
+    expected = (len(z) - N_GROUPS) * np.linalg.inv(p) + (len(z) - 1) * with_all
+    got = dense(found.with_between(m_step.alone(found.side).inverse))
+    np.testing.assert_allclose(got, expected, rtol=1e-7, atol=1e-9 * np.abs(expected).max())
     assert np.linalg.eigvalsh(got)[0] > 0
-
-
-@pytest.mark.parametrize("named", [True, False])
-def test_groups_that_are_found_are_not_tested_within(named, rng):
-    z = rng.normal(size=(200, 20)) + 3.0 * rng.normal(size=(3, 20))[np.arange(200) % 3]
-    groups, rows = Groups(np.arange(200) % 3, 3), NoiseFree(InMemory(sparse.csr_array(z)))
-    options = {"center": 0, "n_comps": 50, "variables": 1}
-    of = groups if named else lambda *_: groups
-    found = spectral.decompose(rows, **options, groups=of)[1].within
-    assert found.named == named == (found.side is not None)
-    same = spectral.decompose(rows, **options, groups=groups)[1].within
-    np.testing.assert_array_equal(dense(m_step.with_groups(found)), dense(m_step.with_groups(same)))
 
 
 def test_units_of_variables_do_not_matter(case, variables, rng):
@@ -139,21 +111,21 @@ def test_units_of_variables_do_not_matter(case, variables, rng):
         within(oriented(values, variables), groups, variables) for values in (z, z * rng.lognormal(size=z.shape[1]))
     )
     np.testing.assert_allclose(one.between, other.between, atol=1e-9)
-    both = (dense(m_step.with_groups(found)) for found in (one, other))
+    both = (dense(found.with_between(m_step.alone(found.side).inverse)) for found in (one, other))
     np.testing.assert_allclose(*both, rtol=1e-6, atol=1e-9 * np.abs(one.between).max())
 
 
 def test_means_of_groups_do_not_matter(case, variables, rng):
     z, groups = case
     other = z + rng.normal(0.0, 3.0, (N_GROUPS, z.shape[1]))[groups.codes]
-    one, two = (square(within(oriented(values, variables), groups, variables).side) for values in (z, other))
+    one, two = (square(within(oriented(values, variables), groups, variables)) for values in (z, other))
     np.testing.assert_allclose(one, two, atol=1e-8)
 
 
 def test_numbers_of_groups_do_not_matter(case, variables):
     z, groups = case
     other = Groups(np.array([2, 0, 3, 1])[groups.codes], N_GROUPS)
-    one, two = (square(within(oriented(z, variables), names, variables).side) for names in (groups, other))
+    one, two = (square(within(oriented(z, variables), names, variables)) for names in (groups, other))
     np.testing.assert_allclose(one, two, atol=1e-9)
 
 
@@ -167,8 +139,9 @@ def test_one_group_is_all_samples(case, variables):
     np.testing.assert_allclose(found.within.units, found.units * (n / (n - 1)) ** 0.5, rtol=1e-9)
     assert (found.within.side.dim, found.within.side.n_samples) == (side.dim, side.n_samples)
     np.testing.assert_allclose(found.within.between, 0.0, atol=1e-9)
-    inverse, twice = dense(m_step.alone(side).inverse), dense(m_step.with_groups(found.within))
-    np.testing.assert_allclose(twice, 2 * n / (n - 1) * inverse, rtol=1e-7, atol=1e-9 * twice.max())
+    inverse = m_step.alone(side).inverse
+    twice = dense(found.within.with_between(m_step.alone(found.within.side).inverse))
+    np.testing.assert_allclose(twice, 2 * n * dense(inverse), rtol=1e-7, atol=1e-9 * twice.max())
 
 
 def test_factors(case, variables, rng):
@@ -178,7 +151,7 @@ def test_factors(case, variables, rng):
     factors = Factors(rng.uniform(0.5, 2.0, y.shape[1]))
     behind = NoiseFree(InMemory(sparse.csr_array(y)), factors).held().toarray()
     found = within(y, groups, variables, factors)
-    np.testing.assert_allclose(square(found.side), expected(oriented(behind, variables), groups), atol=1e-8)
+    np.testing.assert_allclose(square(found), expected(oriented(behind, variables), groups), atol=1e-8)
 
 
 def alike(groups: Groups, p: int) -> np.ndarray:
@@ -203,7 +176,7 @@ def test_groups_that_are_found_may_have_nothing_within(noise, rng):
     if noise <= 1e-9:
         assert found.within is None
     elif noise >= 1e-5:
-        assert not found.within.named and len(found.within.whole.eigenvalues) > 2
+        assert not found.within.named and len(found.within.side.eigenvalues) > 0
 
 
 @pytest.mark.parametrize("size", [1.0, 1e-3, 1e6])
@@ -214,11 +187,10 @@ def test_a_constant_variable_is_not_between_groups_either(size, rng):
     z[:, 5] = size / 3.0
     found = within(z, groups, 1)
     assert not found.between[:, 5].any() and found.between[:, 4].all()
-    assert not np.delete(dense(m_step.with_groups(found))[5], 5).any()
+    assert not np.delete(dense(found.with_between(m_step.alone(found.side).inverse))[5], 5).any()
 
 
-@pytest.mark.parametrize("constant", [False, True])
-def test_many_samples_tell_the_covariances(constant, rng):
+def test_many_samples_tell_the_covariances(rng):
     """With hardly anything to shrink, the sum is that of the inverses of both covariances, in units of equal variance within groups."""
     n, p = 20_000, 8
     groups = Groups(np.arange(n) % 3, 3)
@@ -228,8 +200,18 @@ def test_many_samples_tell_the_covariances(constant, rng):
     inside, between = mixed.T @ mixed, np.cov(means.T, bias=True)
     sd = np.sqrt(np.diag(inside))
     expected = sd * (np.linalg.inv(inside) + np.linalg.inv(inside + between)) * sd[:, None]
-    found = within(np.column_stack([z, np.ones(n)]) if constant else z, groups, 1)
-    got = n * dense(m_step.with_groups(found))[:p, :p]
-    if constant:  # it has its share of the variance
-        got *= np.trace(expected) / np.trace(got)
+    found = within(z, groups, 1)
+    got = dense(found.with_between(m_step.alone(found.side).inverse))
     np.testing.assert_allclose(got, expected, atol=0.03 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("copies", [1, 4])
+def test_what_finds_groups_is_told_how_many_samples_are_independent(copies, rng):
+    told = []
+    z = np.repeat(rng.normal(size=(120, 60)), copies, axis=0) + 5.0
+    rows = NoiseFree(InMemory(sparse.csr_array(z)))
+    options = {"center": 0, "n_comps": 50, "variables": 1, "groups": lambda *arguments: told.append(arguments)}
+    _, found = spectral.decompose(rows, **options)
+    ((coordinates, _, independent),) = told
+    assert len(coordinates) == len(z) and found.within is None
+    assert independent == found.independent and (independent < 0.5) == (copies > 1)

@@ -28,16 +28,16 @@ def partial(precision: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("shape", [(150, 30), (40, 60)])
 def test_both_sides_of_the_groups(shape, rng):
-    """What errors of scales add is taken from the sum."""
+    """What errors of scales add is taken from the precision within groups, of which the other follows."""
     n, p = shape
     groups = Groups(rng.permuted(np.arange(n) % 3), 3)
     x = rng.lognormal(rng.normal(0.0, 1.0, (3, p))[groups.codes], 0.5)
     fit = fitted(x, groups)
     found = variables.estimates(fit.cols.precision, fit).shown
     within = fit.spectrum.within
-    both = m_step.with_groups(within)
-    n_added = len(both.weights) - within.whole.vectors.shape[1]
-    expected = partial(dense(without_scale_errors(both, fit.margins.mean, within.units, n_added)))
+    inside = dense(without_scale_errors(m_step.alone(within.side).inverse, fit.margins.mean, within.units))
+    across = np.linalg.inv(np.linalg.inv(inside) + within.between.T @ within.between)
+    expected = partial((n - 3) * inside + (n - 1) * across)
     np.fill_diagonal(expected, 0.5)
     np.testing.assert_allclose(dense(found), expected, atol=1e-10)
 
@@ -71,8 +71,11 @@ def test_a_variable_that_varies_between_groups_alone(rng):
     _, spectrum = decompose(NoiseFree(InMemory(matrix)), center=0, n_comps=10, variables=1, groups=groups)
     part = replace(em.fit_without_noise(matrix), spectrum=spectrum)
     found = variables.estimates(part.cols.precision, part).shown
-    assert not np.delete(dense(m_step.alone(spectrum.within.side).inverse)[4], 4).any()
-    expected = partial(dense(m_step.with_groups(spectrum.within)))
+    within = spectrum.within
+    inside = dense(m_step.alone(within.side).inverse)
+    assert not np.delete(inside[4], 4).any()
+    across = np.linalg.inv(np.linalg.inv(inside) + within.between.T @ within.between)
+    expected = partial((n - 3) * inside + (n - 1) * across)
     np.fill_diagonal(expected, 0.5)
     np.testing.assert_allclose(dense(found), expected, atol=1e-10)
     assert np.abs(np.delete(dense(found)[4], 4)).sum() > 0.3

@@ -11,7 +11,6 @@ A ridge is fitted jointly to the unshrunk eigenvalues, an l1 penalty to the matr
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -20,20 +19,18 @@ import numpy as np
 from scipy import linalg, sparse
 
 from kronax.solvers.device import eigh_all, eigvalsh, on_each, to_device, to_host
-from kronax.solvers.gaussian import kronecker_sum, low_rank_change, ridge
+from kronax.solvers.gaussian import kronecker_sum, ridge
 from kronax.solvers.gaussian.lasso import newton
 from kronax.solvers.gaussian.precision import LowRank, Partial, Precision, Sparse, dense, mean_diagonal, shifted
 from kronax.solvers.gaussian.shrinkage import leave_one_out
 from kronax.solvers.gaussian.side import Side
 from kronax.solvers.gaussian.spectral import Leading, Spectrum
 from kronax.solvers.gaussian.vectors import Held
-from kronax.solvers.gaussian.within import Within
 from kronax.solvers.scales.fiber import Omega
 from kronax.solvers.status import CLOSED_FORM, Status
 
 _DAMPING = 0.5  # share of the spikes in the Ω that the E-step sees
 _CONSTANT = 1e-10  # variances below this share of the mean count as zero
-_LEAST_WITHIN = 1e-3  # share of the least eigenvalue of all samples that is left of those within groups
 _LEAST = 1e-6  # share of the mean eigenvalue that every direction keeps at least
 
 
@@ -128,30 +125,6 @@ def _apart(sides: Sequence[Side]) -> Estimate:
 def alone(side: Side) -> Partial:
     """Fit one axis with the other at its mean."""
     return of_side(side, 1.0 / _shrunk([side])[0])
-
-
-def with_groups(within: Within) -> LowRank:
-    """Fit one axis by all samples, and add the same function of what is within groups: Eq. 20.
-
-    The vectors of the latter, at the end, are not orthogonal to the others.
-    """
-    side = within.whole
-    (shrunk,), vectors = _shrunk([side]), side.vectors.array()
-    inverse = of_side(replace(side, vectors=Held(vectors)), 1.0 / shrunk).inverse
-    # with fewer samples than variables, f of the null eigenvalues that these have within groups is known
-    alone = within.alone if side.n_samples >= side.dim else within.alone[:0]
-    rows = np.vstack([within.between @ vectors, np.sqrt(side.n_samples) * vectors[alone]])
-    signs = np.repeat([-1.0, 1.0], [len(within.between), len(alone)])
-    added, weights = low_rank_change.change(partial(_inverted, side, shrunk), side.eigenvalues, rows, signs)
-    both = np.hstack([vectors, (vectors @ added).astype(vectors.dtype)])
-    return LowRank(2.0 * inverse.base, Held(both), np.append(2.0 * inverse.weights, weights))
-
-
-def _inverted(side: Side, shrunk: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Shrink and invert any eigenvalues as a side's own were; those below its least one, unless that is null for want of samples, as that."""
-    known = side.eigenvalues if side.n_samples >= side.dim else np.append(side.eigenvalues, 0.0)
-    found = np.interp(values, known[::-1], shrunk[: len(known)][::-1])
-    return 1.0 / (found * np.clip(values / known[-1], _LEAST_WITHIN, 1.0) if known[-1] > 0 else found)
 
 
 def _together(sides: Sequence[Side]) -> Estimate:

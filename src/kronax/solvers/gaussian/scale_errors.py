@@ -31,18 +31,15 @@ _VARIABLES = 512  # whose pairs are fitted, at most: then the error of b is belo
 _KEPT = 0.5  # of the least precision of K along any direction
 
 
-def without_scale_errors(inverse: LowRank, means: np.ndarray, units: np.ndarray, n_free: int = 0) -> LowRank:
+def without_scale_errors(inverse: LowRank, means: np.ndarray, units: np.ndarray) -> LowRank:
     """Take from a precision what errors of the samples' scales add to it: Eq. 13.
 
     Parameters
     ----------
     inverse
-        ``K``, whose vectors are orthonormal, but for rows that are zero: variables that do not vary; and for the last ``n_free``, which do
-        not make the least eigenvalue less.
+        ``K``, whose vectors are orthonormal, but for rows that are zero: variables that do not vary.
     means, units
         ``m`` and ``s``, (p,).
-    n_free
-        Number of vectors that are not orthogonal to the others.
     """
     vectors, weights = inverse.vectors.array(), inverse.weights
     inverse = replace(inverse, vectors=Held(vectors))
@@ -55,43 +52,25 @@ def without_scale_errors(inverse: LowRank, means: np.ndarray, units: np.ndarray,
     some = vary[:: -(-len(vary) // _VARIABLES)]
     i, j = np.triu_indices(len(some), k=1)
     u, g = (side[some] / t[some, None] for side in (vectors, h))
-    b = _fitted(-((u * weights) @ u.T)[i, j], (g[i] * g[j]).T, inverse, h, w, n_free)
+    b = _fitted(-((u * weights) @ u.T)[i, j], (g[i] * g[j]).T, inverse, h, w)
     return LowRank(inverse.base, Held(np.column_stack([vectors, h.astype(vectors.dtype)])), np.append(weights, b))
 
 
-def _fitted(
-    values: np.ndarray, products: np.ndarray, inverse: LowRank, h: np.ndarray, w: np.ndarray, n_free: int
-) -> np.ndarray:
+def _fitted(values: np.ndarray, products: np.ndarray, inverse: LowRank, h: np.ndarray, w: np.ndarray) -> np.ndarray:
     """Fit the ``b`` of Eq. 13, which take no more than they may.
 
     ``(K + bhhᵀ)u = (1 + b hᵀu) h`` with ``u = K⁻¹h``, and along no direction is more taken than along ``u``. For ``h₂ = Kw`` it is ``w``; the
     inverse of ``K + b₂h₂h₂ᵀ`` is ``K⁻¹ − b₂wwᵀ/(1 + b₂wᵀKw)``.
     """
-    n_own = len(inverse.weights) - n_free
-    (h1, h2), least = h.T, inverse.base + min(inverse.weights[:n_own].min(), 0.0)
+    (h1, h2), least = h.T, inverse.base + min(inverse.weights.min(), 0.0)
     b1, wanted = slopes(values, products)
     b2 = _at_least(wanted, w, h2, least)
     if b2 > wanted:  # then the other term has less to make up for
         (b1,) = slopes(values - b2 * products[1], products[:1])
-    u = _solved(inverse, h1, n_free) - b2 * (w @ h1) / (1.0 + b2 * (w @ h2)) * w
+    inside = h1 @ inverse.vectors.array()
+    along = 1.0 / (inverse.base + inverse.weights) - 1.0 / inverse.base
+    u = h1 / inverse.base + inverse.vectors.array() @ (along * inside) - b2 * (w @ h1) / (1.0 + b2 * (w @ h2)) * w
     return np.array([_at_least(b1, u, h1, least), b2])
-
-
-def _solved(inverse: LowRank, h: np.ndarray, n_free: int) -> np.ndarray:
-    """Compute ``K⁻¹h``; with ``K = A + GBGᵀ`` of the last vectors, ``(K⁻¹ = A⁻¹ − A⁻¹GB(I + GᵀA⁻¹GB)⁻¹GᵀA⁻¹)h``."""
-    n_own = len(inverse.weights) - n_free
-    own, free = np.split(inverse.vectors.array(), [n_own], axis=1)
-    weights, b = np.split(inverse.weights, [n_own])
-    along = 1.0 / (inverse.base + weights) - 1.0 / inverse.base
-
-    def solve(h: np.ndarray) -> np.ndarray:
-        return h / inverse.base + own @ (along[:, None] * (own.T @ h))
-
-    found = solve(h[:, None])
-    if n_free:
-        solved = solve(free)
-        found -= solved @ (b[:, None] * np.linalg.solve(np.eye(n_free) + (free.T @ solved) * b, free.T @ found))
-    return found[:, 0]
 
 
 def _at_least(b: float, u: np.ndarray, h: np.ndarray, least: float) -> float:

@@ -165,8 +165,8 @@ def decompose(
         spectrum = replace(spectrum, within=within)
     elif groups and (found := groups(lead.rows * lead.shrunk, lead.rank, spectrum.independent)):
         with suppress(NothingVariesError):
-            within = columns_within(z, found, square, energies, rounding, spectrum.independent, named=False)
-            spectrum = replace(spectrum, within=within)
+            within = columns_within(z, found, square, energies, rounding, spectrum.independent)
+            spectrum = replace(spectrum, within=replace(within, named=False))
     return lead, spectrum
 
 

@@ -70,12 +70,12 @@ def _both(precision: Partial, spectrum: Spectrum, means: np.ndarray | None) -> t
     to_test = _tested(found, spectrum.of_cols(), cleaned)
     if within is None:
         return found, found, [to_test]
-    cleaned, with_groups = _Cleaning(means, within.units), m_step.with_groups(within)
-    n_added = len(with_groups.weights) - within.whole.vectors.shape[1]
-    both = cleaned(Partial(with_groups), n_added)
-    if within.side is None:
-        return both, found, [to_test]
-    return both, both, [to_test, _tested(cleaned(m_step.alone(within.side)), within.side, cleaned)]
+    cleaned = _Cleaning(means, within.units)
+    of_groups = cleaned(m_step.alone(within.side))
+    both = Partial(within.with_between(of_groups.inverse))
+    if within.named:
+        return both, both, [to_test, _tested(of_groups, within.side, cleaned)]
+    return both, found, [to_test]
 
 
 def _tested(found: Partial, side: Side, cleaned: "_Cleaning") -> Partial:
@@ -96,10 +96,10 @@ class _Cleaning:
         """Number of terms that are added to a precision."""
         return 0 if self.means is None else N_TERMS
 
-    def __call__(self, precision: Partial, n_free: int = 0) -> Partial:
+    def __call__(self, precision: Partial) -> Partial:
         if self.means is None:
             return precision
         size = diagonal(precision.inverse)
         checks.finite(np.where(size > 0, size, np.nan))
         units = np.ones_like(self.means) if self.units is None else self.units
-        return Partial(without_scale_errors(precision.inverse, self.means, units, n_free))
+        return Partial(without_scale_errors(precision.inverse, self.means, units))
