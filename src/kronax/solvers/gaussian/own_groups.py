@@ -37,9 +37,8 @@ def own_groups(coordinates: np.ndarray, rank: int, independent: float = 1.0) -> 
         return None
     sample = coordinates[:: -(-len(coordinates) // _SAMPLED)]
     most = min(_MOST, _PER_DIRECTION * rank)
-    longest = max(
-        2 * len(sample) / (most + 1) + 1, 2 * _SMALLEST / independent - 1
-    )  # halves of which are no more than `most`
+    smallest = _SMALLEST / independent
+    longest = max(2 * len(sample) / (most + 1) + 1, 2 * smallest - 1)  # halves of which are no more than `most`
     means = np.stack([sample[part].mean(axis=0) for part in halved(sample, np.arange(len(sample)), longest)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that a group is empty: it stays where it is
