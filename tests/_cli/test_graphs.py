@@ -234,6 +234,14 @@ def test_example_tables(example):
     assert re.search(rf"gene edges +{n}   more than noise \(q ≤ 0.05\), of {len(edges):,} between nearest neighb", out)
 
 
+def test_tables_have_the_names_asked_for_and_counts_of_the_layer(from_file):
+    """X of the file is empty."""
+    edges, genes = (pd.read_csv(from_file[0] / name) for name in ("edges.csv", "genes.csv"))
+    for names in (edges["source"], edges["target"], genes["gene"]):
+        assert names.str.startswith("symbol ").all()
+    assert genes["share_of_cells"].max() > 0.5
+
+
 def test_large_data_are_spared(from_file, tmp_path, monkeypatch):
     adata = ad.read_h5ad(from_file[0] / "cells.h5ad")
     results, chosen = graphs.Results(tmp_path / "results"), graphs.Chosen(adata, "counts", adata, 60, 2, 0)
@@ -589,7 +597,10 @@ def test_a_gene_graph_without_edges(from_file, tmp_path):
     del adata.var["gene_module"]
     results = graphs.Results(tmp_path / "results")
     results.write_first("cells.h5ad", adata.write_h5ad)
+    adata.varp["med_magma_connectivities"] *= 0.0
+    adata.varp["med_magma_connectivities"].eliminate_zeros()
     graphs.draw(adata, results, None, None)
+    graphs.tabulate(graphs.Chosen(adata, "counts", adata, 60, 2, 0), results, None)
     assert results.names == ["cells.h5ad", "umap.png"] and not results.missing
     assert "gene_module" not in graphs.following(adata, folder)
     args = __main__.parser.parse([str(folder / "cells.h5ad")])[1]
