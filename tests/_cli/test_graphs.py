@@ -600,7 +600,7 @@ def test_a_gene_graph_without_edges(from_file, tmp_path):
     adata.varp["med_magma_connectivities"] *= 0.0
     adata.varp["med_magma_connectivities"].eliminate_zeros()
     graphs.draw(adata, results, None, None)
-    graphs.tabulate(graphs.Chosen(adata, "counts", adata, 60, 2, 0), results, None)
+    graphs.tabulate(adata, results, None)
     assert results.names == ["cells.h5ad", "umap.png"] and not results.missing
     assert "gene_module" not in graphs.following(adata, folder)
     args = __main__.parser.parse([str(folder / "cells.h5ad")])[1]

@@ -103,7 +103,7 @@ def run(args: argparse.Namespace, results: Results) -> None:
         print(f"\nkronax {__version__} on {args.file or EXAMPLE}\n")
         print(report(chosen, seconds, args, label, agreement, more))
         draw(chosen.adata, results, label, symbols)
-        tabulate(chosen, results, symbols)
+        tabulate(chosen.adata, results, symbols)
     print(f"\nWritten to {results.folder}: {', '.join(results.names)}.")
     print(following(chosen.adata, results.folder / results.names[0], args.layer, symbols))
     if args.file is None:
@@ -552,14 +552,13 @@ def draw(adata: AnnData, results: Results, label: str | None, gene_symbols: str 
         )
 
 
-def tabulate(chosen: Chosen, results: Results, gene_symbols: str | None) -> None:
+def tabulate(adata: AnnData, results: Results, gene_symbols: str | None) -> None:
     """Write the gene graph and the gene modules as tables."""
-    adata = chosen.adata
     if not adata.varp[adata.uns[keys.MED_MAGMA]["connectivities_key"]].nnz:
         return
     _add_table(results, "edges.csv", lambda: get.edges(adata, gene_symbols=gene_symbols))
     if keys.GENE_MODULE in adata.var:
-        _add_table(results, "genes.csv", lambda: get.modules(adata, layer=chosen.layer, gene_symbols=gene_symbols))
+        _add_table(results, "genes.csv", lambda: get.modules(adata, gene_symbols=gene_symbols))
 
 
 def _add_table(results: Results, name: str, table: Callable[[], pd.DataFrame]) -> None:
