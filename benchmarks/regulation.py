@@ -144,15 +144,8 @@ def simulate_by_sergio(
     graph.set_mrs()
     levels = {"low_range": (0.5, 2), "high_range": (3, 5)}
     types = sergio_rs.MrProfile.from_random(graph, num_cell_types=n_types, seed=seed, **levels)
-    of_noise = seed if of_noise is None else of_noise
-    sampling = {
-        "num_cells": n_each,
-        "safety_iter": 150,
-        "scale_iter": apart,
-        "dt": 0.01,
-        "noise_s": 1,
-        "seed": of_noise,
-    }
+    sampling = {"num_cells": n_each, "safety_iter": 150, "scale_iter": apart, "dt": 0.01, "noise_s": 1}
+    sampling["seed"] = seed if of_noise is None else of_noise
     drawn = sergio_rs.Sim(grn=graph, **sampling).simulate(types)
     counts = np.zeros((n_types * n_each, network.n_genes))
     counts[:, drawn[:, 0].cast(int).to_numpy()] = drawn[:, 1:].to_numpy().T
