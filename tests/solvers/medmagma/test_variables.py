@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from kronax.solvers.gaussian import m_step
-from kronax.solvers.gaussian.precision import dense
-from kronax.solvers.gaussian.scale_errors import without_scale_errors
+from kronax.solvers.gaussian import breadth, m_step
+from kronax.solvers.gaussian.precision import Partial, dense
+from kronax.solvers.gaussian.scale_errors import N_TERMS, without_scale_errors
 from kronax.solvers.gaussian.spectral import decompose
 from kronax.solvers.medmagma import em, variables
 from kronax.solvers.rows.groups import Groups
@@ -51,6 +51,21 @@ def test_each_estimate_is_tested(rng):
     assert joining is found
     np.testing.assert_array_equal(dense(all_samples), dense(alone))
     assert not np.allclose(dense(within), dense(all_samples)) and not np.allclose(dense(found), dense(within))
+
+
+def test_a_ridge_is_tested_within_groups_of_little_structure(rng):
+    """Shrinkage takes nearly all directions within groups for noise."""
+    groups = Groups(np.arange(120) % 3, 3)
+    fit = fitted(rng.lognormal(rng.normal(0.0, 1.0, (3, 40))[groups.codes], 0.5), groups)
+    side, units = fit.spectrum.within.side, fit.spectrum.within.units
+    shrunken, ridge = (
+        without_scale_errors(estimate.inverse, fit.margins.mean, units)
+        for estimate in (m_step.alone(side), breadth.ridge(side))
+    )
+    assert not breadth.is_broad(shrunken, side.n_samples, N_TERMS)
+    _, within = variables.estimates(fit.cols.precision, fit).to_test
+    np.testing.assert_allclose(dense(within), dense(Partial(ridge)), atol=1e-10)
+    assert not np.allclose(dense(within), dense(Partial(shrunken)), atol=0.01)
 
 
 def test_without_groups_nothing_is_added(rng):
