@@ -34,6 +34,7 @@ from kronax.solvers.medmagma import em, shared_rows, variables
 from kronax.solvers.status import Status
 
 TESTS = ("p_value", "q_value")
+ALL_CELLS = "q_value_all_cells"
 # cells and features: with fewer, even the median direction, which is taken for noise, may hold structure
 FEWEST_FOR_NOISE = 20
 
@@ -154,7 +155,10 @@ def feature_graph(
         graph = _precision_graph(estimates.joining, shift, k, weights, progress)
         graphs = _matrices(graph, estimates.shown, complete=complete)
         where = sum(abs(all_entries(some)) for some in estimates.to_test) if complete else graphs["precision"]
-    return graphs | _values(test, where), test.n_tested
+    graphs |= _values(test, where)
+    if len(tests) > 1 and estimates.joining is not estimates.shown:  # the graph is of all cells, and so are its modules
+        graphs[ALL_CELLS] = _values(tests[0], where)["q_value"]
+    return graphs, test.n_tested
 
 
 def _values(test: PairTest, where: sparse.csr_array) -> dict[str, sparse.csr_array]:
@@ -221,6 +225,7 @@ def write(
         part.uns[names.uns] = (
             common
             | {"params": without_none(params | {"layer": layers[name]}), "strength": np.array(learnt.strength)}
+            | ({f"{ALL_CELLS}_key": names.q_value_all_cells} if ALL_CELLS in features[name] else {})
             | _report(fit, with_genes=bool(features[name]))
             | of_batches
         )

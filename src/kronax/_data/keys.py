@@ -35,7 +35,7 @@ QUICKSTART_UMAP = "X_med_magma_umap"  # obsm
 
 
 MATRICES = ("connectivities", "distances", "precision")  # of a graph, fields of the following
-OF_GENES = (*MATRICES, "p_value", "q_value")  # of a gene graph
+OF_GENES = (*MATRICES, "p_value", "q_value", "q_value_all_cells")  # of a gene graph
 
 
 class GraphKeys(NamedTuple):
@@ -47,6 +47,7 @@ class GraphKeys(NamedTuple):
     precision: str  # obsp and varp
     p_value: str  # varp
     q_value: str  # varp
+    q_value_all_cells: str  # varp; where groups of cells were found
     n_tested: str  # var
     obsm: str
     varm: str
@@ -66,6 +67,7 @@ def graph_keys(key_added: str) -> GraphKeys:
         precision=f"{key_added}_precision",
         p_value=p_value(key_added),
         q_value=q_value(key_added),
+        q_value_all_cells=f"{q_value(key_added)}_all_cells",
         n_tested=f"{key_added}_n_tested",
         obsm=f"X_{key_added}",
         varm=key_added,

@@ -10,7 +10,7 @@ from scipy import sparse
 from kronax._data import labels, objects
 from kronax._data.edges import known
 from kronax._data.matrix import Counts
-from kronax._data.stored_graph import Graph
+from kronax._data.stored_graph import Graph, holds, stored_matrix
 from kronax._data.written import params_of
 from kronax._logging import warn
 from kronax.solvers.rows.block import Block
@@ -73,6 +73,14 @@ def within(graph: Graph, module_of: pd.Categorical) -> tuple[sparse.coo_array, n
     kept = (codes[edges.row] == codes[edges.col]) & (codes[edges.row] >= 0) & (edges.data > 0)
     row, col = edges.row[kept], edges.col[kept]
     return sparse.coo_array((edges.data[kept], (row, col)), shape=graph.shape), codes[row]
+
+
+def q_values(adata: AnnData, neighbors_key: str) -> Graph | None:
+    """Return the q-values by which modules of a gene graph are judged, if it has some: of the cells that the graph itself is of."""
+    for what in ("q_value_all_cells", "q_value"):
+        if holds(adata, neighbors_key, "var", what):
+            return stored_matrix(adata, neighbors_key, "var", what)[0]
+    return None
 
 
 def smallest_q(graph: Graph, module_of: pd.Categorical, q_values: Graph) -> np.ndarray:

@@ -5,7 +5,7 @@ from anndata import AnnData
 from kronax._data import keys, objects, selection
 from kronax._data import modules as of
 from kronax._data.chunks import read_any
-from kronax._data.stored_graph import holds, stored_graph, stored_matrix
+from kronax._data.stored_graph import stored_graph
 from kronax.solvers import checks
 
 
@@ -55,7 +55,7 @@ def modules(
     ``weighted_degree`` : float64
         :math:`d_j = \sum_{l ∈ m} \min(w_{jl}, c_m)`, over the gene's edges within its module.
     ``q_value`` : float64
-        Smallest :math:`q` value of the gene's edges within its module, if the graph has them; NaN without an edge there. A gene without a small one may
+        Smallest :math:`q` value of the gene's edges within its module, in all cells where groups were found, if the graph has them; NaN without an edge there. A gene without a small one may
         be in the module by chance: every gene with an edge is in some module.
     ``stability`` : float64
         How often a gene is with another gene of its module in a single run; if :func:`kronax.tl.gene_modules` found them.
@@ -112,8 +112,7 @@ def modules(
     by_module = table.groupby("module", observed=True)
     largest = pd.Series(degree).groupby(module, observed=True).transform("max").to_numpy()
     table = table.assign(rank=by_module.cumcount() + 1, weighted_degree=degree)
-    if holds(adata, neighbors_key, "var", "q_value"):
-        q_values, _ = stored_matrix(adata, neighbors_key, "var", "q_value")
+    if (q_values := of.q_values(adata, neighbors_key)) is not None:
         table["q_value"] = of.smallest_q(graph, module_of, q_values)[order]
     if (stability := keys.stability(modules)) in adata.var:
         table["stability"] = adata.var[stability].to_numpy()[order]

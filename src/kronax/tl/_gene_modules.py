@@ -1,11 +1,11 @@
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy import sparse
 
 from kronax._data import edges, keys, noise_modules, objects
+from kronax._data import modules as of
 from kronax._data.aside import tell
-from kronax._data.stored_graph import holds, stored_graph, stored_matrix
+from kronax._data.stored_graph import stored_graph
 from kronax._data.whole import whole_or_nothing
 from kronax._data.written import clear, of_modules, without_none
 from kronax._logging import logger, shows_progress, warn
@@ -80,7 +80,7 @@ def gene_modules(
     ``stability`` : float
         Mean stability of its genes.
     ``significant`` : float
-        Share of its genes with an edge in it that has :math:`q ≤ 0.2`; if the graph has q-values.
+        Share of its genes with an edge in it that has :math:`q ≤ 0.2`, in all cells where groups were found; if the graph has q-values.
     ``cohesion`` : float
         The share of the weight of its genes' edges that stays in the module, beyond the module's share of the genes; in units of
         the largest among the communities of ten random graphs with the same degrees and weights. Only if the graph has no q-values.
@@ -136,7 +136,8 @@ def gene_modules(
     modules, stability = np.full(adata.n_vars, -1), np.full(adata.n_vars, np.nan)
     modules[connected], stability[connected] = found.communities, found.stability
     module_of = pd.Categorical.from_codes(modules, categories=[str(module) for module in range(modules.max() + 1)])
-    table = noise_modules.table(graph, module_of, stability, _q_values(adata, neighbors_key), resolution, random_state)
+    q_values = of.q_values(adata, neighbors_key)
+    table = noise_modules.table(graph, module_of, stability, q_values, resolution, random_state)
     logger.info(
         "gene_modules: %d genes in %d modules, %d of them noise%s; agreement with a single run: AMI %.2f",
         len(connected),
@@ -172,12 +173,3 @@ def gene_modules(
             )
             warn(msg)
     return adata if copy else None
-
-
-def _q_values(adata: AnnData, neighbors_key: str) -> sparse.csr_matrix | None:
-    """Return the q-values of a gene graph's edges, if it has some."""
-    return (
-        stored_matrix(adata, neighbors_key, "var", "q_value")[0]
-        if holds(adata, neighbors_key, "var", "q_value")
-        else None
-    )

@@ -99,8 +99,8 @@ def med_magma(
         Column of ``obs`` with a group of every cell, such as its type or cluster. The precision of the genes is then the sum of two: of
         all cells, and within groups, of deviations from the means of the cell's own group. Edges of genes that are only high and low in the same
         groups become weaker, and an edge is significant only if it is so in all cells and within groups: see :doc:`/judging`. If None, there may still be such a
-        sum: with at least fifty genes and five cells per gene, up to sixteen clusters of the cells' coordinates serve as groups. Then the precision of the genes
-        alone is changed; which genes are connected, weights, p- and q-values are those of all cells. The graph of the cells never changes. Of a MuData object, a column as for `batch_key`. Groups need the default `penalty`, `joint`,
+        sum: with at least fifty genes and five cells per gene, up to sixteen clusters of the cells' coordinates serve as groups. Then too, an edge is significant only if it is
+        so within groups; which genes are connected, and weights, are those of all cells. The graph of the cells never changes. Of a MuData object, a column as for `batch_key`. Groups need the default `penalty`, `joint`,
         `laplace` and `center`, and take 1.3 to 1.7 times as long.
     n_neighbors
         Number of neighbours of every cell and of every gene, itself not counted; from 2 to one less than the number of
@@ -210,9 +210,11 @@ def med_magma(
         On the edges: the p-value of the partial correlation, never below 2e-308, and its q-value, the smallest false discovery
         rate (Benjamini and Hochberg) at which the edge would be among those found in all pairs of genes. The null hypothesis keeps
         scales, the spectrum of the cells and how rare genes are; where the data have little structure, the entry of a ridge
-        estimate is tested in its place: see :doc:`/methods`. Where `med_magma` finds groups of cells, it is the partial correlation of all cells that is tested; with `groupby`, the larger of two p-values, of all cells and
+        estimate is tested in its place: see :doc:`/methods`. With groups of cells, those of `groupby` or found ones, the larger of two p-values, of all cells and
         within groups. Both are 1 for pairs that are expected together
         in fewer than 10 cells, which are not tested, and q is 1 where p is above 0.3. Not with an l1 penalty.
+    ``key_q_value_all_cells`` : CSR matrix, float64, of genes alone
+        Where groups were found: the q-values of all cells alone. :func:`kronax.tl.gene_modules` judges modules by them, because the graph is of all cells.
     ``adata.var["key_n_tested"]`` : int64
         With how many other genes every gene was tested. Not with an l1 penalty.
 
@@ -227,7 +229,7 @@ def med_magma(
         other than zero. ``adata.var["key_log_scale"]`` is then what all batches have in common.
     ``adata.uns["key"]`` : dict
         What scanpy's ``neighbors_key`` needs (``connectivities_key``, ``distances_key``, ``params``), and
-        ``precision_key``, ``p_value_key``, ``q_value_key``, ``n_tested_key``, ``converged``, ``reason``, ``n_iter``, ``objective`` (negative log-likelihood per entry after
+        ``precision_key``, ``p_value_key``, ``q_value_key``, ``q_value_all_cells_key`` where groups were found, ``n_tested_key``, ``converged``, ``reason``, ``n_iter``, ``objective`` (negative log-likelihood per entry after
         every step, including a discarded one, with the penalty if it is a ridge; ½ for white noise; with shrinkage and
         ``joint=False`` the mean over the separate fits of both axes), ``strength`` of the penalty, ``rank`` and ``noise``
         (number of directions beyond the edge of the noise, and the standard deviation of the white noise that the coordinates

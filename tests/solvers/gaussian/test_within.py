@@ -33,6 +33,10 @@ def square(found: Within) -> np.ndarray:
     return (vectors * found.side.eigenvalues) @ vectors.T
 
 
+def both_sides(found: Within) -> np.ndarray:
+    return dense(found.summed(m_step.alone(found.side).inverse, found.across))
+
+
 def expected(z: np.ndarray, groups: Groups) -> np.ndarray:
     """Second moments of the columns, whose deviations have equal variance."""
     means = np.stack([z[groups.codes == g].mean(axis=0) for g in range(groups.n)])
@@ -96,11 +100,13 @@ def test_both_sides_of_the_groups(case, variables):
     """Eq. 20."""
     z, groups = case
     found = within(oriented(z, variables), groups, variables)
-    p = np.linalg.inv(dense(m_step.alone(found.side).inverse))
-    with_all = np.linalg.inv(p + found.between.T @ found.between)
-    expected = (len(z) - N_GROUPS) * np.linalg.inv(p) + (len(z) - 1) * with_all
-    got = dense(found.with_between(m_step.alone(found.side).inverse))
-    np.testing.assert_allclose(got, expected, rtol=1e-7, atol=1e-9 * np.abs(expected).max())
+    mean = np.trace(expected(z, groups)) / z.shape[1]
+    across = np.linalg.inv(mean * np.eye(z.shape[1]) + found.between.T @ found.between)
+    np.testing.assert_allclose(dense(found.across), across, atol=1e-9 * across.max())
+    inside = dense(m_step.alone(found.side).inverse)
+    both = 2.0 * (len(z) - N_GROUPS) * inside + (len(z) - 1) * across
+    got = both_sides(found)
+    np.testing.assert_allclose(got, both, rtol=1e-7, atol=1e-9 * np.abs(both).max())
     assert np.linalg.eigvalsh(got)[0] > 0
 
 
@@ -111,8 +117,7 @@ def test_units_of_variables_do_not_matter(case, variables, rng):
         within(oriented(values, variables), groups, variables) for values in (z, z * rng.lognormal(size=z.shape[1]))
     )
     np.testing.assert_allclose(one.between, other.between, atol=1e-9)
-    both = (dense(found.with_between(m_step.alone(found.side).inverse)) for found in (one, other))
-    np.testing.assert_allclose(*both, rtol=1e-6, atol=1e-9 * np.abs(one.between).max())
+    np.testing.assert_allclose(both_sides(one), both_sides(other), rtol=1e-6, atol=1e-9 * both_sides(one).max())
 
 
 def test_means_of_groups_do_not_matter(case, variables, rng):
@@ -125,8 +130,8 @@ def test_means_of_groups_do_not_matter(case, variables, rng):
 def test_numbers_of_groups_do_not_matter(case, variables):
     z, groups = case
     other = Groups(np.array([2, 0, 3, 1])[groups.codes], N_GROUPS)
-    one, two = (square(within(oriented(z, variables), names, variables)) for names in (groups, other))
-    np.testing.assert_allclose(one, two, atol=1e-9)
+    one, two = (both_sides(within(oriented(z, variables), names, variables)) for names in (groups, other))
+    np.testing.assert_allclose(one, two, atol=1e-9 * one.max())
 
 
 def test_one_group_is_all_samples(case, variables):
@@ -139,9 +144,9 @@ def test_one_group_is_all_samples(case, variables):
     np.testing.assert_allclose(found.within.units, found.units * (n / (n - 1)) ** 0.5, rtol=1e-9)
     assert (found.within.side.dim, found.within.side.n_samples) == (side.dim, side.n_samples)
     np.testing.assert_allclose(found.within.between, 0.0, atol=1e-9)
-    inverse = m_step.alone(side).inverse
-    twice = dense(found.within.with_between(m_step.alone(found.within.side).inverse))
-    np.testing.assert_allclose(twice, 2 * n * dense(inverse), rtol=1e-7, atol=1e-9 * twice.max())
+    inverse, mean = dense(m_step.alone(side).inverse), found.within.side.eigenvalues.sum() / side.dim
+    both = 2.0 * n * inverse + (n - 1) / mean * np.eye(len(inverse))
+    np.testing.assert_allclose(both_sides(found.within), both, rtol=1e-7, atol=1e-9 * both.max())
 
 
 def test_factors(case, variables, rng):
@@ -187,11 +192,14 @@ def test_a_constant_variable_is_not_between_groups_either(size, rng):
     z[:, 5] = size / 3.0
     found = within(z, groups, 1)
     assert not found.between[:, 5].any() and found.between[:, 4].all()
-    assert not np.delete(dense(found.with_between(m_step.alone(found.side).inverse))[5], 5).any()
+    assert not np.delete(both_sides(found)[5], 5).any()
 
 
 def test_many_samples_tell_the_covariances(rng):
-    """With hardly anything to shrink, the sum is that of the inverses of both covariances, in units of equal variance within groups."""
+    """With hardly anything to shrink, the sum is that of the inverses of two covariances, in units of equal variance within groups.
+
+    Of that within groups, twice, and of that of all samples if variables did not depend on each other within groups.
+    """
     n, p = 20_000, 8
     groups = Groups(np.arange(n) % 3, 3)
     mixed = rng.normal(size=(p, p)) + 2.0 * np.eye(p)
@@ -199,10 +207,18 @@ def test_many_samples_tell_the_covariances(rng):
     z = rng.normal(size=(n, p)) @ mixed + means[groups.codes]
     inside, between = mixed.T @ mixed, np.cov(means.T, bias=True)
     sd = np.sqrt(np.diag(inside))
-    expected = sd * (np.linalg.inv(inside) + np.linalg.inv(inside + between)) * sd[:, None]
+    across = np.linalg.inv(np.eye(p) + between / sd / sd[:, None])
+    expected = 2.0 * sd * np.linalg.inv(inside) * sd[:, None] + across
+    np.testing.assert_allclose(both_sides(within(z, groups, 1)), expected, atol=0.03 * np.abs(expected).max())
+
+
+def test_groups_of_equal_means(rng):
+    """Nothing is known across them."""
+    z = rng.normal(size=(60, 10))
+    groups, z = Groups(np.repeat([0, 1], 60), 2), np.vstack([z, z])
     found = within(z, groups, 1)
-    got = dense(found.with_between(m_step.alone(found.side).inverse))
-    np.testing.assert_allclose(got, expected, atol=0.03 * np.abs(expected).max())
+    mean = found.side.eigenvalues.sum() / 10
+    np.testing.assert_allclose(dense(found.across), np.eye(10) / mean, atol=1e-9 / mean)
 
 
 @pytest.mark.parametrize("copies", [1, 4])

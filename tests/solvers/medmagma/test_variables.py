@@ -9,7 +9,7 @@ from scipy import sparse
 
 from kronax.solvers.gaussian import breadth, m_step
 from kronax.solvers.gaussian.precision import Partial, dense
-from kronax.solvers.gaussian.scale_errors import N_TERMS, without_scale_errors
+from kronax.solvers.gaussian.scale_errors import without_scale_errors
 from kronax.solvers.gaussian.spectral import decompose
 from kronax.solvers.medmagma import em, variables
 from kronax.solvers.rows.groups import Groups
@@ -28,16 +28,18 @@ def partial(precision: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("shape", [(150, 30), (40, 60)])
 def test_both_sides_of_the_groups(shape, rng):
-    """What errors of scales add is taken from the precision within groups, of which the other follows."""
+    """What errors of scales add is taken from the precision within groups and from the one across them."""
     n, p = shape
     groups = Groups(rng.permuted(np.arange(n) % 3), 3)
     x = rng.lognormal(rng.normal(0.0, 1.0, (3, p))[groups.codes], 0.5)
     fit = fitted(x, groups)
     found = variables.estimates(fit.cols.precision, fit).shown
     within = fit.spectrum.within
-    inside = dense(without_scale_errors(m_step.alone(within.side).inverse, fit.margins.mean, within.units))
-    across = np.linalg.inv(np.linalg.inv(inside) + within.between.T @ within.between)
-    expected = partial((n - 3) * inside + (n - 1) * across)
+    inside, across = (
+        dense(without_scale_errors(inverse, fit.margins.mean, within.units))
+        for inverse in (m_step.alone(within.side).inverse, within.across)
+    )
+    expected = partial(2.0 * (n - 3) * inside + (n - 1) * across)
     np.fill_diagonal(expected, 0.5)
     np.testing.assert_allclose(dense(found), expected, atol=1e-10)
 
@@ -53,27 +55,13 @@ def test_each_estimate_is_tested(rng):
     assert not np.allclose(dense(within), dense(all_samples)) and not np.allclose(dense(found), dense(within))
 
 
-def test_a_ridge_is_tested_within_groups_of_little_structure(rng):
-    """Shrinkage takes nearly all directions within groups for noise."""
+def test_a_ridge_is_tested_within_groups(rng):
     groups = Groups(np.arange(120) % 3, 3)
     fit = fitted(rng.lognormal(rng.normal(0.0, 1.0, (3, 40))[groups.codes], 0.5), groups)
-    side, units = fit.spectrum.within.side, fit.spectrum.within.units
-    shrunken, ridge = (
-        without_scale_errors(estimate.inverse, fit.margins.mean, units)
-        for estimate in (m_step.alone(side), breadth.ridge(side))
-    )
-    assert not breadth.is_broad(shrunken, side.n_samples, N_TERMS)
-    _, within = variables.estimates(fit.cols.precision, fit).to_test
-    np.testing.assert_allclose(dense(within), dense(Partial(ridge)), atol=1e-10)
-    assert not np.allclose(dense(within), dense(Partial(shrunken)), atol=0.01)
-
-
-def test_without_groups_nothing_is_added(rng):
-    groups = Groups(np.zeros(100, int), 1)
-    x = rng.lognormal(0.0, 0.5, (100, 25))
-    one, other = (fitted(x, given) for given in (None, groups))
-    found = [dense(variables.estimates(fit.cols.precision, fit)[0]) for fit in (one, other)]
-    np.testing.assert_allclose(found[0], found[1], atol=1e-10)
+    within = fit.spectrum.within
+    ridge = without_scale_errors(breadth.ridge(within.side).inverse, fit.margins.mean, within.units)
+    _, tested = variables.estimates(fit.cols.precision, fit).to_test
+    np.testing.assert_allclose(dense(tested), dense(Partial(ridge)), atol=1e-10)
 
 
 def test_a_variable_that_varies_between_groups_alone(rng):
@@ -89,11 +77,10 @@ def test_a_variable_that_varies_between_groups_alone(rng):
     within = spectrum.within
     inside = dense(m_step.alone(within.side).inverse)
     assert not np.delete(inside[4], 4).any()
-    across = np.linalg.inv(np.linalg.inv(inside) + within.between.T @ within.between)
-    expected = partial((n - 3) * inside + (n - 1) * across)
+    expected = partial(2.0 * (n - 3) * inside + (n - 1) * dense(within.across))
     np.fill_diagonal(expected, 0.5)
     np.testing.assert_allclose(dense(found), expected, atol=1e-10)
-    assert np.abs(np.delete(dense(found)[4], 4)).sum() > 0.3
+    assert np.abs(np.delete(dense(found)[4], 4)).sum() > 0.1
 
 
 def own(x: np.ndarray) -> em.Fit:
@@ -105,23 +92,24 @@ def test_what_a_graph_of_tested_edges_weighs():
     estimates = partial_of(variables.Estimates, along=None)
     for shown, joining, to_test, expected in (
         ("found", "found", ["ridge"], ("ridge", "ridge")),
-        ("both", "found", ["ridge"], ("both", "ridge")),
+        ("both", "found", ["ridge", "within"], ("both", "ridge")),
         ("both", "both", ["ridge", "within"], ("both", "both")),
     ):
         found = estimates(shown=shown, joining=joining, to_test=to_test).of_tested()
         assert (found.shown, found.joining, found.to_test) == (*expected, to_test)
 
 
-def test_own_groups_are_in_the_estimate_and_not_in_the_test(rng):
+def test_own_groups_are_in_the_estimate_and_in_the_test_and_not_in_the_graph(rng):
     x = rng.lognormal(rng.normal(0.0, 1.0, (4, 60))[np.arange(400) % 4], 0.5)
     fit, without = own(x), fitted(x, None)
     assert fit.spectrum.within is not None and not fit.spectrum.within.named
-    found, joining, (tested,), _ = variables.estimates(fit.cols.precision, fit)
+    found, joining, (all_samples, within), _ = variables.estimates(fit.cols.precision, fit)
     other, alone, (also,), _ = variables.estimates(without.cols.precision, without)
     assert alone is other
-    for one, same in ((tested, also), (joining, other)):
+    for one, same in ((all_samples, also), (joining, other)):
         np.testing.assert_array_equal(dense(one), dense(same))
     assert not np.allclose(dense(found), dense(other), atol=0.01)
+    assert not np.allclose(dense(within), dense(all_samples), atol=0.01)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ the deviations from the means of their own groups have
 
     ``Σ_g Σ_{i ∈ g} (z_i − μ_g)(z_i − μ_g)ᵀ = Σ_i z_i z_iᵀ − Σ_g n_g μ_g μ_gᵀ``                                       (19)
 
-and ``n − G`` degrees of freedom, ``G`` the number of groups. With ``P`` the inverse of these second moments, shrunken, and ``b_g = √n_g (μ_g − μ)`` the rows of
-``B``, those of the deviations from the mean of all samples have the inverse ``(P⁻¹ + BᵀB)⁻¹``. The precision is the sum of both, times their degrees of freedom, in
-units ``s`` in which variables have equal variance within groups,
+and ``n − G`` degrees of freedom, ``G`` the number of groups. Let ``P`` be the inverse of these second moments, shrunken, in units ``s`` in which variables have equal
+variance within groups, ``ē`` their mean eigenvalue, and ``b_g = √n_g (μ_g − μ)`` the rows of ``B``. If variables did not depend on each other within groups, the second
+moments of the deviations from the mean of all samples would have the inverse ``P₀ = (ēI + BᵀB)⁻¹``. The precision is the sum of both, times their degrees of
+freedom; what is known within groups counts twice:
 
-    ``diag(1/s) [(n − G) P + (n − 1)(P⁻¹ + BᵀB)⁻¹] diag(1/s)``,
-    ``(P⁻¹ + BᵀB)⁻¹ = P − PBᵀ(I + BPBᵀ)⁻¹BP``.                                                                        (20)
+    ``diag(1/s) [2(n − G) P + (n − 1) P₀] diag(1/s)``.                                                                (20)
 """
 
 from dataclasses import dataclass, replace
@@ -23,6 +23,9 @@ from kronax.solvers.gaussian.side import Side, factors_of, n_above_rounding, sca
 from kronax.solvers.gaussian.vectors import Held, Projected
 from kronax.solvers.rows.groups import Groups
 from kronax.solvers.rows.noise_free import NoiseFree
+
+_TIMES = 2  # that what is known within groups counts: measured
+_ROUNDING = 1e-9  # share of the largest singular value of B below which others are zero
 
 
 class NothingVariesError(ValueError):
@@ -56,17 +59,24 @@ class Within:
     between: np.ndarray
     named: bool = True
 
-    def with_between(self, inverse: LowRank) -> LowRank:
-        """Return the precision of Eq. 20, up to ``diag(1/s)``, from ``P``."""
-        vectors, n_samples, n_groups = inverse.vectors.array(), self.side.n_samples, len(self.between)
-        outer = self.between.T * np.reshape(inverse.base, (-1, 1)) + vectors @ (
-            inverse.weights[:, None] * (vectors.T @ self.between.T)
-        )  # PBᵀ
-        inner = np.linalg.inv(np.linalg.cholesky(np.eye(n_groups) + self.between @ outer))
-        n_all = n_samples + n_groups - 1
-        taken = (outer @ inner.T).astype(vectors.dtype)
-        weights = np.append((n_samples + n_all) * inverse.weights, np.full(n_groups, -float(n_all)))
-        return LowRank((n_samples + n_all) * inverse.base, Held(np.hstack([vectors, taken])), weights)
+    @property
+    def across(self) -> LowRank:
+        """``P₀``."""
+        mean = self.side.eigenvalues.sum() / self.side.dim
+        _, sizes, directions = np.linalg.svd(self.between, full_matrices=False)
+        kept = max(1, int((sizes > _ROUNDING * sizes[0]).sum()))
+        directions = np.where(self.between.any(axis=0), directions[:kept], 0.0)  # not rounding
+        return LowRank(1.0 / mean, Held(directions.T), 1.0 / (mean + sizes[:kept] ** 2) - 1.0 / mean)
+
+    def summed(self, inside: LowRank, across: LowRank) -> LowRank:
+        """Return the precision of Eq. 20, up to ``diag(1/s)``, from ``P`` and ``P₀``."""
+        times, times_across = _TIMES * self.side.n_samples, self.side.n_samples + len(self.between) - 1
+        vectors = inside.vectors.array()
+        return LowRank(
+            times * inside.base + times_across * across.base,
+            Held(np.hstack([vectors, across.vectors.array().astype(vectors.dtype)])),
+            np.append(times * inside.weights, times_across * across.weights),
+        )
 
 
 def columns_within(

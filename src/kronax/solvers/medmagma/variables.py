@@ -1,12 +1,12 @@
 """The precision of the variables as graphs use it, and those that are tested.
 
 What errors of the samples' scales add is taken away (Eq. 13), and where there is little structure a ridge is tested
-(:mod:`kronax.solvers.gaussian.breadth`). With groups of samples, the estimate is the sum of a precision within groups and one of all samples
+(:mod:`kronax.solvers.gaussian.breadth`). With groups of samples, the estimate is the sum of a precision within groups and one across them
 (:mod:`kronax.solvers.gaussian.within`). What differs between groups is evidence, and all there is where samples are noise within groups; but it hides
 dependence, since the directions between groups have most of the variance, of which a precision has hardly anything.
 
-The test is that of the estimate without groups. With groups that were named, that of the precision within them is another, and both have to be passed: a few groups are high or low
-by chance together, which the former takes for dependence; and variables that vary in one group alone are seen there alone, by fewer samples
+The test is that of the estimate without groups. With groups, that of a ridge within them, to which all directions add, is another, and both have to be passed: a few groups are
+high or low by chance together, which the former takes for dependence; and variables that vary in one group alone are seen there alone, by fewer samples
 than the latter was found from.
 """
 
@@ -46,7 +46,9 @@ class Estimates(NamedTuple):
 
     def of_tested(self) -> "Estimates":
         """Return the same for a graph of the pairs that pass the tests: edges count by what was tested, unless groups were named."""
-        joining = self.joining if len(self.to_test) > 1 else self.to_test[0]
+        if self.joining is self.shown and len(self.to_test) > 1:
+            return self
+        joining = self.to_test[0]
         return self._replace(joining=joining, shown=joining if self.shown is self.joining else self.shown)
 
 
@@ -71,15 +73,13 @@ def _both(precision: Partial, spectrum: Spectrum, means: np.ndarray | None) -> t
     if within is None:
         return found, found, [to_test]
     cleaned = _Cleaning(means, within.units)
-    of_groups = cleaned(m_step.alone(within.side))
-    both = Partial(within.with_between(of_groups.inverse))
-    if within.named:
-        return both, both, [to_test, _tested(of_groups, within.side, cleaned)]
-    return both, found, [to_test]
+    inside, across = cleaned(m_step.alone(within.side)), cleaned(Partial(within.across))
+    both = Partial(within.summed(inside.inverse, across.inverse))
+    return both, both if within.named else found, [to_test, cleaned(breadth.ridge(within.side))]
 
 
 def _tested(found: Partial, side: Side, cleaned: "_Cleaning") -> Partial:
-    """Return the estimate to test, given one from some samples."""
+    """Return the estimate to test, given that of all samples."""
     broad = breadth.is_broad(found.inverse, side.independent * side.n_samples, cleaned.n_terms)
     return found if broad else cleaned(breadth.ridge(side))
 
