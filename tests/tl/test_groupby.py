@@ -283,6 +283,28 @@ def test_modules_are_judged_by_all_cells_as_the_graph_is(many, monkeypatch):
         np.testing.assert_array_equal(found.uns["gene_module"]["table"][kind], table[kind])
 
 
+@pytest.mark.parametrize("groupby", ["type", None])
+def test_signs_in_all_cells_and_within_groups_agree(groupby):
+    """Genes that are high in the same types, and exclude each other within them, are joined by neither."""
+    rng = np.random.default_rng(0)
+    n, p, n_types, ends = 4000, 60, 16, np.arange(0, 12, 2)
+    kind, means, noise = np.arange(n) % n_types, np.zeros((n_types, p)), rng.normal(size=(n, p))
+    means[:, ends] = 1.2 * rng.normal(size=(n_types, 6))
+    means[:, ends + 1] = means[:, ends] + 0.1 * rng.normal(size=(n_types, 6))
+    noise[:, ends + 1] = 0.87 * noise[:, ends + 1] - 0.5 * noise[:, ends]
+    counts = rng.poisson(50.0 * np.exp(means[kind] + 0.3 * noise)).astype(float)
+    adata = ad.AnnData(sparse.csr_matrix(counts), pd.DataFrame({"type": kind.astype(str)}))
+    found = learnt(adata, graphs="genes", n_neighbors=None, groupby=groupby)
+    q_values, rho = found.varp["med_magma_q_value"].toarray(), correlations(found)
+    assert (q_values[ends, ends + 1] == 1.0).all() and (rho[ends, ends + 1] < 0.0).all()
+    if groupby is None:
+        of_all_cells = (
+            found.varp["med_magma_q_value_all_cells"].toarray(),
+            found.varp["med_magma_connectivities"].toarray(),
+        )
+        assert (of_all_cells[0][ends, ends + 1] <= 0.05).all() and (of_all_cells[1][ends, ends + 1] > 0.3).all()
+
+
 def test_edges_are_significant_in_all_cells_and_within_found_groups(monkeypatch):
     """They weigh by their partial correlations in all cells."""
     many = simulated(1, n=2 * N, p=60)

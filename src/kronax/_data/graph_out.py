@@ -132,7 +132,7 @@ def feature_graph(
 ) -> tuple[dict[str, sparse.csr_array], np.ndarray | None]:
     """Return connectivities, distances and signed precision of one matrix' features and, unless that is sparse, p- and q-values.
 
-    With how many others every feature was tested comes second.
+    Where groups were found, also the q-values of all cells alone. With how many others every feature was tested comes second.
     """
     precision, shift = learnt.features[name], mean_diagonal(learnt.cells.precision)
     p = len(precision)

@@ -96,9 +96,9 @@ def med_magma(
         ``"cells"`` or ``"genes"`` to learn one graph alone. The cell graph takes about a quarter of the time of both if
         `weights` is ``"affinity"``, because it then needs no precision matrix.
     groupby
-        Column of ``obs`` with a group of every cell, such as its type or cluster. The precision of the genes is then the sum of two: of
-        all cells, and within groups, of deviations from the means of the cell's own group. Edges of genes that are only high and low in the same
-        groups become weaker, and an edge is significant only if it is so in all cells and within groups: see :doc:`/judging`. If None, there may still be such a
+        Column of ``obs`` with a group of every cell, such as its type or cluster. The precision of the genes is then the sum of two: within
+        groups, of deviations from the means of the cell's own group, which counts twice, and of what the means of the groups tell. Edges of genes that are only high and low in the same
+        groups become weaker, and an edge is significant only if it is so, with one sign, in all cells and within groups: see :doc:`/judging`. If None, there may still be such a
         sum: with at least fifty genes and five cells per gene, up to sixteen clusters of the cells' coordinates serve as groups. Then too, an edge is significant only if it is
         so within groups; which genes are connected, and weights, are those of all cells. The graph of the cells never changes. Of a MuData object, a column as for `batch_key`. Groups need the default `penalty`, `joint`,
         `laplace` and `center`, and take 1.3 to 1.7 times as long.
@@ -211,7 +211,7 @@ def med_magma(
         rate (Benjamini and Hochberg) at which the edge would be among those found in all pairs of genes. The null hypothesis keeps
         scales, the spectrum of the cells and how rare genes are; where the data have little structure, the entry of a ridge
         estimate is tested in its place: see :doc:`/methods`. With groups of cells, those of `groupby` or found ones, the larger of two p-values, of all cells and
-        within groups. Both are 1 for pairs that are expected together
+        of a ridge estimate within groups; 1 where their signs differ. Both are 1 for pairs that are expected together
         in fewer than 10 cells, which are not tested, and q is 1 where p is above 0.3. Not with an l1 penalty.
     ``key_q_value_all_cells`` : CSR matrix, float64, of genes alone
         Where groups were found: the q-values of all cells alone. :func:`kronax.tl.gene_modules` judges modules by them, because the graph is of all cells.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kronax.solvers.gaussian.breadth import is_broad, n_directions, ridge
+from kronax.solvers.gaussian.breadth import is_broad, linear_ridge, n_directions, ridge
 from kronax.solvers.gaussian.precision import LowRank, dense
 from kronax.solvers.gaussian.side import Side
 from kronax.solvers.gaussian.vectors import Held
@@ -85,3 +85,50 @@ def test_the_size_of_chance_falls_with_samples(n_samples, enough, rng):
     """Root mean square .0115 × √n: .23 and .36."""
     found = moments_of(rng.normal(size=(n_samples, 130)))
     assert is_broad(LowRank(1.0, found.vectors, np.where(np.arange(130) < 4, -0.75, 0.0)), n_samples) == enough
+
+
+def mixed(n: int, p: int, rng) -> tuple[np.ndarray, np.ndarray]:
+    """Gaussian samples, and the covariance that they are drawn from, with eigenvalues over one and a half orders of magnitude."""
+    vectors, values = np.linalg.qr(np.random.default_rng(1).normal(size=(p, p)))[0], np.logspace(-0.75, 0.75, p)
+    return rng.normal(size=(n, p)) * np.sqrt(values) @ vectors.T, (vectors * values) @ vectors.T
+
+
+@pytest.mark.parametrize(("p", "n"), [(40, 25), (40, 100), (20, 400)])
+def test_a_third_of_the_ridge_is_near_the_best_linear_shrinkage(p, n, rng):
+    """Its covariance has, on average, hardly more error than with any one share of the identity."""
+    shares, errors, ours = np.linspace(0.0, 0.99, 100), [], []
+    for _ in range(60):
+        z, true = mixed(n, p, rng)
+        side = moments_of(z)
+        s = (side.vectors.array() * side.eigenvalues) @ side.vectors.array().T / side.n_samples
+        d = linear_ridge(side) / 3.0
+        errors.append(
+            [np.sum(((1 - a) * s + a * np.trace(s) / p * np.eye(p) - true) ** 2) for a in [*shares, d / (1 + d)]]
+        )
+    *others, ours = np.mean(errors, axis=0)
+    assert ours < 1.05 * min(others) and ours < min(others[0], others[-1])
+
+
+@pytest.mark.parametrize("unit", [1e-100, 7.0])
+def test_linear_shrinkage_has_no_unit_and_vanishes_with_many_samples(unit):
+    sides = [
+        Side(Held(np.eye(3)), size * np.array([3.0, 1.0, 0.5]), 3, n) for size, n in ((1, 50), (unit, 50), (1, 10**9))
+    ]
+    one, other, many = map(linear_ridge, sides)
+    assert one == pytest.approx(other) and 0 < many < 1e-7 * one
+    copies = Side(Held(np.eye(3)), np.array([3.0, 1.0, 0.5]), 3, 500, independent=0.1)
+    assert linear_ridge(copies) == pytest.approx(one)
+
+
+@pytest.mark.parametrize("n_samples", [1, 50, 10**9])
+def test_where_all_eigenvalues_are_equal_linear_shrinkage_is_bounded(n_samples):
+    assert 0 < linear_ridge(Side(Held(np.eye(5)), np.full(5, 2.0), 5, n_samples)) < 300.0
+
+
+def test_a_ridge_is_small_beside_few_large_directions():
+    """Which would hide what is in the others."""
+    flat, spiked = (
+        Side(Held(np.eye(40)), np.append(first, np.linspace(2.0, 1.0, 39)), 40, 500) for first in (2.0, 400.0)
+    )
+    sizes = [linear_ridge(side) * side.eigenvalues.mean() for side in (flat, spiked)]
+    assert sizes[1] < 0.5 * sizes[0] and sizes[1] < 1.0 < spiked.eigenvalues.mean()

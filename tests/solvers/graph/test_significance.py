@@ -172,7 +172,10 @@ def test_of_several_estimates_the_largest_p_value_counts(rng, limit, monkeypatch
     both = JointTest(tests)
     _, rows, cols = all_pairs(tests[0])
     p_values, q_values = both.values(rows, cols)
-    np.testing.assert_array_equal(p_values, np.maximum(*(test.values(rows, cols)[0] for test in tests)))
+    signs = [np.sign(test.scores(rows, cols)) for test in tests]
+    larger = np.maximum(*(test.values(rows, cols)[0] for test in tests))
+    np.testing.assert_array_equal(p_values, np.where(signs[0] == signs[1], larger, 1.0))
+    assert (signs[0] != signs[1]).any()
     tested = samples.together(rows, cols) >= FEWEST_TOGETHER
     expected = stats.false_discovery_control(p_values[tested])
     np.testing.assert_allclose(q_values[tested][expected < 0.3], expected[expected < 0.3], rtol=1e-4)

@@ -59,7 +59,8 @@ def test_a_ridge_is_tested_within_groups(rng):
     groups = Groups(np.arange(120) % 3, 3)
     fit = fitted(rng.lognormal(rng.normal(0.0, 1.0, (3, 40))[groups.codes], 0.5), groups)
     within = fit.spectrum.within
-    ridge = without_scale_errors(breadth.ridge(within.side).inverse, fit.margins.mean, within.units)
+    size = breadth.linear_ridge(within.side)
+    ridge = without_scale_errors(breadth.ridge(within.side, size).inverse, fit.margins.mean, within.units)
     _, tested = variables.estimates(fit.cols.precision, fit).to_test
     np.testing.assert_allclose(dense(tested), dense(Partial(ridge)), atol=1e-10)
 

@@ -1,4 +1,4 @@
-"""The estimate in which edges are tested: one to which many directions add, unless it has structure to show.
+"""The estimate in which edges are tested: one to which many directions add, unless it has structure to show; within groups a ridge.
 
 Partial correlations of variables without dependence are normal if many directions add to them. Of data with little structure, such as
 those of few samples, shrinkage may take nearly all directions for noise. The few others, which may be chance, then carry the whole
@@ -11,10 +11,18 @@ directions count, and its partial correlations have about the root mean square `
 much smaller than the correlations that chance gives ``n`` samples, ``1/√n``, a ridge is tested in place of the shrunken estimate, to which
 all directions of the samples add. Along an eigenvector of ``C`` with eigenvalue ``e``, its precision is
 
-    ``1/(e + ē)``.                                                                                                   (17)
+    ``1/(e + dē)``,   ``d = 1``.                                                                                     (17)
 
 Where few directions count but correlations are large, they are structure: groups of variables, say, that hardly vary along one direction each.
 What unknown scales add to the precision (Eq. 13) is one direction, and large: it is to be taken away before directions are counted.
+
+Within groups of samples a ridge is tested in any case, with the ``d`` of linear shrinkage: the best ``(1 − ρ)S + ρēI`` has, for ``n`` Gaussian samples of ``p``
+variables (Chen et al., IEEE Transactions on Signal Processing 2010),
+
+    ``ρ = min{1, [(n − 2)/n tr S² + (tr S)²] / [(n + 2)(tr S² − (tr S)²/p)]}``,   ``d = 3ρ/(1 − ρ)``.                 (23)
+
+``ρ/(1 − ρ)`` is best for the covariance; with thrice as much, more edges are found. Where few directions have most of the variance, ``ē`` is far above
+the other eigenvalues, and ``d`` is small.
 """
 
 import numpy as np
@@ -26,6 +34,10 @@ from kronax.solvers.gaussian.side import Side
 # An angle among r directions has an excess kurtosis of −6/(r + 2): p-values are then off by .003 at most.
 _FEWEST = 50.0
 _SMALL = 0.3  # times 1/√n
+_MOST, _STRONGER = (
+    0.99,
+    3.0,
+)  # of the identity, so that something is left to tell variables apart by; and how much more is added: measured
 
 
 def is_broad(precision: LowRank, n_samples: int, n_free: int = 0) -> bool:
@@ -45,10 +57,19 @@ def is_broad(precision: LowRank, n_samples: int, n_free: int = 0) -> bool:
     return bool(size >= _SMALL * n_samples**-0.5) or n_directions(precision, n_free) >= _FEWEST
 
 
-def ridge(side: Side) -> Partial:
-    """Return the precision of Eq. 17; what an E-step adds to second moments is left out."""
+def ridge(side: Side, size: float = 1.0) -> Partial:
+    """Return the precision of Eq. 17, ``d`` the size; what an E-step adds to second moments is left out."""
     values = np.append(side.eigenvalues, 0.0)  # along directions that no sample has
-    return of_side(side, 1.0 / (values + side.eigenvalues.sum() / side.dim))
+    return of_side(side, 1.0 / (values + size * side.eigenvalues.sum() / side.dim))
+
+
+def linear_ridge(side: Side) -> float:
+    """Return the ``d`` of Eq. 23."""
+    n, p, trace = max(side.independent * side.n_samples, 1.0), side.dim, side.eigenvalues.sum()
+    squares = (side.eigenvalues**2).sum()
+    excess, wanted = squares - trace**2 / p, ((n - 2.0) / n * squares + trace**2) / (n + 2.0)
+    share = min(wanted, _MOST * excess) / excess if excess > 0 else _MOST
+    return float(_STRONGER * share / (1.0 - share))
 
 
 def n_directions(precision: LowRank, n_free: int = 0) -> float:

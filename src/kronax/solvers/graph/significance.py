@@ -45,6 +45,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtr
 
+from kronax.solvers.device import on_all_cores
 from kronax.solvers.gaussian.precision import LowRank, Partial, Whole, diagonal, entries, factors
 from kronax.solvers.gaussian.scale_errors import MEDIAN_SIZE, slopes
 
@@ -362,23 +363,30 @@ class PairTest:
 
 
 class JointTest(PairTest):
-    """A test of every pair that all of several tests have to pass, of estimates from the same samples.
+    """A test of every pair that all of several tests have to pass with the same sign, of estimates from the same samples.
 
-    Its p-value is the largest of theirs: an intersection–union test (Berger 1982). Where a pair depends in none of the estimates, it is
-    larger than it should be.
+    Its p-value is the largest of theirs: an intersection–union test (Berger 1982). Where signs differ it is 1, and where a pair depends in none
+    of the estimates, it is larger than it should be.
     """
 
     def __init__(self, tests: Sequence[PairTest]) -> None:
         self.tests, self.samples, self.p = tests, tests[0].samples, tests[0].p
 
     def scores(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-        """Return the smallest absolute score of every pair."""
-        return np.min([np.abs(test.scores(rows, cols)) for test in self.tests], axis=0)
+        """Return the smallest absolute score of every pair, 0 where signs differ."""
+        return _of_all([test.scores(rows, cols) for test in self.tests])
 
     def _pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        on_all_cores(lambda test: test.null, self.tests)  # each is kept
         for blocks in zip(*(test._pairs() for test in self.tests), strict=True):
             rows, cols, _ = blocks[0]
-            yield rows, cols, np.min([np.abs(scores) for _, _, scores in blocks], axis=0)
+            yield rows, cols, _of_all([scores for _, _, scores in blocks])
+
+
+def _of_all(scores: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the smallest of several absolute scores, 0 where they do not have the same sign."""
+    agree = np.abs(np.sum(np.sign(scores), axis=0)) == len(scores)
+    return np.where(agree, np.min(np.abs(scores), axis=0), 0.0)
 
 
 def _two_sided(scores: np.ndarray) -> np.ndarray:

@@ -75,7 +75,8 @@ def _both(precision: Partial, spectrum: Spectrum, means: np.ndarray | None) -> t
     cleaned = _Cleaning(means, within.units)
     inside, across = cleaned(m_step.alone(within.side)), cleaned(Partial(within.across))
     both = Partial(within.summed(inside.inverse, across.inverse))
-    return both, both if within.named else found, [to_test, cleaned(breadth.ridge(within.side))]
+    ridge = cleaned(breadth.ridge(within.side, breadth.linear_ridge(within.side)))
+    return both, both if within.named else found, [to_test, ridge]
 
 
 def _tested(found: Partial, side: Side, cleaned: "_Cleaning") -> Partial:
