@@ -225,8 +225,9 @@ def many() -> ad.AnnData:
 def test_found_groups_and_how_many_cells_count_are_told(many, caplog):
     found = learnt(many, graphs="genes").uns["med_magma"]
     assert 2 <= found["n_groups"] <= 16 and found["n_effective"] == N
-    assert f"genes are looked at within {found['n_groups']} groups of cells too" in caplog.text
+    assert f"genes are looked at within {found['n_groups']} groups of cells that were found too" in caplog.text
     assert learnt(many, groupby="type").uns["med_magma"]["n_groups"] == N_TYPES
+    assert f"genes are looked at within {N_TYPES} groups of cells too" in caplog.text
     for arguments in ({"joint": True}, {"penalty": "ridge", "strength": 0.1}, {"center": False}):
         assert "n_groups" not in learnt(many, graphs="genes", **arguments).uns["med_magma"]
     assert not {"n_groups", "n_effective"} & set(learnt(many, graphs="cells").uns["med_magma"])
@@ -273,7 +274,14 @@ def test_modules_are_judged_by_all_cells_as_the_graph_is(many, monkeypatch):
     kx.tl.gene_modules(one)
     assert (one.varp["med_magma_q_value"].data > 0.2).all()
     table, genes = one.uns["gene_module"]["table"], kx.get.modules(one)
-    assert (~table["noise"]).sum() >= 2 and (genes["q_value"] <= 0.2).any()
+    assert (
+        (~table["noise"]).sum() >= 2
+        and (genes["q_value_all_cells"] <= 0.2).any()
+        and not (genes["q_value"] <= 0.2).any()
+    )
+    edges = kx.get.edges(one)
+    assert (edges["q_value_all_cells"] <= edges["q_value"]).all() and (edges["q_value_all_cells"] <= 0.2).any()
+    assert "q_value_all_cells" not in kx.get.edges(one, regulators=["gene0", "gene1"])
     monkeypatch.setattr(em, "_ROWS_PER_COLUMN", np.inf)
     other = learnt(one, graphs="genes")  # and nothing of before stays
     assert not [key for key in (*other.varp, *other.uns["med_magma"]) if "all_cells" in key]

@@ -12,6 +12,8 @@ from kronax._data.stored_graph import Axis, Graph, holds, stored_graph, stored_m
 from kronax.solvers import checks
 from kronax.solvers.graph.triangles import weakest_of_three
 
+SIGNIFICANCE = "p_value", "q_value", "q_value_all_cells"  # of an edge of genes
+
 
 @dataclass(frozen=True)
 class Edges:
@@ -25,8 +27,8 @@ class Edges:
         Connectivities; 0 for edges that only the precision has, such as negative ones.
     partial_correlation
         None if the graph has no precision.
-    p_value, q_value
-        None if the graph has none; NaN for an edge without.
+    p_value, q_value, q_value_all_cells
+        None if the graph has none; NaN for an edge without. The last where groups of cells were found, and among all pairs.
     indirect
         Whether a third vertex is joined to both ends by partial correlations that are larger; None for cells, and without a precision.
     """
@@ -37,6 +39,7 @@ class Edges:
     partial_correlation: np.ndarray | None
     p_value: np.ndarray | None
     q_value: np.ndarray | None
+    q_value_all_cells: np.ndarray | None = None
     indirect: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -76,7 +79,7 @@ def read(
         second,
         _at(connectivities, first, second),
         None if signed is None else _at(signed, first, second),
-        *(_significance(data, neighbors_key, axis, what, first, second) for what in ("p_value", "q_value")),
+        *(_significance(data, neighbors_key, axis, what, first, second) for what in SIGNIFICANCE),
     )
     if of is not None:
         found = _among(found, of, data, neighbors_key)
@@ -104,7 +107,7 @@ def _among(found: Edges, some: np.ndarray, data: AnnData, neighbors_key: str) ->
     p_values, q_values = found.p_value[tested], np.where(np.isnan(found.p_value), np.nan, 1.0)
     share = _n_tested(data, neighbors_key, some) / max(1, len(p_values))
     q_values[tested] = np.minimum(stats.false_discovery_control(p_values) * share, 1.0)
-    return replace(found, q_value=q_values)
+    return replace(found, q_value=q_values, q_value_all_cells=None)
 
 
 def _n_tested(data: AnnData, neighbors_key: str, some: np.ndarray) -> float:

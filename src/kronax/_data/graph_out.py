@@ -349,7 +349,8 @@ def _tell_of_cells(method: str, learnt: Learnt) -> None:
         if found.get("n_effective", n) < n:
             logger.info("%s many cells are alike: for the genes, %d count as %.0f", of, n, found["n_effective"])
         if "n_groups" in found:
-            logger.info("%s genes are looked at within %d groups of cells too", of, found["n_groups"])
+            kind = "" if part.spectrum.within.named else " that were found"
+            logger.info("%s genes are looked at within %d groups of cells%s too", of, found["n_groups"], kind)
 
 
 def finish(

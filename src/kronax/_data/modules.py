@@ -16,6 +16,7 @@ from kronax._logging import warn
 from kronax.solvers.rows.block import Block
 
 MOST_GROUPS = 100  # in a figure
+Q_VALUES = "q_value", "q_value_all_cells"  # of the edges of genes; the second, where there are some, judge modules
 NO_MODULES = "Run kx.tl.gene_modules first; it finds none in a gene graph without edges."
 
 
@@ -77,7 +78,7 @@ def within(graph: Graph, module_of: pd.Categorical) -> tuple[sparse.coo_array, n
 
 def q_values(adata: AnnData, neighbors_key: str) -> Graph | None:
     """Return the q-values by which modules of a gene graph are judged, if it has some: of the cells that the graph itself is of."""
-    for what in ("q_value_all_cells", "q_value"):
+    for what in reversed(Q_VALUES):
         if holds(adata, neighbors_key, "var", what):
             return stored_matrix(adata, neighbors_key, "var", what)[0]
     return None

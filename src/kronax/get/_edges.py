@@ -66,12 +66,15 @@ def edges(
         Names of both ends, ``source`` being the one that comes first in `data`, or the regulator. Edges have no direction of their
         own: one between two regulators is in the table from both.
     ``weight`` : float64
-        Weight in the graph, which is positive; 0 for edges that only the precision has, such as negative ones.
+        Weight in the graph, which is positive; 0 for edges that only the precision has, such as negative ones. Where groups of cells were found, it is the partial
+        correlation of all cells, and the next column another one.
     ``partial_correlation`` : float64
         With its sign; if the graph has a precision.
     ``p_value``, ``q_value`` : float64
         Significance of the partial correlation, and the share of false edges among all pairs of genes, or all with a regulator, that are at least as
-        significant; if the graph has them. 1 for genes too rare to be tested together, NaN for edges without.
+        significant; if the graph has them. 1 for genes too rare to be tested together, and with groups of cells where the signs of both tests differ; NaN for edges without.
+    ``q_value_all_cells`` : float64
+        Where groups of cells were found: the same among all pairs of genes in all cells alone, by which modules are judged. Not with `regulators`.
     ``indirect`` : bool
         Of genes whose graph has a precision: whether a third gene has stronger edges to both ends, by `margin`, and may explain this one. Such edges are
         often those of two targets of one regulator; in a group of genes that all depend on each other, most edges are. Only edges of the graph
@@ -121,7 +124,7 @@ def edges(
     of = None if regulators is None else pd.Index(names).isin(regulators)
     found = stored.read(data, neighbors_key, side, q_max, of, margin)
     table = {"source": names[found.first], "target": names[found.second], "weight": found.weight}
-    for name in ("partial_correlation", "p_value", "q_value", "indirect"):
+    for name in ("partial_correlation", *stored.SIGNIFICANCE, "indirect"):
         if (values := getattr(found, name)) is not None:
             table[name] = values
     if axis == "genes" and modules in data.var:

@@ -5,7 +5,7 @@ from anndata import AnnData
 from kronax._data import keys, objects, selection
 from kronax._data import modules as of
 from kronax._data.chunks import read_any
-from kronax._data.stored_graph import stored_graph
+from kronax._data.stored_graph import holds, stored_graph, stored_matrix
 from kronax.solvers import checks
 
 
@@ -55,8 +55,10 @@ def modules(
     ``weighted_degree`` : float64
         :math:`d_j = \sum_{l ∈ m} \min(w_{jl}, c_m)`, over the gene's edges within its module.
     ``q_value`` : float64
-        Smallest :math:`q` value of the gene's edges within its module, in all cells where groups were found, if the graph has them; NaN without an edge there. A gene without a small one may
+        Smallest :math:`q` value of the gene's edges within its module, if the graph has them; NaN without an edge there. A gene without a small one may
         be in the module by chance: every gene with an edge is in some module.
+    ``q_value_all_cells`` : float64
+        Where groups of cells were found: the same in all cells alone, by which modules are judged.
     ``stability`` : float64
         How often a gene is with another gene of its module in a single run; if :func:`kronax.tl.gene_modules` found them.
     ``share_of_cells`` : float64
@@ -112,8 +114,10 @@ def modules(
     by_module = table.groupby("module", observed=True)
     largest = pd.Series(degree).groupby(module, observed=True).transform("max").to_numpy()
     table = table.assign(rank=by_module.cumcount() + 1, weighted_degree=degree)
-    if (q_values := of.q_values(adata, neighbors_key)) is not None:
-        table["q_value"] = of.smallest_q(graph, module_of, q_values)[order]
+    for what in of.Q_VALUES:
+        if holds(adata, neighbors_key, "var", what):
+            q_values, _ = stored_matrix(adata, neighbors_key, "var", what)
+            table[what] = of.smallest_q(graph, module_of, q_values)[order]
     if (stability := keys.stability(modules)) in adata.var:
         table["stability"] = adata.var[stability].to_numpy()[order]
     table = table.assign(share_of_cells=n_cells[order] / adata.n_obs, rare=n_cells[order] < min_cells)

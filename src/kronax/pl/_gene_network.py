@@ -47,7 +47,7 @@ def gene_network(
     A dot is a gene, its name above or below it. An edge is a partial correlation: how two genes depend on each other,
     given all other genes. Solid blue edges are positive, dashed orange ones negative. Wider and darker edges are stronger, on a
     logarithmic scale from the weakest to the strongest that are drawn; the legend gives their values. Edges end at dots, and lead
-    past those of other genes if possible. Graphs of nearest neighbours have only positive edges; those of significant edges, and
+    past those of other genes if possible. Graphs of nearest neighbours have hardly any negative edges; those of significant edges, and
     complete ones, as with ``n_neighbors=None``, have both signs. Of many edges, three for every gene are drawn on average: the strongest one of each gene,
     then the strongest of all; the title gives the number of all. Genes without an edge to another drawn gene stand in rows below.
 
