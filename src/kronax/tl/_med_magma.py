@@ -101,7 +101,7 @@ def med_magma(
         groups become weaker, and an edge is significant only if it is so, with one sign, in all cells and within groups: see :doc:`/judging`. If None, groups are found where
         that helps, with at least fifty genes and five cells per gene: up to sixteen clusters of the cells' coordinates. The precision and what is significant are then as with named
         groups; which genes are connected, and by what weights, is a matter of all cells, so that the sign of a weak edge's precision can differ. The graph of the cells never changes. Of a MuData object, a column as for `batch_key`. Groups need the default `penalty`, `joint`,
-        `laplace` and `center`, and take 1.3 to 1.7 times as long.
+        `laplace` and `center`, and take 1.3 to 1.8 times as long.
     n_neighbors
         Number of neighbours of every cell and of every gene, itself not counted; from 2 to one less than the number of
         cells. Genes get as many, or all others if there are fewer. None connects all pairs with a positive affinity or
