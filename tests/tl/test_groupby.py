@@ -283,6 +283,9 @@ def test_modules_are_judged_by_all_cells_as_the_graph_is(many, monkeypatch):
     assert (edges["q_value_all_cells"] <= edges["q_value"]).all() and (edges["q_value_all_cells"] <= 0.2).any()
     assert "q_value_all_cells" not in kx.get.edges(one, regulators=["gene0", "gene1"])
     monkeypatch.setattr(em, "_ROWS_PER_COLUMN", np.inf)
+    assert (
+        "med_magma_q_value_all_cells" not in learnt(one, graphs="genes", groupby="type").varp
+    )  # whose graph is of both
     other = learnt(one, graphs="genes")  # and nothing of before stays
     assert not [key for key in (*other.varp, *other.uns["med_magma"]) if "all_cells" in key]
     for kind in ("significant", "noise"):

@@ -1,5 +1,7 @@
 """Deviations from the means of groups, by second moments and as they are."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -7,6 +9,7 @@ from scipy import sparse
 from kronax.solvers import device
 from kronax.solvers.gaussian import m_step, spectral
 from kronax.solvers.gaussian.precision import dense
+from kronax.solvers.gaussian.scale_errors import without_scale_errors
 from kronax.solvers.gaussian.within import Within
 from kronax.solvers.rows.groups import Groups
 from kronax.solvers.rows.noise_free import Factors, NoiseFree
@@ -219,6 +222,9 @@ def test_groups_of_equal_means(rng):
     found = within(z, groups, 1)
     mean = found.side.eigenvalues.sum() / 10
     np.testing.assert_allclose(dense(found.across), np.eye(10) / mean, atol=1e-9 / mean)
+    across = replace(found, between=np.zeros((2, 10))).across
+    for nothing in (across, without_scale_errors(across, np.ones(10), np.ones(10))):
+        np.testing.assert_allclose(dense(nothing), np.eye(10) / mean, atol=1e-9 / mean)
 
 
 @pytest.mark.parametrize("copies", [1, 4])
