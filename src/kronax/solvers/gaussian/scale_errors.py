@@ -49,7 +49,7 @@ def without_scale_errors(inverse: LowRank, means: np.ndarray, units: np.ndarray)
     w = m * s
     h = np.stack([t**2 * m / s, inverse.base * w + vectors @ (weights * (w @ vectors))], axis=1)
     vary = np.flatnonzero(~still)
-    some = vary[:: -(-len(vary) // _VARIABLES)]
+    some = vary[:: max(1, -(-len(vary) // _VARIABLES))]
     i, j = np.triu_indices(len(some), k=1)
     u, g = (side[some] / t[some, None] for side in (vectors, h))
     b = _fitted(-((u * weights) @ u.T)[i, j], (g[i] * g[j]).T, inverse, h, w)
