@@ -34,10 +34,8 @@ from kronax.solvers.gaussian.side import Side
 # An angle among r directions has an excess kurtosis of −6/(r + 2): p-values are then off by .003 at most.
 _FEWEST = 50.0
 _SMALL = 0.3  # times 1/√n
-_MOST, _STRONGER = (
-    0.99,
-    3.0,
-)  # of the identity, so that something is left to tell variables apart by; and how much more is added: measured
+_MOST = 0.99  # of the identity: something is left to tell variables apart by
+_STRONGER = 3.0  # than is best for the covariance: measured
 
 
 def is_broad(precision: LowRank, n_samples: int, n_free: int = 0) -> bool:
