@@ -121,15 +121,21 @@ def test_leading_eigh_where_bisection_fails(monkeypatch):
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(vectors.shape[1]), atol=1e-12)
 
 
+@pytest.mark.parametrize("cores", [1, 2])
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
-@pytest.mark.parametrize("large", [4096, 20], ids=["side by side", "one after the other"])
-def test_leading_and_whole(platform, large, rng, monkeypatch, x64):
+@pytest.mark.parametrize("large", [4096, 20], ids=["at the same time", "one after the other"])
+def test_solved_beside(platform, large, cores, rng, monkeypatch, x64):
     monkeypatch.setattr(device, "LARGE", large)
+    monkeypatch.setattr(device, "_cores", lambda: cores)
     one, other = (symmetric(rng, "distinct", 40) for _ in range(2))
     with device.as_if_on(platform), device.counted() as tally:
-        (values, vectors), whole = device.leading_and_whole(one, 5, other)
+        with device.solved_beside(other) as solved:
+            values, vectors = device.leading_eigh(one, 5)
+            whole = solved()
+            assert all(found is same for found, same in zip(solved(), whole, strict=True))
+    assert (tally.on_host, tally.on_device) == ((2, 0) if platform == "cpu" else (0, 2))
+    with device.as_if_on(platform):
         again = device.leading_eigh(one, 5)
-    assert (tally.on_host, tally.on_device) == ((3, 0) if platform == "cpu" else (0, 3))
     for found, expected in zip((values, vectors[:, :5], *whole), (*leading(one), *full(other)), strict=True):
         assert isinstance(found, np.ndarray)
         np.testing.assert_allclose(found, expected, atol=1e-11)

@@ -169,15 +169,15 @@ def leading_eigh(matrix: Matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
         return _leading_on_this_thread(to_host(matrix), k)
 
 
-def leading_and_whole(matrix: Matrix, k: int, other: Matrix) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return :func:`leading_eigh` of a matrix and the whole eigendecomposition of another one, at the same time."""
-    if platform() != "cpu":
-        return [leading_eigh(matrix, k), *eigh_all([other])]
-    solves = [
-        partial(_leading_on_this_thread, to_host(matrix), k),
-        lambda: _ordered(*_on_this_thread(to_host(other))),
-    ]
-    return on_each(lambda solve: solve(), solves, len(matrix))
+@contextmanager
+def solved_beside(matrix: Matrix) -> Iterator[Callable[[], tuple[np.ndarray, np.ndarray]]]:
+    """Solve an eigenproblem on another core meanwhile; what is yielded returns the result of :func:`eigh_all`, when it is there."""
+    if platform() != "cpu" or len(matrix) >= LARGE or _cores() < 2:
+        yield cache(lambda: eigh_all([matrix])[0])
+        return
+    matrix = to_host(matrix)
+    with one_thread_each(), ThreadPoolExecutor(1) as pool:
+        yield pool.submit(lambda: _ordered(*_on_this_thread(matrix))).result
 
 
 def _leading_on_this_thread(matrix: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

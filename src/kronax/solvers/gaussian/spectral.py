@@ -1,14 +1,14 @@
 """Spectra of a noise-free matrix ``Z``, tall: ``n × m``, ``n ≥ m``. Only ``m × m`` eigenproblems are solved."""
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from kronax.solvers.device import Matrix, beside, eigh_all, leading_and_whole, leading_eigh, to_host
+from kronax.solvers.device import Matrix, beside, eigh_all, leading_eigh, solved_beside, to_host
 from kronax.solvers.gaussian import rank_one
 from kronax.solvers.gaussian.independence import MOST, directions, independent_share
 from kronax.solvers.gaussian.shrinkage import noise_edge, noise_level, shrink_singular_values
@@ -138,36 +138,37 @@ def decompose(
         Of the samples of these variables, within which they are looked at too; or what finds groups of rows, if there are any, by their
         coordinates, the number of directions above the noise, and the share of rows that are worth an independent one.
     """
-    square, energies, sums = z.moments()
+    moments = square, energies, sums = z.moments()
     rounding, seen = rounding_of(z.rows.dtype), max(n_comps, _SEEN)
+    leading = partial(_leading, z, energies, n_comps, rounding)
     if not whole:
-        return _leading(z, energies, *leading_eigh(square, seen), n_comps, rounding), None
-    found = _deviations(z, center, square, energies, sums)
+        return leading(*leading_eigh(square, seen)), None
+    found = _deviations(z, center, *moments)
     if variables is None:
         require_variance(found.variances[~found.still].sum() > rounding * np.prod(z.shape))
     if variables is None and center != 1:
         ((values, vectors),) = eigh_all([found.square])
         added = np.sqrt(z.shape[0]) * found.mean
         lead = rank_one.leading_with(values, vectors, added, seen) if center == 0 else (values, vectors)
-    else:
-        if variables is not None:
-            found = _with_equal_columns(found) if variables == 1 else _with_equal_rows(found)
-        lead, (values, vectors) = leading_and_whole(square, seen, found.square)
-    spectrum, lead = _spectrum(found, values, vectors, rounding), _leading(z, energies, *lead, n_comps, rounding)
-    if variables is None:
-        return lead, spectrum
-    if variables == 1 and z.rows.n_entries >= _DENSE * np.prod(z.shape):
-        spectrum = replace(spectrum, independent=_independent_share(spectrum.rows))
-    if isinstance(groups, Groups) and variables == 0:
-        spectrum = replace(spectrum, within=rows_within(z, groups, rounding))
-    elif isinstance(groups, Groups):
-        within = columns_within(z, groups, square, energies, rounding, spectrum.independent)
-        spectrum = replace(spectrum, within=within)
-    elif groups and (found := groups(lead.rows * lead.shrunk, lead.rank, spectrum.independent)):
-        with suppress(NothingVariesError):
-            within = columns_within(z, found, square, energies, rounding, spectrum.independent)
-            spectrum = replace(spectrum, within=replace(within, named=False))
-    return lead, spectrum
+        return leading(*lead), _spectrum(found, values, vectors, rounding)
+    if variables is not None:
+        found = _with_equal_columns(found) if variables == 1 else _with_equal_rows(found)
+    with solved_beside(found.square) as solved:
+        lead = leading(*leading_eigh(square, seen))
+        if variables is None:
+            return lead, _spectrum(found, *solved(), rounding)
+        dense = variables == 1 and z.rows.n_entries >= _DENSE * np.prod(z.shape)
+        independent = _independent_share(_spectrum(found, *solved(), rounding).rows) if dense else 1.0
+        named, within = isinstance(groups, Groups), None
+        if groups and not named:
+            groups = groups(lead.rows * lead.shrunk, lead.rank, independent)
+        with nullcontext() if named else suppress(NothingVariesError):
+            if groups and variables == 1:
+                within = columns_within(z, groups, square, energies, rounding, independent)
+            elif groups:
+                within = rows_within(z, groups, rounding)
+        spectrum = _spectrum(found, *solved(), rounding)
+    return lead, replace(spectrum, within=within and replace(within, named=named), independent=independent)
 
 
 def _independent_share(samples: Vectors) -> float:
@@ -243,7 +244,7 @@ def _with_equal_rows(found: _Deviations) -> _Deviations:
 
 
 def _leading(
-    z: NoiseFree, energies: np.ndarray, values: np.ndarray, vectors: np.ndarray, n_comps: int, rounding: float
+    z: NoiseFree, energies: np.ndarray, n_comps: int, rounding: float, values: np.ndarray, vectors: np.ndarray
 ) -> Leading:
     """Return the leading directions.
 

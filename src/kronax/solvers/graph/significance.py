@@ -37,7 +37,7 @@ tails than a normal variable, the more so the fewer samples there are. With ``κ
 (Cornish and Fisher 1938). Pairs that are expected together in fewer than ten samples are not tested.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -64,6 +64,8 @@ _CACHED = 2**14  # pairs whose scores are computed at a time, within a cache
 _SAMPLE = 2**19  # pairs from which the null is found, about
 _NOT_RANKED = 1.0  # scores below this, with p-values above .3, get a q-value of 1
 _ROUNDING = 1e-6  # of scores: a pair that is looked up is among those that were ranked
+_MOST_KEPT = 2**21  # pairs whose scores are kept where they are ranked, a third of them: 16 MiB
+Scored = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class Samples(NamedTuple):
@@ -299,7 +301,7 @@ class PairTest:
         """Return the pairs ``j < l`` whose q-value is at most ``q_max``."""
         small = np.flatnonzero(self._q_values <= q_max)
         least = self._ranked[small[0]] if len(small) else np.inf
-        found = [np.stack([rows, cols])[:, np.abs(scores) >= least] for rows, cols, scores in self._pairs()]
+        found = [np.stack([rows, cols])[:, np.abs(scores) >= least] for rows, cols, scores in self._large()]
         rows, cols = np.concatenate([np.zeros((2, 0), np.int64), *found], axis=1)
         return rows, cols
 
@@ -323,8 +325,7 @@ class PairTest:
     @cached_property
     def _ranked(self) -> np.ndarray:
         """Absolute scores of all pairs, except small ones, rising."""
-        scores = [np.abs(scores) for _, _, scores in self._pairs()]
-        return np.sort(np.concatenate([np.zeros(0), *(some[some >= _NOT_RANKED] for some in scores)]))
+        return np.sort(np.concatenate([np.zeros(0), *(np.abs(scores) for _, _, scores in self._large())]))
 
     @cached_property
     def _q_values(self) -> np.ndarray:
@@ -332,14 +333,29 @@ class PairTest:
         k = np.arange(len(self._ranked), 0, -1)
         return np.minimum(np.minimum.accumulate(self.n_tested.sum() / 2 * _two_sided(self._ranked) / k), 1.0)
 
-    def _pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield the tested pairs ``j < l`` and their scores, block after block."""
+    def _large(self) -> Iterable[Scored]:
+        """Return the pairs ``j < l`` that are ranked, and their scores, block after block; those of few variables are kept."""
+        return self._kept if self.p * (self.p - 1) // 2 <= _MOST_KEPT else self._blocks()
+
+    @cached_property
+    def _kept(self) -> list[Scored]:
+        return list(self._blocks())
+
+    def _blocks(self) -> Iterator[Scored]:
         height = min(self._height, _ROWS)
         for start in range(0, self.p, height):
             rows = np.arange(start, min(start + height, self.p))
             i, j = np.nonzero(np.triu(self._tested(rows, start), k=1))
             if len(i):
-                yield rows[i], start + j, self.null.scores(self._block(rows, start)[i, j], rows[i], start + j)
+                yield _large_of(rows[i], start + j, self._of_rows(rows[i], start + j))
+
+    def _of_rows(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """Return the scores of pairs ``j < l`` of variables next to each other, the first ones first, with those behind them."""
+        if isinstance(self._precision, Whole) or not len(rows):
+            return self.scores(rows, cols)
+        start = rows[0]
+        block = self._block(np.arange(start, rows[-1] + 1), start)
+        return self.null.scores(block[rows - start, cols - start], rows, cols)
 
     def _block(self, rows: np.ndarray, start: int = 0) -> np.ndarray:
         """Return the partial correlations of some variables with all, or with those from one on."""
@@ -374,13 +390,24 @@ class JointTest(PairTest):
 
     def scores(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """Return the smallest absolute score of every pair, 0 where signs differ."""
+        self._find_nulls()
         return _of_all([test.scores(rows, cols) for test in self.tests])
 
-    def _pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        on_all_cores(lambda test: test.null, self.tests)  # each is kept
-        for blocks in zip(*(test._pairs() for test in self.tests), strict=True):
-            rows, cols, _ = blocks[0]
-            yield rows, cols, _of_all([scores for _, _, scores in blocks])
+    def _find_nulls(self) -> None:
+        """Find the null of every test, which keeps it."""
+        on_all_cores(lambda test: test.null, self.tests)
+
+    def _blocks(self) -> Iterator[Scored]:
+        self._find_nulls()
+        first, *others = self.tests
+        for rows, cols, scores in first._large():
+            yield _large_of(rows, cols, _of_all([scores, *(test._of_rows(rows, cols) for test in others)]))
+
+
+def _large_of(rows: np.ndarray, cols: np.ndarray, scores: np.ndarray) -> Scored:
+    """Leave out the pairs with small scores."""
+    large = np.abs(scores) >= _NOT_RANKED
+    return rows[large], cols[large], scores[large]
 
 
 def _of_all(scores: Sequence[np.ndarray]) -> np.ndarray:
