@@ -57,13 +57,12 @@ def test_eigh_all(large, platform, rng, monkeypatch, x64):
         assert (vectors[np.abs(vectors).argmax(0), np.arange(len(square))] > 0).all()
 
 
-@pytest.mark.parametrize("n", [1, device._TILE, 2 * device._TILE + 7])
-def test_symmetric(n, rng, x64):
-    upper = np.triu(rng.normal(size=(n, n)))
-    upper_and_more = upper + np.tril(rng.normal(size=(n, n)), -1)
-    expected = np.where(upper == 0, upper.T, upper)
-    for found in (device.symmetric(upper_and_more), device.symmetric(jnp.asarray(upper_and_more))):
-        np.testing.assert_array_equal(found, expected)
+def test_symmetric(rng, x64):
+    """What a device computes, of which the triangles can differ by rounding; NumPy's is symmetric as it is."""
+    upper = np.triu(rng.normal(size=(7, 7)))
+    upper_and_more = upper + np.tril(rng.normal(size=(7, 7)), -1)
+    np.testing.assert_array_equal(device.symmetric(jnp.asarray(upper_and_more)), np.where(upper == 0, upper.T, upper))
+    assert device.symmetric(upper_and_more) is upper_and_more
 
 
 def symmetric(rng, kind: str, m: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Any, TypeVar
 
 import jax
@@ -22,7 +22,6 @@ from jax.typing import DTypeLike
 from scipy.linalg import eigh_tridiagonal, lapack
 from threadpoolctl import ThreadpoolController
 
-_TILE = 128  # rows and columns of a matrix that are mirrored at a time
 LARGE = 4096  # rows from which one eigenproblem is worth all threads
 _SHARE = 1 / 64  # of an accelerator's memory for one block
 Item, Result = TypeVar("Item"), TypeVar("Result")
@@ -138,21 +137,12 @@ def to_host(array: Matrix) -> np.ndarray:
     return np.asarray(array)
 
 
-def symmetric(upper: Matrix) -> Matrix:
-    """Return the symmetric matrix that has the upper triangle of another one, where that is."""
-    if isinstance(upper, Array):
-        with jax.enable_x64(True):
-            return jnp.triu(upper) + jnp.triu(upper, 1).T
-    return mirrored(upper.copy())
-
-
-def mirrored(full: np.ndarray) -> np.ndarray:
-    """Return a matrix on the host, of which the upper triangle counts, with that in place of the lower one."""
-    for start in range(0, len(full), _TILE):
-        here, below = slice(start, start + _TILE), slice(start + _TILE, None)
-        full[below, here] = full[here, below].T
-        full[here, here] = np.triu(full[here, here]) + np.triu(full[here, here], 1).T
-    return full
+def symmetric(product: Matrix) -> Matrix:
+    """Return a Gram matrix as exactly symmetric as NumPy computes it; JAX's upper triangle takes the place of the lower one."""
+    if not isinstance(product, Array):
+        return product
+    with jax.enable_x64(True):
+        return jnp.triu(product) + jnp.triu(product, 1).T
 
 
 def eigh(matrix: Matrix) -> tuple[Matrix, Matrix]:

@@ -7,13 +7,13 @@ from scipy import sparse
 from kronax.solvers.gaussian import m_step, precision
 from kronax.solvers.gaussian.precision import LowRank, Partial
 from kronax.solvers.gaussian.spectral import decompose
-from kronax.solvers.gaussian.vectors import Held, Projected, Vectors
+from kronax.solvers.gaussian.vectors import Held, Joined, Projected, Vectors
 from kronax.solvers.rows.noise_free import Factors, NoiseFree
 from kronax.solvers.rows.rows import InMemory
 
 N, M, RANK = 53, 17, 6
 STILL = [4, 20, N - 1]
-KINDS = pytest.mark.parametrize("kind", ["held", "projected"])
+KINDS = pytest.mark.parametrize("kind", ["held", "projected", "joined"])
 SIZES = pytest.mark.parametrize("size", [4096, 1, 10])
 
 
@@ -32,7 +32,11 @@ def example(kind: str, rng, size: int = 10) -> tuple[Vectors, np.ndarray]:
     array = (np.sqrt(rows)[:, None] * y * np.sqrt(cols)) @ right - offset
     array[still] = 0.0
     z = NoiseFree(InMemory(sparse.csr_array(y), rows=size), Factors(cols, rows))
-    return (Held(array.copy()) if kind == "held" else Projected(z, right, offset, lambda _: ~still)), array
+    if kind == "held":
+        return Held(array.copy()), array
+    if kind == "joined":
+        return Joined(Projected(z, right[:, :4], offset[:4], lambda _: ~still), Held(array[:, 4:])), array
+    return Projected(z, right, offset, lambda _: ~still), array
 
 
 def all_pairs(rng) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -54,6 +58,8 @@ def test_array(kind, size, rng):
     assert vectors.shape == array.shape
     np.testing.assert_allclose(vectors.array(), array, atol=1e-12)
     np.testing.assert_array_equal(vectors.still, ~array.any(axis=1))
+    columns = np.array([5, 0, 4])
+    np.testing.assert_allclose(vectors.some(columns), array[:, columns], atol=1e-12)
 
 
 @KINDS

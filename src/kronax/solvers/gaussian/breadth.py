@@ -30,6 +30,7 @@ import numpy as np
 from kronax.solvers.gaussian.m_step import of_side
 from kronax.solvers.gaussian.precision import LowRank, Partial
 from kronax.solvers.gaussian.side import Side
+from kronax.solvers.gaussian.vectors import Joined
 
 # An angle among r directions has an excess kurtosis of −6/(r + 2): p-values are then off by .003 at most.
 _FEWEST = 50.0
@@ -38,21 +39,19 @@ _MOST = 0.99  # of the identity: something is left to tell variables apart by
 _STRONGER = 3.0  # than is best for the covariance: measured
 
 
-def is_broad(precision: LowRank, n_samples: int, n_free: int = 0) -> bool:
+def is_broad(precision: LowRank, n_samples: int) -> bool:
     """Return whether a shrunken estimate can be tested: many directions add to it, or it has structure to show.
 
     Parameters
     ----------
     precision
-        The estimate, whose vectors are orthonormal but for the last ``n_free``.
+        The estimate, whose vectors are orthonormal but for those that Eq. 13 has joined to them.
     n_samples
         Degrees of freedom of the samples from which it was found.
-    n_free
-        Number of vectors that Eq. 13 has added.
     """
-    second, _ = _powers(precision, n_free)
+    second, _ = _powers(precision)
     size = np.sqrt(max(second, 0.0)) / len(precision)  # the traces of no dependence are rounding
-    return bool(size >= _SMALL * n_samples**-0.5) or n_directions(precision, n_free) >= _FEWEST
+    return bool(size >= _SMALL * n_samples**-0.5) or n_directions(precision) >= _FEWEST
 
 
 def ridge(side: Side, size: float = 1.0) -> Partial:
@@ -70,23 +69,24 @@ def linear_ridge(side: Side) -> float:
     return float(_STRONGER * share / (1.0 - share))
 
 
-def n_directions(precision: LowRank, n_free: int = 0) -> float:
+def n_directions(precision: LowRank) -> float:
     """Compute ``r`` of Eq. 16, 0 if all eigenvalues are equal."""
-    second, fourth = _powers(precision, n_free)
+    second, fourth = _powers(precision)
     return float(second**2 / fourth) if fourth > 0 else 0.0
 
 
-def _powers(precision: LowRank, n_free: int) -> tuple[float, float]:
+def _powers(precision: LowRank) -> tuple[float, float]:
     """Compute ``Σ (d/k)²`` and ``Σ (d/k)⁴``, in no unit, so that none overflows.
 
     They are ``tr(A + HBHᵀ)²`` and ``tr(A + HBHᵀ)⁴``: ``A`` has the orthonormal vectors ``U``, ``H`` are the others, and with ``C_k = HᵀAᵏH``
     every word of the expansion is a trace of small matrices, such as ``tr(A²HBHᵀHBHᵀ) = tr(BC₀BC₂)``.
     """
-    p, r = len(precision), len(precision.weights) - n_free
+    vectors, p = precision.vectors, len(precision)
+    r = vectors.first.shape[1] if isinstance(vectors, Joined) else vectors.shape[1]
     weights, b = np.split(precision.weights, [r])
-    if n_free:
-        u, h = np.split(precision.vectors.array(), [r], axis=1)
-        inside, all_of_h = (side.astype(np.float64).T @ h for side in (u, h))
+    if isinstance(vectors, Joined):
+        h = vectors.others.array().astype(np.float64, copy=False)
+        inside, all_of_h = vectors.first.array().T @ h, h.T @ h
     else:
         inside, all_of_h = np.zeros((r, 0)), np.zeros((0, 0))
     mean = precision.base + (weights.sum() + b @ np.diag(all_of_h)) / p

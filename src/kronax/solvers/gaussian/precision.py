@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import sparse
 
-from kronax.solvers.gaussian.vectors import Held, Vectors, quadratic
+from kronax.solvers.gaussian.vectors import Held, Vectors
 
 _FEW = 2048  # variables up to which the whole matrix is held: 32 MiB
 
@@ -121,7 +121,7 @@ def dense(precision: Precision) -> np.ndarray:
         return precision.matrix
     if isinstance(precision, Partial):
         return _partial(dense(precision.inverse))
-    matrix = quadratic(precision.vectors.array().astype(np.float64, copy=False), precision.weights)
+    matrix = precision.vectors.quadratic(precision.weights)
     np.fill_diagonal(matrix, matrix.diagonal() + precision.base)
     return matrix
 

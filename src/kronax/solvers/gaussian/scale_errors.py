@@ -22,9 +22,8 @@ from dataclasses import replace
 import numpy as np
 
 from kronax.solvers.gaussian.precision import LowRank, diagonal
-from kronax.solvers.gaussian.vectors import Held
+from kronax.solvers.gaussian.vectors import Held, Joined
 
-N_TERMS = 2  # of Eq. 13
 _LARGE, _ROUNDS = 3.0, 3  # standard deviations that larger residuals count as, and rounds of the fit
 MEDIAN_SIZE = 0.6745  # of a standard normal variable, absolute
 _VARIABLES = 512  # whose pairs are fitted, at most: then the error of b is below a hundredth of the spread of ρ
@@ -32,7 +31,7 @@ _KEPT = 0.5  # of the least precision of K along any direction
 
 
 def without_scale_errors(inverse: LowRank, means: np.ndarray, units: np.ndarray) -> LowRank:
-    """Take from a precision what errors of the samples' scales add to it: Eq. 13.
+    """Take from a precision what errors of the samples' scales add to it: Eq. 13, whose terms are joined to its vectors.
 
     Parameters
     ----------
@@ -53,7 +52,7 @@ def without_scale_errors(inverse: LowRank, means: np.ndarray, units: np.ndarray)
     i, j = np.triu_indices(len(some), k=1)
     u, g = (side[some] / t[some, None] for side in (vectors, h))
     b = _fitted(-((u * weights) @ u.T)[i, j], (g[i] * g[j]).T, inverse, h, w)
-    return LowRank(inverse.base, Held(np.column_stack([vectors, h.astype(vectors.dtype)])), np.append(weights, b))
+    return LowRank(inverse.base, Joined(inverse.vectors, Held(h)), np.append(weights, b))
 
 
 def _fitted(values: np.ndarray, products: np.ndarray, inverse: LowRank, h: np.ndarray, w: np.ndarray) -> np.ndarray:

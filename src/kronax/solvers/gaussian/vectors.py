@@ -6,30 +6,26 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from scipy.linalg import get_blas_funcs
 
-from kronax.solvers.device import mirrored
 from kronax.solvers.rows.noise_free import NoiseFree
 
 _COLUMNS = 512  # of U multiplied at a time: memory for all takes longer to get
 _SMALL = 1024  # rows up to which the whole matrix is computed faster than some of its entries
-_CHUNK = 2**22  # numbers gathered at a time
 _CACHED = 2**16  # numbers that fit into a cache
 _MOST_DOUBLE = 2**22  # numbers in U, beyond which it is in float32
 
 
 def quadratic(vectors: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Compute ``U diag(w) Uᵀ``, (n, n), exactly symmetric: half a product for the positive weights, less half a one for the others."""
-    (syrk,) = get_blas_funcs(["syrk"], [vectors])
-    upper = np.zeros((len(vectors),) * 2, vectors.dtype, order="F")
-    for sign in (1.0, -1.0):
+    found, memory = (make((len(vectors),) * 2, vectors.dtype) for make in (np.zeros, np.empty))
+    for add, sign in ((np.add, 1.0), (np.subtract, -1.0)):
         which = np.flatnonzero(sign * weights > 0)
         for start in range(0, len(which), _COLUMNS):
             some = which[start : start + _COLUMNS]
             roots = vectors.take(some, axis=1)
             roots *= np.sqrt(np.abs(weights[some])).astype(roots.dtype)
-            upper = syrk(sign, roots.T, trans=True, beta=1.0, c=upper, overwrite_c=True)
-    return mirrored(upper).T
+            add(found, np.matmul(roots, roots.T, out=memory), out=found)
+    return found
 
 
 class Vectors(ABC):
@@ -66,6 +62,10 @@ class Vectors(ABC):
         """Compute ``Σ_r w_r u_ir²`` of every row, (n,), float64."""
         return self.forms(weights, (np.zeros(0, np.int64),) * 2)[0]
 
+    def quadratic(self, weights: np.ndarray) -> np.ndarray:
+        """Compute ``U diag(w) Uᵀ``, (n, n), float64."""
+        return quadratic(self.array().astype(np.float64, copy=False), weights)
+
 
 @dataclass(frozen=True)
 class Held(Vectors):
@@ -95,12 +95,17 @@ class Held(Vectors):
         """Compute ``Σ_r w_r u_ir u_kr``."""
         n, size = len(self.values), max(1, _CACHED // max(1, len(weights)))
         squares = [self.values[start : start + size].astype(np.float64) ** 2 @ weights for start in range(0, n, size)]
-        size = max(1, _CHUNK // max(1, len(weights)))
         if n <= _SMALL and len(pairs[0]):
             return np.concatenate(squares), ((self.values * weights) @ self.values.T)[pairs]
-        chunks = (tuple(side[start : start + size] for side in pairs) for start in range(0, len(pairs[0]), size))
-        found = [np.einsum("ir,ir->i", self.values[rows] * weights, self.values[cols]) for rows, cols in chunks]
-        return np.concatenate(squares), np.concatenate([np.zeros(0), *found])
+        return np.concatenate(squares), self._products(weights, *pairs)
+
+    def _products(self, weights: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """Multiply each of the rows with its partners at a time."""
+        order, found = np.argsort(rows, kind="stable"), np.empty(len(rows))
+        starts = np.flatnonzero(np.diff(rows[order], prepend=-1))
+        for own in np.split(order, starts[1:]) if len(order) else []:
+            found[own] = self.values[cols[own]] @ (self.values[rows[own[0]]] * weights)
+        return found
 
     def with_constant(self) -> "Held":
         """Return ``[U, 1/√n]``."""
@@ -164,3 +169,52 @@ class Projected(Vectors):
 
     def _dtype(self) -> type:
         return np.float32 if np.prod(self.shape, dtype=float) > _MOST_DOUBLE else np.float64
+
+
+@dataclass(frozen=True)
+class Joined(Vectors):
+    """Vectors and others beside them, in one array only where one is asked for."""
+
+    first: Vectors
+    others: Vectors
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return ``n`` and ``r``."""
+        return self.first.shape[0], self.first.shape[1] + self.others.shape[1]
+
+    @property
+    def still(self) -> np.ndarray:
+        """Mark the rows that are zero."""
+        return self.first.still & self.others.still
+
+    def array(self) -> np.ndarray:
+        """Return ``U``."""
+        first = self.first.array()
+        return np.hstack([first, self.others.array().astype(first.dtype, copy=False)])
+
+    def some(self, columns: np.ndarray) -> np.ndarray:
+        """Return some columns of ``U``."""
+        return self.array()[:, columns]
+
+    def forms(self, weights: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Compute ``Σ_r w_r u_ir u_kr``."""
+        own, of_others = self._split(weights)
+        found = zip(self.first.forms(own, pairs), self.others.forms(of_others, pairs), strict=True)
+        squares, products = (one + other for one, other in found)
+        return squares, products
+
+    def quadratic(self, weights: np.ndarray) -> np.ndarray:
+        """Compute ``U diag(w) Uᵀ``."""
+        own, of_others = self._split(weights)
+        found = self.first.quadratic(own)
+        found += self.others.quadratic(of_others)
+        return found
+
+    def with_constant(self) -> "Joined":
+        """Return ``[U, 1/√n]``."""
+        constant = np.where(self.still, 0.0, self.shape[0] ** -0.5)
+        return replace(self, others=Joined(self.others, Held(constant[:, None])))
+
+    def _split(self, weights: np.ndarray) -> list[np.ndarray]:
+        return np.split(weights, [self.first.shape[1]])

@@ -20,7 +20,7 @@ import numpy as np
 from kronax.solvers.device import Matrix, beside, eigh_all
 from kronax.solvers.gaussian.precision import LowRank
 from kronax.solvers.gaussian.side import Side, factors_of, n_above_rounding, scaled, units_of, without_variance
-from kronax.solvers.gaussian.vectors import Held, Projected
+from kronax.solvers.gaussian.vectors import Held, Joined, Projected
 from kronax.solvers.rows.groups import Groups
 from kronax.solvers.rows.noise_free import NoiseFree
 
@@ -71,10 +71,9 @@ class Within:
     def summed(self, inside: LowRank, across: LowRank) -> LowRank:
         """Return the precision of Eq. 20, up to ``diag(1/s)``, from ``P`` and ``P₀``."""
         times, times_across = _TIMES * self.side.n_samples, self.side.n_samples + len(self.between) - 1
-        vectors = inside.vectors.array()
         return LowRank(
             times * inside.base + times_across * across.base,
-            Held(np.hstack([vectors, across.vectors.array().astype(vectors.dtype)])),
+            Joined(inside.vectors, across.vectors),
             np.append(times * inside.weights, times_across * across.weights),
         )
 

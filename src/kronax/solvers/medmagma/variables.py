@@ -16,9 +16,10 @@ from typing import NamedTuple
 import numpy as np
 
 from kronax.solvers import checks
+from kronax.solvers.device import on_each
 from kronax.solvers.gaussian import breadth, m_step
 from kronax.solvers.gaussian.precision import Partial, Precision, diagonal, held
-from kronax.solvers.gaussian.scale_errors import N_TERMS, without_scale_errors
+from kronax.solvers.gaussian.scale_errors import without_scale_errors
 from kronax.solvers.gaussian.side import Side
 from kronax.solvers.gaussian.spectral import Spectrum
 from kronax.solvers.medmagma import em
@@ -53,16 +54,18 @@ class Estimates(NamedTuple):
 
 
 def estimates(precision: Precision, part: em.Structure) -> Estimates:
-    """Return what graphs and tests use of a precision; each is held once."""
+    """Return what graphs and tests use of a precision; what more is shown than they use is looked at once, and not held."""
     margins, scaled = part.margins, isinstance(part, em.Fit)
     if not isinstance(precision, Partial):
         found = held(precision)
         return Estimates(found, found, [found], np.stack([margins.along, margins.level]))
     along = margins.along[None] if scaled else np.stack([margins.along, margins.level])
     found, joining, to_test = _both(precision, part.spectrum, margins.mean if scaled else None)
-    distinct = {id(estimate): estimate for estimate in (found, joining, *to_test)}
-    kept = {key: held(estimate) for key, estimate in distinct.items()}
-    return Estimates(kept[id(found)], kept[id(joining)], [kept[id(estimate)] for estimate in to_test], along)
+    used = {id(estimate): estimate for estimate in (joining, *to_test)}
+    kept = dict(zip(used, on_each(held, list(used.values()), len(found)), strict=True))
+    return Estimates(
+        kept.get(id(found), found), kept[id(joining)], [kept[id(estimate)] for estimate in to_test], along
+    )
 
 
 def _both(precision: Partial, spectrum: Spectrum, means: np.ndarray | None) -> tuple[Partial, Partial, list[Partial]]:
@@ -81,7 +84,7 @@ def _both(precision: Partial, spectrum: Spectrum, means: np.ndarray | None) -> t
 
 def _tested(found: Partial, side: Side, cleaned: "_Cleaning") -> Partial:
     """Return the estimate to test, given that of all samples."""
-    broad = breadth.is_broad(found.inverse, side.independent * side.n_samples, cleaned.n_terms)
+    broad = breadth.is_broad(found.inverse, side.independent * side.n_samples)
     return found if broad else cleaned(breadth.ridge(side))
 
 
@@ -91,11 +94,6 @@ class _Cleaning:
 
     means: np.ndarray | None
     units: np.ndarray | None
-
-    @property
-    def n_terms(self) -> int:
-        """Number of terms that are added to a precision."""
-        return 0 if self.means is None else N_TERMS
 
     def __call__(self, precision: Partial) -> Partial:
         if self.means is None:

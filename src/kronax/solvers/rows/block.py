@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import DTypeLike
 from scipy import sparse
-from scipy.linalg import get_blas_funcs
 
 PIECE = 2**16  # entries at a time, where arrays for all would take memory: half a MiB, which caches hold
 _DENSE = 2**21  # entries of a part when it is dense, at most: 16 MiB in float64
@@ -77,13 +76,12 @@ class Block:
         return replace(self, matrix=self.with_values(values))
 
     def gram(self) -> np.ndarray:
-        """Compute the upper triangle of ``YᵀY``, (m, m)."""
+        """Compute ``YᵀY``, (m, m)."""
         m = self.matrix.shape[1]
-        (syrk,) = get_blas_funcs(["syrk"], dtype=self.dtype)
-        upper = np.zeros((m, m), self.dtype, order="F")
+        total, memory = np.zeros((m, m), self.dtype), np.empty((m, m), self.dtype)
         for _, part in self.dense_parts():
-            upper = syrk(1.0, part.T, beta=1.0, c=upper, overwrite_c=True)
-        return upper
+            total += np.matmul(part.T, part, out=memory)  # half a product, and, other than SciPy's, beside those of other threads
+        return total
 
     def products(self, right: np.ndarray, offset: np.ndarray, dtype: DTypeLike) -> np.ndarray:
         """Compute ``Y·right − 1·offsetᵀ``."""

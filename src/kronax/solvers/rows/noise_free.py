@@ -81,8 +81,8 @@ class NoiseFree:
         The first is left where it was computed.
         """
         found = self.rows.sums(_moments, self.factors, title="second moments", progress=self.progress)
-        upper, energies, sums = found
-        return symmetric(upper), to_host(energies), to_host(sums)
+        square, energies, sums = found
+        return symmetric(square), to_host(energies), to_host(sums)
 
     def row_factors(self) -> np.ndarray:
         """Compute ``r``, (n,)."""
@@ -197,7 +197,7 @@ def _scaled(block: Block, factors: Factors) -> Block:
 
 
 def _moments(block: Block, factors: Factors) -> Arrays:
-    """Compute ``ZᵀZ``, of which the upper triangle counts, and sums of the columns."""
+    """Compute ``ZᵀZ``, and sums of the columns."""
     z = _scaled(block, factors)
     return z.gram(), z.col_energies(block.ones), z.transposed_times(block.ones)
 
