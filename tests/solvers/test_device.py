@@ -120,6 +120,20 @@ def test_leading_eigh_where_bisection_fails(monkeypatch):
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(vectors.shape[1]), atol=1e-12)
 
 
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_eigh_in_single(platform, rng, x64):
+    square = symmetric(rng, "distinct", 80)
+    before = square.copy()
+    with device.as_if_on(platform), device.counted() as tally:
+        values, vectors = device.eigh_in_single(square)
+    assert (tally.on_host, tally.on_device) == ((1, 0) if platform == "cpu" else (0, 1))
+    np.testing.assert_array_equal(square, before)
+    assert (values.dtype, vectors.dtype) == (np.float64, np.float32)
+    expected = full(square)
+    np.testing.assert_allclose(values, expected[0], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(vectors, expected[1], rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("cores", [1, 2])
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 @pytest.mark.parametrize("large", [4096, 20], ids=["at the same time", "one after the other"])

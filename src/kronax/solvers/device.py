@@ -19,6 +19,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import NamedSharding
 from jax.typing import DTypeLike
+from scipy import linalg
 from scipy.linalg import eigh_tridiagonal, lapack
 from threadpoolctl import ThreadpoolController
 
@@ -230,6 +231,19 @@ def eigh_all(matrices: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarra
     return [_ordered(*solved) for solved in eigh_each(matrices)]
 
 
+def eigh_in_single(matrix: Matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Return the result of :func:`eigh_all` for one matrix, found in float32 in half the time; the vectors are in float32."""
+    if platform() != "cpu":
+        _note("on_device")
+        solved = jnp.linalg.eigh(to_device(matrix, np.float32))
+    else:
+        _note("on_host")
+        with threads_for(len(matrix)):  # NumPy would solve it in float64
+            solved = linalg.eigh(to_host(matrix).astype(np.float32), driver="evd", overwrite_a=True, check_finite=False)
+    values, vectors = _ordered(*solved)
+    return values.astype(np.float64), vectors
+
+
 def _on_this_thread(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return what LAPACK finds; the caller has set the number of threads."""
     _note("on_host")
@@ -238,7 +252,8 @@ def _on_this_thread(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _ordered(values: Matrix, vectors: Matrix) -> tuple[np.ndarray, np.ndarray]:
     values, vectors = to_host(values)[::-1], to_host(vectors)[:, ::-1]
-    return values, vectors * np.where(vectors.max(axis=0) >= -vectors.min(axis=0), 1.0, -1.0)
+    upright = vectors.max(axis=0) >= -vectors.min(axis=0)
+    return values, vectors * np.where(upright, 1.0, -1.0).astype(vectors.dtype)
 
 
 def on_each(function: Callable[[Item], Result], items: Sequence[Item], size: int) -> list[Result]:

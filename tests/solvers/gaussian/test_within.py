@@ -7,7 +7,8 @@ import pytest
 from scipy import sparse
 
 from kronax.solvers import device
-from kronax.solvers.gaussian import m_step, spectral
+from kronax.solvers.gaussian import breadth, m_step, spectral
+from kronax.solvers.gaussian import within as moments
 from kronax.solvers.gaussian.precision import dense
 from kronax.solvers.gaussian.scale_errors import without_scale_errors
 from kronax.solvers.gaussian.within import Within
@@ -111,6 +112,27 @@ def test_both_sides_of_the_groups(case, variables):
     got = both_sides(found)
     np.testing.assert_allclose(got, both, rtol=1e-7, atol=1e-9 * np.abs(both).max())
     assert np.linalg.eigvalsh(got)[0] > 0
+
+
+@pytest.mark.parametrize("n_alike", [0, 3])
+def test_of_many_columns_in_single_precision(rng, n_alike, monkeypatch):
+    """Partial correlations are the same within 1e-5, also where columns are multiples of others."""
+    groups = groups_of(300, rng)
+    z = rng.normal(size=(300, M)) @ (np.eye(M) + 0.1 * rng.normal(size=(M, M)))
+    z += rng.normal(0.0, 5.0, (N_GROUPS, M))[groups.codes]
+    z[:, M - n_alike :] = 2.0 * z[:, :n_alike]
+    found = []
+    for limit in (M + 1, M):
+        monkeypatch.setattr(moments, "_SINGLE", limit)
+        found.append(within(z, groups, 1))
+    double, single = found
+    assert (double.side.vectors.array().dtype, single.side.vectors.array().dtype) == (np.float64, np.float32)
+    assert len(single.side.eigenvalues) == len(double.side.eigenvalues) == M - n_alike
+    for of in (m_step.alone, lambda side: breadth.ridge(side, breadth.linear_ridge(side))):
+        one, other = (dense(of(some.side)) for some in found)
+        assert one.dtype == other.dtype == np.float64
+        np.testing.assert_allclose(other, one, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(both_sides(single), both_sides(double), rtol=0, atol=1e-5 * both_sides(double).max())
 
 
 def test_units_of_variables_do_not_matter(case, variables, rng):

@@ -158,10 +158,10 @@ def test_the_same_with_and_without_the_whole_matrix(rng, monkeypatch):
         np.testing.assert_allclose(other, one, rtol=1e-6)
 
 
-@pytest.mark.parametrize("limit", [None, 60 * 33])
-def test_of_several_estimates_the_largest_p_value_counts(rng, limit, monkeypatch):
-    if limit:
-        monkeypatch.setattr(significance, "_PAIRS", limit)
+@pytest.mark.parametrize("limits", [{}, {"_PAIRS": 60 * 33}, {"_PAIRS": 60 * 33, "_MOST_KEPT": 0}])
+def test_of_several_estimates_the_largest_p_value_counts(rng, limits, monkeypatch):
+    for name, limit in limits.items():
+        monkeypatch.setattr(significance, name, limit)
     counts = rng.integers(5, 100, 60).astype(float)
     samples = Samples(rng.uniform(0, 3, 60), counts, 100)
     edges = rng.integers(0, 60, (2, 40))
@@ -182,6 +182,23 @@ def test_of_several_estimates_the_largest_p_value_counts(rng, limit, monkeypatch
     found = set(zip(*both.edges(0.2), strict=True))
     assert found == set(zip(rows[q_values <= 0.2], cols[q_values <= 0.2], strict=True)) != set()
     np.testing.assert_array_equal(both.n_tested, tests[0].n_tested)
+
+
+@pytest.mark.parametrize("most", [0, significance._MOST_KEPT])
+@pytest.mark.parametrize("form", [lambda precision: precision, lambda precision: Whole(dense(precision))])
+def test_the_first_of_several_tests_is_as_it_is_alone(rng, most, form, monkeypatch):
+    """Though its scores are found once, with those of all."""
+    monkeypatch.setattr(significance, "_MOST_KEPT", most)
+    monkeypatch.setattr(significance, "_ROWS", 20)
+    samples = Samples(rng.uniform(0, 3, 60), rng.integers(5, 100, 60).astype(float), 100)
+    precisions = [form(without_edges(rng, 60)) for _ in range(2)]
+    first, second = (PairTest(precision, 0.3, samples) for precision in precisions)
+    _, rows, cols = all_pairs(first)
+    both = JointTest([first, second]).values(rows, cols)
+    alone = PairTest(precisions[0], 0.3, samples).values(rows, cols)
+    for one, other in zip(first.values(rows, cols), alone, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9)
+    assert (both[0] >= alone[0]).all() and (both[0] > alone[0]).any()
 
 
 def test_few_common_variables_among_rare_ones(rng, monkeypatch):

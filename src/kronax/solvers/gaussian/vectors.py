@@ -63,8 +63,8 @@ class Vectors(ABC):
         return self.forms(weights, (np.zeros(0, np.int64),) * 2)[0]
 
     def quadratic(self, weights: np.ndarray) -> np.ndarray:
-        """Compute ``U diag(w) Uᵀ``, (n, n), float64."""
-        return quadratic(self.array().astype(np.float64, copy=False), weights)
+        """Compute ``U diag(w) Uᵀ``, (n, n), float64, as precise as ``U``."""
+        return quadratic(self.array(), weights).astype(np.float64, copy=False)
 
 
 @dataclass(frozen=True)

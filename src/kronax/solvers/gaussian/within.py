@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kronax.solvers.device import Matrix, beside, eigh_all
+from kronax.solvers.device import Matrix, beside, eigh_all, eigh_in_single
 from kronax.solvers.gaussian.precision import LowRank
 from kronax.solvers.gaussian.side import Side, factors_of, n_above_rounding, scaled, units_of, without_variance
 from kronax.solvers.gaussian.vectors import Held, Joined, Projected
@@ -25,6 +25,8 @@ from kronax.solvers.rows.groups import Groups
 from kronax.solvers.rows.noise_free import NoiseFree
 
 _TIMES = 2  # that what is known within groups counts: measured
+_SINGLE = 1024  # columns from which their eigenvectors are in float32
+_ROUNDING_SINGLE = 1e-6  # share of the largest eigenvalue below which others count as zero then
 _ROUNDING = 1e-9  # share of the largest singular value of B below which others are zero
 
 
@@ -102,9 +104,13 @@ def columns_within(
     to_unit, units = units_of(variances / n_samples, still, z.rows.col_counts)
     between, units = _between(sums, groups, units, still, energies)
     means = beside(means, square)
-    ((values, cols),) = eigh_all([scaled(square - means.T @ means, to_unit)])
+    square = scaled(square - means.T @ means, to_unit)
+    if m < _SINGLE:
+        ((values, cols),) = eigh_all([square])
+    else:
+        (values, cols), rounding = eigh_in_single(square), _ROUNDING_SINGLE
     kept = _kept(values, energies @ to_unit**2, rounding, n_samples)
-    cols = np.where(still[:, None], 0.0, cols[:, :kept])
+    cols = np.where(still[:, None], cols.dtype.type(0), cols[:, :kept])
     return Within(Side(Held(cols), values[:kept], m, n_samples, independent=independent), units, between)
 
 

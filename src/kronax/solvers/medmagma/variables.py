@@ -63,9 +63,7 @@ def estimates(precision: Precision, part: em.Structure) -> Estimates:
     found, joining, to_test = _both(precision, part.spectrum, margins.mean if scaled else None)
     used = {id(estimate): estimate for estimate in (joining, *to_test)}
     kept = dict(zip(used, on_each(held, list(used.values()), len(found)), strict=True))
-    return Estimates(
-        kept.get(id(found), found), kept[id(joining)], [kept[id(estimate)] for estimate in to_test], along
-    )
+    return Estimates(kept.get(id(found), found), kept[id(joining)], [kept[id(estimate)] for estimate in to_test], along)
 
 
 def _both(precision: Partial, spectrum: Spectrum, means: np.ndarray | None) -> tuple[Partial, Partial, list[Partial]]:

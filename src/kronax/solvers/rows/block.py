@@ -80,7 +80,9 @@ class Block:
         m = self.matrix.shape[1]
         total, memory = np.zeros((m, m), self.dtype), np.empty((m, m), self.dtype)
         for _, part in self.dense_parts():
-            total += np.matmul(part.T, part, out=memory)  # half a product, and, other than SciPy's, beside those of other threads
+            total += np.matmul(
+                part.T, part, out=memory
+            )  # half a product, and, other than SciPy's, beside those of other threads
         return total
 
     def products(self, right: np.ndarray, offset: np.ndarray, dtype: DTypeLike) -> np.ndarray:
