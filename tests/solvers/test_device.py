@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -376,6 +377,21 @@ def test_one_thread_for_lapack_within_and_as_before_after(monkeypatch):
     assert threads() == before
     device.eigh(np.eye(3))
     assert threads() == before
+
+
+def test_threads_that_work_for_one_with_the_limit_do_not_wait_for_it(monkeypatch):
+    monkeypatch.setattr(device, "_cores", lambda: 2)
+    squares = [np.eye(n) for n in (3, 4)]
+
+    def solve(square: np.ndarray) -> float:
+        with device.one_thread_each():  # as every pass over rows does
+            return float(device.eigvalsh(square).sum())
+
+    found = []
+    worker = threading.Thread(target=lambda: found.extend(device.on_each(solve, squares, 4)), daemon=True)
+    worker.start()
+    worker.join(timeout=60)
+    assert found == [3.0, 4.0]
 
 
 def test_the_blas_in_numpys_wheels_is_limited():

@@ -279,7 +279,8 @@ def each_on_all_cores(function: Callable[[Item], Result], items: Sequence[Item])
     if n_workers < 2:  # a thread takes longer to start than a small block to pass
         yield from map(function, items)
         return
-    with ThreadPoolExecutor(n_workers) as pool:
+    own = dict(vars(_this_thread))  # a thread that works for one that holds the limit must not wait for it
+    with ThreadPoolExecutor(n_workers, initializer=lambda: vars(_this_thread).update(own)) as pool:
         yield from pool.map(function, items)
 
 
