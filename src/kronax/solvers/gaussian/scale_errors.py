@@ -40,7 +40,8 @@ def without_scale_errors(inverse: LowRank, means: np.ndarray, units: np.ndarray)
     means, units
         ``m`` and ``s``, (p,).
     """
-    vectors, weights = inverse.vectors.array(), inverse.weights
+    own, weights = Held(inverse.vectors.array()), inverse.weights
+    vectors = own.values.astype(np.float64, copy=False)
     inverse = replace(inverse, vectors=Held(vectors))
     t = np.sqrt(diagonal(inverse))
     still = inverse.vectors.still
@@ -52,7 +53,7 @@ def without_scale_errors(inverse: LowRank, means: np.ndarray, units: np.ndarray)
     i, j = np.triu_indices(len(some), k=1)
     u, g = (side[some] / t[some, None] for side in (vectors, h))
     b = _fitted(-((u * weights) @ u.T)[i, j], (g[i] * g[j]).T, inverse, h, w)
-    return LowRank(inverse.base, Joined(inverse.vectors, Held(h)), np.append(weights, b))
+    return LowRank(inverse.base, Joined(own, Held(h)), np.append(weights, b))
 
 
 def _fitted(values: np.ndarray, products: np.ndarray, inverse: LowRank, h: np.ndarray, w: np.ndarray) -> np.ndarray:

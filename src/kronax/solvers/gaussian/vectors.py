@@ -101,6 +101,7 @@ class Held(Vectors):
 
     def _products(self, weights: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """Multiply each of the rows with its partners at a time."""
+        weights = weights.astype(self.values.dtype)
         order, found = np.argsort(rows, kind="stable"), np.empty(len(rows))
         starts = np.flatnonzero(np.diff(rows[order], prepend=-1))
         for own in np.split(order, starts[1:]) if len(order) else []:
