@@ -62,6 +62,12 @@ def test_array(kind, size, rng):
     np.testing.assert_allclose(vectors.some(columns), array[:, columns], atol=1e-12)
 
 
+def test_a_row_that_is_zero_in_one_of_two_is_not_zero():
+    joined = Joined(Held(np.eye(3)[:, :1]), Held(np.eye(3)[:, 1:2]))
+    np.testing.assert_array_equal(joined.still, [False, False, True])
+    np.testing.assert_array_equal(joined.with_constant().array()[2], 0.0)
+
+
 @KINDS
 @SIZES
 @pytest.mark.parametrize("constant", [False, True])

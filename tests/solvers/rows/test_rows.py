@@ -9,6 +9,7 @@ import pytest
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
+from kronax.solvers.rows import block as parts
 from kronax.solvers.rows import connected
 from kronax.solvers.rows.block import Block
 from kronax.solvers.rows.noise_free import Factors, NoiseFree
@@ -90,6 +91,21 @@ def test_dense_parts(shape, dtype, rng):
         np.testing.assert_array_equal(part, csr[rows.start : rows.stop].toarray().astype(dtype))
         n_rows = rows.stop
     assert n_rows == shape[0]
+
+
+@pytest.mark.parametrize("n_rows", [1, 4, 1000])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 1e-5)])
+def test_products_of_parts(n_rows, dtype, tolerance, matrix, rng, monkeypatch):
+    """However many rows a part has: exactly symmetric, and all rows in it."""
+    monkeypatch.setattr(parts, "_DENSE", n_rows * M)
+    block = Block(sparse.csr_array(matrix), dtype=dtype)
+    gram = block.gram()
+    assert gram.dtype == dtype
+    np.testing.assert_array_equal(gram, gram.T)
+    np.testing.assert_allclose(gram, matrix.T @ matrix, rtol=tolerance, atol=tolerance)
+    right, offset = rng.normal(size=(M, 3)), rng.normal(size=3)
+    found = block.products(right, offset, np.float64)
+    np.testing.assert_allclose(found, matrix @ right - offset, rtol=tolerance, atol=10 * tolerance)
 
 
 def test_scaled(matrix, rng):
