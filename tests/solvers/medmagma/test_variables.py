@@ -100,13 +100,16 @@ def test_what_a_graph_of_tested_edges_weighs():
         assert (found.shown, found.joining, found.to_test) == (*expected, to_test)
 
 
-def test_own_groups_are_in_the_estimate_and_in_the_test_and_not_in_the_graph(rng):
+@pytest.mark.parametrize("broad", [True, False])
+def test_own_groups_are_in_the_estimate_and_in_the_test_and_not_in_the_graph(rng, broad, monkeypatch):
+    """Also where a ridge is tested in place of the estimate."""
+    monkeypatch.setattr(breadth, "is_broad", lambda *_: broad)
     x = rng.lognormal(rng.normal(0.0, 1.0, (4, 60))[np.arange(400) % 4], 0.5)
     fit, without = own(x), fitted(x, None)
     assert fit.spectrum.within is not None and not fit.spectrum.within.named
     found, joining, (all_samples, within), _ = variables.estimates(fit.cols.precision, fit)
     other, alone, (also,), _ = variables.estimates(without.cols.precision, without)
-    assert alone is other
+    assert alone is other and (also is other) == (all_samples is joining) == broad
     for one, same in ((all_samples, also), (joining, other)):
         np.testing.assert_array_equal(dense(one), dense(same))
     assert not np.allclose(dense(found), dense(other), atol=0.01)
