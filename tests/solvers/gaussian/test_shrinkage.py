@@ -68,6 +68,17 @@ def test_some_points_at_a_time(rng, monkeypatch):
     np.testing.assert_allclose(shrinkage.leave_one_out(e, 60, 200), whole, rtol=1e-12)
 
 
+@pytest.mark.parametrize(("p", "n"), [(300, 320), (300, 2000), (100, 300), (300, 100)])
+@pytest.mark.parametrize("decades", [0, 2, 6])
+def test_averages_have_settled(p, n, decades, rng, monkeypatch):
+    """Those of many more steps differ by less than a hundredth, also where eigenvalues span decades."""
+    e = np.linalg.svd(rng.normal(size=(n, p)) * np.logspace(0, -decades / 2, p), compute_uv=False) ** 2
+    found = shrinkage.leave_one_out(e, p, n)
+    monkeypatch.setattr(shrinkage, "_CLOSE", 1e-9)
+    monkeypatch.setattr(shrinkage, "_STEPS", 300)
+    np.testing.assert_allclose(found, shrinkage.leave_one_out(e, p, n), rtol=0.01)
+
+
 @SIZES
 def test_is_what_a_sample_left_out_shows(p, n, rng):
     _, e, _ = sample(rng, p, n)

@@ -5,6 +5,7 @@ import pytest
 from scipy import sparse
 
 from kronax.solvers.gaussian import m_step, precision
+from kronax.solvers.gaussian import vectors as vectors_module
 from kronax.solvers.gaussian.precision import LowRank, Partial
 from kronax.solvers.gaussian.spectral import decompose
 from kronax.solvers.gaussian.vectors import Held, Joined, Projected, Vectors
@@ -66,6 +67,19 @@ def test_a_row_that_is_zero_in_one_of_two_is_not_zero():
     joined = Joined(Held(np.eye(3)[:, :1]), Held(np.eye(3)[:, 1:2]))
     np.testing.assert_array_equal(joined.still, [False, False, True])
     np.testing.assert_array_equal(joined.with_constant().array()[2], 0.0)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 1e-5)])
+@pytest.mark.parametrize(("n", "rank"), [(1, 1), (37, 5), (130, 129)])
+def test_quadratic(n, rank, dtype, tolerance, rng, monkeypatch):
+    """Exactly symmetric, of weights of both signs, in several pieces."""
+    monkeypatch.setattr(vectors_module, "_COLUMNS", 7)
+    array, weights = rng.normal(size=(n, rank)).astype(dtype), rng.normal(size=rank)
+    for vectors in (Held(array), Joined(Held(array[:, :2]), Held(array[:, 2:]))):
+        found = vectors.quadratic(weights)
+        assert found.dtype == np.float64
+        np.testing.assert_array_equal(found, found.T)
+        np.testing.assert_allclose(found, (array * weights) @ array.T, atol=tolerance * n)
 
 
 @KINDS

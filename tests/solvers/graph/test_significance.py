@@ -8,7 +8,8 @@ from anndata import AnnData
 from scipy import stats
 
 import kronax as kx
-from kronax.solvers.gaussian.precision import LowRank, Whole, dense
+from kronax.solvers.gaussian import vectors
+from kronax.solvers.gaussian.precision import LowRank, Whole, dense, entries
 from kronax.solvers.gaussian.vectors import Held
 from kronax.solvers.graph import significance
 from kronax.solvers.graph.significance import (
@@ -156,6 +157,22 @@ def test_the_same_with_and_without_the_whole_matrix(rng, monkeypatch):
     np.testing.assert_allclose(all_pairs(parts)[0], pairs[0], atol=1e-14)
     for one, other in zip(whole.values(*pairs[1:]), parts.values(*pairs[1:]), strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-6)
+
+
+@pytest.mark.parametrize("chunk", [vectors._CHUNK, 300])
+def test_pairs_that_are_looked_up_are_those_that_were_ranked(rng, chunk, monkeypatch):
+    """Also from vectors in single precision, a few at a time: they have the q-values of their own p-values."""
+    monkeypatch.setattr(vectors, "_SMALL", 0)
+    monkeypatch.setattr(vectors, "_CHUNK", chunk)
+    precision = without_edges(rng, 150)
+    single = LowRank(precision.base, Held(precision.vectors.array().astype(np.float32)), 50 * precision.weights)
+    test = PairTest(single, 0.3, Samples(rng.uniform(0, 3, 150), np.full(150, 60.0), 100))
+    p_values, q_values = test.values(*np.triu_indices(150, k=1))
+    expected = stats.false_discovery_control(p_values)
+    np.testing.assert_allclose(q_values[expected < 0.3], expected[expected < 0.3], rtol=1e-4)
+    exact = LowRank(precision.base, Held(single.vectors.array().astype(np.float64)), single.weights)
+    rows, cols = np.triu_indices(150, k=1)
+    np.testing.assert_allclose(entries(single, rows, cols), entries(exact, rows, cols), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("limits", [{}, {"_PAIRS": 60 * 33}, {"_PAIRS": 60 * 33, "_MOST_KEPT": 0}])

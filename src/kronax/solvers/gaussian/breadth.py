@@ -78,7 +78,7 @@ def n_directions(precision: LowRank) -> float:
 def _powers(precision: LowRank) -> tuple[float, float]:
     """Compute ``Σ (d/k)²`` and ``Σ (d/k)⁴``, in no unit, so that none overflows.
 
-    They are ``tr(A + HBHᵀ)²`` and ``tr(A + HBHᵀ)⁴``: ``A`` has the orthonormal vectors ``U``, ``H`` are the others, and with ``C_k = HᵀAᵏH``
+    They are ``tr(A + HBHᵀ)²`` and ``tr(A + HBHᵀ)⁴``: ``A`` has the orthonormal vectors ``U``, ``H`` are those of Eq. 13, joined to them, and with ``C_k = HᵀAᵏH``
     every word of the expansion is a trace of small matrices, such as ``tr(A²HBHᵀHBHᵀ) = tr(BC₀BC₂)``.
     """
     vectors, p = precision.vectors, len(precision)

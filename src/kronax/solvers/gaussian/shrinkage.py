@@ -6,7 +6,10 @@ import numpy as np
 from scipy import integrate, optimize
 from scipy.optimize import isotonic_regression
 
-_STEPS = 5  # of Eq. 10: width and average agree to a thousandth
+_STEPS, _CLOSE = (
+    30,
+    0.03,
+)  # of Eq. 10 at most, and how closely widths and averages agree: then averages change by less than a hundredth
 _STEP = 0.7  # on a logarithmic scale: whole steps can alternate where eigenvalues are far from each other
 _CHUNK = 2**17  # numbers held at a time: 1 MiB, which caches hold
 _GROUPS = 512  # of rows or columns with about the same energy
@@ -68,6 +71,8 @@ def leave_one_out(eigenvalues: np.ndarray, dim: int, n_samples: int, independent
         found = np.clip(found, points[-1], points[0])
         # a reversed view, of which NumPy's power can differ in the last bit with the place of its result in memory
         found = np.ascontiguousarray(isotonic_regression(found, weights=counts, increasing=False).x)
+        if (np.abs(found - scale) <= _CLOSE * scale).all():
+            break
         scale = scale ** (1.0 - _STEP) * found**_STEP
     if dim > m and not n_null:
         found = np.append(found, found[-1])

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -154,11 +154,12 @@ def decompose(
     if variables is not None:
         found = _with_equal_columns(found) if variables == 1 else _with_equal_rows(found)
     with solved_beside(found.square) as solved:
+        spectrum = cache(lambda: _spectrum(found, *solved(), rounding))
         lead = leading(*leading_eigh(square, seen))
         if variables is None:
-            return lead, _spectrum(found, *solved(), rounding)
+            return lead, spectrum()
         dense = variables == 1 and z.rows.n_entries >= _DENSE * np.prod(z.shape)
-        independent = _independent_share(_spectrum(found, *solved(), rounding).rows) if dense else 1.0
+        independent = _independent_share(spectrum().rows) if dense else 1.0
         named, within = isinstance(groups, Groups), None
         if groups and not named:
             groups = groups(lead.rows * lead.shrunk, lead.rank, independent)
@@ -167,8 +168,8 @@ def decompose(
                 within = columns_within(z, groups, square, energies, rounding, independent)
             elif groups:
                 within = rows_within(z, groups, rounding)
-        spectrum = _spectrum(found, *solved(), rounding)
-    return lead, replace(spectrum, within=within and replace(within, named=named), independent=independent)
+        within = within and replace(within, named=named)
+        return lead, replace(spectrum(), within=within, independent=independent)
 
 
 def _independent_share(samples: Vectors) -> float:
@@ -257,10 +258,10 @@ def _leading(
     ----------
     z, energies
         ``Z`` and the sums of squares of its columns.
-    values, vectors
-        All eigenvalues of ``ZᵀZ``, and at least the leading eigenvectors.
     n_comps, rounding
         Directions kept, at most, and the share of the largest eigenvalue below which others count as zero.
+    values, vectors
+        All eigenvalues of ``ZᵀZ``, and at least the leading eigenvectors.
     """
     values = values[values > rounding * values[0]]
     singular = np.sqrt(values)

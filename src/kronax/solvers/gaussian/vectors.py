@@ -7,24 +7,31 @@ from functools import cached_property
 
 import numpy as np
 
+from kronax.solvers.device import on_all_cores
 from kronax.solvers.rows.noise_free import NoiseFree
 
-_COLUMNS = 512  # of U multiplied at a time: memory for all takes longer to get
+_COLUMNS, _AT_ONCE = 1024, 2  # of U multiplied at a time, and products held at the same time
 _SMALL = 1024  # rows up to which the whole matrix is computed faster than some of its entries
+_CHUNK = 2**22  # numbers gathered at a time
 _CACHED = 2**16  # numbers that fit into a cache
 _MOST_DOUBLE = 2**22  # numbers in U, beyond which it is in float32
 
 
 def quadratic(vectors: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Compute ``U diag(w) Uᵀ``, (n, n), exactly symmetric: half a product for the positive weights, less half a one for the others."""
-    found, memory = (make((len(vectors),) * 2, vectors.dtype) for make in (np.zeros, np.empty))
+
+    def product(some: np.ndarray) -> np.ndarray:
+        roots = vectors.take(some, axis=1)
+        roots *= np.sqrt(np.abs(weights[some])).astype(roots.dtype)
+        return roots @ roots.T  # of which NumPy computes half
+
+    found = np.zeros((len(vectors),) * 2, vectors.dtype)
     for add, sign in ((np.add, 1.0), (np.subtract, -1.0)):
         which = np.flatnonzero(sign * weights > 0)
-        for start in range(0, len(which), _COLUMNS):
-            some = which[start : start + _COLUMNS]
-            roots = vectors.take(some, axis=1)
-            roots *= np.sqrt(np.abs(weights[some])).astype(roots.dtype)
-            add(found, np.matmul(roots, roots.T, out=memory), out=found)
+        pieces = [which[start : start + _COLUMNS] for start in range(0, len(which), _COLUMNS)]
+        for start in range(0, len(pieces), _AT_ONCE):
+            for some in on_all_cores(product, pieces[start : start + _AT_ONCE]):
+                add(found, some, out=found)
     return found
 
 
@@ -100,12 +107,14 @@ class Held(Vectors):
         return np.concatenate(squares), self._products(weights, *pairs)
 
     def _products(self, weights: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-        """Multiply each of the rows with its partners at a time."""
-        weights = weights.astype(self.values.dtype)
+        """Multiply each of the rows with its partners, many at a time, in float64."""
         order, found = np.argsort(rows, kind="stable"), np.empty(len(rows))
-        starts = np.flatnonzero(np.diff(rows[order], prepend=-1))
+        starts, size = np.flatnonzero(np.diff(rows[order], prepend=-1)), max(1, _CHUNK // max(1, len(weights)))
         for own in np.split(order, starts[1:]) if len(order) else []:
-            found[own] = self.values[cols[own]] @ (self.values[rows[own[0]]] * weights)
+            row = self.values[rows[own[0]]] * weights
+            for start in range(0, len(own), size):
+                some = own[start : start + size]
+                found[some] = self.values[cols[some]] @ row
         return found
 
     def with_constant(self) -> "Held":

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kronax.solvers.device import Matrix, beside, eigh_all, eigh_in_single
+from kronax.solvers.device import LARGE, Matrix, beside, eigh_all, eigh_in_single
 from kronax.solvers.gaussian.precision import LowRank
 from kronax.solvers.gaussian.side import Side, factors_of, n_above_rounding, scaled, units_of, without_variance
 from kronax.solvers.gaussian.vectors import Held, Joined, Projected
@@ -25,8 +25,8 @@ from kronax.solvers.rows.groups import Groups
 from kronax.solvers.rows.noise_free import NoiseFree
 
 _TIMES = 2  # that what is known within groups counts: measured
-_SINGLE = 1024  # columns from which their eigenvectors are in float32
-_ROUNDING_SINGLE = 1e-6  # share of the largest eigenvalue below which others count as zero then
+_SINGLE = 1024  # columns from which their eigenvectors are in float32; with so many that all cores solve one problem, time is lost
+_NOISE_SINGLE = 4e-6  # share of the largest eigenvalue below which others count as zero then: rounding was up to a quarter
 _ROUNDING = 1e-9  # share of the largest singular value of B below which others are zero
 
 
@@ -105,10 +105,10 @@ def columns_within(
     between, units = _between(sums, groups, units, still, energies)
     means = beside(means, square)
     square = scaled(square - means.T @ means, to_unit)
-    if m < _SINGLE:
-        ((values, cols),) = eigh_all([square])
+    if _SINGLE <= m < LARGE:
+        (values, cols), rounding = eigh_in_single(square), _NOISE_SINGLE
     else:
-        (values, cols), rounding = eigh_in_single(square), _ROUNDING_SINGLE
+        ((values, cols),) = eigh_all([square])
     kept = _kept(values, energies @ to_unit**2, rounding, n_samples)
     cols = np.where(still[:, None], cols.dtype.type(0), cols[:, :kept])
     return Within(Side(Held(cols), values[:kept], m, n_samples, independent=independent), units, between)

@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 
 from kronax.solvers import checks
-from kronax.solvers.device import on_each
 from kronax.solvers.gaussian import breadth, m_step
 from kronax.solvers.gaussian.precision import Partial, Precision, diagonal, held
 from kronax.solvers.gaussian.scale_errors import without_scale_errors
@@ -62,7 +61,7 @@ def estimates(precision: Precision, part: em.Structure) -> Estimates:
     along = margins.along[None] if scaled else np.stack([margins.along, margins.level])
     found, joining, to_test = _both(precision, part.spectrum, margins.mean if scaled else None)
     used = {id(estimate): estimate for estimate in (joining, *to_test)}
-    kept = dict(zip(used, on_each(held, list(used.values()), len(found)), strict=True))
+    kept = {key: held(estimate) for key, estimate in used.items()}
     return Estimates(kept.get(id(found), found), kept[id(joining)], [kept[id(estimate)] for estimate in to_test], along)
 
 

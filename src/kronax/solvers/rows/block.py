@@ -78,12 +78,15 @@ class Block:
     def gram(self) -> np.ndarray:
         """Compute ``YᵀY``, (m, m)."""
         m = self.matrix.shape[1]
-        total, memory = np.zeros((m, m), self.dtype), np.empty((m, m), self.dtype)
-        for _, part in self.dense_parts():
-            total += np.matmul(
-                part.T, part, out=memory
-            )  # half a product, and, other than SciPy's, beside those of other threads
-        return total
+        total, memory = None, None
+        # of a matrix with itself, NumPy computes half and mirrors it, and beside other threads, which SciPy keeps waiting
+        for _, part in self.dense_parts(m // 2):
+            if total is None:
+                total = part.T @ part
+            else:
+                memory = np.matmul(part.T, part, out=memory)
+                total += memory
+        return np.zeros((m, m), self.dtype) if total is None else total  # a chunk may have no rows
 
     def products(self, right: np.ndarray, offset: np.ndarray, dtype: DTypeLike) -> np.ndarray:
         """Compute ``Y·right − 1·offsetᵀ``."""
@@ -93,13 +96,13 @@ class Block:
             found[rows] = part @ right - offset
         return found
 
-    def dense_parts(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield parts of the block as arrays, and their rows; every part takes the memory of the one before.
+    def dense_parts(self, fewest: int = 1) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield parts of the block as arrays, of so many rows or more, and their rows; every part takes the memory of the one before.
 
         Fresh memory for each would take longer to get than most of what is done with it.
         """
         n, m = self.matrix.shape
-        size = max(1, min(n, _DENSE // m))
+        size = max(1, min(n, max(_DENSE // m, fewest)))
         memory = np.empty((size, m), self.dtype)
         for start in range(0, n, size):
             rows = slice(start, min(start + size, n))
