@@ -214,6 +214,24 @@ def test_markers_of_one_type_are_no_edges(groupby, monkeypatch):
     assert n_edges[0] < 5 and n_edges[1] > 20
 
 
+def test_markers_beside_genes_that_depend_are_no_edges_either():
+    """Pairs that depend loosen what is significant; a marker that varies in its own type alone is known from as few cells."""
+    rng = np.random.default_rng(1)
+    n, p, n_types, n_pairs, n_markers = 4000, 400, 6, 60, 40
+    kind = np.arange(n) % n_types
+    logs = rng.normal(0.0, 0.4, (n, p))
+    logs[:, : 2 * n_pairs] += np.repeat(rng.normal(0.0, 0.7, (n, n_pairs)), 2, axis=1)
+    for number in range(n_types):
+        own = 2 * n_pairs + number * n_markers + np.arange(n_markers)
+        logs[np.ix_(kind == number, own)] += rng.uniform(1.0, 2.5, n_markers)
+    counts = rng.poisson(np.exp(logs + rng.normal(-1.5, 1.0, p) + rng.normal(0.0, 0.35, (n, 1))))
+    adata = ad.AnnData(sparse.csr_matrix(counts, dtype=np.float64), pd.DataFrame({"type": kind.astype(str)}))
+    edges = kx.get.edges(learnt(adata, graphs="genes", q_max=0.05, groupby="type"))
+    source, target = (edges[end].astype(int).to_numpy() for end in ("source", "target"))
+    true = (source // 2 == target // 2) & (source < 2 * n_pairs)
+    assert true.sum() > 30 and (~true).sum() <= 0.05 * len(edges)
+
+
 # Groups that nobody named: with fifty genes and five cells per gene
 
 
@@ -225,9 +243,12 @@ def many() -> ad.AnnData:
 def test_found_groups_and_how_many_cells_count_are_told(many, caplog):
     found = learnt(many, graphs="genes").uns["med_magma"]
     assert 2 <= found["n_groups"] <= 16 and found["n_effective"] == N
-    assert f"genes are looked at within {found['n_groups']} groups of cells that were found too" in caplog.text
+    assert f"genes are looked at within {found['n_groups']} clusters of cells, found here, too" in caplog.text
     assert learnt(many, groupby="type").uns["med_magma"]["n_groups"] == N_TYPES
     assert f"genes are looked at within {N_TYPES} groups of cells too" in caplog.text
+    assert "in all cells together" not in caplog.text
+    learnt(many[:200].copy(), graphs="genes")
+    assert caplog.text.count("genes are looked at in all cells together") == 1
     for arguments in ({"joint": True}, {"penalty": "ridge", "strength": 0.1}, {"center": False}):
         assert "n_groups" not in learnt(many, graphs="genes", **arguments).uns["med_magma"]
     assert not {"n_groups", "n_effective"} & set(learnt(many, graphs="cells").uns["med_magma"])

@@ -1270,11 +1270,10 @@ def log():
     logger.setLevel(level)
 
 
-def test_logs_one_line(counts, log):
+def test_logs_what_it_computes_and_in_which_cells_genes_are_looked_at(counts, log):
     solved(counts)
-    (record,) = log
-    line = record.getMessage()
-    assert "\n" not in line
+    line, advice = (record.getMessage() for record in log)
+    assert "\n" not in line and "`groupby=`" in advice
     for part in ("med_magma", "150 cells × 120 genes", str(np.count_nonzero(counts)), "float64", str(jax.devices()[0])):
         assert part in line
 

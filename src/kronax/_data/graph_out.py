@@ -142,7 +142,8 @@ def feature_graph(
     part = learnt.parts[name]
     estimates = variables.estimates(precision, part)
     samples = Samples(part.margins.skewness, part.margins.counts, found.rows.shape[0], estimates.along)
-    tests = [PairTest(estimate, shift, samples) for estimate in estimates.to_test]
+    of_each = [samples, samples._replace(spreads=estimates.spreads)][: len(estimates.to_test)]
+    tests = [PairTest(estimate, shift, own) for estimate, own in zip(estimates.to_test, of_each, strict=True)]
     test = tests[0] if len(tests) == 1 else JointTest(tests)
     if q_max is not None:
         pairs, estimates = test.edges(q_max), estimates.of_tested()
@@ -349,8 +350,14 @@ def _tell_of_cells(method: str, learnt: Learnt) -> None:
         if found.get("n_effective", n) < n:
             logger.info("%s many cells are alike: for the genes, %d count as %.0f", of, n, found["n_effective"])
         if "n_groups" in found:
-            kind = "" if part.spectrum.within.named else " that were found"
-            logger.info("%s genes are looked at within %d groups of cells%s too", of, found["n_groups"], kind)
+            kind = "groups of cells" if part.spectrum.within.named else "clusters of cells, found here,"
+            logger.info("%s genes are looked at within %d %s too", of, found["n_groups"], kind)
+        elif method == "med_magma" and found and part.rank > 1 and not em.groups_help((n, len(part.margins.counts))):
+            logger.info(
+                "%s genes are looked at in all cells together, which can join markers of one type; name types or clusters with "
+                "`groupby=` to look within them too",
+                of,
+            )
 
 
 def finish(

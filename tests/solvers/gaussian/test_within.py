@@ -91,6 +91,17 @@ def test_moments_are_those_of_the_deviations(case, variables, on, x64):
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(vectors.shape[1]), atol=1e-8)
 
 
+def test_spreads_are_the_variances_in_every_group(case, variables):
+    """Eq. 24, in any unit; of a variable that does not vary, as if they were equal."""
+    z, groups = case
+    found = within(oriented(z, variables), groups, variables).spreads
+    shares = groups.sizes / len(z)
+    variances = np.stack([z[groups.codes == g].var(axis=0) for g in range(groups.n)], axis=1)
+    expected = np.sqrt(shares) * variances / (variances @ shares)[:, None]
+    expected[7] = np.sqrt(shares)
+    np.testing.assert_allclose(np.delete(found, 7, axis=0), np.delete(expected, 7, axis=0), rtol=1e-6)
+
+
 def test_between_groups_is_the_rest(case, variables):
     """Second moments within groups and those between them are those of the deviations from the mean."""
     z, groups = case

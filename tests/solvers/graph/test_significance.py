@@ -254,6 +254,27 @@ def test_local_nulls_have_unit_variance(rng):
         assert abs(scores[some].std() - 1) < 0.05 and abs(np.median(scores[some])) < 0.1
 
 
+def test_variables_that_vary_in_few_samples_are_known_from_these(rng):
+    """Independent ones, a third of which vary in a group of a tenth alone: Eq. 24 is the variance of their correlations."""
+    n, p, few = 2000, 240, 80
+    groups = np.arange(n) % 10
+    z = rng.normal(size=(n, p))
+    z[:, :few] *= np.where(groups == 0, 3.0, 0.1)[:, None]
+    variances = np.stack([(z[groups == g] ** 2).mean(axis=0) for g in range(10)], axis=1)
+    spreads = np.sqrt(0.1) * variances / variances.mean(axis=1, keepdims=True)
+    size = np.linalg.norm(z, axis=0)
+    correlations, others = (z / size).T @ (z / size), ~np.eye(p, dtype=bool)
+    samples = Samples(np.zeros(p), np.full(p, float(n)), n, spreads=spreads)
+    rows, cols = np.triu_indices(few, k=1)
+    np.testing.assert_allclose(
+        correlations[rows, cols].std(), samples.unequal(rows, cols).mean() / np.sqrt(n), rtol=0.05
+    )
+    for given, limits in ((samples, (0.9, 1.1)), (samples._replace(spreads=None), (1.5, 4.0))):
+        null = Null.of(given, correlations, np.arange(p), others)
+        scores = null.scores(correlations[rows, cols], rows, cols)
+        assert limits[0] < scores.std() < limits[1]
+
+
 def test_variables_with_more_noise_have_a_spread_of_their_own(rng):
     """Beyond chance, and not for a few large values, which may be true."""
     p = 400

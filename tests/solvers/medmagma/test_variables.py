@@ -49,7 +49,7 @@ def test_each_estimate_is_tested(rng):
     fit = fitted(rng.lognormal(rng.normal(0.0, 1.0, (2, 60))[groups.codes], 0.5), groups)
     without = replace(fit, spectrum=replace(fit.spectrum, within=None))
     (alone,) = variables.estimates(fit.cols.precision, without).to_test
-    found, joining, (all_samples, within), _ = variables.estimates(fit.cols.precision, fit)
+    found, joining, (all_samples, within), *_ = variables.estimates(fit.cols.precision, fit)
     assert joining is found
     np.testing.assert_array_equal(dense(all_samples), dense(alone))
     assert not np.allclose(dense(within), dense(all_samples)) and not np.allclose(dense(found), dense(within))
@@ -107,8 +107,8 @@ def test_own_groups_are_in_the_estimate_and_in_the_test_and_not_in_the_graph(rng
     x = rng.lognormal(rng.normal(0.0, 1.0, (4, 60))[np.arange(400) % 4], 0.5)
     fit, without = own(x), fitted(x, None)
     assert fit.spectrum.within is not None and not fit.spectrum.within.named
-    found, joining, (all_samples, within), _ = variables.estimates(fit.cols.precision, fit)
-    other, alone, (also,), _ = variables.estimates(without.cols.precision, without)
+    found, joining, (all_samples, within), *_ = variables.estimates(fit.cols.precision, fit)
+    other, alone, (also,), *_ = variables.estimates(without.cols.precision, without)
     assert alone is other and (also is other) == (all_samples is joining) == broad
     for one, same in ((all_samples, also), (joining, other)):
         np.testing.assert_array_equal(dense(one), dense(same))

@@ -54,6 +54,8 @@ class Within:
         What their deviations were divided by, (p,); the standard deviation in all samples where nothing varies within groups.
     between
         ``B`` in these units, (groups, p).
+    spreads
+        ``√(n_g/n) v_gj/v̄_j``, (p, groups): variances in every group beside those of all, of Eq. 24.
     named
         Whether the groups are known, or were found.
     """
@@ -61,6 +63,7 @@ class Within:
     side: Side
     units: np.ndarray
     between: np.ndarray
+    spreads: np.ndarray
     named: bool = True
 
     @property
@@ -99,7 +102,7 @@ def columns_within(
         Share of the samples that are worth an independent one.
     """
     n, m = z.shape
-    sums = z.sums_of(groups, 0)
+    sums, squares = z.sums_of(groups, 0)
     means = sums / np.sqrt(groups.sizes)[:, None]
     variances, n_samples = energies - (means**2).sum(axis=0), n - groups.n
     still = _still(variances, energies, n)
@@ -113,24 +116,26 @@ def columns_within(
         ((values, cols),) = eigh_all([square])
     kept = _kept(values, energies @ to_unit**2, rounding, n_samples)
     cols = np.where(still[:, None], cols.dtype.type(0), cols[:, :kept])
-    return Within(Side(Held(cols), values[:kept], m, n_samples, independent=independent), units, between)
+    spreads = _spreads(squares.T, sums.T, groups)
+    return Within(Side(Held(cols), values[:kept], m, n_samples, independent=independent), units, between, spreads)
 
 
 def rows_within(z: NoiseFree, groups: Groups, rounding: float) -> Within:
     """Return those of the rows, of which columns are samples, in two passes; parameters as above."""
     n, m = z.shape
-    energies, sums = _energies(z), z.sums_of(groups, 1)
+    energies, (sums, squares) = _energies(z), z.sums_of(groups, 1)
     variances = energies - (sums**2 / groups.sizes).sum(axis=1)
     still, n_samples = _still(variances, energies, m), m - groups.n
     to_unit, units = units_of(variances / n_samples, still, z.row_counts())
     between, units = _between(sums.T, groups, units, still, energies)
+    spreads = _spreads(squares, sums, groups)
     z = replace(z, factors=factors_of(z)._replace(rows=z.row_factors() * to_unit**2))
     ((values, cols),) = eigh_all([_centred(z.moments()[0], groups)])
     kept = _kept(values, energies @ to_unit**2, rounding, n_samples)
     to_rows = cols[:, :kept] / np.sqrt(values[:kept])
     to_rows -= _means(to_rows, groups)  # rounding aside, there are none
     rows = Projected(z, to_rows, np.zeros(kept), _not_zero)
-    return Within(Side(rows, values[:kept], n, n_samples), units, between)
+    return Within(Side(rows, values[:kept], n, n_samples), units, between, spreads)
 
 
 def _between(
@@ -144,6 +149,15 @@ def _between(
     between[:, constant] = 0.0
     units = np.where(still & ~constant, np.sqrt(squares / (n - 1)), units)
     return between / units, units
+
+
+def _spreads(squares: np.ndarray, sums: np.ndarray, groups: Groups) -> np.ndarray:
+    """Return the variances in every group beside those of all, (p, groups), given the sums of the groups; 1 of what does not vary."""
+    variances = np.maximum(squares - sums**2 / groups.sizes, 0.0) / groups.sizes
+    shares = groups.sizes / groups.sizes.sum()
+    pooled = variances @ shares
+    relative = np.divide(variances, pooled[:, None], out=np.ones_like(variances), where=pooled[:, None] > 0)
+    return relative * np.sqrt(shares)
 
 
 def _still(variances: np.ndarray, energies: np.ndarray, n: int) -> np.ndarray:

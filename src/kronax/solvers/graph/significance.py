@@ -28,6 +28,14 @@ these were taken away before (:mod:`kronax.solvers.gaussian.scale_errors`). From
 
 with ``b`` fitted to all pairs.
 
+Samples may come in groups whose means were taken from them, such as types of cells, and a variable may vary in one of them alone: a marker of a type. With
+variances ``v_gj`` in group ``g``, of ``n_g`` of ``n`` samples, and ``v̄_j`` in all of them, the sum of the products of two variables that do not depend on each other within groups
+has the variance ``Σ_g n_g v_gj v_gl``, which is that of variables with the same variance everywhere times
+
+    ``κ_jl = Σ_g V_jg V_lg``,   ``V_jg = √(n_g/n) v_gj/v̄_j``:                                                           (24)
+
+two markers of one type are known from as few samples as it has. Then ``ρ_jl/√κ_jl`` takes the place of ``ρ_jl``.
+
 What is left depends on how rare the variables are, so scores are centred and scaled by their median and Eq. 1 once more, among
 pairs that are expected together in about equally many samples: a local null (Efron 2004). An angle, which cannot exceed a right one, has lighter
 tails than a normal variable, the more so the fewer samples there are. With ``κ ≤ 0`` the excess kurtosis of all scores ``y``, normal ones are
@@ -45,7 +53,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtr
 
-from kronax.solvers.device import on_all_cores
 from kronax.solvers.gaussian.precision import LowRank, Partial, Whole, diagonal, entries, factors
 from kronax.solvers.gaussian.scale_errors import MEDIAN_SIZE, slopes
 
@@ -81,12 +88,15 @@ class Samples(NamedTuple):
         Number of samples.
     along
         Directions ``g`` in which all variables of a sample move together, (k, p), or none.
+    spreads
+        Rows of ``V`` in Eq. 24, (p, groups), or None where all samples are alike.
     """
 
     skewness: np.ndarray
     counts: np.ndarray
     n: int
     along: np.ndarray | None = None
+    spreads: np.ndarray | None = None
 
     def together(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """Return in how many samples two variables are expected together, if one does not depend on the other."""
@@ -95,6 +105,10 @@ class Samples(NamedTuple):
     def of_products(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """Return the skewness of the sum of the products of two variables that are paired at random: Eq. 2."""
         return self.skewness[rows] * self.skewness[cols] / np.sqrt(self.n)
+
+    def unequal(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray | float:
+        """Return how much larger standard errors are than those of variables with the same variance in all groups: the root of Eq. 24."""
+        return 1.0 if self.spreads is None else np.sqrt(np.einsum("ig,ig->i", self.spreads[rows], self.spreads[cols]))
 
     def products(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """Return ``g_j g_l`` for every direction, (k, pairs)."""
@@ -141,6 +155,8 @@ class Null:
         fitted = slopes(values, samples.products(rows, cols))
         if samples.along is not None:
             correlations = correlations - (samples.along[:, of_all].T * fitted) @ samples.along
+        if samples.spreads is not None:
+            correlations = correlations / np.sqrt(samples.spreads[of_all] @ samples.spreads.T)
         relative = _relative_spreads(correlations, tested)
         left = correlations[i, cols]
         sigma = float(np.sqrt(np.mean((left / (relative[rows] * relative[cols])) ** 2))) or 1.0
@@ -165,7 +181,7 @@ class Null:
 
     def _scores(self, correlations: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         samples = self.samples
-        u = correlations - self.slopes @ samples.products(rows, cols)
+        u = (correlations - self.slopes @ samples.products(rows, cols)) / samples.unequal(rows, cols)
         u = u / (self.sigma * self.relative[rows] * self.relative[cols])
         scores = _normal(u, samples.of_products(rows, cols), self.share)
         of = _places(self.bounds, samples.together(rows, cols))
@@ -390,15 +406,9 @@ class JointTest(PairTest):
 
     def scores(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """Return the smallest absolute score of every pair, 0 where signs differ."""
-        self._find_nulls()
         return _of_all([test.scores(rows, cols) for test in self.tests])
 
-    def _find_nulls(self) -> None:
-        """Find the null of every test, which keeps it."""
-        on_all_cores(lambda test: test.null, self.tests)
-
     def _blocks(self) -> Iterator[Scored]:
-        self._find_nulls()
         first, *others = self.tests
         for rows, cols, scores in first._large():
             yield _large_of(rows, cols, _of_all([scores, *(test._of_rows(rows, cols) for test in others)]))

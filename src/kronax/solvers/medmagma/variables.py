@@ -37,12 +37,15 @@ class Estimates(NamedTuple):
         Those to test.
     along
         Directions that all variables share, (k, p).
+    spreads
+        Of the groups within which the last one is tested, or None: Eq. 24.
     """
 
     shown: Precision
     joining: Precision
     to_test: list[Precision]
     along: np.ndarray
+    spreads: np.ndarray | None = None
 
     def of_tested(self) -> "Estimates":
         """Return the same for a graph of the pairs that pass the tests: edges count by what was tested, unless groups were named."""
@@ -62,7 +65,13 @@ def estimates(precision: Precision, part: em.Structure) -> Estimates:
     found, joining, to_test = _both(precision, part.spectrum, margins.mean if scaled else None)
     used = {id(estimate): estimate for estimate in (joining, *to_test)}
     kept = {key: held(estimate) for key, estimate in used.items()}
-    return Estimates(kept.get(id(found), found), kept[id(joining)], [kept[id(estimate)] for estimate in to_test], along)
+    return Estimates(
+        shown=kept.get(id(found), found),
+        joining=kept[id(joining)],
+        to_test=[kept[id(estimate)] for estimate in to_test],
+        along=along,
+        spreads=part.spectrum.within and part.spectrum.within.spreads,
+    )
 
 
 def _both(precision: Partial, spectrum: Spectrum, means: np.ndarray | None) -> tuple[Partial, Partial, list[Partial]]:

@@ -75,6 +75,10 @@ class Block:
             values[start : start + PIECE] *= of_cols[self.matrix.indices[start : start + PIECE]]
         return replace(self, matrix=self.with_values(values))
 
+    def squared(self) -> "Block":
+        """Return the block with the squares of its entries."""
+        return replace(self, matrix=self._squares())
+
     def gram(self) -> np.ndarray:
         """Compute ``YᵀY``, (m, m)."""
         m = self.matrix.shape[1]

@@ -110,12 +110,13 @@ class NoiseFree:
         """Compute ``Σ_j z_ij²``, ``Σ_j z_ij`` and ``Σ_j z_ij μ_j`` of every row, (n, 3)."""
         return self.rows.each(_deviations, self.factors, np.ones(self.shape[1]), mean)
 
-    def sums_of(self, groups: Groups, axis: int) -> np.ndarray:
-        """Add the rows of every group, (groups, m), or, with ``axis`` 1, the columns of every group, (n, groups)."""
+    def sums_of(self, groups: Groups, axis: int) -> tuple[np.ndarray, np.ndarray]:
+        """Add the rows of every group, (groups, m), or, with ``axis`` 1, the columns of every group, (n, groups), and their squares."""
         if axis == 0:
-            (found,) = self.rows.sums(_sums_of_rows, self.factors, groups.codes, groups.n)
-            return to_host(found)
-        return self.rows.each(_times, self.factors, np.eye(groups.n)[groups.codes])
+            sums, squares = self.rows.sums(_sums_of_rows, self.factors, groups.codes, groups.n)
+            return to_host(sums), to_host(squares)
+        found = self.rows.each(_sums_of_cols, self.factors, np.eye(groups.n)[groups.codes])
+        return found[:, : groups.n], found[:, groups.n :]
 
     def margins(self, axis: int) -> Margins:
         """Compute what every column (``axis`` 0) or row (1) is like."""
@@ -243,11 +244,14 @@ def _deviations(block: Block, factors: Factors, ones: np.ndarray, mean: np.ndarr
 
 
 def _sums_of_rows(block: Block, factors: Factors, codes: np.ndarray, n_groups: int) -> Arrays:
-    return (_scaled(block, factors).sums_of(codes[block.rows], n_groups),)
+    z, codes = _scaled(block, factors), codes[block.rows]
+    return z.sums_of(codes, n_groups), z.squared().sums_of(codes, n_groups)
 
 
-def _times(block: Block, factors: Factors, right: np.ndarray) -> np.ndarray:
-    return _scaled(block, factors).times(right)
+def _sums_of_cols(block: Block, factors: Factors, groups: np.ndarray) -> np.ndarray:
+    z = _scaled(block, factors)
+    sums, squares = z.times(groups), z.squared().times(groups)
+    return sums.__array_namespace__().concat([sums, squares], axis=1)  # NumPy's or JAX's
 
 
 def _forms(

@@ -85,6 +85,10 @@ class DenseBlock:
         """Return the block with the entries ``y_ij √(l_i r_j)``."""
         return replace(self, values=self.values * jnp.sqrt(left)[:, None] * jnp.sqrt(right))
 
+    def squared(self) -> "DenseBlock":
+        """Return the block with the squares of its entries."""
+        return replace(self, values=self.values**2)
+
     def gram(self) -> Array:
         """Compute ``YᵀY``, (m, m)."""
         values = self.values.astype(self.dtype)
