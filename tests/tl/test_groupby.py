@@ -242,7 +242,7 @@ def many() -> ad.AnnData:
 
 def test_found_groups_and_how_many_cells_count_are_told(many, caplog):
     found = learnt(many, graphs="genes").uns["med_magma"]
-    assert 2 <= found["n_groups"] <= 16 and found["n_effective"] == N
+    assert 2 <= found["n_groups"] <= 32 and found["n_effective"] == N
     assert f"genes are looked at within {found['n_groups']} clusters of cells, found here, too" in caplog.text
     assert learnt(many, groupby="type").uns["med_magma"]["n_groups"] == N_TYPES
     assert f"genes are looked at within {N_TYPES} groups of cells too" in caplog.text

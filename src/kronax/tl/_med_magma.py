@@ -99,7 +99,7 @@ def med_magma(
         Column of ``obs`` with a group of every cell, such as its type or cluster. The precision of the genes is then the sum of two: within
         groups, of deviations from the means of the cell's own group, which counts twice, and of what the means of the groups tell. Edges of genes that are only high and low in the same
         groups become weaker, and an edge is significant only if it is so, with one sign, in all cells and within groups: see :doc:`/judging`. If None, groups are found where
-        that helps, with at least fifty genes and five cells per gene: up to sixteen clusters of the cells' coordinates. The precision and what is significant are then as with named
+        that helps, with at least fifty genes and five cells per gene: up to thirty-two clusters of the cells' coordinates. The precision and what is significant are then as with named
         groups; which genes are connected, and by what weights, is a matter of all cells, so that the sign of a weak edge's precision can differ. The graph of the cells never changes. Of a MuData object, a column as for `batch_key`. Groups need the default `penalty`, `joint`,
         `laplace` and `center`, and take 1.3 to 1.8 times as long.
     n_neighbors

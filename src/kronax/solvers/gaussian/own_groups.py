@@ -1,7 +1,7 @@
 """Groups of samples that nobody named: clusters of their coordinates.
 
 A sample of the rows is halved across its longest direction, and the halves again, into parts worth forty independent rows or more: up to three for every
-direction above the noise, and sixteen at most. From their means Lloyd's algorithm (k-means) starts. Nothing is drawn at random.
+direction above the noise, and thirty-two at most. From their means Lloyd's algorithm (k-means) starts. Nothing is drawn at random.
 """
 
 import warnings
@@ -12,7 +12,7 @@ from scipy.cluster.vq import kmeans2, vq
 from kronax.solvers.graph.lists import halved
 from kronax.solvers.rows.groups import Groups
 
-_MOST, _PER_DIRECTION, _SMALLEST = 16, 3, 40  # groups, and independent rows in a part
+_MOST, _PER_DIRECTION, _SMALLEST = 32, 3, 40  # groups, and independent rows in a part
 _SAMPLED = 20_000  # rows from which they are found
 _ROUNDS = 20  # of Lloyd's algorithm: what moves later are single rows
 
