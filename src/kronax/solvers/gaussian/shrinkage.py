@@ -6,10 +6,8 @@ import numpy as np
 from scipy import integrate, optimize
 from scipy.optimize import isotonic_regression
 
-_STEPS, _CLOSE = (
-    30,
-    0.03,
-)  # of Eq. 10 at most, and how closely widths and averages agree: then averages change by less than a hundredth
+_STEPS = 30  # of Eq. 10, at most
+_CLOSE = 0.03  # how closely widths and averages agree in the end: averages then change by less than a hundredth
 _STEP = 0.7  # on a logarithmic scale: whole steps can alternate where eigenvalues are far from each other
 _CHUNK = 2**17  # numbers held at a time: 1 MiB, which caches hold
 _GROUPS = 512  # of rows or columns with about the same energy

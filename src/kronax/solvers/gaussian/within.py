@@ -26,9 +26,7 @@ from kronax.solvers.rows.noise_free import NoiseFree
 
 _TIMES = 2  # that what is known within groups counts: measured
 _SINGLE = 1024  # columns from which their eigenvectors are in float32; with so many that all cores solve one problem, time is lost
-_NOISE_SINGLE = (
-    4e-6  # share of the largest eigenvalue below which others count as zero then: rounding was up to a quarter
-)
+_NOISE_SINGLE = 4e-6  # share of the largest eigenvalue below which others are rounding then, which was up to a quarter
 _ROUNDING = 1e-9  # share of the largest singular value of B below which others are zero
 
 
