@@ -143,7 +143,7 @@ def test_solved_beside(platform, large, cores, rng, monkeypatch, x64):
     monkeypatch.setattr(device, "_cores", lambda: cores)
     one, other = (symmetric(rng, "distinct", 40) for _ in range(2))
     with device.as_if_on(platform), device.counted() as tally:
-        with device.solved_beside(other) as solved:
+        with device.solved_beside(other, 40) as solved:
             values, vectors = device.leading_eigh(one, 5)
             whole = solved()
             assert all(found is same for found, same in zip(solved(), whole, strict=True))
@@ -155,6 +155,25 @@ def test_solved_beside(platform, large, cores, rng, monkeypatch, x64):
         np.testing.assert_allclose(found, expected, atol=1e-11)
     np.testing.assert_array_equal(again[0], values)
     np.testing.assert_array_equal(again[1], vectors)
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+@pytest.mark.parametrize(
+    ("least", "rank", "dtype"),
+    [(0.1, 40, np.float32), (1e-5, 40, np.float64), (0.0, 39, np.float32), (0.0, 40, np.float64)],
+)
+def test_solved_beside_in_single_precision(least, rank, dtype, cores, rng, monkeypatch):
+    """Where that is enough for the smallest eigenvalue that is not known to be zero."""
+    monkeypatch.setattr(device, "SINGLE", 40)
+    monkeypatch.setattr(device, "_cores", lambda: cores)
+    vectors = np.linalg.qr(rng.normal(size=(40, 40)))[0]
+    square = (vectors * np.append(np.linspace(1.0, 0.2, 39), least)) @ vectors.T
+    with device.solved_beside(square, rank) as solved:
+        values, vectors = solved()
+    assert (values.dtype, vectors.dtype) == (np.float64, dtype)
+    expected, atol = full(square), 1e-12 if dtype == np.float64 else 1e-6
+    np.testing.assert_allclose(values, expected[0], rtol=0, atol=atol)
+    np.testing.assert_allclose(vectors, expected[1], rtol=0, atol=100 * atol)
 
 
 def full(square: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

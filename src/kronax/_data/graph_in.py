@@ -173,7 +173,7 @@ def require(
             *found.rows.shape,
             found.rows.n_entries if found.in_memory else 0,
             complete=n_neighbors is None,
-            within=within or (own and em.groups_help(found.rows.shape)),
+            within=within or (own and em.groups_are_found(found.rows.shape)),
         )
         for found in matrices.counts.values()
     )

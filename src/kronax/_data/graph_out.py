@@ -26,9 +26,10 @@ from kronax.solvers import checks
 from kronax.solvers.gaussian import m_step
 from kronax.solvers.gaussian.precision import Precision, Sparse, mean_diagonal
 from kronax.solvers.gaussian.precision import complete as all_entries
+from kronax.solvers.gaussian.within import Within
 from kronax.solvers.graph.graph import Graph, of_pairs, on_edges, on_pairs, without_weak
 from kronax.solvers.graph.partial_correlations import absolute_graph, graph_of_pairs, partial_correlation_graph
-from kronax.solvers.graph.significance import JointTest, PairTest, Samples
+from kronax.solvers.graph.significance import PairTest, Samples
 from kronax.solvers.graph.weights import Search, affinity_graph
 from kronax.solvers.medmagma import em, shared_rows, variables
 from kronax.solvers.status import Status
@@ -142,9 +143,7 @@ def feature_graph(
     part = learnt.parts[name]
     estimates = variables.estimates(precision, part)
     samples = Samples(part.margins.skewness, part.margins.counts, found.rows.shape[0], estimates.along)
-    of_each = [samples, samples._replace(spreads=estimates.spreads)][: len(estimates.to_test)]
-    tests = [PairTest(estimate, shift, own) for estimate, own in zip(estimates.to_test, of_each, strict=True)]
-    test = tests[0] if len(tests) == 1 else JointTest(tests)
+    test = PairTest(estimates.tested, shift, samples._replace(spreads=estimates.spreads))
     if q_max is not None:
         pairs, estimates = test.edges(q_max), estimates.of_tested()
         graph = graph_of_pairs(estimates.joining, shift, pairs, absolute=weights == "absolute")
@@ -155,10 +154,11 @@ def feature_graph(
         k = p - 1 if complete else min(n_neighbors, p - 1)
         graph = _precision_graph(estimates.joining, shift, k, weights, progress)
         graphs = _matrices(graph, estimates.shown, complete=complete)
-        where = sum(abs(all_entries(some)) for some in estimates.to_test) if complete else graphs["precision"]
+        of_tests = (some for some in (estimates.tested, estimates.of_all) if some is not None)
+        where = sum(abs(all_entries(some)) for some in of_tests) if complete else graphs["precision"]
     graphs |= _values(test, where)
-    if len(tests) > 1 and estimates.joining is not estimates.shown:  # the graph is of all cells, and so are its modules
-        graphs[ALL_CELLS] = _values(tests[0], where)["q_value"]
+    if estimates.of_all is not None:  # the graph is of all cells, and so are its modules
+        graphs[ALL_CELLS] = _values(PairTest(estimates.of_all, shift, samples), where)["q_value"]
     return graphs, test.n_tested
 
 
@@ -350,14 +350,23 @@ def _tell_of_cells(method: str, learnt: Learnt) -> None:
         if found.get("n_effective", n) < n:
             logger.info("%s many cells are alike: for the genes, %d count as %.0f", of, n, found["n_effective"])
         if "n_groups" in found:
-            kind = "groups of cells" if part.spectrum.within.named else "clusters of cells, found here,"
-            logger.info("%s genes are looked at within %d %s too", of, found["n_groups"], kind)
-        elif method == "med_magma" and found and part.rank > 1 and not em.groups_help((n, len(part.margins.counts))):
+            logger.info(
+                "%s genes are looked at within %d %s", of, found["n_groups"], _kind_of_groups(part.spectrum.within)
+            )
+        elif method == "med_magma" and found and part.rank > 1:
             logger.info(
                 "%s genes are looked at in all cells together, which can join markers of one type; name types or clusters with "
                 "`groupby=` to look within them too",
                 of,
             )
+
+
+def _kind_of_groups(within: Within) -> str:
+    """Say what groups are, and where they count."""
+    if within.named:
+        return "groups of cells too"
+    of = "clusters of cells, found here"
+    return f"{of}, too" if em.groups_help(within.shape) else f"{of}, to test their edges"
 
 
 def finish(

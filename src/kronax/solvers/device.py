@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import jax
@@ -23,7 +23,11 @@ from scipy import linalg
 from scipy.linalg import eigh_tridiagonal, lapack
 from threadpoolctl import ThreadpoolController
 
-LARGE = 4096  # rows from which one eigenproblem is worth all threads
+SINGLE, LARGE = (
+    1024,
+    4096,
+)  # rows from which float32 saves time in an eigenproblem, and from which one is worth all threads, and float32 saves none
+_CLEAR = 4e-4  # share of the largest eigenvalue down to which float32 finds others within a third of a percent
 _SHARE = 1 / 64  # of an accelerator's memory for one block
 Item, Result = TypeVar("Item"), TypeVar("Result")
 Pieces = TypeVar("Pieces", bound=tuple)
@@ -161,14 +165,30 @@ def leading_eigh(matrix: Matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @contextmanager
-def solved_beside(matrix: Matrix) -> Iterator[Callable[[], tuple[np.ndarray, np.ndarray]]]:
-    """Solve an eigenproblem on another core meanwhile; what is yielded returns the result of :func:`eigh_all`, when it is there."""
-    if platform() != "cpu" or len(matrix) >= LARGE or _cores() < 2:
+def solved_beside(matrix: Matrix, rank: int) -> Iterator[Callable[[], tuple[np.ndarray, np.ndarray]]]:
+    """Solve an eigenproblem on another core meanwhile; what is yielded returns the result of :func:`eigh_all`, when it is there.
+
+    The vectors may be in float32; beyond the ``rank`` first, eigenvalues are zero.
+    """
+    if platform() != "cpu" or len(matrix) >= LARGE:
         yield cache(lambda: eigh_all([matrix])[0])
         return
-    matrix = to_host(matrix)
-    with one_thread_each(), ThreadPoolExecutor(1) as pool:
-        yield pool.submit(lambda: _ordered(*_on_this_thread(matrix))).result
+    solve = partial(_in_single_if_clear, to_host(matrix), rank)
+    with one_thread_each():
+        if _cores() < 2:
+            yield cache(solve)
+            return
+        with ThreadPoolExecutor(1) as pool:
+            yield pool.submit(solve).result
+
+
+def _in_single_if_clear(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return eigenvalues, descending, and eigenvectors, from float32 where it knows the smallest; on this thread."""
+    if len(matrix) >= SINGLE:
+        values, vectors = _in_single(matrix)
+        if values[rank - 1] > _CLEAR * values[0]:
+            return values, vectors
+    return _ordered(*_on_this_thread(matrix))
 
 
 def _leading_on_this_thread(matrix: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -233,14 +253,20 @@ def eigh_all(matrices: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarra
 
 def eigh_in_single(matrix: Matrix) -> tuple[np.ndarray, np.ndarray]:
     """Return the result of :func:`eigh_all` for one matrix, found in float32 in half the time; the vectors are in float32."""
-    if platform() != "cpu":
-        _note("on_device")
-        solved = jnp.linalg.eigh(to_device(matrix, np.float32))
-    else:
-        _note("on_host")
-        with threads_for(len(matrix)):  # NumPy would solve it in float64
-            solved = linalg.eigh(to_host(matrix).astype(np.float32), driver="evd", overwrite_a=True, check_finite=False)
-    values, vectors = _ordered(*solved)
+    if platform() == "cpu":
+        with threads_for(len(matrix)):
+            return _in_single(to_host(matrix))
+    _note("on_device")
+    values, vectors = _ordered(*jnp.linalg.eigh(to_device(matrix, np.float32)))
+    return values.astype(np.float64), vectors
+
+
+def _in_single(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the same by LAPACK, which NumPy would call in float64; the caller has set the number of threads."""
+    _note("on_host")
+    values, vectors = _ordered(
+        *linalg.eigh(matrix.astype(np.float32), driver="evd", overwrite_a=True, check_finite=False)
+    )
     return values.astype(np.float64), vectors
 
 

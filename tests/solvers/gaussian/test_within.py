@@ -134,7 +134,7 @@ def test_of_many_columns_in_single_precision(rng, n_alike, monkeypatch):
     z[:, M - n_alike :] = 2.0 * z[:, :n_alike]
     found = []
     for limit in (M + 1, M):
-        monkeypatch.setattr(moments, "_SINGLE", limit)
+        monkeypatch.setattr(moments, "SINGLE", limit)
         found.append(within(z, groups, 1))
     double, single = found
     assert (double.side.vectors.array().dtype, single.side.vectors.array().dtype) == (np.float64, np.float32)

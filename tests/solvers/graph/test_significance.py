@@ -14,7 +14,6 @@ from kronax.solvers.gaussian.vectors import Held
 from kronax.solvers.graph import significance
 from kronax.solvers.graph.significance import (
     FEWEST_TOGETHER,
-    JointTest,
     Null,
     PairTest,
     Samples,
@@ -173,49 +172,6 @@ def test_pairs_that_are_looked_up_are_those_that_were_ranked(rng, chunk, monkeyp
     exact = LowRank(precision.base, Held(single.vectors.array().astype(np.float64)), single.weights)
     rows, cols = np.triu_indices(150, k=1)
     np.testing.assert_allclose(entries(single, rows, cols), entries(exact, rows, cols), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("limits", [{}, {"_PAIRS": 60 * 33}, {"_PAIRS": 60 * 33, "_MOST_KEPT": 0}])
-def test_of_several_estimates_the_largest_p_value_counts(rng, limits, monkeypatch):
-    for name, limit in limits.items():
-        monkeypatch.setattr(significance, name, limit)
-    counts = rng.integers(5, 100, 60).astype(float)
-    samples = Samples(rng.uniform(0, 3, 60), counts, 100)
-    edges = rng.integers(0, 60, (2, 40))
-    estimates = [dense(without_edges(rng, 60)) for _ in range(2)]
-    for matrix in estimates:
-        matrix[tuple(edges)] = matrix[tuple(edges[::-1])] = np.where(edges[0] == edges[1], 1, 8) * matrix[tuple(edges)]
-    tests = [PairTest(Whole(matrix), 0.3, samples) for matrix in estimates]
-    both = JointTest(tests)
-    _, rows, cols = all_pairs(tests[0])
-    p_values, q_values = both.values(rows, cols)
-    signs = [np.sign(test.scores(rows, cols)) for test in tests]
-    larger = np.maximum(*(test.values(rows, cols)[0] for test in tests))
-    np.testing.assert_array_equal(p_values, np.where(signs[0] == signs[1], larger, 1.0))
-    assert (signs[0] != signs[1]).any()
-    tested = samples.together(rows, cols) >= FEWEST_TOGETHER
-    expected = stats.false_discovery_control(p_values[tested])
-    np.testing.assert_allclose(q_values[tested][expected < 0.3], expected[expected < 0.3], rtol=1e-4)
-    found = set(zip(*both.edges(0.2), strict=True))
-    assert found == set(zip(rows[q_values <= 0.2], cols[q_values <= 0.2], strict=True)) != set()
-    np.testing.assert_array_equal(both.n_tested, tests[0].n_tested)
-
-
-@pytest.mark.parametrize("most", [0, significance._MOST_KEPT])
-@pytest.mark.parametrize("form", [lambda precision: precision, lambda precision: Whole(dense(precision))])
-def test_the_first_of_several_tests_is_as_it_is_alone(rng, most, form, monkeypatch):
-    """Though its scores are found once, with those of all."""
-    monkeypatch.setattr(significance, "_MOST_KEPT", most)
-    monkeypatch.setattr(significance, "_ROWS", 20)
-    samples = Samples(rng.uniform(0, 3, 60), rng.integers(5, 100, 60).astype(float), 100)
-    precisions = [form(without_edges(rng, 60)) for _ in range(2)]
-    first, second = (PairTest(precision, 0.3, samples) for precision in precisions)
-    _, rows, cols = all_pairs(first)
-    both = JointTest([first, second]).values(rows, cols)
-    alone = PairTest(precisions[0], 0.3, samples).values(rows, cols)
-    for one, other in zip(first.values(rows, cols), alone, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-9)
-    assert (both[0] >= alone[0]).all() and (both[0] > alone[0]).any()
 
 
 def test_few_common_variables_among_rare_ones(rng, monkeypatch):

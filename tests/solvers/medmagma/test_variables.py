@@ -1,13 +1,12 @@
 """The precision of the variables with groups of samples: within them and across."""
 
 from dataclasses import replace
-from functools import partial as partial_of
 
 import numpy as np
 import pytest
 from scipy import sparse
 
-from kronax.solvers.gaussian import breadth, m_step
+from kronax.solvers.gaussian import breadth, m_step, own_groups
 from kronax.solvers.gaussian.precision import Partial, dense
 from kronax.solvers.gaussian.scale_errors import without_scale_errors
 from kronax.solvers.gaussian.spectral import decompose
@@ -44,25 +43,16 @@ def test_both_sides_of_the_groups(shape, rng):
     np.testing.assert_allclose(dense(found), expected, atol=1e-10)
 
 
-def test_each_estimate_is_tested(rng):
-    groups = Groups(np.arange(200) % 2, 2)
-    fit = fitted(rng.lognormal(rng.normal(0.0, 1.0, (2, 60))[groups.codes], 0.5), groups)
-    without = replace(fit, spectrum=replace(fit.spectrum, within=None))
-    (alone,) = variables.estimates(fit.cols.precision, without).to_test
-    found, joining, (all_samples, within), *_ = variables.estimates(fit.cols.precision, fit)
-    assert joining is found
-    np.testing.assert_array_equal(dense(all_samples), dense(alone))
-    assert not np.allclose(dense(within), dense(all_samples)) and not np.allclose(dense(found), dense(within))
-
-
 def test_a_ridge_is_tested_within_groups(rng):
     groups = Groups(np.arange(120) % 3, 3)
     fit = fitted(rng.lognormal(rng.normal(0.0, 1.0, (3, 40))[groups.codes], 0.5), groups)
     within = fit.spectrum.within
     size = breadth.linear_ridge(within.side)
     ridge = without_scale_errors(breadth.ridge(within.side, size).inverse, fit.margins.mean, within.units)
-    _, tested = variables.estimates(fit.cols.precision, fit).to_test
-    np.testing.assert_allclose(dense(tested), dense(Partial(ridge)), atol=1e-10)
+    found = variables.estimates(fit.cols.precision, fit)
+    assert found.joining is found.shown and found.of_all is None and found.spreads is within.spreads
+    np.testing.assert_allclose(dense(found.tested), dense(Partial(ridge)), atol=1e-10)
+    assert not np.allclose(dense(found.shown), dense(found.tested))
 
 
 def test_a_variable_that_varies_between_groups_alone(rng):
@@ -89,41 +79,48 @@ def own(x: np.ndarray) -> em.Fit:
 
 
 def test_what_a_graph_of_tested_edges_weighs():
-    """What was tested: a ridge, where there is little structure; the estimate with groups is shown, and with named ones weighs."""
-    estimates = partial_of(variables.Estimates, along=None)
-    for shown, joining, to_test, expected in (
-        ("found", "found", ["ridge"], ("ridge", "ridge")),
-        ("both", "found", ["ridge", "within"], ("both", "ridge")),
-        ("both", "both", ["ridge", "within"], ("both", "both")),
+    """What was tested; the estimate with groups is shown, and with named ones weighs."""
+    for shown, joining, spreads, of_all, expected in (
+        ("found", "found", None, None, ("tested", "tested")),
+        ("both", "found", "groups", "all", ("both", "tested")),
+        ("found", "found", "groups", "all", ("tested", "tested")),
+        ("both", "both", "groups", None, ("both", "both")),
     ):
-        found = estimates(shown=shown, joining=joining, to_test=to_test).of_tested()
-        assert (found.shown, found.joining, found.to_test) == (*expected, to_test)
+        found = variables.Estimates(shown, joining, "tested", None, spreads, of_all).of_tested()
+        assert (found.shown, found.joining, found.tested, found.of_all) == (*expected, "tested", of_all)
 
 
 @pytest.mark.parametrize("broad", [True, False])
-def test_own_groups_are_in_the_estimate_and_in_the_test_and_not_in_the_graph(rng, broad, monkeypatch):
-    """Also where a ridge is tested in place of the estimate."""
+@pytest.mark.parametrize("n", [400, 200, 50])
+def test_own_groups_are_in_the_test_and_not_in_the_graph(rng, n, broad, monkeypatch):
+    """And with five rows for a column in the estimate. Also where a ridge is tested in all samples in place of the estimate."""
     monkeypatch.setattr(breadth, "is_broad", lambda *_: broad)
-    x = rng.lognormal(rng.normal(0.0, 1.0, (4, 60))[np.arange(400) % 4], 0.5)
+    monkeypatch.setattr(own_groups, "_SMALLEST", 5)
+    x = rng.lognormal(rng.normal(0.0, 1.0, (4, 60))[np.arange(n) % 4], 0.5)
     fit, without = own(x), fitted(x, None)
     assert fit.spectrum.within is not None and not fit.spectrum.within.named
-    found, joining, (all_samples, within), *_ = variables.estimates(fit.cols.precision, fit)
-    other, alone, (also,), *_ = variables.estimates(without.cols.precision, without)
-    assert alone is other and (also is other) == (all_samples is joining) == broad
-    for one, same in ((all_samples, also), (joining, other)):
-        np.testing.assert_array_equal(dense(one), dense(same))
-    assert not np.allclose(dense(found), dense(other), atol=0.01)
-    assert not np.allclose(dense(within), dense(all_samples), atol=0.01)
+    found, other = (variables.estimates(one.cols.precision, one) for one in (fit, without))
+    assert other.joining is other.shown and (other.tested is other.shown) == (found.of_all is found.joining) == broad
+    assert found.spreads is fit.spectrum.within.spreads and other.spreads is other.of_all is None
+    np.testing.assert_array_equal(dense(found.joining), dense(other.joining))
+    np.testing.assert_array_equal(dense(found.of_all), dense(other.tested))
+    assert (found.shown is found.joining) == (n < 300)
+    assert (n < 300) == np.allclose(dense(found.shown), dense(other.shown), atol=0.01)
+    assert not np.allclose(dense(found.tested), dense(found.of_all), atol=0.01)
 
 
 @pytest.mark.parametrize(
-    ("shape", "found"), [((300, 60), True), ((299, 60), False), ((250, 50), True), ((2000, 49), False)]
+    ("shape", "found"), [((250, 50), True), ((2000, 49), False), ((200, 300), True), ((300, 200), True)]
 )
 def test_own_groups_of_many(shape, found, rng):
-    """With five rows for a column, and fifty columns."""
+    """With fifty columns; the rows are the samples, whichever there are more of."""
     n, p = shape
-    x = rng.lognormal(rng.normal(0.0, 1.0, (4, p))[np.arange(n) % 4], 0.5)
-    assert (own(x).spectrum.within is not None) == found
+    types = np.arange(n) % 4
+    fit = own(rng.lognormal(rng.normal(0.0, 1.0, (4, p))[types], 0.5))
+    within = fit.spectrum.within
+    assert (within is not None) == found
+    if found:
+        assert within.shape == shape and within.spreads.shape == (p, len(within.between))
 
 
 def test_no_own_groups_without_structure(rng):

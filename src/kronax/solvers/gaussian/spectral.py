@@ -135,8 +135,8 @@ def decompose(
         The axis, 1 for the columns, whose deviations are divided by their standard deviations for the spectrum; None to leave them as they
         are.
     groups
-        Of the samples of these variables, within which they are looked at too; or what finds groups of rows, if there are any, by their
-        coordinates, the number of directions above the noise, and the share of rows that are worth an independent one.
+        Of the samples of these variables, within which they are looked at too; or what finds them, if there are any, by the samples'
+        coordinates, the number of directions above the noise, and the share of samples that are worth an independent one.
     """
     moments = square, energies, sums = z.moments()
     rounding, seen = rounding_of(z.rows.dtype), max(n_comps, _SEEN)
@@ -153,7 +153,7 @@ def decompose(
         return leading(*lead), _spectrum(found, values, vectors, rounding)
     if variables is not None:
         found = _with_equal_columns(found) if variables == 1 else _with_equal_rows(found)
-    with solved_beside(found.square) as solved:
+    with solved_beside(found.square, min(found.dims)) as solved:
         spectrum = cache(lambda: _spectrum(found, *solved(), rounding))
         lead = leading(*leading_eigh(square, seen))
         if variables is None:
@@ -162,7 +162,10 @@ def decompose(
         independent = _independent_share(spectrum().rows) if dense else 1.0
         named, within = isinstance(groups, Groups), None
         if groups and not named:
-            groups = groups(lead.rows * lead.shrunk, lead.rank, independent)
+            samples = lead.rows if variables == 1 else lead.cols
+            groups = groups(
+                samples * np.sqrt(lead.shrunk), lead.rank, independent
+            )  # a type may be along weak directions
         with nullcontext() if named else suppress(NothingVariesError):
             if groups and variables == 1:
                 within = columns_within(z, groups, square, energies, rounding, independent)
@@ -206,6 +209,12 @@ class _Deviations:
     still: np.ndarray
     squares: float
     units: np.ndarray | None = None
+
+    @property
+    def dims(self) -> tuple[int, int]:
+        """Degrees of freedom of rows and columns."""
+        n, m = self.z.shape
+        return n - (self.center == 0), m - (self.center == 1)
 
 
 def _deviations(
@@ -302,8 +311,7 @@ def _noise_edge(
 
 def _spectrum(found: _Deviations, values: np.ndarray, cols: np.ndarray, rounding: float) -> Spectrum:
     """Return the spectrum of deviations, given the eigenvalues and eigenvectors of their Gram matrix."""
-    n, m = found.z.shape
-    dims = (n - (found.center == 0), m - (found.center == 1))
+    dims = found.dims
     kept = min(*dims, n_above_rounding(values, found.squares, rounding))
     values, cols = values[:kept], cols[:, :kept]
     if found.center == 1:  # rounding aside, they are orthogonal to it

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kronax.solvers.device import LARGE, Matrix, beside, eigh_all, eigh_in_single
+from kronax.solvers.device import LARGE, SINGLE, Matrix, beside, eigh_all, eigh_in_single
 from kronax.solvers.gaussian.precision import LowRank
 from kronax.solvers.gaussian.side import Side, factors_of, n_above_rounding, scaled, units_of, without_variance
 from kronax.solvers.gaussian.vectors import Held, Joined, Projected
@@ -25,7 +25,6 @@ from kronax.solvers.rows.groups import Groups
 from kronax.solvers.rows.noise_free import NoiseFree
 
 _TIMES = 2  # that what is known within groups counts: measured
-_SINGLE = 1024  # columns from which their eigenvectors are in float32; with so many that all cores solve one problem, time is lost
 _NOISE_SINGLE = 4e-6  # share of the largest eigenvalue below which others are rounding then, which was up to a quarter
 _ROUNDING = 1e-9  # share of the largest singular value of B below which others are zero
 
@@ -65,6 +64,11 @@ class Within:
     named: bool = True
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of samples and variables."""
+        return self.side.n_samples + len(self.between), self.side.dim
+
+    @property
     def across(self) -> LowRank:
         """``P₀``."""
         mean = self.side.eigenvalues.sum() / self.side.dim
@@ -75,7 +79,7 @@ class Within:
 
     def summed(self, inside: LowRank, across: LowRank) -> LowRank:
         """Return the precision of Eq. 20, up to ``diag(1/s)``, from ``P`` and ``P₀``."""
-        times, times_across = _TIMES * self.side.n_samples, self.side.n_samples + len(self.between) - 1
+        times, times_across = _TIMES * self.side.n_samples, self.shape[0] - 1
         return LowRank(
             times * inside.base + times_across * across.base,
             Joined(inside.vectors, across.vectors),
@@ -108,7 +112,7 @@ def columns_within(
     between, units = _between(sums, groups, units, still, energies)
     means = beside(means, square)
     square = scaled(square - means.T @ means, to_unit)
-    if _SINGLE <= m < LARGE:
+    if SINGLE <= m < LARGE:
         (values, cols), rounding = eigh_in_single(square), _NOISE_SINGLE
     else:
         ((values, cols),) = eigh_all([square])

@@ -45,7 +45,7 @@ tails than a normal variable, the more so the fewer samples there are. With ``κ
 (Cornish and Fisher 1938). Pairs that are expected together in fewer than ten samples are not tested.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -66,7 +66,7 @@ _PER_BIN, _MOST_BINS = 1000, 20  # pairs of a local null, at least, and local nu
 _FEWEST_FOR_SPREAD, _SURE = 20, 3.0  # pairs of a variable, and standard errors beyond which its spread is its own
 _MOST = 0.9  # of the pairs of a variable show its spread
 _PAIRS = 2**22  # of a block
-_ROWS = 512  # of a block at most where pairs below the diagonal are not wanted
+_ROWS = 512  # of a block at most where pairs below the diagonal are not wanted, and of the one that shows the null
 _CACHED = 2**14  # pairs whose scores are computed at a time, within a cache
 _SAMPLE = 2**19  # pairs from which the null is found, about
 _NOT_RANKED = 1.0  # scores below this, with p-values above .3, get a q-value of 1
@@ -114,6 +114,18 @@ class Samples(NamedTuple):
         """Return ``g_j g_l`` for every direction, (k, pairs)."""
         return np.zeros((0, len(rows))) if self.along is None else self.along[:, rows] * self.along[:, cols]
 
+    def own(self, slopes: np.ndarray, correlations: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """Return what pairs have of their own, in equal units: less Eq. 4, over the root of Eq. 24."""
+        return (correlations - slopes @ self.products(rows, cols)) / self.unequal(rows, cols)
+
+    def own_of_block(self, slopes: np.ndarray, block: np.ndarray, rows: np.ndarray, start: int = 0) -> np.ndarray:
+        """Return the same for all pairs of some variables with those from one on, in the memory of their partial correlations."""
+        if self.along is not None:
+            block -= (self.along[:, rows].T * slopes) @ self.along[:, start:]
+        if self.spreads is not None:
+            block /= np.sqrt(self.spreads[rows] @ self.spreads[start:].T)
+        return block
+
 
 @dataclass(frozen=True)
 class Null:
@@ -151,14 +163,10 @@ class Null:
     def of(cls, samples: Samples, correlations: np.ndarray, rows: np.ndarray, tested: np.ndarray) -> "Null":
         """Find the null from the partial correlations of some variables with all, (rows, p), of which some are tested."""
         i, cols = _some_of(np.triu(tested) if len(rows) == tested.shape[1] else tested)
-        values, of_all, rows = correlations[i, cols], rows, rows[i]
-        fitted = slopes(values, samples.products(rows, cols))
-        if samples.along is not None:
-            correlations = correlations - (samples.along[:, of_all].T * fitted) @ samples.along
-        if samples.spreads is not None:
-            correlations = correlations / np.sqrt(samples.spreads[of_all] @ samples.spreads.T)
-        relative = _relative_spreads(correlations, tested)
-        left = correlations[i, cols]
+        fitted = slopes(correlations[i, cols], samples.products(rows[i], cols))
+        own = samples.own_of_block(fitted, correlations.copy(), rows)
+        relative = _relative_spreads(own, tested)
+        left, rows = own[i, cols], rows[i]
         sigma = float(np.sqrt(np.mean((left / (relative[rows] * relative[cols])) ** 2))) or 1.0
         together = samples.together(rows, cols)
         n_bins = int(np.clip(len(together) // _PER_BIN, 1, _MOST_BINS))
@@ -168,21 +176,24 @@ class Null:
         centres, spreads = _by_group(u, of, n_bins, np.mean)
         share = _share_of_skewness((u - centres[of]) / spreads[of], samples.of_products(rows, cols))
         null = cls(samples, fitted, relative, sigma, share, bounds, np.zeros(n_bins), np.ones(n_bins))
-        scores = null.scores(values, rows, cols)
+        scores = null.of_own(left, rows, cols)
         centres, spreads = _by_group(scores, of, n_bins, np.median)
         kurtosis = _kurtosis((scores - centres[of]) / spreads[of])
         return replace(null, centres=centres, spreads=spreads, kurtosis=kurtosis)
 
     def scores(self, correlations: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-        """Return standard normal scores of partial correlations: Eq. 3, centred and scaled by the local null, and Eq. 5."""
-        pairs = correlations, rows, cols
+        """Return standard normal scores of the partial correlations of pairs."""
+        return self.of_own(self.samples.own(self.slopes, correlations, rows, cols), rows, cols)
+
+    def of_own(self, own: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """Return the scores of what pairs have of their own: Eq. 3, centred and scaled by the local null, and Eq. 5."""
+        pairs = own, rows, cols
         parts = (slice(start, start + _CACHED) for start in range(0, len(rows), _CACHED))
         return np.concatenate([np.zeros(0), *(self._scores(*(side[part] for side in pairs)) for part in parts)])
 
-    def _scores(self, correlations: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    def _scores(self, own: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         samples = self.samples
-        u = (correlations - self.slopes @ samples.products(rows, cols)) / samples.unequal(rows, cols)
-        u = u / (self.sigma * self.relative[rows] * self.relative[cols])
+        u = own / (self.sigma * self.relative[rows] * self.relative[cols])
         scores = _normal(u, samples.of_products(rows, cols), self.share)
         of = _places(self.bounds, samples.together(rows, cols))
         scores = (scores - self.centres[of]) / self.spreads[of]
@@ -310,7 +321,7 @@ class PairTest:
         """Scores of pairs that do not depend on each other, found from evenly spread variables that have tests."""
         counts = self.samples.counts
         rows = np.flatnonzero(counts * counts.max() >= FEWEST_TOGETHER * self.samples.n)
-        rows = rows[:: -(-len(rows) // self._height)]
+        rows = rows[:: -(-len(rows) // min(self._height, _ROWS))]
         return Null.of(self.samples, self._block(rows), rows, self._tested(rows))
 
     def edges(self, q_max: float) -> tuple[np.ndarray, np.ndarray]:
@@ -367,11 +378,12 @@ class PairTest:
 
     def _of_rows(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """Return the scores of pairs ``j < l`` of variables next to each other, the first ones first, with those behind them."""
-        if isinstance(self._precision, Whole) or not len(rows):
-            return self.scores(rows, cols)
-        start = rows[0]
-        block = self._block(np.arange(start, rows[-1] + 1), start)
-        return self.null.scores(block[rows - start, cols - start], rows, cols)
+        if not len(rows):
+            return np.zeros(0)
+        start, null = rows[0], self.null
+        of_block = np.arange(start, rows[-1] + 1)
+        own = self.samples.own_of_block(null.slopes, self._block(of_block, start), of_block, start)
+        return null.of_own(own[rows - start, cols - start], rows, cols)
 
     def _block(self, rows: np.ndarray, start: int = 0) -> np.ndarray:
         """Return the partial correlations of some variables with all, or with those from one on."""
@@ -394,36 +406,10 @@ class PairTest:
         return (self.samples.together(rows[:, None], others) >= FEWEST_TOGETHER) & (rows[:, None] != others)
 
 
-class JointTest(PairTest):
-    """A test of every pair that all of several tests have to pass with the same sign, of estimates from the same samples.
-
-    Its p-value is the largest of theirs: an intersection–union test (Berger 1982). Where signs differ it is 1, and where a pair depends in none
-    of the estimates, it is larger than it should be.
-    """
-
-    def __init__(self, tests: Sequence[PairTest]) -> None:
-        self.tests, self.samples, self.p = tests, tests[0].samples, tests[0].p
-
-    def scores(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-        """Return the smallest absolute score of every pair, 0 where signs differ."""
-        return _of_all([test.scores(rows, cols) for test in self.tests])
-
-    def _blocks(self) -> Iterator[Scored]:
-        first, *others = self.tests
-        for rows, cols, scores in first._large():
-            yield _large_of(rows, cols, _of_all([scores, *(test._of_rows(rows, cols) for test in others)]))
-
-
 def _large_of(rows: np.ndarray, cols: np.ndarray, scores: np.ndarray) -> Scored:
     """Leave out the pairs with small scores."""
     large = np.abs(scores) >= _NOT_RANKED
     return rows[large], cols[large], scores[large]
-
-
-def _of_all(scores: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the smallest of several absolute scores, 0 where they do not have the same sign."""
-    agree = np.abs(np.sum(np.sign(scores), axis=0)) == len(scores)
-    return np.where(agree, np.min(np.abs(scores), axis=0), 0.0)
 
 
 def _two_sided(scores: np.ndarray) -> np.ndarray:

@@ -38,7 +38,7 @@ from kronax.solvers.scales.powered import SAMPLE, Powered, Tails, powered, power
 from kronax.solvers.scales.quotient import pattern_counts
 from kronax.solvers.status import Status, ended
 
-# Groups of their own are of use with so many rows for a column, and columns of which no single one decides what the groups are: measured
+# Groups of their own are of use to the estimate with so many rows for a column, and to its test with so many columns: measured
 _ROWS_PER_COLUMN, _COLUMNS = 5, 50
 
 
@@ -184,7 +184,7 @@ def fit(
         equal = penalty.apart and laplace is None if equal is None else equal
         options = {
             "variables": int(not transposed) if equal else None,
-            "groups": own_groups if own and groups_help(matrix.shape) else groups,
+            "groups": own_groups if own and groups_are_found(matrix.shape) else groups,
             "whole": whole or kind is Penalised,
         }
         steps = kind(rows, n_comps, axis, penalty, laplace, **options, progress=progress)
@@ -192,9 +192,14 @@ def fit(
     return _fit(run, rows, found, offsets, transposed, whole=whole)
 
 
+def groups_are_found(shape: tuple[int, int]) -> bool:
+    """Return whether there are columns enough for no single one to decide what groups of rows are."""
+    return shape[1] >= _COLUMNS
+
+
 def groups_help(shape: tuple[int, int]) -> bool:
-    """Return whether there are rows and columns enough for groups of rows to be of use."""
-    return shape[0] >= _ROWS_PER_COLUMN * shape[1] and shape[1] >= _COLUMNS
+    """Return whether there are rows enough for groups that were found to be of use in the estimate, and not in its test alone."""
+    return shape[0] >= _ROWS_PER_COLUMN * shape[1]
 
 
 def _seen(matrix: sparse.csr_array, *, power: float | None, n_comps: int) -> Seen:
@@ -245,7 +250,7 @@ def fit_chunks(
     found = powered_chunks(rows, some, power, signed=signed)
     with jax.enable_x64(True):
         axis = 0 if center else None
-        groups = own_groups if own and groups_help(rows.shape) else groups
+        groups = own_groups if own and groups_are_found(rows.shape) else groups
         options = {"variables": 1, "groups": groups, "whole": whole}
         steps = Steps(found.rows, n_comps, axis, m_step.Penalty(), **options, progress=progress)
         run = _iterate(steps, 1, 0.0, progress)

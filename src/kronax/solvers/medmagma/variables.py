@@ -1,13 +1,12 @@
-"""The precision of the variables as graphs use it, and those that are tested.
+"""The precision of the variables as graphs use it, and the one that is tested.
 
 What errors of the samples' scales add is taken away (Eq. 13), and where there is little structure a ridge is tested
 (:mod:`kronax.solvers.gaussian.breadth`). With groups of samples, the estimate is the sum of a precision within groups and one across them
 (:mod:`kronax.solvers.gaussian.within`). What differs between groups is evidence, and all there is where samples are noise within groups; but it hides
 dependence, since the directions between groups have most of the variance, of which a precision has hardly anything.
 
-The test is that of the estimate without groups. With groups, that of a ridge within them, to which all directions add, is another, and both have to be passed: a few groups are
-high or low by chance together, which the former takes for dependence; and variables that vary in one group alone are seen there alone, by fewer samples
-than the latter was found from.
+The test is then that of a ridge within groups alone, to which all directions add: markers of one type depend on each other in all samples, however many
+others are looked at, and groups that are high or low by chance together are no dependence either.
 """
 
 from dataclasses import dataclass
@@ -33,26 +32,28 @@ class Estimates(NamedTuple):
         The estimate.
     joining
         The one whose largest entries make the graph, and by which they count: of all samples, unless groups were named.
-    to_test
-        Those to test.
+    tested
+        The one that is tested: within groups, if there are any.
     along
         Directions that all variables share, (k, p).
     spreads
-        Of the groups within which the last one is tested, or None: Eq. 24.
+        Of the groups within which it is tested, or None: Eq. 24.
+    of_all
+        The one to test in all samples, where groups were found and the graph is not of them; or None.
     """
 
     shown: Precision
     joining: Precision
-    to_test: list[Precision]
+    tested: Precision
     along: np.ndarray
     spreads: np.ndarray | None = None
+    of_all: Precision | None = None
 
     def of_tested(self) -> "Estimates":
-        """Return the same for a graph of the pairs that pass the tests: edges count by what was tested, unless groups were named."""
-        if self.joining is self.shown and len(self.to_test) > 1:
+        """Return the same for a graph of the pairs that pass the test: edges count by what was tested, unless groups were named."""
+        if self.spreads is not None and self.of_all is None:
             return self
-        joining = self.to_test[0]
-        return self._replace(joining=joining, shown=joining if self.shown is self.joining else self.shown)
+        return self._replace(joining=self.tested, shown=self.tested if self.shown is self.joining else self.shown)
 
 
 def estimates(precision: Precision, part: em.Structure) -> Estimates:
@@ -60,36 +61,36 @@ def estimates(precision: Precision, part: em.Structure) -> Estimates:
     margins, scaled = part.margins, isinstance(part, em.Fit)
     if not isinstance(precision, Partial):
         found = held(precision)
-        return Estimates(found, found, [found], np.stack([margins.along, margins.level]))
+        return Estimates(found, found, found, np.stack([margins.along, margins.level]))
     along = margins.along[None] if scaled else np.stack([margins.along, margins.level])
-    found, joining, to_test = _both(precision, part.spectrum, margins.mean if scaled else None)
-    used = {id(estimate): estimate for estimate in (joining, *to_test)}
-    kept = {key: held(estimate) for key, estimate in used.items()}
-    return Estimates(
-        shown=kept.get(id(found), found),
-        joining=kept[id(joining)],
-        to_test=[kept[id(estimate)] for estimate in to_test],
-        along=along,
-        spreads=part.spectrum.within and part.spectrum.within.spreads,
-    )
+    within = part.spectrum.within
+    found = _of_samples(precision, part.spectrum, margins.mean if scaled else None)
+    shown, *used = found
+    kept = {id(estimate): held(estimate) for estimate in used if estimate is not None}
+    joining, tested, of_all = (kept.get(id(estimate)) for estimate in used)
+    return Estimates(kept.get(id(shown), shown), joining, tested, along, within and within.spreads, of_all)
 
 
-def _both(precision: Partial, spectrum: Spectrum, means: np.ndarray | None) -> tuple[Partial, Partial, list[Partial]]:
-    """Return the estimate, the one for the graph, and those to test; without ``means``, samples have no scales."""
+def _of_samples(
+    precision: Partial, spectrum: Spectrum, means: np.ndarray | None
+) -> tuple[Partial, Partial, Partial, Partial | None]:
+    """Return the estimate, the one for the graph, the one to test, and that in all samples; without ``means``, samples have no scales."""
     within, cleaned = spectrum.within, _Cleaning(means, spectrum.units)
     found = cleaned(precision)
-    to_test = _tested(found, spectrum.of_cols(), cleaned)
+    of_all = _tested(found, spectrum.of_cols(), cleaned)
     if within is None:
-        return found, found, [to_test]
+        return found, found, of_all, None
     cleaned = _Cleaning(means, within.units)
+    ridge = cleaned(breadth.ridge(within.side, breadth.linear_ridge(within.side)))
+    if not within.named and not em.groups_help(within.shape):
+        return found, found, ridge, of_all
     inside, across = cleaned(m_step.alone(within.side)), cleaned(Partial(within.across))
     both = Partial(within.summed(inside.inverse, across.inverse))
-    ridge = cleaned(breadth.ridge(within.side, breadth.linear_ridge(within.side)))
-    return both, both if within.named else found, [to_test, ridge]
+    return (both, both, ridge, None) if within.named else (both, found, ridge, of_all)
 
 
 def _tested(found: Partial, side: Side, cleaned: "_Cleaning") -> Partial:
-    """Return the estimate to test, given that of all samples."""
+    """Return the estimate to test in all samples, given theirs."""
     broad = breadth.is_broad(found.inverse, side.independent * side.n_samples)
     return found if broad else cleaned(breadth.ridge(side))
 
