@@ -143,7 +143,8 @@ def feature_graph(
     part = learnt.parts[name]
     estimates = variables.estimates(precision, part)
     samples = Samples(part.margins.skewness, part.margins.counts, found.rows.shape[0], estimates.along)
-    test = PairTest(estimates.tested, shift, samples._replace(spreads=estimates.spreads))
+    of_all = estimates.of_all and PairTest(estimates.of_all, shift, samples)
+    test = PairTest(estimates.tested, shift, samples._replace(spreads=estimates.spreads), of_all)
     if q_max is not None:
         pairs, estimates = test.edges(q_max), estimates.of_tested()
         graph = graph_of_pairs(estimates.joining, shift, pairs, absolute=weights == "absolute")
@@ -157,8 +158,8 @@ def feature_graph(
         of_tests = (some for some in (estimates.tested, estimates.of_all) if some is not None)
         where = sum(abs(all_entries(some)) for some in of_tests) if complete else graphs["precision"]
     graphs |= _values(test, where)
-    if estimates.of_all is not None:  # the graph is of all cells, and so are its modules
-        graphs[ALL_CELLS] = _values(PairTest(estimates.of_all, shift, samples), where)["q_value"]
+    if of_all and not estimates.named:  # the graph is of all cells, and so are its modules
+        graphs[ALL_CELLS] = _values(of_all, where)["q_value"]
     return graphs, test.n_tested
 
 

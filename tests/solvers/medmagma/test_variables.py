@@ -50,7 +50,7 @@ def test_a_ridge_is_tested_within_groups(rng):
     size = breadth.linear_ridge(within.side)
     ridge = without_scale_errors(breadth.ridge(within.side, size).inverse, fit.margins.mean, within.units)
     found = variables.estimates(fit.cols.precision, fit)
-    assert found.joining is found.shown and found.of_all is None and found.spreads is within.spreads
+    assert found.joining is found.shown and found.named and found.spreads is within.spreads
     np.testing.assert_allclose(dense(found.tested), dense(Partial(ridge)), atol=1e-10)
     assert not np.allclose(dense(found.shown), dense(found.tested))
 
@@ -80,14 +80,13 @@ def own(x: np.ndarray) -> em.Fit:
 
 def test_what_a_graph_of_tested_edges_weighs():
     """What was tested; the estimate with groups is shown, and with named ones weighs."""
-    for shown, joining, spreads, of_all, expected in (
-        ("found", "found", None, None, ("tested", "tested")),
-        ("both", "found", "groups", "all", ("both", "tested")),
-        ("found", "found", "groups", "all", ("tested", "tested")),
-        ("both", "both", "groups", None, ("both", "both")),
+    for shown, joining, named, expected in (
+        ("found", "found", False, ("tested", "tested")),
+        ("both", "found", False, ("both", "tested")),
+        ("both", "both", True, ("both", "both")),
     ):
-        found = variables.Estimates(shown, joining, "tested", None, spreads, of_all).of_tested()
-        assert (found.shown, found.joining, found.tested, found.of_all) == (*expected, "tested", of_all)
+        found = variables.Estimates(shown, joining, "tested", None, named=named).of_tested()
+        assert (found.shown, found.joining, found.tested) == (*expected, "tested")
 
 
 @pytest.mark.parametrize("broad", [True, False])

@@ -302,11 +302,16 @@ class PairTest:
         ``ψ̄``, mean diagonal of the other axis' precision.
     samples
         Of the variables.
+    beside
+        A test of all samples, where this one is within groups of them: a pair with another sign there has a q-value of 1. Groups that were found
+        from the variables exclude samples in which two of these are high, or low, together, so that the variables seem to exclude each other.
     """
 
-    def __init__(self, precision: LowRank | Partial | Whole, shift: float, samples: Samples) -> None:
+    def __init__(
+        self, precision: LowRank | Partial | Whole, shift: float, samples: Samples, beside: "PairTest | None" = None
+    ) -> None:
         self._precision, self._size = precision, np.sqrt(diagonal(precision) + shift)
-        self.samples, self.p = samples, len(precision)
+        self.samples, self.p, self._beside = samples, len(precision), beside
         self._height = max(1, _PAIRS // self.p)
 
     @cached_property
@@ -337,17 +342,24 @@ class PairTest:
         p_values, q_values = np.ones(len(rows)), np.ones(len(rows))
         tested = self.samples.together(rows, cols) >= FEWEST_TOGETHER
         if tested.any():
-            scores = np.abs(self.scores(rows[tested], cols[tested]))
+            signed = self.scores(rows[tested], cols[tested])
+            scores = np.abs(signed)
             p_values[tested] = _two_sided(scores)
             place = np.searchsorted(self._ranked, scores * (1 - _ROUNDING))
-            q_values[tested] = np.append(self._q_values, 1.0)[place]
+            ranked = self._beside is None or np.sign(signed) == np.sign(
+                self._beside.correlations(rows[tested], cols[tested])
+            )
+            q_values[tested] = np.where(ranked, np.append(self._q_values, 1.0)[place], 1.0)
             q_values[p_values > _two_sided(np.array(_NOT_RANKED))] = 1.0
         return p_values, q_values
 
     def scores(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """Return the scores of pairs that are tested."""
-        correlations = -entries(self._precision, rows, cols) / (self._size[rows] * self._size[cols])
-        return self.null.scores(correlations, rows, cols)
+        return self.null.scores(self.correlations(rows, cols), rows, cols)
+
+    def correlations(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """Return the partial correlations of pairs."""
+        return -entries(self._precision, rows, cols) / (self._size[rows] * self._size[cols])
 
     @cached_property
     def _ranked(self) -> np.ndarray:
@@ -374,16 +386,12 @@ class PairTest:
             rows = np.arange(start, min(start + height, self.p))
             i, j = np.nonzero(np.triu(self._tested(rows, start), k=1))
             if len(i):
-                yield _large_of(rows[i], start + j, self._of_rows(rows[i], start + j))
-
-    def _of_rows(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-        """Return the scores of pairs ``j < l`` of variables next to each other, the first ones first, with those behind them."""
-        if not len(rows):
-            return np.zeros(0)
-        start, null = rows[0], self.null
-        of_block = np.arange(start, rows[-1] + 1)
-        own = self.samples.own_of_block(null.slopes, self._block(of_block, start), of_block, start)
-        return null.of_own(own[rows - start, cols - start], rows, cols)
+                own = self.samples.own_of_block(self.null.slopes, self._block(rows, start), rows, start)
+                scores = self.null.of_own(own[i, j], rows[i], start + j)
+                large = np.abs(scores) >= _NOT_RANKED
+                if self._beside is not None:
+                    large &= np.sign(self._beside._block(rows, start)[i, j]) == np.sign(scores)
+                yield rows[i[large]], start + j[large], scores[large]
 
     def _block(self, rows: np.ndarray, start: int = 0) -> np.ndarray:
         """Return the partial correlations of some variables with all, or with those from one on."""
@@ -404,12 +412,6 @@ class PairTest:
         """Return which pairs of some variables with all others, or with those from one on, are tested."""
         others = np.arange(start, self.p)
         return (self.samples.together(rows[:, None], others) >= FEWEST_TOGETHER) & (rows[:, None] != others)
-
-
-def _large_of(rows: np.ndarray, cols: np.ndarray, scores: np.ndarray) -> Scored:
-    """Leave out the pairs with small scores."""
-    large = np.abs(scores) >= _NOT_RANKED
-    return rows[large], cols[large], scores[large]
 
 
 def _two_sided(scores: np.ndarray) -> np.ndarray:

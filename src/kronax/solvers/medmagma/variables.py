@@ -5,8 +5,8 @@ What errors of the samples' scales add is taken away (Eq. 13), and where there i
 (:mod:`kronax.solvers.gaussian.within`). What differs between groups is evidence, and all there is where samples are noise within groups; but it hides
 dependence, since the directions between groups have most of the variance, of which a precision has hardly anything.
 
-The test is then that of a ridge within groups alone, to which all directions add: markers of one type depend on each other in all samples, however many
-others are looked at, and groups that are high or low by chance together are no dependence either.
+The test is then that of a ridge within groups, to which all directions add: markers of one type depend on each other in all samples, however many
+others are looked at, and groups that are high or low by chance together are no dependence either. Of all samples, the sign counts.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,9 @@ class Estimates(NamedTuple):
     spreads
         Of the groups within which it is tested, or None: Eq. 24.
     of_all
-        The one to test in all samples, where groups were found and the graph is not of them; or None.
+        The one to test in all samples, if there are groups, or None.
+    named
+        Whether there are groups that were named, of which the graph is too.
     """
 
     shown: Precision
@@ -48,10 +50,11 @@ class Estimates(NamedTuple):
     along: np.ndarray
     spreads: np.ndarray | None = None
     of_all: Precision | None = None
+    named: bool = False
 
     def of_tested(self) -> "Estimates":
         """Return the same for a graph of the pairs that pass the test: edges count by what was tested, unless groups were named."""
-        if self.spreads is not None and self.of_all is None:
+        if self.named:
             return self
         return self._replace(joining=self.tested, shown=self.tested if self.shown is self.joining else self.shown)
 
@@ -68,7 +71,8 @@ def estimates(precision: Precision, part: em.Structure) -> Estimates:
     shown, *used = found
     kept = {id(estimate): held(estimate) for estimate in used if estimate is not None}
     joining, tested, of_all = (kept.get(id(estimate)) for estimate in used)
-    return Estimates(kept.get(id(shown), shown), joining, tested, along, within and within.spreads, of_all)
+    spreads, named = (within.spreads, within.named) if within else (None, False)
+    return Estimates(kept.get(id(shown), shown), joining, tested, along, spreads, of_all, named)
 
 
 def _of_samples(
@@ -86,7 +90,7 @@ def _of_samples(
         return found, found, ridge, of_all
     inside, across = cleaned(m_step.alone(within.side)), cleaned(Partial(within.across))
     both = Partial(within.summed(inside.inverse, across.inverse))
-    return (both, both, ridge, None) if within.named else (both, found, ridge, of_all)
+    return both, both if within.named else found, ridge, of_all
 
 
 def _tested(found: Partial, side: Side, cleaned: "_Cleaning") -> Partial:
