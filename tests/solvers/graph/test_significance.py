@@ -174,6 +174,28 @@ def test_pairs_that_are_looked_up_are_those_that_were_ranked(rng, chunk, monkeyp
     np.testing.assert_allclose(entries(single, rows, cols), entries(exact, rows, cols), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("limits", [{}, {"_PAIRS": 60 * 33}, {"_PAIRS": 60 * 33, "_MOST_KEPT": 0}])
+@pytest.mark.parametrize("form", [lambda precision: precision, lambda precision: Whole(dense(precision))])
+def test_a_pair_with_another_sign_in_all_samples_has_no_edge(rng, form, limits, monkeypatch):
+    """Its p-value is that of the test; q-values are those of Benjamini and Hochberg if its p-value were 1."""
+    for name, limit in limits.items():
+        monkeypatch.setattr(significance, name, limit)
+    samples = Samples(rng.uniform(0, 3, 60), rng.integers(5, 100, 60).astype(float), 100)
+    within, of_all = (form(without_edges(rng, 60)) for _ in range(2))
+    alone, test = PairTest(within, 0.3, samples), PairTest(within, 0.3, samples, PairTest(of_all, 0.5, samples))
+    _, rows, cols = all_pairs(alone)
+    p_values, q_values = test.values(rows, cols)
+    np.testing.assert_array_equal(p_values, alone.values(rows, cols)[0])
+    agree = np.sign(alone.scores(rows, cols)) == -np.sign(entries(of_all, rows, cols))
+    assert agree.any() and (q_values[~agree] == 1.0).all()
+    tested = samples.together(rows, cols) >= FEWEST_TOGETHER
+    expected = stats.false_discovery_control(np.where(agree, p_values, 1.0)[tested])
+    np.testing.assert_allclose(q_values[tested][expected < 0.9], expected[expected < 0.9], rtol=1e-4)
+    level = np.median(q_values[q_values < 1.0])
+    found = set(zip(*test.edges(level), strict=True))
+    assert found == set(zip(rows[q_values <= level], cols[q_values <= level], strict=True)) != set()
+
+
 def test_few_common_variables_among_rare_ones(rng, monkeypatch):
     """Those that have no test do not stand for the others."""
     counts = np.full(90, 2.0)

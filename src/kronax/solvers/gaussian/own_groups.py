@@ -70,7 +70,8 @@ def _are_clustered(sample: np.ndarray, n_most: int, smallest: float) -> bool:
     draws = np.random.default_rng(0).normal(size=(_DRAWN, *sample.shape)) @ root
 
     def log_distance(some: np.ndarray) -> float:
-        return float(np.log((vq(some, _means(some, n_most, smallest))[1] ** 2).sum()))
+        squares = (vq(some, _means(some, n_most, smallest))[1] ** 2).sum()
+        return float(np.log(max(squares, np.finfo(np.float64).tiny)))  # equal rows have none
 
     drawn = [log_distance(draw) for draw in draws]
     error = np.std(drawn, ddof=1) * np.sqrt(1.0 + 1.0 / _DRAWN)
