@@ -350,6 +350,10 @@ def test_signs_in_all_cells_and_within_groups_agree(groupby):
     found = learnt(adata, graphs="genes", n_neighbors=None, groupby=groupby)
     q_values, rho = found.varp["med_magma_q_value"].toarray(), correlations(found)
     assert (q_values[ends, ends + 1] == 1.0).all() and (rho[ends, ends + 1] < 0.0).all()
+    assert (found.varp["med_magma_p_value"].toarray()[ends, ends + 1] < 1e-4).all()
+    named = kx.get.edges(found, regulators=found.var_names[ends])
+    pairs = named["source"].astype(int) // 2 == named["target"].astype(int) // 2
+    assert pairs.sum() == 6 and (named["q_value"][pairs] == 1.0).all()
     if groupby is None:
         of_all_cells = (
             found.varp["med_magma_q_value_all_cells"].toarray(),

@@ -103,7 +103,7 @@ def _among(found: Edges, some: np.ndarray, data: AnnData, neighbors_key: str) ->
     found = found.chosen(some[found.first] | some[found.second])
     if found.p_value is None or found.q_value is None:
         return found
-    tested = found.p_value < 1  # which NaN is not, and no pair that was not tested
+    tested = found.q_value < 1  # which NaN is not, and no pair that cannot be an edge
     p_values, q_values = found.p_value[tested], np.where(np.isnan(found.p_value), np.nan, 1.0)
     share = _n_tested(data, neighbors_key, some) / max(1, len(p_values))
     q_values[tested] = np.minimum(stats.false_discovery_control(p_values) * share, 1.0)

@@ -98,9 +98,9 @@ def med_magma(
     groupby
         Column of ``obs`` with a group of every cell, such as its type or cluster. The precision of the genes is then the sum of two: within
         groups, of deviations from the means of the cell's own group, which counts twice, and of what the means of the groups tell. Edges of genes that are only high and low in the same
-        groups become weaker, and an edge is significant only if it is so, with one sign, in all cells and within groups: see :doc:`/judging`. If None, groups are found where
-        that helps, with at least fifty genes and five cells per gene: up to thirty-two clusters of the cells' coordinates. The precision and what is significant are then as with named
-        groups; which genes are connected, and by what weights, is a matter of all cells, so that the sign of a weak edge's precision can differ. The graph of the cells never changes. Of a MuData object, a column as for `batch_key`. Groups need the default `penalty`, `joint`,
+        groups become weaker, and an edge is significant only if it is so within groups, with the sign that it has in all cells: see :doc:`/judging`. If None, and with at least fifty genes,
+        up to sixty-four clusters of the cells' coordinates are found, if there are any. What is significant is then as with named groups and, with at least five cells per gene, the precision
+        too; which genes are connected, and by what weights, is a matter of all cells, so that the sign of a weak edge's precision can differ. The graph of the cells never changes. Of a MuData object, a column as for `batch_key`. Groups need the default `penalty`, `joint`,
         `laplace` and `center`, and take 1.3 to 1.8 times as long.
     n_neighbors
         Number of neighbours of every cell and of every gene, itself not counted; from 2 to one less than the number of
@@ -210,8 +210,8 @@ def med_magma(
         On the edges: the p-value of the partial correlation, never below 2e-308, and its q-value, the smallest false discovery
         rate (Benjamini and Hochberg) at which the edge would be among those found in all pairs of genes. The null hypothesis keeps
         scales, the spectrum of the cells and how rare genes are; where the data have little structure, the entry of a ridge
-        estimate is tested in its place: see :doc:`/methods`. With groups of cells, those of `groupby` or found ones, the larger of two p-values, of all cells and
-        of a ridge estimate within groups; 1 where their signs differ. Both are 1 for pairs that are expected together
+        estimate is tested in its place: see :doc:`/methods`. With groups of cells, those of `groupby` or found ones, they are those of
+        a ridge estimate within groups, and q is 1 where the sign in all cells is another. Both are 1 for pairs that are expected together
         in fewer than 10 cells, which are not tested, and q is 1 where p is above 0.3. Not with an l1 penalty.
     ``key_q_value_all_cells`` : CSR matrix, float64, of genes alone
         Where groups were found: the q-values of all cells alone. :func:`kronax.tl.gene_modules` judges modules by them, because the graph is of all cells.

@@ -69,6 +69,7 @@ _PAIRS = 2**22  # of a block
 _ROWS = 512  # of a block at most where pairs below the diagonal are not wanted, and of the one that shows the null
 _CACHED = 2**14  # pairs whose scores are computed at a time, within a cache
 _SAMPLE = 2**19  # pairs from which the null is found, about
+_BELOW_ONE = np.nextafter(1.0, 0.0)  # a q-value of 1 is that of a pair that is no edge among fewer pairs either
 _NOT_RANKED = 1.0  # scores below this, with p-values above .3, get a q-value of 1
 _ROUNDING = 1e-6  # of scores: a pair that is looked up is among those that were ranked
 _MOST_KEPT = 2**21  # pairs whose scores are kept where they are ranked, a third of them: 16 MiB
@@ -370,7 +371,7 @@ class PairTest:
     def _q_values(self) -> np.ndarray:
         """``min_{k ≥ i} m p_(k) / k`` (Benjamini and Hochberg 1995): the ``k`` largest scores have ``p ≤ p_(k)``."""
         k = np.arange(len(self._ranked), 0, -1)
-        return np.minimum(np.minimum.accumulate(self.n_tested.sum() / 2 * _two_sided(self._ranked) / k), 1.0)
+        return np.minimum(np.minimum.accumulate(self.n_tested.sum() / 2 * _two_sided(self._ranked) / k), _BELOW_ONE)
 
     def _large(self) -> Iterable[Scored]:
         """Return the pairs ``j < l`` that are ranked, and their scores, block after block; those of few variables are kept."""
