@@ -6,7 +6,7 @@ direction above the noise, and sixty-four at most. From their means Lloyd's algo
 Samples without clusters can be divided too, and what they have in common is then lost. With ``W`` the sum of the squared distances from the nearest
 mean, and ``W*`` that of Gaussian samples with the same covariance, clusters are those with the gap (Tibshirani et al. 2001)
 
-    ``E[log W*] − log W > 4 sd(log W*)``.                                                                            (25)
+    ``E[log W*] − log W > 2.5 sd(log W*)``.                                                                          (25)
 """
 
 import warnings
@@ -20,7 +20,7 @@ from kronax.solvers.rows.groups import Groups
 _MOST, _PER_DIRECTION, _SMALLEST = 64, 3, 40  # groups, and independent samples in a part
 _SAMPLED, _COMPARED = 20_000, 2_000  # samples from which they are found, and whose gap is
 _ROUNDS = 20  # of Lloyd's algorithm: what moves later are single samples
-_DRAWN, _SURE = 8, 4.0  # Gaussian samples, and standard deviations
+_DRAWN, _SURE = 8, 2.5  # Gaussian samples, and standard deviations
 
 
 def own_groups(coordinates: np.ndarray, rank: int, independent: float = 1.0) -> Groups | None:
