@@ -253,6 +253,21 @@ def test_variables_that_vary_in_few_samples_are_known_from_these(rng):
         assert limits[0] < scores.std() < limits[1]
 
 
+def test_variables_that_never_vary_together(rng):
+    """Eq. 24 is zero for them, and what others add to their partial correlation is no evidence."""
+    n, p = 400, 60
+    spreads = np.where(np.arange(p)[:, None] % 2 == np.arange(2), 2.0, 0.0) / np.sqrt(2.0)
+    samples = Samples(rng.uniform(0, 3, p), np.full(p, n / 2.0), n, spreads=spreads)
+    test = PairTest(without_edges(rng, p), 0.3, samples)
+    rows, cols = np.triu_indices(p, k=1)
+    scores, apart = test.scores(rows, cols), (rows + cols) % 2 == 1
+    assert (samples.unequal(rows, cols)[apart] == 0.1**0.5).all() and np.isfinite(scores).all()
+    p_values, q_values = test.values(rows, cols)
+    assert p_values.min() > 1e-6 and set(zip(*test.edges(0.3), strict=True)) == set(
+        zip(rows[q_values <= 0.3], cols[q_values <= 0.3], strict=True)
+    )
+
+
 def test_variables_with_more_noise_have_a_spread_of_their_own(rng):
     """Beyond chance, and not for a few large values, which may be true."""
     p = 400

@@ -62,6 +62,7 @@ _BODY, _IN_BODY = 2.5, 0.4206  # values that show the skewness, and how much of 
 _FOURTH, _FOURTH_IN_BODY = -0.2848, 0.3665  # of normal values in the body, and how much of the kurtosis these show
 _FAR, _LEAST_KURTOSIS = 4.0, -0.2  # scores and kurtosis beyond which Eq. 5 is not trusted
 _SYMMETRIC = 1e-6  # skewness below which Eq. 3 is the identity, but for rounding
+_LEAST_KAPPA = 0.1
 _PER_BIN, _MOST_BINS = 1000, 20  # pairs of a local null, at least, and local nulls
 _FEWEST_FOR_SPREAD, _SURE = 20, 3.0  # pairs of a variable, and standard errors beyond which its spread is its own
 _MOST = 0.9  # of the pairs of a variable show its spread
@@ -109,7 +110,7 @@ class Samples(NamedTuple):
 
     def unequal(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray | float:
         """Return how much larger standard errors are than those of variables with the same variance in all groups: the root of Eq. 24."""
-        return 1.0 if self.spreads is None else np.sqrt(np.einsum("ig,ig->i", self.spreads[rows], self.spreads[cols]))
+        return 1.0 if self.spreads is None else _root(np.einsum("ig,ig->i", self.spreads[rows], self.spreads[cols]))
 
     def products(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """Return ``g_j g_l`` for every direction, (k, pairs)."""
@@ -124,7 +125,7 @@ class Samples(NamedTuple):
         if self.along is not None:
             block -= (self.along[:, rows].T * slopes) @ self.along[:, start:]
         if self.spreads is not None:
-            block /= np.sqrt(self.spreads[rows] @ self.spreads[start:].T)
+            block /= _root(self.spreads[rows] @ self.spreads[start:].T)
         return block
 
 
@@ -200,6 +201,11 @@ class Null:
         scores = (scores - self.centres[of]) / self.spreads[of]
         body = np.clip(scores, -_FAR, _FAR)
         return scores - self.kurtosis / 24 * (body * body - 3.0) * body
+
+
+def _root(kappa: np.ndarray) -> np.ndarray:
+    """Return the root of Eq. 24, not as small as that of variables that never vary together, whose other neighbours add to what is found."""
+    return np.sqrt(np.maximum(kappa, _LEAST_KAPPA))
 
 
 def _places(bounds: np.ndarray, values: np.ndarray) -> np.ndarray:
