@@ -79,13 +79,14 @@ def own(x: np.ndarray) -> em.Fit:
 
 
 def test_what_a_graph_of_tested_edges_weighs():
-    """What was tested; the estimate with groups is shown, and with named ones weighs."""
-    for shown, joining, named, expected in (
-        ("found", "found", False, ("tested", "tested")),
-        ("both", "found", False, ("both", "tested")),
-        ("both", "both", True, ("both", "both")),
+    """What was tested, or would be without groups; the estimate with groups is shown, and with named ones weighs."""
+    for shown, joining, of_all, named, expected in (
+        ("found", "found", None, False, ("tested", "tested")),
+        ("found", "found", "all", False, ("all", "all")),
+        ("both", "found", "all", False, ("both", "all")),
+        ("both", "both", "all", True, ("both", "both")),
     ):
-        found = variables.Estimates(shown, joining, "tested", None, named=named).of_tested()
+        found = variables.Estimates(shown, joining, "tested", None, of_all=of_all, named=named).of_tested()
         assert (found.shown, found.joining, found.tested) == (*expected, "tested")
 
 

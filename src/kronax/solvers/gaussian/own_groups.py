@@ -41,7 +41,7 @@ def own_groups(coordinates: np.ndarray, rank: int, independent: float = 1.0) -> 
     """
     if rank < 2:
         return None
-    n_most, smallest = min(_MOST, _PER_DIRECTION * rank), _SMALLEST / independent
+    n_most, smallest = min(_MOST, _PER_DIRECTION * rank), _SMALLEST / (independent * len(coordinates))
     if not _are_clustered(_some(coordinates, _COMPARED), n_most, smallest):
         return None
     means = _means(_some(coordinates, _SAMPLED), n_most, smallest)
@@ -50,13 +50,17 @@ def own_groups(coordinates: np.ndarray, rank: int, independent: float = 1.0) -> 
 
 
 def _some(coordinates: np.ndarray, n: int) -> np.ndarray:
-    """Return evenly spread rows, so many at most."""
-    return coordinates[:: -(-len(coordinates) // n)]
+    """Return random rows, so many at most, the same every time: evenly spread ones could be of one type."""
+    if len(coordinates) <= n:
+        return coordinates
+    return coordinates[np.sort(np.random.default_rng(0).choice(len(coordinates), n, replace=False))]
 
 
 def _means(sample: np.ndarray, n_most: int, smallest: float) -> np.ndarray:
-    """Find the means of clusters, so many at most and no smaller."""
-    longest = max(2 * len(sample) / (n_most + 1) + 1, 2 * smallest - 1)  # halves of which are no more than `n_most`
+    """Find the means of clusters, so many at most, and with at least this share of the rows."""
+    longest = max(
+        2 * len(sample) / (n_most + 1) + 1, 2 * smallest * len(sample) - 1
+    )  # halves of which are no more than `n_most`
     means = np.stack([sample[part].mean(axis=0) for part in halved(sample, np.arange(len(sample)), longest)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that a group is empty: it stays where it is

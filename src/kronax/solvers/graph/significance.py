@@ -34,7 +34,7 @@ has the variance ``Σ_g n_g v_gj v_gl``, which is that of variables with the sam
 
     ``κ_jl = Σ_g V_jg V_lg``,   ``V_jg = √(n_g/n) v_gj/v̄_j``:                                                           (24)
 
-two markers of one type are known from as few samples as it has. Then ``ρ_jl/√κ_jl`` takes the place of ``ρ_jl``.
+two markers of one type are known from as few samples as it has. Then ``ρ_jl/√κ_jl`` takes the place of ``ρ_jl``, with ``κ ≥ .1``.
 
 What is left depends on how rare the variables are, so scores are centred and scaled by their median and Eq. 1 once more, among
 pairs that are expected together in about equally many samples: a local null (Efron 2004). An angle, which cannot exceed a right one, has lighter
@@ -310,7 +310,7 @@ class PairTest:
     samples
         Of the variables.
     beside
-        A test of all samples, where this one is within groups of them: a pair with another sign there has a q-value of 1. Groups that were found
+        A test of all samples, where this one is within groups of them: a pair whose partial correlation has another sign there has a q-value of 1. Groups that were found
         from the variables exclude samples in which two of these are high, or low, together, so that the variables seem to exclude each other.
     """
 

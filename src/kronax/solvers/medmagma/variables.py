@@ -53,10 +53,11 @@ class Estimates(NamedTuple):
     named: bool = False
 
     def of_tested(self) -> "Estimates":
-        """Return the same for a graph of the pairs that pass the test: edges count by what was tested, unless groups were named."""
+        """Return the same for a graph of the pairs that pass the test: edges count by what can be tested in all samples, unless groups were named."""
         if self.named:
             return self
-        return self._replace(joining=self.tested, shown=self.tested if self.shown is self.joining else self.shown)
+        joining = self.tested if self.of_all is None else self.of_all
+        return self._replace(joining=joining, shown=joining if self.shown is self.joining else self.shown)
 
 
 def estimates(precision: Precision, part: em.Structure) -> Estimates:
