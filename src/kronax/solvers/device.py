@@ -23,10 +23,8 @@ from scipy import linalg
 from scipy.linalg import eigh_tridiagonal, lapack
 from threadpoolctl import ThreadpoolController
 
-SINGLE, LARGE = (
-    1024,
-    4096,
-)  # rows from which float32 saves time in an eigenproblem, and from which one is worth all threads, and float32 saves none
+SINGLE = 1024  # rows from which float32 saves time in an eigenproblem, up to those that use all threads
+LARGE = 4096  # rows from which one eigenproblem is worth all threads
 _CLEAR = 4e-4  # share of the largest eigenvalue down to which float32 finds others within a third of a percent
 _SHARE = 1 / 64  # of an accelerator's memory for one block
 Item, Result = TypeVar("Item"), TypeVar("Result")
