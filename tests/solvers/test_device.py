@@ -121,6 +121,41 @@ def test_leading_eigh_where_bisection_fails(monkeypatch):
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(vectors.shape[1]), atol=1e-12)
 
 
+@pytest.mark.parametrize(("least", "single"), [(1e-3, True), (2e-5, True), (0.0, False), (1e-7, False)])
+def test_leading_eigh_in_single_precision(least, single, rng, monkeypatch):
+    """Where that can tell the smallest eigenvalue from zero; the leading ones are then those of float64, and vectors orthonormal."""
+    monkeypatch.setattr(device, "SINGLE", 60)
+    directions = np.linalg.qr(rng.normal(size=(60, 60)))[0]
+    expected = np.r_[100.0 ** np.linspace(0, -1, 60)[:-1], least]
+    square = (directions * expected) @ directions.T
+    square = 0.5 * (square + square.T)
+    before = square.copy()
+    values, vectors = device.leading_eigh(square, 12)
+    np.testing.assert_array_equal(square, before)
+    error = np.abs(values - expected).max()
+    assert (1e-10 < error < 1e-6) if single else error < 1e-13
+    np.testing.assert_allclose(values[:12], expected[:12], rtol=1e-10)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(12), atol=1e-12)
+    np.testing.assert_allclose(np.abs(np.sum(vectors * directions[:, :12], axis=0)), 1.0, rtol=1e-10)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_inverse(platform, rng):
+    square = np.cov(rng.normal(size=(30, 60)))
+    before = square.copy()
+    with device.as_if_on(platform), device.counted() as tally:
+        found = device.inverse(square)
+    assert (tally.on_host, tally.on_device) == ((1, 0) if platform == "cpu" else (0, 1))
+    np.testing.assert_array_equal(square, before)
+    np.testing.assert_array_equal(found, found.T)
+    np.testing.assert_allclose(found, np.linalg.inv(square), atol=1e-11)
+
+
+def test_inverse_of_what_has_none(rng):
+    with pytest.raises(np.linalg.LinAlgError, match="not positive definite"):
+        device.inverse(symmetric(rng, "distinct", 20))
+
+
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 def test_eigh_in_single(platform, rng, x64):
     square = symmetric(rng, "distinct", 80)

@@ -26,6 +26,7 @@ from threadpoolctl import ThreadpoolController
 SINGLE = 1024  # rows from which float32 saves time in an eigenproblem, up to those that use all threads
 LARGE = 4096  # rows from which one eigenproblem is worth all threads
 _CLEAR = 4e-4  # share of the largest eigenvalue down to which float32 finds others within a third of a percent
+_ZERO = 1e-5  # share below which float32 may not tell an eigenvalue from zero
 _SHARE = 1 / 64  # of an accelerator's memory for one block
 Item, Result = TypeVar("Item"), TypeVar("Result")
 Pieces = TypeVar("Pieces", bound=tuple)
@@ -194,27 +195,58 @@ def _leading_on_this_thread(matrix: np.ndarray, k: int) -> tuple[np.ndarray, np.
     if k >= len(matrix) // 2:
         return _ordered(*_on_this_thread(matrix))
     try:
-        solved = _tridiagonal_eigh(matrix, k)
+        values, vectors = _tridiagonal_eigh(matrix, k, np.float32 if len(matrix) >= SINGLE else np.float64)
+        if vectors.dtype == np.float32:
+            clear = values[0] > _ZERO * values[-1]
+            values, vectors = _refined(matrix, values, vectors) if clear else _tridiagonal_eigh(matrix, k, np.float64)
     except np.linalg.LinAlgError:  # of equal eigenvalues, some are not found
         return _ordered(*_on_this_thread(matrix))
     _note("on_host")
-    return _ordered(*solved)
+    return _ordered(values, vectors)
 
 
-def _tridiagonal_eigh(matrix: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _tridiagonal_eigh(matrix: np.ndarray, k: int, dtype: DTypeLike) -> tuple[np.ndarray, np.ndarray]:
     """Return all eigenvalues, ascending, and the ``k`` last eigenvectors: ``A = QTQᵀ``, then only those of ``T`` asked for.
 
     SciPy's own choice of eigenvectors leaves the other eigenvalues out, and a second call would reduce ``A`` to ``T`` again, which
     is nearly all of the work.
     """
-    m = len(matrix)
-    reduced, diagonal, beside, tau, _ = lapack.dsytrd(matrix, lower=1, lwork=int(lapack.dsytrd_lwork(m, lower=1)[0]))
-    values = eigh_tridiagonal(diagonal, beside, eigvals_only=True)
-    _, vectors = eigh_tridiagonal(diagonal, beside, select="i", select_range=(m - k, m - 1))
+    m, square = len(matrix), np.array(matrix, dtype, order="F")
+    reduce, multiply = linalg.get_lapack_funcs(("sytrd", "ormqr"), (square,))
+    n_work = linalg.get_lapack_funcs("sytrd_lwork", (square,))(m, lower=1)[0]
+    reduced, *sides, tau, _ = reduce(square, lower=1, lwork=int(n_work), overwrite_a=True)
+    sides = [side.astype(np.float64) for side in sides]
+    values = eigh_tridiagonal(*sides, eigvals_only=True)
+    vectors = eigh_tridiagonal(*sides, select="i", select_range=(m - k, m - 1))[1].astype(dtype)
     reflectors, lower = np.asfortranarray(reduced[1:, :-1]), np.asfortranarray(vectors[1:])
-    size = int(lapack.dormqr("L", "N", reflectors, tau, lower, -1)[1][0])
-    vectors[1:] = lapack.dormqr("L", "N", reflectors, tau, lower, size)[0]  # Q leaves the first row as it is
+    size = int(multiply("L", "N", reflectors, tau, lower, -1)[1][0])
+    vectors[1:] = multiply("L", "N", reflectors, tau, lower, size)[0]  # Q leaves the first row as it is
     return values, vectors
+
+
+def _refined(matrix: np.ndarray, values: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the same in float64: the leading ones are those of ``A`` in the space of ``A`` times what float32 found."""
+    space = np.linalg.qr(matrix @ vectors.astype(np.float64))[0]
+    leading, inside = np.linalg.eigh(space.T @ matrix @ space)
+    return np.append(values[: -len(leading)], leading), space @ inside
+
+
+def inverse(matrix: Matrix) -> np.ndarray:
+    """Return, on the host, the inverse of a symmetric positive definite matrix, exactly symmetric: half the work of any matrix."""
+    if platform() != "cpu":
+        _note("on_device")
+        with jax.enable_x64(True):
+            found = to_host(jnp.linalg.inv(to_device(matrix)))
+        return 0.5 * (found + found.T)
+    _note("on_host")
+    with threads_for(len(matrix)):
+        factor, failed = lapack.dpotrf(to_host(matrix).T, lower=1)
+        found, _ = (factor, failed) if failed else lapack.dpotri(factor, lower=1)
+    if failed:
+        msg = "The matrix is not positive definite."
+        raise np.linalg.LinAlgError(msg)
+    lower = np.tril(found)
+    return lower + np.tril(lower, -1).T
 
 
 def eigvalsh(matrix: Matrix) -> Matrix:

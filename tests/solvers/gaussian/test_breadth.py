@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from kronax.solvers.gaussian.breadth import is_broad, linear_ridge, n_directions, ridge
+from kronax.solvers.gaussian.breadth import is_broad, linear_ridge, n_directions, ridge, whole_ridge
 from kronax.solvers.gaussian.precision import LowRank, dense
-from kronax.solvers.gaussian.side import Side
+from kronax.solvers.gaussian.side import Gram, Side
 from kronax.solvers.gaussian.vectors import Held, Joined
 
 
@@ -67,6 +67,7 @@ def test_the_ridge_is_that_of_the_mean_eigenvalue(shape, rng):
     expected = inverse / np.outer(size, size)
     np.fill_diagonal(expected, 0.5)
     np.testing.assert_allclose(dense(ridge(moments_of(z))), expected, atol=1e-10)
+    np.testing.assert_allclose(dense(whole_ridge(Gram(moments, shape[1], shape[0] - 1), 1.0)), expected, atol=1e-10)
 
 
 @pytest.mark.parametrize("n_samples", [60, 100, 400])

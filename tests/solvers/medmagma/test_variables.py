@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 from scipy import sparse
 
+from kronax.solvers import device
 from kronax.solvers.gaussian import breadth, m_step, own_groups
-from kronax.solvers.gaussian.precision import Partial, dense
+from kronax.solvers.gaussian import precision as precisions
+from kronax.solvers.gaussian.precision import LowRank, Partial, dense
 from kronax.solvers.gaussian.scale_errors import without_scale_errors
 from kronax.solvers.gaussian.spectral import decompose
 from kronax.solvers.medmagma import em, variables
@@ -53,6 +56,30 @@ def test_a_ridge_is_tested_within_groups(rng):
     assert found.joining is found.shown and found.named and found.spreads is within.spreads
     np.testing.assert_allclose(dense(found.tested), dense(Partial(ridge)), atol=1e-10)
     assert not np.allclose(dense(found.shown), dense(found.tested))
+
+
+@pytest.mark.parametrize("n_still", [0, 5])
+def test_the_ridge_takes_no_eigenvectors_where_nothing_else_does(n_still, rng, monkeypatch):
+    """It is the same, also with variables that do not vary within groups: their scales have no errors."""
+    monkeypatch.setattr(own_groups, "_SMALLEST", 5)
+    types = np.arange(200) % 4
+    z = rng.normal(rng.normal(0.0, 2.0, (4, 60))[types], 1.0) + 5.0
+    z[:, -1] += z[:, -2]
+    z[:, :n_still] = 2.0 + np.arange(n_still) + types[:, None]
+    with jax.enable_x64(True):
+        groups = lambda *_: Groups(types, 4)
+        rows = NoiseFree(InMemory(sparse.csr_array(z)))
+        _, spectrum = decompose(rows, center=0, n_comps=50, variables=1, groups=groups)
+    precision, means = m_step.alone(spectrum.of_cols()), z.mean(axis=0)
+    with device.counted() as tally:
+        _, _, found, _ = variables._of_samples(precision, spectrum, means)
+    assert tally.on_host == 1  # the inverse
+    monkeypatch.setattr(precisions, "_FEW", 59)
+    _, _, expected, _ = variables._of_samples(precision, spectrum, means)
+    assert isinstance(expected.inverse, LowRank)
+    np.testing.assert_allclose(dense(found), dense(expected), atol=1e-9)
+    assert np.argmax(np.abs(np.triu(dense(found), 1))) == 58 * 60 + 59
+    assert not np.triu(dense(found)[:n_still], 1).any()
 
 
 def test_a_variable_that_varies_between_groups_alone(rng):

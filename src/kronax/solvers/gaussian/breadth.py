@@ -27,9 +27,10 @@ the other eigenvalues, and ``d`` is small.
 
 import numpy as np
 
+from kronax.solvers.device import inverse, to_host
 from kronax.solvers.gaussian.m_step import of_side
-from kronax.solvers.gaussian.precision import LowRank, Partial
-from kronax.solvers.gaussian.side import Side
+from kronax.solvers.gaussian.precision import Inverse, LowRank, Partial
+from kronax.solvers.gaussian.side import Gram, Side
 from kronax.solvers.gaussian.vectors import Joined
 
 # An angle among r directions has an excess kurtosis of −6/(r + 2): p-values are then off by .003 at most.
@@ -57,13 +58,19 @@ def is_broad(precision: LowRank, n_samples: int) -> bool:
 def ridge(side: Side, size: float = 1.0) -> Partial:
     """Return the precision of Eq. 17, ``d`` the size; what an E-step adds to second moments is left out."""
     values = np.append(side.eigenvalues, 0.0)  # along directions that no sample has
-    return of_side(side, 1.0 / (values + size * side.eigenvalues.sum() / side.dim))
+    return of_side(side, 1.0 / (values + size * side.trace / side.dim))
 
 
-def linear_ridge(side: Side) -> float:
+def whole_ridge(gram: Gram, size: float) -> Partial:
+    """Return the same, all entries at once."""
+    square = to_host(gram.matrix)
+    moments = square + size * gram.trace / gram.dim * np.eye(len(square))
+    return Partial(Inverse(inverse(moments), moments, square.diagonal() == 0))
+
+
+def linear_ridge(side: Side | Gram) -> float:
     """Return the ``d`` of Eq. 23."""
-    n, p, trace = max(side.independent * side.n_samples, 1.0), side.dim, side.eigenvalues.sum()
-    squares = (side.eigenvalues**2).sum()
+    n, p, trace, squares = max(side.independent * side.n_samples, 1.0), side.dim, side.trace, side.trace_of_square
     excess, wanted = squares - trace**2 / p, ((n - 2.0) / n * squares + trace**2) / (n + 2.0)
     share = min(wanted, _MOST * excess) / excess if excess > 0 else _MOST
     return float(_STRONGER * share / (1.0 - share))

@@ -18,7 +18,7 @@ from kronax.solvers.graph.lists import halved
 from kronax.solvers.rows.groups import Groups
 
 _MOST, _PER_DIRECTION, _SMALLEST = 64, 3, 40  # groups, and independent samples in a part
-_SAMPLED, _COMPARED = 20_000, 2_000  # samples from which they are found, and whose gap is
+_SAMPLED, _COMPARED = 10_000, 2_000  # samples from which they are found, and whose gap is
 _ROUNDS = 20  # of Lloyd's algorithm: what moves later are single samples
 _DRAWN, _SURE = 8, 2.5  # Gaussian samples, and standard deviations
 

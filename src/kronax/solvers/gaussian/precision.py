@@ -42,7 +42,7 @@ class Partial:
         ``C⁻¹``.
     """
 
-    inverse: LowRank
+    inverse: "LowRank | Whole"
 
     def __len__(self) -> int:
         return len(self.inverse)
@@ -80,12 +80,33 @@ class Sparse:
         return self.matrix.shape[0]
 
 
+@dataclass(frozen=True)
+class Inverse(Whole):
+    """The inverse of second moments with a ridge.
+
+    Attributes
+    ----------
+    of
+        What it is the inverse of, (n, n).
+    still
+        Marks of the variables that do not vary, (n,).
+    """
+
+    of: np.ndarray
+    still: np.ndarray
+
+
 Precision = LowRank | Partial | Whole | Sparse
+
+
+def is_whole(n: int) -> bool:
+    """Return whether the whole matrix of so many variables is held."""
+    return n <= _FEW
 
 
 def held(precision: LowRank | Partial) -> LowRank | Partial | Whole:
     """Return the same, made once for everything that looks at its entries: the whole matrix of few variables, or the vectors."""
-    if len(precision) <= _FEW:
+    if is_whole(len(precision)):
         return Whole(dense(precision))
     if isinstance(precision, Partial):
         return Partial(held(precision.inverse))

@@ -17,11 +17,14 @@ make them: ``b`` is fitted to ``ρ_jl ≈ Σ_k b_k h_kj h_kl/(t_j t_l)`` by leas
 where no ``b`` takes a precision below half of the least one of ``K``, so that ``K′`` is positive definite.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse.linalg import eigsh
 
-from kronax.solvers.gaussian.precision import LowRank, diagonal
+from kronax.solvers.gaussian.precision import Inverse, LowRank, Whole, diagonal
 from kronax.solvers.gaussian.vectors import Held, Joined
 
 _LARGE, _ROUNDS = 3.0, 3  # standard deviations that larger residuals count as, and rounds of the fit
@@ -30,46 +33,94 @@ _VARIABLES = 512  # whose pairs are fitted, at most: then the error of b is belo
 _KEPT = 0.5  # of the least precision of K along any direction
 
 
-def without_scale_errors(inverse: LowRank, means: np.ndarray, units: np.ndarray) -> LowRank:
+def without_scale_errors(inverse: LowRank | Inverse, means: np.ndarray, units: np.ndarray) -> LowRank | Whole:
     """Take from a precision what errors of the samples' scales add to it: Eq. 13, whose terms are joined to its vectors.
 
     Parameters
     ----------
     inverse
-        ``K``, whose vectors are orthonormal, but for rows that are zero: variables that do not vary.
+        ``K``. Vectors are orthonormal, but for rows that are zero: variables that do not vary.
     means, units
         ``m`` and ``s``, (p,).
     """
-    own, weights = Held(inverse.vectors.array()), inverse.weights
-    vectors = own.values.astype(np.float64, copy=False)
-    inverse = replace(inverse, vectors=Held(vectors))
-    t = np.sqrt(diagonal(inverse))
-    still = inverse.vectors.still
+    known = _of_inverse(inverse) if isinstance(inverse, Inverse) else _of_vectors(inverse)
+    still = known.still
     m, s = np.where(still, 0.0, means), np.where(still, 1.0, units)
     w = m * s
-    h = np.stack([t**2 * m / s, inverse.base * w + vectors @ (weights * (w @ vectors))], axis=1)
+    h = np.stack([known.diagonal * m / s, known.times(w)], axis=1)
     vary = np.flatnonzero(~still)
     some = vary[:: max(1, -(-len(vary) // _VARIABLES))]
     i, j = np.triu_indices(len(some), k=1)
-    u, g = (side[some] / t[some, None] for side in (vectors, h))
-    b = _fitted(-((u * weights) @ u.T)[i, j], (g[i] * g[j]).T, inverse, h, w)
-    return LowRank(inverse.base, Joined(own, Held(h)), np.append(weights, b))
+    t = np.sqrt(known.diagonal[some, None])
+    g = h[some] / t
+    b = _fitted(-(known.block(some) / t / t.T)[i, j], (g[i] * g[j]).T, known, h, w)
+    if isinstance(inverse, Inverse):
+        return Whole(inverse.matrix + (h * b) @ h.T)
+    return LowRank(inverse.base, Joined(inverse.vectors, Held(h)), np.append(inverse.weights, b))
 
 
-def _fitted(values: np.ndarray, products: np.ndarray, inverse: LowRank, h: np.ndarray, w: np.ndarray) -> np.ndarray:
+class _Known(NamedTuple):
+    """What is to be known of ``K``.
+
+    Attributes
+    ----------
+    diagonal, still
+        Its diagonal, and marks of variables that do not vary, (p,).
+    least
+        Its smallest eigenvalue.
+    times, solved
+        ``Kx`` and ``K⁻¹x`` of an ``x``, (p,).
+    block
+        Entries off the diagonal, between some variables.
+    """
+
+    diagonal: np.ndarray
+    still: np.ndarray
+    least: float
+    times: Callable[[np.ndarray], np.ndarray]
+    solved: Callable[[np.ndarray], np.ndarray]
+    block: Callable[[np.ndarray], np.ndarray]
+
+
+def _of_vectors(inverse: LowRank) -> _Known:
+    base, weights, vectors = inverse.base, inverse.weights, inverse.vectors.array().astype(np.float64, copy=False)
+    held = replace(inverse, vectors=Held(vectors))
+    along = 1.0 / (base + weights) - 1.0 / base
+    return _Known(
+        diagonal(held),
+        held.vectors.still,
+        base + min(weights.min(), 0.0),
+        lambda x: base * x + vectors @ (weights * (x @ vectors)),
+        lambda x: x / base + vectors @ (along * (x @ vectors)),
+        lambda some: (vectors[some] * weights) @ vectors[some].T,
+    )
+
+
+def _of_inverse(inverse: Inverse) -> _Known:
+    k, moments = inverse.matrix, inverse.of
+    (largest,) = eigsh(moments, 1, which="LA", v0=np.ones(len(k)), return_eigenvectors=False)
+    return _Known(
+        k.diagonal(),
+        inverse.still,
+        1.0 / largest,
+        lambda x: k @ x,
+        lambda x: moments @ x,
+        lambda some: k[np.ix_(some, some)],
+    )
+
+
+def _fitted(values: np.ndarray, products: np.ndarray, known: _Known, h: np.ndarray, w: np.ndarray) -> np.ndarray:
     """Fit the ``b`` of Eq. 13, which take no more than they may.
 
     ``(K + bhhᵀ)u = (1 + b hᵀu) h`` with ``u = K⁻¹h``, and along no direction is more taken than along ``u``. For ``h₂ = Kw`` it is ``w``; the
     inverse of ``K + b₂h₂h₂ᵀ`` is ``K⁻¹ − b₂wwᵀ/(1 + b₂wᵀKw)``.
     """
-    (h1, h2), least = h.T, inverse.base + min(inverse.weights.min(), 0.0)
+    (h1, h2), least = h.T, known.least
     b1, wanted = slopes(values, products)
     b2 = _at_least(wanted, w, h2, least)
     if b2 > wanted:  # then the other term has less to make up for
         (b1,) = slopes(values - b2 * products[1], products[:1])
-    inside = h1 @ inverse.vectors.array()
-    along = 1.0 / (inverse.base + inverse.weights) - 1.0 / inverse.base
-    u = h1 / inverse.base + inverse.vectors.array() @ (along * inside) - b2 * (w @ h1) / (1.0 + b2 * (w @ h2)) * w
+    u = known.solved(h1) - b2 * (w @ h1) / (1.0 + b2 * (w @ h2)) * w
     return np.array([_at_least(b1, u, h1, least), b2])
 
 

@@ -35,6 +35,36 @@ class Side:
     beyond: np.ndarray | None = None
     independent: float = 1.0
 
+    @property
+    def trace(self) -> float:
+        """``tr S``."""
+        return float(self.eigenvalues.sum())
+
+    @property
+    def trace_of_square(self) -> float:
+        """``tr S²``."""
+        return float((self.eigenvalues**2).sum())
+
+
+@dataclass(frozen=True)
+class Gram:
+    """The same, ``S``, (p, p), as it is: what needs no eigenvectors takes a quarter of the time."""
+
+    matrix: Matrix
+    dim: int
+    n_samples: int
+    independent: float = 1.0
+
+    @property
+    def trace(self) -> float:
+        """``tr S``."""
+        return float(self.matrix.trace())
+
+    @property
+    def trace_of_square(self) -> float:
+        """``tr S²``."""
+        return float((self.matrix**2).sum())
+
 
 def require_variance(there: bool) -> None:
     """Require that anything varies."""

@@ -13,13 +13,15 @@ freedom; what is known within groups counts twice:
     ``diag(1/s) [2(n − G) P + (n − 1) P₀] diag(1/s)``.                                                                (20)
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 import numpy as np
 
 from kronax.solvers.device import LARGE, SINGLE, Matrix, beside, eigh_all, eigh_in_single
 from kronax.solvers.gaussian.precision import LowRank
-from kronax.solvers.gaussian.side import Side, factors_of, n_above_rounding, scaled, units_of, without_variance
+from kronax.solvers.gaussian.side import Gram, Side, factors_of, n_above_rounding, scaled, units_of, without_variance
 from kronax.solvers.gaussian.vectors import Held, Joined, Projected
 from kronax.solvers.rows.groups import Groups
 from kronax.solvers.rows.noise_free import NoiseFree
@@ -45,33 +47,44 @@ class Within:
 
     Attributes
     ----------
-    side
-        The variables, with ``n − G`` samples.
+    solve
+        Returns the variables, with ``n − G`` samples; that takes an eigenproblem.
     units
         What their deviations were divided by, (p,); the standard deviation in all samples where nothing varies within groups.
     between
         ``B`` in these units, (groups, p).
     spreads
         ``√(n_g/n) v_gj/v̄_j``, (p, groups): variances in every group beside those of all, of Eq. 24.
+    n
+        Number of samples.
+    gram
+        The second moments themselves; None where samples are fewer than variables.
     named
         Whether the groups are known, or were found.
     """
 
-    side: Side
+    solve: Callable[[], Side]
     units: np.ndarray
     between: np.ndarray
     spreads: np.ndarray
+    n: int
+    gram: Gram | None = None
     named: bool = True
+
+    @cached_property
+    def side(self) -> Side:
+        """The variables, with ``n − G`` samples."""
+        return self.solve()
 
     @property
     def shape(self) -> tuple[int, int]:
         """Numbers of samples and variables."""
-        return self.side.n_samples + len(self.between), self.side.dim
+        return self.n, len(self.units)
 
     @property
     def across(self) -> LowRank:
         """``P₀``."""
-        mean = self.side.eigenvalues.sum() / self.side.dim
+        mean = self.side.trace / self.side.dim
         _, sizes, directions = np.linalg.svd(self.between, full_matrices=False)
         kept = max(1, int((sizes > _ROUNDING * sizes[0]).sum()))
         directions = np.where(self.between.any(axis=0), directions[:kept], 0.0)  # not rounding
@@ -111,15 +124,23 @@ def columns_within(
     to_unit, units = units_of(variances / n_samples, still, z.rows.col_counts)
     between, units = _between(sums, groups, units, still, energies)
     means = beside(means, square)
-    square = scaled(square - means.T @ means, to_unit)
-    if SINGLE <= m < LARGE:
-        (values, cols), rounding = eigh_in_single(square), _NOISE_SINGLE
+    gram = Gram(scaled(square - means.T @ means, to_unit), m, n_samples, independent)
+    of_all = energies @ to_unit**2
+    solve = partial(_solved, gram, still, of_all, rounding)
+    if not n_above_rounding(np.array([gram.trace / m]), of_all, rounding):
+        solve()  # which finds out whether anything is more than rounding
+    return Within(solve, units, between, _spreads(squares.T, sums.T, groups), n, gram)
+
+
+def _solved(gram: Gram, still: np.ndarray, squares: float, rounding: float) -> Side:
+    """Return the eigenvectors of the columns, given the sum of squares before means were subtracted."""
+    if SINGLE <= gram.dim < LARGE:
+        (values, cols), rounding = eigh_in_single(gram.matrix), _NOISE_SINGLE
     else:
-        ((values, cols),) = eigh_all([square])
-    kept = _kept(values, energies @ to_unit**2, rounding, n_samples)
+        ((values, cols),) = eigh_all([gram.matrix])
+    kept = _kept(values, squares, rounding, gram.n_samples)
     cols = np.where(still[:, None], cols.dtype.type(0), cols[:, :kept])
-    spreads = _spreads(squares.T, sums.T, groups)
-    return Within(Side(Held(cols), values[:kept], m, n_samples, independent=independent), units, between, spreads)
+    return Side(Held(cols), values[:kept], gram.dim, gram.n_samples, independent=gram.independent)
 
 
 def rows_within(z: NoiseFree, groups: Groups, rounding: float) -> Within:
@@ -137,7 +158,8 @@ def rows_within(z: NoiseFree, groups: Groups, rounding: float) -> Within:
     to_rows = cols[:, :kept] / np.sqrt(values[:kept])
     to_rows -= _means(to_rows, groups)  # rounding aside, there are none
     rows = Projected(z, to_rows, np.zeros(kept), _not_zero)
-    return Within(Side(rows, values[:kept], n, n_samples), units, between, spreads)
+    side = Side(rows, values[:kept], n, n_samples)
+    return Within(lambda: side, units, between, spreads, m)
 
 
 def _between(

@@ -16,10 +16,11 @@ import numpy as np
 
 from kronax.solvers import checks
 from kronax.solvers.gaussian import breadth, m_step
-from kronax.solvers.gaussian.precision import Partial, Precision, diagonal, held
+from kronax.solvers.gaussian.precision import Partial, Precision, diagonal, held, is_whole
 from kronax.solvers.gaussian.scale_errors import without_scale_errors
 from kronax.solvers.gaussian.side import Side
 from kronax.solvers.gaussian.spectral import Spectrum
+from kronax.solvers.gaussian.within import Within
 from kronax.solvers.medmagma import em
 
 
@@ -86,12 +87,19 @@ def _of_samples(
     if within is None:
         return found, found, of_all, None
     cleaned = _Cleaning(means, within.units)
-    ridge = cleaned(breadth.ridge(within.side, breadth.linear_ridge(within.side)))
     if not within.named and not em.groups_help(within.shape):
-        return found, found, ridge, of_all
+        return found, found, cleaned(_ridge_alone(within)), of_all
+    ridge = cleaned(breadth.ridge(within.side, breadth.linear_ridge(within.side)))
     inside, across = cleaned(m_step.alone(within.side)), cleaned(Partial(within.across))
     both = Partial(within.summed(inside.inverse, across.inverse))
     return both, both if within.named else found, ridge, of_all
+
+
+def _ridge_alone(within: Within) -> Partial:
+    """Return the ridge within groups where nothing else needs eigenvectors."""
+    if within.gram is not None and is_whole(within.gram.dim):
+        return breadth.whole_ridge(within.gram, breadth.linear_ridge(within.gram))
+    return breadth.ridge(within.side, breadth.linear_ridge(within.side))
 
 
 def _tested(found: Partial, side: Side, cleaned: "_Cleaning") -> Partial:
