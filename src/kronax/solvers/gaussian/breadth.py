@@ -19,10 +19,9 @@ What unknown scales add to the precision (Eq. 13) is one direction, and large: i
 Within groups of samples a ridge is tested in any case, with the ``d`` of linear shrinkage: the best ``(1 − ρ)S + ρēI`` has, for ``n`` Gaussian samples of ``p``
 variables (Chen et al., IEEE Transactions on Signal Processing 2010),
 
-    ``ρ = min{1, [(n − 2)/n tr S² + (tr S)²] / [(n + 2)(tr S² − (tr S)²/p)]}``,   ``d = 3ρ/(1 − ρ)``.                 (23)
+    ``ρ = min{1, [(n − 2)/n tr S² + (tr S)²] / [(n + 2)(tr S² − (tr S)²/p)]}``,   ``d = ρ/(1 − ρ)``.                  (23)
 
-``ρ/(1 − ρ)`` is best for the covariance; with thrice as much, more edges are found. Where few directions have most of the variance, ``ē`` is far above
-the other eigenvalues, and ``d`` is small.
+Where few directions have most of the variance, ``ē`` is far above the other eigenvalues, and ``d`` is small.
 """
 
 import numpy as np
@@ -37,7 +36,6 @@ from kronax.solvers.gaussian.vectors import Joined
 _FEWEST = 50.0
 _SMALL = 0.3  # times 1/√n
 _MOST = 0.99  # of the identity: something is left to tell variables apart by
-_STRONGER = 3.0  # than is best for the covariance: measured
 
 
 def is_broad(precision: LowRank, n_samples: int) -> bool:
@@ -73,7 +71,7 @@ def linear_ridge(side: Side | Gram) -> float:
     n, p, trace, squares = max(side.independent * side.n_samples, 1.0), side.dim, side.trace, side.trace_of_square
     excess, wanted = squares - trace**2 / p, ((n - 2.0) / n * squares + trace**2) / (n + 2.0)
     share = min(wanted, _MOST * excess) / excess if excess > 0 else _MOST
-    return float(_STRONGER * share / (1.0 - share))
+    return float(share / (1.0 - share))
 
 
 def n_directions(precision: LowRank) -> float:
