@@ -92,6 +92,24 @@ def test_significant_edges_alone():
         kx.pl.gene_network(adata, module="0", q_max=0)
 
 
+def test_the_module_with_most_significant_edges_is_chosen():
+    """Inside it, whatever its size; edges between modules do not count, and noise is the last choice."""
+    adata = with_module(9, density=0.0)
+    q_values = np.full((12, 12), 0.5)
+    precision = adata.varp["p"].toarray()
+    for j, k in ((0, 1), (2, 10), (3, 11), (4, 9), (9, 10), (10, 11)):
+        precision[j, k] = precision[k, j] = -5.0
+        q_values[j, k] = q_values[k, j] = 0.01
+    adata.varp["p"], adata.varp["q"] = sparse.csr_matrix(precision), sparse.csr_matrix(q_values)
+    adata.uns["med_magma"]["q_value_key"] = "q"
+    for q_max, chosen in ((None, "0"), (0.05, "1"), (1e-3, "0")):
+        (ax,) = kx.pl.gene_network(adata, q_max=q_max).axes
+        assert ax.get_title().startswith(f"module {chosen}:"), q_max
+    adata.uns["gene_module"]["table"] = pd.DataFrame({"noise": [False, True]}, index=["0", "1"])
+    (ax,) = kx.pl.gene_network(adata, q_max=0.05).axes
+    assert ax.get_title().startswith("module 0:")
+
+
 def test_noise_is_called_so_and_not_chosen():
     adata = with_module(12, density=0.4)
     table = pd.DataFrame({"noise": [True, False]}, index=["0", "1"])

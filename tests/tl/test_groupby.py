@@ -282,12 +282,19 @@ def test_cells_alike_by_their_zeros_all_count(rng):
     assert learnt(panel, graphs="genes").uns["med_magma"]["n_effective"] == panel.n_obs
 
 
-def test_one_group_is_none(many):
-    """With many cells, groups are then found."""
+def test_one_group_is_none(many, monkeypatch):
+    """And that no clusters are looked for is what it says."""
     many.obs["one"] = "all"
-    with pytest.warns(UserWarning, match="of one group"):
-        found = complete(many, groupby="one")
-    np.testing.assert_array_equal(found, complete(many))
+    assert learnt(many, graphs="genes").uns["med_magma"]["n_groups"] > 1
+    with pytest.warns(UserWarning, match="of one group.*no clusters are looked for"):
+        one = learnt(many, graphs="genes", groupby="one")
+    monkeypatch.setattr(em, "_COLUMNS", np.inf)
+    other = learnt(many, graphs="genes")
+    assert "n_groups" not in one.uns["med_magma"] and "med_magma_q_value_all_cells" not in one.varp
+    for kind in ("precision", "p_value", "q_value"):
+        np.testing.assert_array_equal(
+            one.varp[f"med_magma_{kind}"].toarray(), other.varp[f"med_magma_{kind}"].toarray()
+        )
 
 
 @pytest.mark.parametrize("arguments", [{}, {"n_neighbors": None}, {"weights": "absolute"}], ids=str)

@@ -40,7 +40,7 @@ def _read_one(column: labels.Column, matrices: Matrices, name: str) -> Groups | 
         raise ValueError(msg)
     if len(names) == 1:
         warn(
-            f"All cells of {column[1]} are of one group ({names[0]}): the gene graph is the same as without `groupby`."
+            f"All cells of {column[1]} are of one group ({names[0]}): genes are looked at in all of them together, and no clusters are looked for."
         )
         return None
     return Groups(codes, len(names))

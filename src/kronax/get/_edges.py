@@ -71,7 +71,7 @@ def edges(
     ``partial_correlation`` : float64
         With its sign; if the graph has a precision.
     ``p_value``, ``q_value`` : float64
-        Significance of the partial correlation, and the share of false edges among all pairs of genes, or all with a regulator, that are at least as
+        Significance of the partial correlation, within groups of cells if there are any, and the share of false edges among all pairs of genes, or all with a regulator, that are at least as
         significant; if the graph has them. 1 for genes too rare to be tested together, the latter also where the sign within groups of cells is not that of all cells; NaN for edges without.
     ``q_value_all_cells`` : float64
         Where groups of cells were found: the same among all pairs of genes in all cells alone, by which modules are judged. Not with `regulators`.

@@ -18,6 +18,8 @@ from kronax.pl._network_layout import DOT, Drawing, fitted, in_room, legend_heig
 from kronax.solvers import checks
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -56,7 +58,7 @@ def gene_network(
     adata
         Cells × genes, with the result of :func:`kronax.tl.gene_modules`.
     module
-        Name of the module; if None, the one with most genes among those that are not noise.
+        Name of the module; if None, the one with most genes among those that are not noise, or with `q_max` most genes that have such an edge in it.
     modules
         Column of ``var`` that holds the modules.
     neighbors_key
@@ -114,17 +116,13 @@ def gene_network(
     checks.integer(random_state, "random_state", low=0)
     module_of = categorical(adata.var[modules], f"adata.var[{modules!r}]")
     noise = noise_among(adata, modules, module_of)
-    if module is None:
-        n_genes_of = module_of.value_counts()
-        module = n_genes_of.where(
-            ~n_genes_of.index.isin(noise), 0 if len(noise) < len(n_genes_of) else n_genes_of
-        ).idxmax()
-    module = str(module)
-    objects.key_in(module, list(module_of.categories), f"adata.var[{modules!r}]")
+    if module is not None:
+        objects.key_in(str(module), list(module_of.categories), f"adata.var[{modules!r}]")
     graph_key = graph_of(adata, modules, neighbors_key)
     whole = partial_correlations(adata, graph_key, "var")
     if q_max is not None:
         whole = significant(adata, graph_key, whole, q_max)
+    module = _module_with_most(whole, module_of, noise, all_genes=q_max is None) if module is None else str(module)
 
     order = ranking(abs(whole), module_of, weighted_degree(abs(whole), module_of))
     members = order[module_of.codes[order] == module_of.categories.get_loc(module)]
@@ -154,6 +152,18 @@ def _with_edges(graph: sparse.csr_array, members: np.ndarray) -> np.ndarray:
     within = graph[members][:, members]
     with_edges = members[tied(sparse.triu(within, k=1).tocoo())]
     return with_edges if len(with_edges) else members
+
+
+def _module_with_most(
+    whole: sparse.csr_array, module_of: pd.Categorical, noise: Collection[str], *, all_genes: bool
+) -> str:
+    """Return the module with most genes, or most that have an edge in it: one that is not noise, if there is any."""
+    codes, edges = module_of.codes, whole.tocoo()
+    inside = (codes[edges.row] == codes[edges.col]) & (codes[edges.row] >= 0)
+    genes = np.flatnonzero(codes >= 0) if all_genes else np.unique(edges.row[inside])
+    n_genes_of = np.bincount(codes[genes], minlength=len(module_of.categories))
+    is_noise = module_of.categories.isin(noise)
+    return str(module_of.categories[np.argmax(np.where(is_noise & ~is_noise.all(), -1, n_genes_of))])
 
 
 def _write_title(ax: Axes, module: str, found: sparse.csr_array, n_members: int, what: str) -> None:

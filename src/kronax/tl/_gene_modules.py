@@ -64,11 +64,11 @@ def gene_modules(
     None, or with ``copy=True`` the AnnData object with the results:
 
     ``adata.var[key_added]`` : categorical
-        The module of every gene, numbered by size: ``"0"`` is the largest. Missing for a gene without an edge, which
+        The module of every gene, numbered by size: ``"0"`` is the largest. Missing for a gene without a positive edge, which
         belongs to no module.
     ``adata.var[f"{key_added}_stability"]`` : float
         How often a gene is in one community with another gene of its module in a single run, averaged over these genes;
-        in [0, 1]. NaN for a gene without an edge.
+        in [0, 1]. NaN for a gene without a positive edge.
     ``adata.uns[key_added]`` : dict
         ``agreement``: adjusted mutual information of a single run and the modules, averaged over the runs; ``table``, see below;
         ``params``: `resolution`, `n_runs`, `neighbors_key`, `random_state`, ``n_iterations`` and, if given, `q_max`.
@@ -143,7 +143,7 @@ def gene_modules(
         len(connected),
         len(table),
         table["noise"].sum(),
-        f"; {alone:,} genes without an edge are in none" if (alone := adata.n_vars - len(connected)) else "",
+        f"; {alone:,} genes without a positive edge are in none" if (alone := adata.n_vars - len(connected)) else "",
         found.agreement,
     )
 

@@ -100,7 +100,8 @@ def med_magma(
         groups, of deviations from the means of the cell's own group, which counts twice, and of what the means of the groups tell. Edges of genes that are only high and low in the same
         groups become weaker, and an edge is significant only if it is so within groups, with the sign that it has in all cells: see :doc:`/judging`. If None, and with at least fifty genes,
         up to sixty-four clusters of the cells' coordinates are found, if there are any. What is significant is then as with named groups and, with at least five cells per gene, the precision
-        too; which genes are connected, and by what weights, is a matter of all cells, so that the sign of a weak edge's precision can differ. The graph of the cells never changes. Of a MuData object, a column as for `batch_key`. Groups need the default `penalty`, `joint`,
+        too; which genes are connected, and by what weights, is a matter of all cells, so that the sign of a weak edge's precision can differ. A column with one value for all cells says
+        that there are no groups, and none are looked for. The graph of the cells never changes. Of a MuData object, a column as for `batch_key`. Groups need the default `penalty`, `joint`,
         `laplace` and `center`, and take 1.3 to 1.8 times as long.
     n_neighbors
         Number of neighbours of every cell and of every gene, itself not counted; from 2 to one less than the number of
@@ -336,7 +337,7 @@ def med_magma(
         max_iter=max_iter > 1,
         cell_precision=cell_precision is True,
     )
-    looks_for_groups = graphs != "cells" and chosen.apart and beyond is None and center
+    looks_for_groups = groupby is None and graphs != "cells" and chosen.apart and beyond is None and center
     graph_in.require(matrices, n_neighbors, chosen, beyond, within=groupby is not None, own=looks_for_groups)
     named = batches.read(data, batch_key, matrices)
     of_groups = groups.read(data, groupby, matrices)
@@ -381,7 +382,7 @@ def med_magma(
                 batches=named[name] and named[name].batches,
                 separate=batch_scales == "separate",
                 groups=of_groups[name],
-                own=looks_for_groups and of_groups[name] is None,
+                own=looks_for_groups,
                 whole=graph_in.needs_precision(graphs, weights, cell_precision),
                 progress=progress,
             )
@@ -396,7 +397,7 @@ def med_magma(
                 batches=named[name] and named[name].batches,
                 separate=batch_scales == "separate",
                 groups=of_groups[name],
-                own=looks_for_groups and of_groups[name] is None,
+                own=looks_for_groups,
                 whole=graph_in.needs_precision(graphs, weights, cell_precision),
                 progress=progress,
             )
