@@ -92,7 +92,7 @@ def test_significant_edges_alone():
         kx.pl.gene_network(adata, module="0", q_max=0)
 
 
-def test_the_module_with_most_significant_edges_is_chosen():
+def test_the_module_with_most_genes_in_significant_edges_is_chosen():
     """Inside it, whatever its size; edges between modules do not count, and noise is the last choice."""
     adata = with_module(9, density=0.0)
     q_values = np.full((12, 12), 0.5)

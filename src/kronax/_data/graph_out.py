@@ -343,8 +343,8 @@ def _cells_counted(fit: em.Structure) -> dict[str, Any]:
     return counted | ({"n_groups": len(found.within.between)} if found.within else {})
 
 
-def _tell_of_cells(method: str, learnt: Learnt) -> None:
-    """Log what was found out about the cells as samples of the genes."""
+def _tell_of_cells(method: str, learnt: Learnt, *, asked: bool) -> None:
+    """Log what was found out about the cells as samples of the genes; who asked for groups need not be told of them."""
     for name, part in learnt.parts.items():
         found, n = _cells_counted(part), len(part.rows.embedding)
         of = f"{method}:{f' {name}:' if name else ''}"
@@ -354,7 +354,7 @@ def _tell_of_cells(method: str, learnt: Learnt) -> None:
             logger.info(
                 "%s genes are looked at within %d %s", of, found["n_groups"], _kind_of_groups(part.spectrum.within)
             )
-        elif method == "med_magma" and found and part.rank > 1:
+        elif method == "med_magma" and found and part.rank > 1 and not asked:
             logger.info(
                 "%s genes are looked at in all cells together, which can join markers of one type; name types or clusters with "
                 "`groupby=` to look within them too",
@@ -430,7 +430,7 @@ def finish(
                 batches.warn_of(named[name], parts[name].offsets, name)
         _warn(data, params, matrices, learnt, cells, features, penalty)
     if graphs != "cells":
-        _tell_of_cells(method, learnt)
+        _tell_of_cells(method, learnt, asked=params.get("groupby") is not None)
     return data if copy else None
 
 

@@ -228,7 +228,7 @@ def _refined(matrix: np.ndarray, values: np.ndarray, vectors: np.ndarray) -> tup
     """Return the same in float64: the leading ones are those of ``A`` in the space of ``A`` times what float32 found."""
     space = np.linalg.qr(matrix @ vectors.astype(np.float64))[0]
     leading, inside = np.linalg.eigh(space.T @ matrix @ space)
-    return np.append(values[: -len(leading)], leading), space @ inside
+    return np.sort(np.append(values[: -len(leading)], leading)), space @ inside
 
 
 def inverse(matrix: Matrix) -> np.ndarray:

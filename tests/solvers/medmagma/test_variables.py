@@ -9,8 +9,7 @@ from scipy import sparse
 
 from kronax.solvers import device
 from kronax.solvers.gaussian import breadth, m_step, own_groups
-from kronax.solvers.gaussian import precision as precisions
-from kronax.solvers.gaussian.precision import LowRank, Partial, dense
+from kronax.solvers.gaussian.precision import Inverse, LowRank, Partial, dense
 from kronax.solvers.gaussian.scale_errors import without_scale_errors
 from kronax.solvers.gaussian.spectral import decompose
 from kronax.solvers.medmagma import em, variables
@@ -74,12 +73,26 @@ def test_the_ridge_takes_no_eigenvectors_where_nothing_else_does(n_still, rng, m
     with device.counted() as tally:
         _, _, found, _ = variables._of_samples(precision, spectrum, means)
     assert tally.on_host == 1  # the inverse
-    monkeypatch.setattr(precisions, "_FEW", 59)
-    _, _, expected, _ = variables._of_samples(precision, spectrum, means)
+    without = replace(spectrum, within=replace(spectrum.within, gram=None))
+    _, _, expected, _ = variables._of_samples(precision, without, means)
     assert isinstance(expected.inverse, LowRank)
     np.testing.assert_allclose(dense(found), dense(expected), atol=1e-9)
     assert np.argmax(np.abs(np.triu(dense(found), 1))) == 58 * 60 + 59
     assert not np.triu(dense(found)[:n_still], 1).any()
+
+
+@pytest.mark.parametrize("noise", [1e-5, 0.1])
+def test_a_ridge_that_rounding_would_reach_takes_eigenvectors(noise, rng):
+    """Of variables that vary by a hundred-thousandth of their means, second moments are rounding along most directions."""
+    types = np.arange(280) % 4
+    z = (1.0 + types[:, None]) * (1.0 + noise * (rng.normal(size=(280, 1)) + 1e-4 * rng.normal(size=(280, 60))))
+    with jax.enable_x64(True):
+        rows = NoiseFree(InMemory(sparse.csr_array(z)))
+        _, spectrum = decompose(rows, center=0, n_comps=50, variables=1, groups=lambda *_: Groups(types, 4))
+    found = variables._ridge_alone(spectrum.within)
+    assert isinstance(found.inverse, Inverse) == (noise > 0.01)
+    assert np.isfinite(dense(found)).all()
+    np.testing.assert_array_equal(dense(found), dense(found))  # what is held is not changed
 
 
 def test_a_variable_that_varies_between_groups_alone(rng):

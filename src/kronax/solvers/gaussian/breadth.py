@@ -26,7 +26,7 @@ Where few directions have most of the variance, ``ē`` is far above the other ei
 
 import numpy as np
 
-from kronax.solvers.device import inverse, to_host
+from kronax.solvers.device import inverse
 from kronax.solvers.gaussian.m_step import of_side
 from kronax.solvers.gaussian.precision import Inverse, LowRank, Partial
 from kronax.solvers.gaussian.side import Gram, Side
@@ -35,6 +35,7 @@ from kronax.solvers.gaussian.vectors import Joined
 # An angle among r directions has an excess kurtosis of −6/(r + 2): p-values are then off by .003 at most.
 _FEWEST = 50.0
 _SMALL = 0.3  # times 1/√n
+_CLEAR = 1e6  # times the size of rounding
 _MOST = 0.99  # of the identity: something is left to tell variables apart by
 
 
@@ -59,11 +60,15 @@ def ridge(side: Side, size: float = 1.0) -> Partial:
     return of_side(side, 1.0 / (values + size * side.trace / side.dim))
 
 
+def is_clear(gram: Gram, size: float) -> bool:
+    """Return whether the ridge hides what is rounding among the eigenvalues, which would else have to be left out."""
+    return size * gram.trace / gram.dim > _CLEAR * gram.rounding
+
+
 def whole_ridge(gram: Gram, size: float) -> Partial:
     """Return the same, all entries at once."""
-    square = to_host(gram.matrix)
-    moments = square + size * gram.trace / gram.dim * np.eye(len(square))
-    return Partial(Inverse(inverse(moments), moments, square.diagonal() == 0))
+    moments = gram.matrix + size * gram.trace / gram.dim * np.eye(gram.dim)
+    return Partial(Inverse(inverse(moments), moments, gram.matrix.diagonal() == 0))
 
 
 def linear_ridge(side: Side | Gram) -> float:

@@ -141,7 +141,8 @@ def dense(precision: Precision) -> np.ndarray:
     if isinstance(precision, Whole):
         return precision.matrix
     if isinstance(precision, Partial):
-        return _partial(dense(precision.inverse))
+        inverse = precision.inverse
+        return _partial(inverse.matrix.copy() if isinstance(inverse, Whole) else dense(inverse))
     matrix = precision.vectors.quadratic(precision.weights)
     np.fill_diagonal(matrix, matrix.diagonal() + precision.base)
     return matrix

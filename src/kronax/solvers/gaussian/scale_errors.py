@@ -56,7 +56,7 @@ def without_scale_errors(inverse: LowRank | Inverse, means: np.ndarray, units: n
     b = _fitted(-(known.block(some) / t / t.T)[i, j], (g[i] * g[j]).T, known, h, w)
     if isinstance(inverse, Inverse):
         return Whole(inverse.matrix + (h * b) @ h.T)
-    return LowRank(inverse.base, Joined(inverse.vectors, Held(h)), np.append(inverse.weights, b))
+    return LowRank(inverse.base, Joined(known.vectors, Held(h)), np.append(inverse.weights, b))
 
 
 class _Known(NamedTuple):
@@ -72,6 +72,8 @@ class _Known(NamedTuple):
         ``Kx`` and ``K⁻¹x`` of an ``x``, (p,).
     block
         Entries off the diagonal, between some variables.
+    vectors
+        Those of ``K``, in memory, if it has some.
     """
 
     diagonal: np.ndarray
@@ -80,10 +82,12 @@ class _Known(NamedTuple):
     times: Callable[[np.ndarray], np.ndarray]
     solved: Callable[[np.ndarray], np.ndarray]
     block: Callable[[np.ndarray], np.ndarray]
+    vectors: Held | None = None
 
 
 def _of_vectors(inverse: LowRank) -> _Known:
-    base, weights, vectors = inverse.base, inverse.weights, inverse.vectors.array().astype(np.float64, copy=False)
+    base, weights, own = inverse.base, inverse.weights, Held(inverse.vectors.array())
+    vectors = own.values.astype(np.float64, copy=False)
     held = replace(inverse, vectors=Held(vectors))
     along = 1.0 / (base + weights) - 1.0 / base
     return _Known(
@@ -93,6 +97,7 @@ def _of_vectors(inverse: LowRank) -> _Known:
         lambda x: base * x + vectors @ (weights * (x @ vectors)),
         lambda x: x / base + vectors @ (along * (x @ vectors)),
         lambda some: (vectors[some] * weights) @ vectors[some].T,
+        own,
     )
 
 

@@ -48,12 +48,19 @@ class Side:
 
 @dataclass(frozen=True)
 class Gram:
-    """The same, ``S``, (p, p), as it is: what needs no eigenvectors takes a quarter of the time."""
+    """The same, ``S``, (p, p), as it is on the host: what needs no eigenvectors takes a quarter of the time.
 
-    matrix: Matrix
+    Attributes
+    ----------
+    rounding
+        Eigenvalues of this size may be none.
+    """
+
+    matrix: np.ndarray
     dim: int
     n_samples: int
     independent: float = 1.0
+    rounding: float = 0.0
 
     @property
     def trace(self) -> float:
@@ -88,7 +95,12 @@ def n_above_rounding(values: np.ndarray, squares: float, rounding: float) -> int
     They are of deviations; ``squares`` is the sum of squares before means were subtracted, in the unit of the eigenvalues, and ``rounding``
     the share of the largest one below which others count as zero.
     """
-    return int((values > max(rounding * values[0], _ULPS * np.finfo(np.float64).eps * squares)).sum())
+    return int((values > max(rounding * values[0], size_of_rounding(squares))).sum())
+
+
+def size_of_rounding(squares: float) -> float:
+    """Return the eigenvalue of deviations that rounding may have, given the sum of squares before means were subtracted."""
+    return float(_ULPS * np.finfo(np.float64).eps * squares)
 
 
 def units_of(variances: np.ndarray, still: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

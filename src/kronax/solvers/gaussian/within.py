@@ -19,9 +19,18 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from kronax.solvers.device import LARGE, SINGLE, Matrix, beside, eigh_all, eigh_in_single
-from kronax.solvers.gaussian.precision import LowRank
-from kronax.solvers.gaussian.side import Gram, Side, factors_of, n_above_rounding, scaled, units_of, without_variance
+from kronax.solvers.device import LARGE, SINGLE, Matrix, beside, eigh_all, eigh_in_single, to_host
+from kronax.solvers.gaussian.precision import LowRank, is_whole
+from kronax.solvers.gaussian.side import (
+    Gram,
+    Side,
+    factors_of,
+    n_above_rounding,
+    scaled,
+    size_of_rounding,
+    units_of,
+    without_variance,
+)
 from kronax.solvers.gaussian.vectors import Held, Joined, Projected
 from kronax.solvers.rows.groups import Groups
 from kronax.solvers.rows.noise_free import NoiseFree
@@ -58,7 +67,7 @@ class Within:
     n
         Number of samples.
     gram
-        The second moments themselves; None where samples are fewer than variables.
+        The second moments themselves, of few variables; None of many, where samples are fewer, and where all may be rounding.
     named
         Whether the groups are known, or were found.
     """
@@ -124,23 +133,29 @@ def columns_within(
     to_unit, units = units_of(variances / n_samples, still, z.rows.col_counts)
     between, units = _between(sums, groups, units, still, energies)
     means = beside(means, square)
-    gram = Gram(scaled(square - means.T @ means, to_unit), m, n_samples, independent)
-    of_all = energies @ to_unit**2
-    solve = partial(_solved, gram, still, of_all, rounding)
-    if not n_above_rounding(np.array([gram.trace / m]), of_all, rounding):
-        solve()  # which finds out whether anything is more than rounding
-    return Within(solve, units, between, _spreads(squares.T, sums.T, groups), n, gram)
+    square, of_all = scaled(square - means.T @ means, to_unit), energies @ to_unit**2
+
+    def solve() -> Side:
+        values, cols, kept = _solved(square, of_all, rounding, n_samples)
+        cols = np.where(still[:, None], cols.dtype.type(0), cols[:, :kept])
+        return Side(Held(cols), values[:kept], m, n_samples, independent=independent)
+
+    found = partial(Within, units=units, between=between, spreads=_spreads(squares.T, sums.T, groups), n=n)
+    if is_whole(m):
+        gram = Gram(to_host(square), m, n_samples, independent, size_of_rounding(of_all))
+        if gram.trace > m * gram.rounding:  # and so is the largest eigenvalue
+            return found(solve, gram=gram)
+    side = solve()
+    return found(lambda: side)
 
 
-def _solved(gram: Gram, still: np.ndarray, squares: float, rounding: float) -> Side:
-    """Return the eigenvectors of the columns, given the sum of squares before means were subtracted."""
-    if SINGLE <= gram.dim < LARGE:
-        (values, cols), rounding = eigh_in_single(gram.matrix), _NOISE_SINGLE
+def _solved(square: Matrix, squares: float, rounding: float, n_samples: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return eigenvalues and eigenvectors, and how many are more than rounding, given the sum of squares before means were subtracted."""
+    if SINGLE <= len(square) < LARGE:
+        (values, cols), rounding = eigh_in_single(square), _NOISE_SINGLE
     else:
-        ((values, cols),) = eigh_all([gram.matrix])
-    kept = _kept(values, squares, rounding, gram.n_samples)
-    cols = np.where(still[:, None], cols.dtype.type(0), cols[:, :kept])
-    return Side(Held(cols), values[:kept], gram.dim, gram.n_samples, independent=gram.independent)
+        ((values, cols),) = eigh_all([square])
+    return values, cols, _kept(values, squares, rounding, n_samples)
 
 
 def rows_within(z: NoiseFree, groups: Groups, rounding: float) -> Within:

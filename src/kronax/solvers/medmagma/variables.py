@@ -16,7 +16,7 @@ import numpy as np
 
 from kronax.solvers import checks
 from kronax.solvers.gaussian import breadth, m_step
-from kronax.solvers.gaussian.precision import Partial, Precision, diagonal, held, is_whole
+from kronax.solvers.gaussian.precision import Partial, Precision, diagonal, held
 from kronax.solvers.gaussian.scale_errors import without_scale_errors
 from kronax.solvers.gaussian.side import Side
 from kronax.solvers.gaussian.spectral import Spectrum
@@ -97,8 +97,10 @@ def _of_samples(
 
 def _ridge_alone(within: Within) -> Partial:
     """Return the ridge within groups where nothing else needs eigenvectors."""
-    if within.gram is not None and is_whole(within.gram.dim):
-        return breadth.whole_ridge(within.gram, breadth.linear_ridge(within.gram))
+    if within.gram is not None:
+        size = breadth.linear_ridge(within.gram)
+        if breadth.is_clear(within.gram, size):
+            return breadth.whole_ridge(within.gram, size)
     return breadth.ridge(within.side, breadth.linear_ridge(within.side))
 
 
