@@ -282,14 +282,16 @@ def test_cells_alike_by_their_zeros_all_count(rng):
     assert learnt(panel, graphs="genes").uns["med_magma"]["n_effective"] == panel.n_obs
 
 
-def test_one_group_is_none(many, monkeypatch):
-    """And that no clusters are looked for is what it says."""
+def test_one_group_is_none(many, monkeypatch, caplog):
+    """And that no clusters are looked for is what it says, without advice to name some."""
     many.obs["one"] = "all"
     assert learnt(many, graphs="genes").uns["med_magma"]["n_groups"] > 1
     with pytest.warns(UserWarning, match="of one group.*no clusters are looked for"):
         one = learnt(many, graphs="genes", groupby="one")
+    assert "in all cells together" not in caplog.text
     monkeypatch.setattr(em, "_COLUMNS", np.inf)
     other = learnt(many, graphs="genes")
+    assert "in all cells together" in caplog.text
     assert "n_groups" not in one.uns["med_magma"] and "med_magma_q_value_all_cells" not in one.varp
     for kind in ("precision", "p_value", "q_value"):
         np.testing.assert_array_equal(
